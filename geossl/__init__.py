@@ -1,0 +1,1 @@
+"""Geography-aware self-supervised learning."""

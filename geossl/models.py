@@ -1,0 +1,289 @@
+"""Models: encoders, heads, and MoCo with its key encoder and queue.
+
+Shapes: N images, C bands, E embedding, D projection, K queue, G geo clusters.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+STEMS = ("small", "standard")
+ENCODERS = ("small", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+
+
+class Encoder(nn.Module):
+    """A backbone with the normalisation its input needs.
+
+    Attributes:
+        name: one of `ENCODERS`.
+        stem: "standard" (7x7 stride 2 and max-pooling) or "small" (3x3 stride 1, for chips < 100 px).
+        bands: number of input bands C.
+        width: length E of an embedding.
+        mean, std: ``(C,)`` float32 buffers in the units of the chips.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str, backbone: nn.Module, *, bands: int, stem: str, width: int):
+        super().__init__()
+        self.name, self.bands, self.stem, self.width = name, bands, stem, width
+        self.backbone = backbone
+        self.register_buffer("mean", torch.zeros(bands))
+        self.register_buffer("std", torch.ones(bands))
+
+    def normalise(self, chips: Tensor) -> Tensor:
+        """Chips ``(N, C, H, W)`` in stored units -> float32 of about zero mean and unit spread."""
+        return (chips.float() - self.mean[:, None, None]) / self.std[:, None, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images ``(N, C, H, W)`` -> embeddings ``(N, E)``."""
+        return self.backbone(x)
+
+
+def encoder(
+    name: str = "small",
+    *,
+    bands: int = 3,
+    stem: str = "small",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    seed: int = 0,
+) -> Encoder:
+    """An untrained encoder.
+
+    Args:
+        name: "small" (made for two cores: 4 residual blocks, E = 256) or a torchvision ResNet.
+        bands: number of input bands.
+        stem: "small" for chips below about 100 px, "standard" as in the ResNet paper.
+        mean: ``(C,)`` of the bands in the chips' units; zeros when None.
+        std: ``(C,)`` likewise, > 0; ones when None.
+        seed: of the initial weights; the global random state is not touched.
+
+    Raises:
+        ValueError: an unknown name or stem, or normalisation of another number of bands.
+
+    Source:
+        ResNet, arXiv 1512.03385; the small-image stem as in SimCLR's CIFAR experiments,
+        arXiv 2002.05709, appendix B.9.
+    """
+    if name not in ENCODERS:
+        raise ValueError(f"expected an encoder of {', '.join(ENCODERS)}; came {name!r}")
+    if stem not in STEMS:
+        raise ValueError(f"expected a stem of {', '.join(STEMS)}; came {stem!r}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone, width = _small(bands, stem) if name == "small" else _resnet(name, bands, stem)
+    result = Encoder(name, backbone, bands=bands, stem=stem, width=width)
+    for buffer, values in ((result.mean, mean), (result.std, std)):
+        if values is not None:
+            given = torch.as_tensor(values, dtype=torch.float32)
+            if given.shape != (bands,):
+                raise ValueError(f"expected mean and std of {bands} bands, came {len(values)}")
+            buffer.copy_(given)
+    if not bool((result.std > 0).all()):
+        raise ValueError("expected a standard deviation > 0 in every band; is one band constant?")
+    return result
+
+
+def _resnet(name: str, bands: int, stem: str) -> tuple[nn.Module, int]:
+    net = getattr(torchvision.models, name)(weights=None)
+    width = net.fc.in_features
+    net.fc = nn.Identity()
+    if stem == "small":
+        net.conv1 = nn.Conv2d(bands, 64, 3, padding=1, bias=False)
+        net.maxpool = nn.Identity()
+    elif bands != 3:
+        net.conv1 = nn.Conv2d(bands, 64, 7, stride=2, padding=3, bias=False)
+    if net.conv1.weight.shape[1] != 3 or stem == "small":
+        nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+    return net, width
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions beside a shortcut; the basic block of ResNet with average-pooled skip."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
+        self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.norm3 = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(self.norm2(self.conv2(y)) + self.norm3(self.skip(self.pool(x))))
+
+
+def _small(bands: int, stem: str) -> tuple[nn.Module, int]:
+    """The encoder for two cores; the stem's stride is 2 (small) or 4 (standard)."""
+    widths = (32, 64, 128, 256)
+    first = nn.Conv2d(bands, widths[0], 4, 2, 1, bias=False)
+    if stem == "standard":
+        first = nn.Conv2d(bands, widths[0], 8, 4, 2, bias=False)
+    net = nn.Sequential(
+        first,
+        nn.BatchNorm2d(widths[0]),
+        nn.ReLU(),
+        _Block(widths[0], widths[1], 1),
+        _Block(widths[1], widths[2], 2),
+        _Block(widths[2], widths[3], 2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return net, widths[-1]
+
+
+class SplitBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation over parts of the batch, as if each part lay on a device of its own.
+
+    On one device the statistics of a whole batch let the query encoder recognise the batch its key
+    came from. Normalising parts, with the keys shuffled, is the remedy on one device.
+
+    Source:
+        The shuffling BN of MoCo, arXiv 1911.05722, section 3.3, without the devices.
+    """
+
+    splits: int = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, H, W)`` -> the same; the last part may be smaller."""
+        if not self.training or self.splits == 1:
+            return super().forward(x)
+        return torch.cat([super(SplitBatchNorm2d, self).forward(p) for p in x.chunk(self.splits)])
+
+
+def split_batchnorm(module: nn.Module, splits: int) -> nn.Module:
+    """Make every BatchNorm2d of ``module`` normalise ``splits`` parts of the batch; in place."""
+    for child in module.modules():
+        if isinstance(child, nn.BatchNorm2d):
+            child.__class__ = SplitBatchNorm2d
+            child.splits = splits
+    return module
+
+
+class MoCo(nn.Module):
+    """Query encoder, key (momentum) encoder, projection heads, queue, and class heads.
+
+    Args:
+        query_encoder: the encoder to train; the key encoder starts as its copy.
+        dim: length D of a projection.
+        queue: number K of negatives kept.
+        momentum: of the key encoder's moving average, in [0, 1).
+        classes: sizes of the class heads by name, e.g. ``{"geo": 100}``.
+        heads_on: where a class head sits, by name: "projection" (ReLU and a linear layer on the
+            un-normalised projection, as released) or "embedding" (a linear layer on it).
+        seed: of the heads and of the queue's random start.
+
+    Source:
+        MoCo-v2, arXiv 2003.04297; geo head: arXiv 2011.09980 and its released code.
+    """
+
+    queue: Tensor
+    queue_location: Tensor
+
+    def __init__(
+        self,
+        query_encoder: Encoder,
+        *,
+        dim: int = 128,
+        queue: int = 65_536,
+        momentum: float = 0.999,
+        classes: dict[str, int] | None = None,
+        heads_on: dict[str, str] | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        if queue < 1 or dim < 1 or not 0 <= momentum < 1:
+            raise ValueError(
+                "expected queue >= 1, dim >= 1 and momentum in [0, 1), came "
+                f"{queue}, {dim} and {momentum}"
+            )
+        self.momentum, self.heads_on = momentum, dict(heads_on or {})
+        width = query_encoder.width
+        self.encoder = query_encoder
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, dim))
+            self.classifiers = nn.ModuleDict()
+            for name, size in (classes or {}).items():
+                on = self.heads_on.setdefault(name, "projection")
+                if on not in ("projection", "embedding"):
+                    raise ValueError(f"expected a head on projection or embedding, came {on!r}")
+                linear = nn.Linear(dim if on == "projection" else width, size)
+                self.classifiers[name] = (
+                    nn.Sequential(nn.ReLU(), linear) if on == "projection" else linear
+                )
+            start = F.normalize(torch.randn(queue, dim), dim=1)
+        self.key_encoder = copy.deepcopy(query_encoder).requires_grad_(False)
+        self.key_head = copy.deepcopy(self.head).requires_grad_(False)
+        self.register_buffer("queue", start)  # (K, D)
+        self.register_buffer("queue_location", torch.full((queue,), -1))  # (K,)
+        self.pointer = 0  # where the next key goes; a Python int, so that no step waits for a GPU
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The pointer travels in the state dict."""
+        return {"pointer": self.pointer}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take the pointer from a state dict."""
+        self.pointer = int(state["pointer"])
+
+    def query(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised views ``(N, C, H, W)`` -> embeddings ``(N, E)``, projections ``(N, D)``."""
+        embedding = self.encoder(x)
+        return embedding, self.head(embedding)
+
+    @torch.no_grad()
+    def key(self, x: Tensor, *, order: Tensor | None = None) -> Tensor:
+        """Normalised views ``(N, C, H, W)`` -> unit-norm keys ``(N, D)``, without gradient.
+
+        Args:
+            x: the key views, row ``i`` for query ``i``.
+            order: ``(N,)`` permutation in which they pass the network, so that parts of a split
+                BatchNorm hold other images than the query's parts.
+        """
+        if order is not None:
+            x = x[order]
+        keys = F.normalize(self.key_head(self.key_encoder(x)).float(), dim=1)
+        if order is None:
+            return keys
+        return torch.empty_like(keys).index_copy_(0, order, keys)
+
+    def classify(self, name: str, embedding: Tensor, projection: Tensor) -> Tensor:
+        """Logits ``(N, G)`` of a class head."""
+        on = projection if self.heads_on[name] == "projection" else embedding
+        return self.classifiers[name](on)
+
+    @torch.no_grad()
+    def update_key(self) -> None:
+        """Move the key encoder: ``key = momentum * key + (1 - momentum) * query``."""
+        for slow, fast in ((self.key_encoder, self.encoder), (self.key_head, self.head)):
+            keys, queries = list(slow.parameters()), list(fast.parameters())
+            torch._foreach_mul_(keys, self.momentum)
+            torch._foreach_add_(keys, queries, alpha=1 - self.momentum)
+
+    @torch.no_grad()
+    def enqueue(self, keys: Tensor, location: Tensor) -> None:
+        """Put keys ``(N, D)`` and their locations ``(N,)`` in place of the oldest; any N."""
+        size = len(self.queue)
+        keys, location = keys[-size:], location[-size:]
+        first = min(len(keys), size - self.pointer)  # up to the end; the rest goes to the start
+        self.queue[self.pointer : self.pointer + first] = keys[:first]
+        self.queue_location[self.pointer : self.pointer + first] = location[:first]
+        self.queue[: len(keys) - first] = keys[first:]
+        self.queue_location[: len(keys) - first] = location[first:]
+        self.pointer = (self.pointer + len(keys)) % size

@@ -1,0 +1,1 @@
+"""Readers: the scene table of a folder first, the pixels of a row only when the chip store asks."""

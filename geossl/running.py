@@ -1,0 +1,119 @@
+"""What a training loop stands on: device, precision, seeds, interrupts, and chips fed in time."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from geossl.chips import ChipStore
+
+_AHEAD = 3  # batches gathered before they are needed
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a name; "auto" takes the first GPU, else the CPU.
+
+    Raises:
+        ValueError: the name is no device, or the machine lacks it.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"expected a device such as auto, cpu or cuda; came {name!r}") from None
+    found = {"cpu": 1, "cuda": torch.cuda.device_count()}
+    found["mps"] = int(torch.backends.mps.is_available())
+    if (device.index or 0) >= found.get(device.type, 0):
+        raise ValueError(
+            f"expected the device {name!r}, but torch finds {found.get(device.type, 0)} of that "
+            "kind here; use device='auto' or 'cpu'"
+        )
+    return device
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """ "fp32" or "bf16"; "auto" takes bf16 where the hardware multiplies faster in it."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bf16" if device.type == "cpu" and capabilities.get("amx_bf16") else "fp32"
+
+
+def derived_seed(seed: int, *purpose: str | int) -> int:
+    """A 63-bit seed for one purpose: every draw of a run is a function of its seed and its step."""
+    text = "/".join(str(part) for part in (seed, *purpose))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[None]:
+    """Let a Ctrl-C (or a notebook's interrupt) that comes inside take effect at the end."""
+    plain = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not plain or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if came:
+        raise KeyboardInterrupt
+
+
+class Feed:
+    """Chips on the device, gathered ahead by a thread.
+
+    They lie on the GPU when the whole store takes less than half of its free memory; else they are
+    read from the memory map through pinned memory.
+
+    Args:
+        store: where the chips are.
+        device: where they are wanted.
+        rows: ``(M,)`` the chips that can be asked for; an index counts in them.
+    """
+
+    def __init__(self, store: ChipStore, device: torch.device, rows: Tensor):
+        self._store, self._device, self._rows = store, device, rows
+        self._resident: Tensor | None = None
+        wanted = store.chips[:1].nbytes * len(rows)
+        if device.type == "cuda" and wanted < torch.cuda.mem_get_info(device)[0] / 2:
+            parts = [store.gather(part).to(device) for part in rows.split(4096)]
+            self._resident = torch.cat(parts)
+
+    def _get(self, index: Tensor) -> Tensor:
+        if self._resident is not None:
+            return self._resident[index.to(self._device, non_blocking=True)]
+        chips = self._store.gather(self._rows[index])
+        if self._device.type == "cuda":
+            chips = chips.pin_memory()
+        return chips.to(self._device, non_blocking=True)
+
+    def batches(
+        self, indices: Iterable[tuple[Tensor, ...]]
+    ) -> Iterator[tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
+        """For each tuple of ``(N,)`` index tensors: that tuple, and a tuple of ``(N, C, H, W)``."""
+        waiting: list[tuple[tuple[Tensor, ...], Future[tuple[Tensor, ...]]]] = []
+        with ThreadPoolExecutor(1, thread_name_prefix="geossl-feed") as pool:
+            try:
+                for index in indices:
+                    job = pool.submit(lambda i: tuple(self._get(part) for part in i), index)
+                    waiting.append((index, job))
+                    if len(waiting) > _AHEAD:
+                        index, job = waiting.pop(0)
+                        yield index, job.result()
+                for index, job in waiting:
+                    yield index, job.result()
+            finally:
+                pool.shutdown(cancel_futures=True)

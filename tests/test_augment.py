@@ -1,0 +1,118 @@
+import dataclasses
+
+import pytest
+import torch
+import torchvision.transforms.functional as TF
+
+from geossl.augment import Views, moco_v2
+
+PLAIN = Views(crop=(1, 1), ratio=(1, 1), flip=0, dihedral=False, jitter=0)
+ZERO, ONE = torch.zeros(3), torch.ones(3)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def chips(n=6, bands=3, size=16):
+    return torch.randint(0, 256, (n, bands, size, size), dtype=torch.uint8, generator=generator())
+
+
+def test_without_augmentation_a_view_is_the_normalised_chip():
+    x = chips()
+    mean, std = torch.tensor([90.0, 100, 110]), torch.tensor([40.0, 50, 60])
+    got = PLAIN(x, mean=mean, std=std, generator=generator())
+    torch.testing.assert_close(got, (x.float() - mean[:, None, None]) / std[:, None, None])
+
+
+def test_one_independent_draw_per_image_seeded_and_without_the_global_state():
+    x = chips(1).expand(8, -1, -1, -1)
+    before = torch.random.get_rng_state()
+    a, b, c = (Views()(x, mean=ZERO, std=ONE, generator=generator(s)) for s in (0, 0, 1))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.equal(a, b) and not torch.equal(a, c)
+    assert len({v.sum().item() for v in a}) == 8
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3, 4, 13])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.float32])
+def test_any_number_of_bands_and_any_real_dtype(bands, dtype):
+    views = dataclasses.replace(moco_v2(12), band_gain=0.1, band_offset=0.1, dihedral=True)
+    mean, std = torch.zeros(bands), torch.ones(bands)
+    got = views(chips(5, bands).to(dtype), mean=mean, std=std, generator=generator())
+    assert got.shape == (5, bands, 12, 12) and bool(got.isfinite().all())
+
+
+def test_dihedral_views_are_the_eight_symmetries_equally_often():
+    x = chips(1)
+    views = dataclasses.replace(PLAIN, flip=0.5, dihedral=True)
+    turned = [x.rot90(k, (2, 3)) for k in range(4)]
+    symmetries = torch.cat([*turned, *(t.flip(3) for t in turned)]).float()
+    n = 1600
+    got = views(x.expand(n, -1, -1, -1), mean=ZERO, std=ONE, generator=generator())
+    distance = (got[:, None] - symmetries[None]).abs().amax((2, 3, 4))
+    assert float(distance.amin(1).max()) < 1e-2
+    counts = distance.argmin(1).bincount(minlength=8)
+    assert float(((counts - n / 8) ** 2 / (n / 8)).sum()) < 24.3  # chi-square, 7 df, p = 0.001
+
+
+def test_a_crop_covers_the_share_it_says_and_stays_inside():
+    ramp = torch.linspace(0, 1, 64).expand(1, 1, 64, 64)
+    x = torch.cat([ramp, ramp.transpose(2, 3)], 1).expand(500, -1, -1, -1)
+    views = dataclasses.replace(PLAIN, crop=(0.25, 0.25), ratio=(0.8, 1.25))
+    got = views(x, mean=torch.zeros(2), std=torch.ones(2), generator=generator())
+    wide = (got[:, 0, 0, -1] - got[:, 0, 0, 0]) * 64 / 63
+    tall = (got[:, 1, -1, 0] - got[:, 1, 0, 0]) * 64 / 63
+    assert float((wide * tall - 0.25).abs().max()) < 0.02
+    assert float((wide / tall).min()) >= 0.75 and float((wide / tall).max()) <= 1.33
+    assert float(got.min()) >= 0 and float(got.max()) <= 1
+
+
+def colour_only(**settings):
+    off = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "jitter": 1.0}
+    return dataclasses.replace(PLAIN, **{**off, **settings})
+
+
+@pytest.mark.parametrize("what", ["brightness", "contrast", "saturation"])
+def test_colour_jitter_is_torchvisions_at_some_strength_within_the_range(what):
+    x = 0.3 + 0.4 * torch.rand(40, 3, 8, 8, generator=generator())  # no clamping happens
+    got = colour_only(**{what: 0.4})(x, mean=ZERO, std=ONE, generator=generator(1))
+    adjust = getattr(TF, f"adjust_{what}")
+    strengths = torch.linspace(0.6, 1.4, 161).tolist()
+    found = []
+    for image, view in zip(x, got, strict=True):
+        errors = [float((adjust(image, s) - view).abs().max()) for s in strengths]
+        assert min(errors) < 6e-3
+        found.append(strengths[errors.index(min(errors))])
+    assert min(found) < 0.75 and max(found) > 1.25
+
+
+def test_hue_and_saturation_keep_the_luma_and_grey_has_none_left():
+    x = torch.rand(20, 3, 8, 8, generator=generator())
+    luma = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+    got = colour_only(hue=0.3, saturation=0.5)(x, mean=ZERO, std=ONE, generator=generator())
+    torch.testing.assert_close((got * luma).sum(1), (x * luma).sum(1), atol=2e-3, rtol=0)
+    assert float((got - x).abs().max()) > 0.05
+    grey = colour_only(grey=1.0)(x, mean=ZERO, std=ONE, generator=generator())
+    torch.testing.assert_close(grey, (x * luma).sum(1, keepdim=True).expand_as(x))
+
+
+def test_blur_equals_torchvisions_on_exactly_its_share():
+    x = torch.rand(10, 2, 16, 16, generator=generator())
+    views = dataclasses.replace(PLAIN, blur=0.5, blur_sigma_px=(1.0, 1.0))
+    got = views(x, mean=torch.zeros(2), std=torch.ones(2), generator=generator())
+    same = (got - x).abs().amax((1, 2, 3)) < 1e-5
+    assert int(same.sum()) == 5
+    want = TF.gaussian_blur(x[~same], [5, 5], [1.0, 1.0])
+    torch.testing.assert_close(got[~same], want, atol=1e-5, rtol=0)
+
+
+def test_clear_words_for_wrong_arguments():
+    with pytest.raises(ValueError, match="crop range"):
+        Views(crop=(0.5, 0.2))
+    with pytest.raises(ValueError, match="ratio range"):
+        Views(ratio=(0, 1))
+    with pytest.raises(ValueError, match="size_px"):
+        Views(size_px=0)
+    with pytest.raises(ValueError, match=r"chips \(N, C, H, W\)"):
+        PLAIN(torch.zeros(3, 8, 8), mean=ZERO, std=ONE, generator=generator())

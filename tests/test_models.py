@@ -1,0 +1,118 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from geossl import models, weights
+
+
+def small_moco(**settings):
+    return models.MoCo(models.encoder("small"), **{"dim": 8, "queue": 10, **settings})
+
+
+def test_key_weights_equal_query_weights_at_the_start_and_follow_the_momentum_rule():
+    moco = small_moco(momentum=0.9)
+    pairs = list(zip(moco.encoder.parameters(), moco.key_encoder.parameters(), strict=True))
+    pairs += list(zip(moco.head.parameters(), moco.key_head.parameters(), strict=True))
+    assert all(torch.equal(q, k) and not k.requires_grad for q, k in pairs)
+    with torch.no_grad():
+        for q, _ in pairs:
+            q.add_(torch.randn(q.shape, generator=torch.Generator().manual_seed(q.numel())))
+    before = [k.clone() for _, k in pairs]
+    moco.update_key()
+    for (q, k), old in zip(pairs, before, strict=True):
+        torch.testing.assert_close(k, 0.9 * old + 0.1 * q)
+        assert not torch.equal(k, old)
+
+
+@pytest.mark.parametrize("size, batch", [(10, 1), (10, 3), (10, 10), (10, 4), (7, 16), (1, 5)])
+def test_the_queue_holds_the_last_keys_in_order_for_any_batch_size(size, batch):
+    moco = small_moco(queue=size)
+    given = torch.arange(100.0)
+    for part in given.split(batch):
+        moco.enqueue(part[:, None].expand(-1, 8), part.long())
+    newest_first = moco.queue.roll(-moco.pointer, 0).flip(0)
+    assert newest_first[:, 0].tolist() == given.flip(0)[:size].tolist()
+    assert moco.queue_location.tolist() == moco.queue[:, 0].long().tolist()
+
+
+def test_the_pointer_travels_in_the_state():
+    moco = small_moco()
+    moco.enqueue(torch.ones(3, 8), torch.arange(3))
+    other = small_moco(seed=1)
+    other.load_state_dict(moco.state_dict())
+    assert other.pointer == 3 and torch.equal(other.queue, moco.queue)
+
+
+def test_key_order_changes_who_is_normalised_together_but_not_whose_key_it_is():
+    moco = small_moco().eval()
+    x = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(6, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(moco.key(x, order=order), moco.key(x))
+    assert torch.allclose(moco.key(x).norm(dim=1), torch.ones(6))
+
+
+def test_split_batchnorm_is_batchnorm_of_each_part():
+    x = torch.randn(8, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    norm = models.split_batchnorm(torch.nn.Sequential(torch.nn.BatchNorm2d(4)), 2)
+    want = torch.cat([F.batch_norm(p, None, None, training=True) for p in x.chunk(2)])
+    torch.testing.assert_close(norm(x), want)
+    whole = torch.nn.BatchNorm2d(4)
+    assert not torch.allclose(norm(x), whole(x), atol=1e-3)
+    assert list(norm.state_dict()) == ["0." + k for k in whole.state_dict()]
+
+
+@pytest.mark.parametrize("name, width", [("small", 256), ("resnet18", 512), ("resnet50", 2048)])
+@pytest.mark.parametrize("stem", models.STEMS)
+@pytest.mark.parametrize("bands", [1, 4])
+def test_encoders_take_any_number_of_bands(name, width, stem, bands):
+    net = models.encoder(name, bands=bands, stem=stem).eval()
+    assert net.width == width
+    with torch.no_grad():
+        assert net(torch.zeros(2, bands, 32, 32)).shape == (2, width)
+
+
+def test_the_same_seed_gives_the_same_encoder_and_leaves_the_global_state_alone():
+    before = torch.random.get_rng_state()
+    a, b, c = (models.encoder("small", seed=s).state_dict() for s in (0, 0, 1))
+    models.MoCo(models.encoder("small"), queue=4)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert any(not torch.equal(a[k], c[k]) for k in a)
+
+
+def test_class_heads_sit_where_they_are_told():
+    moco = small_moco(classes={"geo": 5, "label": 3}, heads_on={"label": "embedding"})
+    embedding, projection = moco.query(torch.zeros(2, 3, 32, 32))
+    assert moco.classify("geo", embedding, projection).shape == (2, 5)
+    assert moco.classify("label", embedding, projection).shape == (2, 3)
+    want = moco.classifiers["geo"][1](projection.relu())
+    torch.testing.assert_close(moco.classify("geo", embedding, projection), want)
+    assert moco.classifiers["label"].in_features == moco.encoder.width
+
+
+def test_an_encoder_survives_its_file_with_its_normalisation(tmp_path):
+    net = models.encoder("small", bands=2, stem="standard", mean=[5, 6], std=[2, 3]).eval()
+    weights.save_encoder(net, tmp_path / "a" / "encoder.safetensors", note={"bands": ["r", "n"]})
+    back = weights.load_encoder(tmp_path / "a" / "encoder.safetensors")
+    chips = torch.randint(0, 255, (2, 2, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(net(net.normalise(chips)), back(back.normalise(chips)))
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["encoder.safetensors"]
+
+
+def test_clear_words_for_wrong_arguments(tmp_path):
+    with pytest.raises(ValueError, match="expected an encoder of small"):
+        models.encoder("resnet19")
+    with pytest.raises(ValueError, match="stem"):
+        models.encoder("small", stem="big")
+    with pytest.raises(ValueError, match="3 bands, came 2"):
+        models.encoder("small", mean=[0, 0])
+    with pytest.raises(ValueError, match="constant"):
+        models.encoder("small", std=[1, 0, 1])
+    with pytest.raises(ValueError, match="momentum in"):
+        small_moco(momentum=1.0)
+    with pytest.raises(FileNotFoundError, match="encoder.safetensors of a run"):
+        weights.load_encoder(tmp_path / "no.safetensors")
+    (tmp_path / "bad.safetensors").write_bytes(b"not a safetensors file")
+    with pytest.raises(ValueError, match="damaged"):
+        weights.load_encoder(tmp_path / "bad.safetensors")
