@@ -1,1 +1,62 @@
-"""Geography-aware self-supervised learning."""
+"""Geography-aware self-supervised learning: learn from where and when an image was taken.
+
+Source: Ayush et al., "Geography-Aware Self-Supervised Learning", ICCV 2021, arXiv 2011.09980.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from geossl import (  # noqa: F401
+        augment,
+        embedding,
+        geo,
+        losses,
+        maps,
+        metrics,
+        models,
+        pairs,
+        plots,
+        probe,
+        readers,
+        scenes,
+        weights,
+    )
+    from geossl.chips import ChipStore
+    from geossl.clusters import GeoClusters
+    from geossl.config import PretrainConfig, paper_config
+    from geossl.embedding import Embeddings, embed
+    from geossl.pretraining import pretrain
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "ChipStore": "chips",
+    "Embeddings": "embedding",
+    "GeoClusters": "clusters",
+    "PretrainConfig": "config",
+    "embed": "embedding",
+    "paper_config": "config",
+    "pretrain": "pretraining",
+}
+_ROOMS = (
+    "augment", "embedding", "geo", "losses", "maps", "metrics", "models",
+    "pairs", "plots", "probe", "readers", "scenes", "weights",
+)  # fmt: skip
+
+__all__ = sorted([*_NAMES, *_ROOMS])
+
+
+def __getattr__(name: str) -> Any:
+    """Rooms load when they are entered, so that importing geossl is quick."""
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"geossl.{_NAMES[name]}"), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"geossl.{name}")
+    raise AttributeError(f"module 'geossl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -60,7 +60,7 @@ def encoder(
     """An untrained encoder.
 
     Args:
-        name: "small" (made for two cores: 4 residual blocks, E = 256) or a torchvision ResNet.
+        name: "small" (made for two cores: 3 residual blocks, E = 256) or a torchvision ResNet.
         bands: number of input bands.
         stem: "small" for chips below about 100 px, "standard" as in the ResNet paper.
         mean: ``(C,)`` of the bands in the chips' units; zeros when None.
@@ -135,7 +135,7 @@ def _small(bands: int, stem: str) -> tuple[nn.Module, int]:
         first,
         nn.BatchNorm2d(widths[0]),
         nn.ReLU(),
-        _Block(widths[0], widths[1], 1),
+        _Block(widths[0], widths[1], 2),
         _Block(widths[1], widths[2], 2),
         _Block(widths[2], widths[3], 2),
         nn.AdaptiveAvgPool2d(1),

@@ -197,7 +197,7 @@ class Run:
             if self._ahead is not None:
                 self._ahead.close()
                 self._ahead = None
-            if self._clean and self.step > self._saved.step:
+            if self.out is not None and self._clean and self.step > self._saved.step:
                 self._save()
 
     def finish(self, *, progress: bool = True) -> Run:
@@ -245,7 +245,6 @@ class Run:
                 hit = logits[:, 0] > logits[:, 1:].amax(1)
                 values["contrastive_accuracy"] = hit.float().mean()
                 total = total + config.contrastive_weight * loss
-                moco.enqueue(key, location)
             for name, target in self._targets.items():
                 wanted = target[rows[0]].to(self.device, non_blocking=True)
                 with self._autocast():
@@ -254,6 +253,8 @@ class Run:
                 values[f"{name}_accuracy"] = metrics.accuracy(guess, wanted)
                 total = total + (config.geo_weight if name == "geo" else 1.0) * loss
             (total / config.accumulate).backward()
+            if self._draw is not None:
+                moco.enqueue(key, location)
             values["loss"] = total
             self._means += torch.stack([values[k].detach().float() for k in _MEANS])
             self._last = (embedding.detach(), query.detach())

@@ -1,0 +1,57 @@
+# What one types. `make demo` and `make test` set themselves up; nothing else is needed but
+# Python >= 3.11, make and git. Works in a folder whose name has spaces.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+RUN = .venv/bin/python
+# Idle threads that spin cost up to 4x on a busy machine; this has to be set before torch loads.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: help setup demo check-machine test test-fast format check study real clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+
+.venv/ready: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "geossl needs Python >= 3.11, and none was found; install it, or run: make PYTHON=/path/to/python3"; exit 1; }
+	@echo "Setting up .venv with $(PYTHON): torch is large, this takes some minutes the first time."
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[data,notebooks]'
+	@touch $@
+
+.venv/ready-dev: .venv/ready
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[data,notebooks,dev]'
+	@touch $@
+
+setup: .venv/ready-dev  ## make .venv with everything, the developer's tools too
+
+demo: .venv/ready  ## the main job on the embedded data; ends with runs/demo/index.html
+	$(RUN) -m geossl demo
+
+check-machine: .venv/ready  ## is this machine ready?
+	$(RUN) -m geossl check
+
+test: .venv/ready-dev  ## all tests (the browser's are skipped without Chromium)
+	$(RUN) -m pytest -q
+
+test-fast: .venv/ready-dev  ## the unit tests
+	$(RUN) -m pytest -q -m "not browser and not slow" --ignore tests/browser
+
+format: .venv/ready-dev  ## format and mend what can be mended
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+check: .venv/ready-dev  ## formatter, linter, types, stripped notebooks, import direction
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+	git ls-files '*.ipynb' | tr '\n' '\0' | xargs -0 -r -n 1 $(RUN) -m nbstripout --verify
+	$(RUN) -m pytest -q tests/test_house.py
+
+study: .venv/ready-dev  ## benchmarks/blue_marble.md: all methods, three seeds (about an hour on two cores)
+	$(RUN) benchmarks/blue_marble.py
+
+real: .venv/ready-dev  ## benchmarks/real_imagery.md: NAIP and Landsat, three seeds (needs ../shared/data)
+	$(RUN) benchmarks/real_imagery.py
+
+clean:  ## remove .venv and runs
+	rm -rf .venv runs

@@ -1,0 +1,5 @@
+"""``python -m geossl``."""
+
+from geossl.cli import main
+
+main()

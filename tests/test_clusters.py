@@ -1,0 +1,129 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from shapely import Point, union_all
+
+from geossl import geo
+from geossl.clusters import GeoClusters
+
+
+def places(n, seed=0, town=None):
+    rng = np.random.default_rng(seed)
+    lon, lat = rng.uniform(-180, 180, n), np.degrees(np.arcsin(rng.uniform(-1, 1, n)))
+    if town is not None:
+        lon, lat = town[0] + lon / 5000, town[1] + lat / 5000
+    return pd.DataFrame({"location": np.arange(n), "lon": lon, "lat": lat, "path": "x"})
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 100])
+@pytest.mark.parametrize("on", ["sphere", "degrees"])
+def test_the_cell_that_holds_a_point_is_the_cluster_it_is_assigned_to(k, on):
+    clusters = GeoClusters.fit(places(400), k=k, seed=0, on=on)
+    probes = places(300, seed=1)
+    edge = pd.DataFrame({
+        "lon": [179.99, -179.99, 0, 90, -90, 179.9, -179.9],
+        "lat": [10, 10, 89.9, 89.9, -89.9, -70, -70],
+    })  # fmt: skip
+    probes = pd.concat([probes, edge], ignore_index=True)
+    cells = clusters.cells()
+    got = clusters.assign(probes["lon"], probes["lat"])
+    for lon, lat, cluster in zip(probes["lon"], probes["lat"], got, strict=True):
+        # 2-degree steps bend an edge by some hundredths of a degree
+        assert cells[cluster].distance(Point(lon, lat)) < 0.05, (lon, lat, cluster)
+    assert union_all(cells).area == pytest.approx(360 * 180, rel=1e-3)
+    assert sum(cell.area for cell in cells) == pytest.approx(360 * 180, rel=2e-3)
+
+
+@pytest.mark.parametrize("town", [(10, 50), (179.99, -40), (25, 89.5)])
+def test_all_places_in_one_town(town):
+    table = places(200, town=town)
+    table["lon"] = geo.wrap_lon(table["lon"])
+    table["lat"] = table["lat"].clip(-90, 90)
+    clusters = GeoClusters.fit(table, k=12, seed=0)
+    cells, got = clusters.cells(), clusters.assign(table["lon"], table["lat"])
+    inside = [
+        cells[c].distance(Point(x, y)) < 1e-3
+        for x, y, c in zip(table["lon"], table["lat"], got, strict=True)
+    ]
+    assert all(inside)
+    assert sum(cell.area for cell in cells) == pytest.approx(360 * 180, rel=5e-3)
+
+
+def test_assignment_is_to_the_nearest_centre_by_great_circle():
+    clusters = GeoClusters.fit(places(500), k=20, seed=0)
+    probes = places(200, seed=2)
+    distance = geo.great_circle_km(
+        probes["lon"].to_numpy()[:, None], probes["lat"].to_numpy()[:, None],
+        clusters.centers[:, 0], clusters.centers[:, 1],
+    )  # fmt: skip
+    assert (clusters.assign(probes["lon"], probes["lat"]) == distance.argmin(1)).all()
+
+
+def test_the_antimeridian_splits_degrees_but_not_the_sphere():
+    lon = np.concatenate([np.linspace(176, 180, 20), np.linspace(-179.9, -176, 20), [0.0] * 20])
+    lat = np.tile(np.linspace(-1, 1, 20), 3)
+    table = pd.DataFrame({"location": np.arange(60), "lon": lon, "lat": lat})
+    sphere = GeoClusters.fit(table, k=2, seed=0).assign(lon, lat)
+    degrees = GeoClusters.fit(table, k=2, seed=0, on="degrees").assign(lon, lat)
+    assert len(set(sphere[:40])) == 1 and sphere[0] != sphere[-1]
+    assert len(set(degrees[:40])) == 2
+
+
+def test_sizes_count_locations_once_and_a_seed_decides():
+    table = pd.concat([places(100)] * 3, ignore_index=True)
+    a, b = (GeoClusters.fit(table, k=7, seed=3) for _ in range(2))
+    assert a.sizes.sum() == 100 and (a.centers == b.centers).all()
+    assert not np.array_equal(a.centers, GeoClusters.fit(table, k=7, seed=4).centers)
+
+
+@pytest.mark.parametrize("on", ["sphere", "degrees"])
+def test_neighbouring_cells_have_different_colours(on):
+    clusters = GeoClusters.fit(places(1500), k=100, seed=0, on=on)
+    colours, cells = clusters.colours(), clusters.cells()
+    assert set(colours) <= set(range(8)) and len(set(colours)) > 3
+    for i in range(100):
+        for j in range(i):
+            if cells[i].intersection(cells[j]).length > 0.5:
+                assert colours[i] != colours[j], (i, j)
+
+
+def test_purity_by_hand():
+    table = pd.DataFrame({
+        "location": [0, 0, 1, 2, 3, 4], "lon": [0, 0, 1, 2, 100, 101], "lat": 0.0,
+        "label": ["a", "a", "a", "b", None, "c"],
+    })  # fmt: skip
+    got = GeoClusters.fit(table, k=2, seed=0).purity(table)
+    assert got["size"].tolist() == [3, 1]
+    assert got["label"].tolist() == ["a", "c"]
+    assert got["purity"].tolist() == pytest.approx([2 / 3, 1])
+    want = -(2 / 3 * np.log2(2 / 3) + 1 / 3 * np.log2(1 / 3))
+    assert got["entropy_bits"].tolist() == pytest.approx([want, 0])
+
+
+def test_files_survive(tmp_path):
+    table = places(50)
+    clusters = GeoClusters.fit(table, k=5, seed=0)
+    clusters.save(tmp_path / "c.json")
+    back = GeoClusters.load(tmp_path / "c.json")
+    assert np.array_equal(back.centers, clusters.centers) and back.on == "sphere"
+    assert np.array_equal(back.sizes, clusters.sizes)
+    clusters.to_csv(tmp_path / "c.csv", table)
+    csv = pd.read_csv(tmp_path / "c.csv")
+    assert list(csv) == ["cluster", "path"]
+    assert (csv["cluster"] == clusters.assign(table["lon"], table["lat"])).all()
+
+
+def test_clear_words_for_wrong_arguments(tmp_path):
+    with pytest.raises(ValueError, match="number of distinct places; came k = 11"):
+        GeoClusters.fit(pd.concat([places(10)] * 2), k=11)
+    with pytest.raises(ValueError, match="sphere or degrees"):
+        GeoClusters.fit(places(10), k=2, on="plane")
+    with pytest.raises(ValueError, match="column 'climate'"):
+        GeoClusters.fit(places(10), k=2).purity(places(10), label="climate")
+    with pytest.raises(FileNotFoundError, match="found no file"):
+        GeoClusters.load(tmp_path / "no.json")
+    (tmp_path / "bad.json").write_text(json.dumps({"a": 1}))
+    with pytest.raises(ValueError, match="came something else"):
+        GeoClusters.load(tmp_path / "bad.json")

@@ -1,0 +1,290 @@
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from geossl import pairs, pretrain
+from geossl.augment import Views
+from geossl.chips import ChipStore
+from geossl.clusters import GeoClusters
+from geossl.config import PretrainConfig, paper_config
+from geossl.pretraining import Log
+
+TINY = PretrainConfig(
+    epochs=2, batch=8, queue=20, dim=16, views=Views(size_px=16), log_every=2, knn_every=2,
+    precision="fp32", checkpoint_s=0,
+)  # fmt: skip
+CLOCK = ["pairs_per_s", "seconds", "seconds_left"]
+
+
+def write_store(path, *, places=24, dates=2, bands=3, dtype="uint8"):
+    """A chip store as it lies on disk, without any reader."""
+    rng = np.random.default_rng(0)
+    n = places * dates
+    path.mkdir(parents=True)
+    location = np.repeat(np.arange(places), dates)
+    base = rng.integers(0, 200, (places, bands, 16, 16))
+    chips = base[location] + rng.integers(0, 50, (n, bands, 16, 16))
+    np.save(path / "chips.npy", chips.astype(dtype))
+    table = pd.DataFrame({
+        "path": [f"{i}" for i in range(n)],
+        "location": location,
+        "time": pd.to_datetime("2020-01-01", utc=True)
+        + pd.to_timedelta(np.tile(np.arange(dates) * 100, places), "D"),
+        "lon": rng.uniform(-180, 180, places)[location],
+        "lat": rng.uniform(-80, 80, places)[location],
+        "label": np.where(location % 2, "odd", "even"),
+        "split": np.where(location % 6 == 0, "val", "train"),
+    })  # fmt: skip
+    table.to_parquet(path / "scenes.parquet")
+    info = {
+        "format": 1, "bands": [f"b{i}" for i in range(bands)], "mean": [125.0] * bands,
+        "std": [60.0] * bands, "size_px": 16, "dtype": dtype, "rgb": [0, 0, 0], "units": "counts",
+        "source": "test", "n": n, "bad": {},
+    }  # fmt: skip
+    (path / "store.json").write_text(json.dumps(info))
+    return ChipStore.open(path)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return write_store(tmp_path_factory.mktemp("pretraining") / "chips")
+
+
+def weights_of(run):
+    return {k: v for k, v in run._moco.state_dict().items() if torch.is_tensor(v)}
+
+
+def assert_same_run(a, b):
+    assert a.step == b.step
+    for name, value in weights_of(a).items():
+        assert torch.equal(value, weights_of(b)[name]), name
+    assert a._moco.pointer == b._moco.pointer
+    pd.testing.assert_frame_equal(a.logs.drop(columns=CLOCK), b.logs.drop(columns=CLOCK))
+
+
+def run_of(store, **changes):
+    settings = {"pairs": pairs.temporal(), "config": TINY, "seed": 0, **changes}
+    return pretrain(store, **settings)
+
+
+METHODS = {
+    "moco": {"pairs": pairs.same_image()},
+    "moco+tp": {"pairs": pairs.temporal()},
+    "geoloc": {"pairs": None, "geo": True},
+    "moco+geo+tp": {"pairs": pairs.temporal(), "geo": True},
+    "supervised": {"pairs": None, "label": "label"},
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_runs_and_learns_what_it_is_told(store, method):
+    given = dict(METHODS[method])
+    if given.pop("geo", False):
+        given["geo"] = GeoClusters.fit(store.scenes, k=3, seed=0)
+    run = run_of(store, **given).finish(progress=False)
+    logs = run.logs
+    assert list(logs.columns) == [f.name for f in dataclasses.fields(Log)]
+    assert run.step == run.steps == logs["step"].iloc[-1]
+    assert logs["loss"].notna().all() and np.isfinite(logs["loss"]).all()
+    assert logs["contrastive_loss"].notna().all() == (given["pairs"] is not None)
+    assert logs["geo_loss"].notna().all() == ("geo" in given)
+    assert logs["label_loss"].notna().all() == ("label" in given)
+    assert logs["knn"].notna().any()
+    parts = [c for c in ("contrastive_loss", "geo_loss", "label_loss") if logs[c].notna().all()]
+    np.testing.assert_allclose(logs[parts].sum(axis=1), logs["loss"], rtol=1e-5)
+
+
+def test_it_learns(store):
+    config = dataclasses.replace(TINY, epochs=25, lr=0.03)
+    logs = run_of(store, config=config).finish(progress=False).logs
+    assert logs["contrastive_accuracy"].iloc[-1] > logs["contrastive_accuracy"].iloc[0] + 0.2
+    assert logs["contrastive_loss"].iloc[-1] < logs["contrastive_loss"].iloc[0] - 0.3
+
+
+def test_the_same_seed_gives_the_same_run_and_the_global_state_is_left_alone(store):
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    a, b, c = (run_of(store, seed=s).finish(progress=False) for s in (0, 0, 1))
+    assert torch.equal(before[0], torch.random.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()
+    assert_same_run(a, b)
+    assert not torch.equal(a._moco.queue, c._moco.queue)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_stopped_run_goes_on_bit_for_bit(store, tmp_path, accumulate):
+    config = dataclasses.replace(TINY, accumulate=accumulate, epochs=4)
+    whole = run_of(store, config=config).finish(progress=False)
+    for stops in (1, 2):
+        run = run_of(store, config=config, out=tmp_path / "run")
+        for seen, _ in enumerate(run, 1):
+            if seen == stops:
+                break
+        assert run.step < run.steps
+    last = run_of(store, config=config, out=tmp_path / "run").finish(progress=False)
+    assert_same_run(whole, last)
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == whole.logs["step"].tolist()
+    again = run_of(store, config=config, out=tmp_path / "run")
+    assert list(again) == [] and len(again.logs) == len(whole.logs)
+
+
+CHILD = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from test_pretraining import TINY, ChipStore, pairs, pretrain
+from geossl import pretraining
+import dataclasses
+kill_at = int(sys.argv[1])
+config = dataclasses.replace(TINY, epochs=4)
+run = pretrain(ChipStore.open({store!r}), pairs=pairs.temporal(), config=config, out={out!r})
+real = run._one_step
+def one_step():
+    if run.step == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real()
+run._one_step = one_step
+run.finish(progress=False)
+"""
+
+
+def test_a_run_killed_at_any_step_and_resumed_equals_the_run_that_was_not(store, tmp_path):
+    out = tmp_path / "run"
+    code = textwrap.dedent(CHILD).format(
+        tests=str(__import__("pathlib").Path(__file__).parent), store=str(store.path), out=str(out)
+    )
+    for step in (0, 7, 12):
+        done = subprocess.run([sys.executable, "-c", code, str(step)], capture_output=True)
+        assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+    config = dataclasses.replace(TINY, epochs=4)
+    resumed = run_of(store, config=config, out=out)
+    assert 0 < resumed.step < resumed.steps
+    assert_same_run(run_of(store, config=config).finish(progress=False), resumed.finish(progress=False))
+    assert not [p for p in out.iterdir() if "part" in p.name]
+
+
+def test_an_interrupt_leaves_a_usable_encoder_and_a_run_that_goes_on(store, tmp_path):
+    config = dataclasses.replace(TINY, epochs=4, checkpoint_s=1e9)
+    run = run_of(store, config=config, out=tmp_path)
+    real = run._one_step
+
+    def interrupted():
+        if run.step == 5:
+            signal.raise_signal(signal.SIGINT)  # as Ctrl-C in the middle of a step
+        real()
+
+    run._one_step = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        run.finish(progress=False)
+    assert run.step == 6 and not run.encoder.training
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert (tmp_path / "encoder.safetensors").exists()
+    whole = run_of(store, config=config).finish(progress=False)
+    assert_same_run(whole, run_of(store, config=config, out=tmp_path).finish(progress=False))
+
+
+def test_key_follows_query_within_the_loop(store):
+    run = run_of(store)
+    moco = run._moco
+    key = [p.clone() for p in moco.key_encoder.parameters()]
+    query = [p.clone() for p in moco.encoder.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(key, query, strict=True))
+    run._one_step()  # the first update moves equal weights: nothing but rounding changes
+    for now, then in zip(moco.key_encoder.parameters(), key, strict=True):
+        torch.testing.assert_close(now, then)
+    query = [p.clone() for p in moco.encoder.parameters()]
+    key = [p.clone() for p in moco.key_encoder.parameters()]
+    run._one_step()
+    for now, k, q in zip(moco.key_encoder.parameters(), key, query, strict=True):
+        torch.testing.assert_close(now, TINY.momentum * k + (1 - TINY.momentum) * q)
+
+
+def test_no_positive_is_among_its_negatives(store, monkeypatch):
+    from geossl import losses
+
+    seen = []
+    real = losses.contrastive_logits
+
+    def spy(query, key, queue, *, temperature, mask):
+        seen.append(real(query, key, queue, temperature=temperature, mask=mask).detach())
+        masks.append(mask)
+        return real(query, key, queue, temperature=temperature, mask=mask)
+
+    masks = []
+    monkeypatch.setattr(losses, "contrastive_logits", spy)
+    run = run_of(store)
+    for _ in range(6):
+        held = run._moco.queue_location.clone()
+        run._one_step()
+        rows = run._pairs_of((run.step - 1) // run._per_epoch)[0]
+        place = (run.step - 1) % run._per_epoch
+        location = run._location[rows[place * TINY.batch : (place + 1) * TINY.batch]]
+        own = location[:, None] == held[None]
+        assert torch.equal(seen[-1][:, 1:] == -torch.inf, own)
+    assert torch.stack(masks).any()
+    paper = run_of(store, config=dataclasses.replace(TINY, mask_same_location=False))
+    paper._one_step()
+    assert masks[-1] is None
+
+
+def test_training_rows_are_those_of_the_split(store):
+    run = run_of(store)
+    assert set(store.scenes["split"].to_numpy()[run._rows.numpy()]) == {"train"}
+    everything = run_of(store, config=dataclasses.replace(TINY, split=None))
+    assert len(everything._rows) == len(store)
+
+
+def test_sixteen_bits_and_five_bands(tmp_path):
+    store = write_store(tmp_path / "chips", bands=5, dtype="uint16")
+    run = run_of(store).finish(progress=False)
+    assert np.isfinite(run.logs["loss"]).all() and run.encoder.bands == 5
+
+
+def test_bf16_and_adamw_take_the_same_path(store):
+    config = dataclasses.replace(TINY, precision="bf16", optimizer="adamw", lr=1e-3)
+    logs = run_of(store, config=config).finish(progress=False).logs
+    assert np.isfinite(logs["loss"]).all()
+
+
+def test_clear_words_for_wrong_arguments(store, tmp_path):
+    def change(**settings):
+        return dataclasses.replace(TINY, **settings)
+
+    with pytest.raises(ValueError, match="something to learn from"):
+        run_of(store, pairs=None)
+    with pytest.raises(ValueError, match="at least 4096 x 1"):
+        run_of(store, config=change(batch=4096))
+    with pytest.raises(ValueError, match="split 'nowhere'"):
+        run_of(store, config=change(split="nowhere"))
+    with pytest.raises(ValueError, match="column 'colour'"):
+        run_of(store, pairs=None, label="colour")
+    with pytest.raises(ValueError, match="lr > 0"):
+        change(lr=0)
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="device 'cuda'"):
+            run_of(store, config=change(device="cuda"))
+    with pytest.raises(ValueError, match="such as auto"):
+        run_of(store, config=change(device="abacus"))
+    next(iter(run_of(store, out=tmp_path)))
+    with pytest.raises(ValueError, match="config.dim = 16, asked for was 8"):
+        run_of(store, out=tmp_path, config=change(dim=8))
+    with pytest.raises(ValueError, match="config.encoder = small"):
+        run_of(store, out=tmp_path, config=change(encoder="resnet18"))
+    about = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**about, "format": 99}))
+    with pytest.raises(ValueError, match="newer geossl"):
+        run_of(store, out=tmp_path)
+
+
+def test_the_papers_settings():
+    config = paper_config(batch=64)
+    assert (config.encoder, config.temperature, config.queue, config.batch) == (
+        "resnet50", 0.02, 65_536, 64,
+    )  # fmt: skip
