@@ -1,11 +1,13 @@
-"""What the studies share: the methods of the paper, records, and pages with mean and spread."""
+"""What the studies share: the methods of the paper, jobs in parallel, records, and tables."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-from collections.abc import Iterable
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -33,23 +35,27 @@ class Records:
         self.path = path
         self.rows = json.loads(path.read_text("utf-8")) if path.exists() else []
 
-    def has(self, method: str, seed: int, metrics: Iterable[str]) -> bool:
-        """Whether every metric of a method and seed is there."""
-        there = {(r["method"], r["seed"], r["metric"]) for r in self.rows}
-        return all((method, seed, metric) in there for metric in metrics)
+    def has(self, method: str, seed: int) -> bool:
+        """Whether a method and seed was measured."""
+        return any(r["method"] == method and r["seed"] == seed for r in self.rows)
 
     def add(self, method: str, seed: int, values: dict[str, float]) -> None:
         """Add the metrics of one method and seed, and write."""
-        for metric, value in values.items():
-            row = {"method": method, "metric": metric, "seed": seed, "value": round(value, 5)}
-            self.rows = [
-                r for r in self.rows if any(r[k] != row[k] for k in ("method", "metric", "seed"))
-            ] + [row]
+        self.rows += [
+            {"method": method, "metric": metric, "seed": seed, "value": round(float(value), 5)}
+            for metric, value in values.items()
+        ]
+        self.write()
+
+    def write(self) -> None:
+        """Write the list, sorted, a record a line."""
+        rows = sorted(self.rows, key=lambda r: (r["metric"], r["method"], r["seed"]))
+        text = "[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n"
         with atomic(self.path) as part:
-            part.write_text(json.dumps(self.rows, indent=0) + "\n", "utf-8")
+            part.write_text(text, "utf-8")
 
     def table(self, methods: Iterable[str], metrics: Iterable[str]) -> str:
-        """Markdown: mean and, where there are several seeds, standard deviation of each."""
+        """Markdown: mean and standard deviation over the seeds."""
         metrics = list(metrics)
         lines = ["| method | " + " | ".join(metrics) + " |", "|---" * (len(metrics) + 1) + "|"]
         frame = pd.DataFrame(self.rows, columns=["method", "metric", "seed", "value"])
@@ -63,31 +69,54 @@ class Records:
         return "\n".join(lines)
 
     def paired(self, a: str, b: str, metric: str) -> str:
-        """Difference of two methods, seed by seed: mean and the smallest and largest."""
+        """Difference of two methods, seed by seed: mean, smallest, largest."""
         values = {(r["method"], r["seed"]): r["value"] for r in self.rows if r["metric"] == metric}
         seeds = sorted(s for m, s in values if m == a and (b, s) in values)
         gaps = np.array([values[a, s] - values[b, s] for s in seeds])
-        return f"{gaps.mean():+.3f} ({gaps.min():+.3f} to {gaps.max():+.3f}, {len(gaps)} seeds)"
+        return f"{gaps.mean():+.3f} ({gaps.min():+.3f} to {gaps.max():+.3f})"
+
+
+def run_jobs(
+    jobs: list[tuple[str, int]],
+    measure: Callable[[str, int], dict[str, float]],
+    folder: Path,
+    result: Path,
+) -> Records:
+    """Measure (method, seed) jobs in one process a core, one thread each; done ones are kept.
+
+    The script calls itself with ``--part i/n``; each part has its own file of records in
+    ``folder``, and all end in ``result``.
+    """
+    part = sys.argv[sys.argv.index("--part") + 1] if "--part" in sys.argv else None
+    if part is not None:
+        torch.set_num_threads(1)
+        i, n = (int(x) for x in part.split("/"))
+        records = Records(folder / f"records-{i}.json")
+        for method, seed in jobs[i::n]:
+            if not records.has(method, seed):
+                records.add(method, seed, measure(method, seed))
+                print(f"{method} seed {seed}: {records.rows[-1]}", flush=True)
+        return records
+    n = os.cpu_count() or 1
+    command = [sys.executable, *sys.argv]
+    running = [subprocess.Popen([*command, "--part", f"{i}/{n}"]) for i in range(n)]
+    if any([process.wait() for process in running]):
+        raise SystemExit("a part of the study failed; mend the cause, the same line goes on")
+    records = Records(result)
+    records.rows = [r for i in range(n) for r in Records(folder / f"records-{i}.json").rows]
+    records.write()
+    return records
 
 
 def hardware() -> str:
-    """Processor, threads and versions, for the foot of a page."""
+    """Processor, cores and versions, for the foot of a page."""
     name = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
-        text = Path("/proc/cpuinfo").read_text("utf-8")
-        name = next(
-            (li.split(":")[1].strip() for li in text.splitlines() if "model name" in li), name
-        )
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+        name = names[0] if names else name
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
         f"{name}, {os.cpu_count()} cores{gpu}; torch {torch.__version__}, "
         f"Python {platform.python_version()}"
     )
-
-
-def take_part(seeds: list[int], part: str | None) -> list[int]:
-    """The seeds of one part "i/n" of a study that runs in several processes."""
-    if part is None:
-        return seeds
-    i, n = (int(x) for x in part.split("/"))
-    return seeds[i - 1 :: n]

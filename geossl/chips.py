@@ -30,7 +30,7 @@ from geossl.files import atomic
 from geossl.readers.pixels import Pixels
 
 FORMAT = 1
-_CHUNK_BYTES = 2**24  # a thread holds about one chunk, so this bounds the memory of a build
+_CHUNK_BYTES = 2**22  # a thread holds about one chunk, so this bounds the memory of a build
 _WORK = ".build"  # folder of an unfinished build, inside the store's
 
 
@@ -107,6 +107,7 @@ class ChipStore:
                     if not plan.finished():  # by the process that this one waited for
                         plan.decode(workers or os.cpu_count() or 1, skip_bad, progress)
                         plan.publish()
+            shutil.rmtree(plan.work, ignore_errors=True)
         store = cls.open(path)
         if store.info["bad"] and not skip_bad:
             name, reason = next(iter(store.info["bad"].items()))
@@ -125,19 +126,8 @@ class ChipStore:
             ValueError: a newer version wrote it, or its files do not fit together.
         """
         path = Path(path)
-        if not (path / "store.json").is_file():
-            state = "an unfinished build" if (path / _WORK).is_dir() else "no store.json"
-            raise FileNotFoundError(
-                f"expected a chip store at {path}, found {state}; "
-                "ChipStore.build makes it, and goes on where a build stopped"
-            )
+        info = _read_info(path)
         try:
-            info = json.loads((path / "store.json").read_text("utf-8"))
-            if info["format"] > FORMAT:
-                raise _Newer(
-                    f"the chip store {path} has format {info['format']}, this geossl reads up to "
-                    f"{FORMAT}; update geossl, or build the store again"
-                )
             chips = np.load(path / "chips.npy", mmap_mode="r")
             table = pd.read_parquet(path / "scenes.parquet")
             shape = (info["n"], len(info["bands"]), info["size_px"], info["size_px"])
@@ -158,13 +148,8 @@ class ChipStore:
                 rgb=info["rgb"],
                 info=info,
             )
-        except _Newer:
-            raise
-        except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
-            raise ValueError(
-                f"the chip store {path} is damaged ({type(error).__name__}: {error}); "
-                "remove the folder and build it again"
-            ) from error
+        except (ValueError, KeyError, FileNotFoundError) as error:
+            raise _damaged(path, error) from error
 
     def __len__(self) -> int:
         return len(self.chips)
@@ -209,10 +194,6 @@ class ChipStore:
         return low, np.maximum(high, low + 1)
 
 
-class _Newer(ValueError):
-    pass
-
-
 class _Plan:
     """One build: what it makes of which scenes, and the folder that holds its progress.
 
@@ -240,10 +221,14 @@ class _Plan:
         path, done = self.path, (self.path / "store.json").is_file()
         if path.exists() and not path.is_dir():
             raise ValueError(f"expected a folder for the chip store, {path} is a file")
-        if not done and not self.work.is_dir() and (path / "chips.npy").exists():
-            raise ValueError(f"expected no {path / 'chips.npy'} that no chip store goes with")
+        foreign = [n for n in ("chips.npy", "scenes.parquet") if (path / n).exists()]
+        if foreign and not done and not self.work.is_dir():
+            raise ValueError(
+                f"expected an empty folder or a chip store, {path} has a {foreign[0]} that is "
+                "neither; give another path"
+            )
         if done:
-            found = ChipStore.open(path).info.get("identity")
+            found = _read_info(path).get("identity")
         elif (self.work / "plan.json").is_file():
             found = json.loads((self.work / "plan.json").read_text("utf-8"))["identity"]
         else:
@@ -306,7 +291,6 @@ class _Plan:
         for name in ("scenes.parquet", "store.json"):
             if (self.work / name).exists():
                 os.replace(self.work / name, self.path / name)
-        shutil.rmtree(self.work, ignore_errors=True)
 
     def _rows(self, chunk: int) -> range:
         return range(self.shape[0])[chunk * self.chunk : (chunk + 1) * self.chunk]
@@ -322,15 +306,12 @@ class _Plan:
             if skip_bad or not record["bad"]:
                 records[record["chunk"]] = record
         chips = np.load(self.work / "raw.npy", mmap_mode="r")
-        for c in list(records):
+        for c, record in list(records.items()):
             rows = self._rows(c)
-            if (
-                zlib.crc32(np.ascontiguousarray(chips[rows.start : rows.stop]).data)
-                != records[c]["crc"]
-            ):
-                del records[c]
-            else:
+            if zlib.crc32(chips[rows.start : rows.stop].tobytes()) == record["crc"]:
                 tell(len(rows))
+            else:
+                del records[c]
         return records
 
     def _work_off(
@@ -383,14 +364,15 @@ class _Plan:
         """The store's files in the work folder, ``store.json`` last."""
         bad = {int(row): reason for r in records for row, reason in r["bad"].items()}
         table = self.table
-        for name in records[0]["extra"]:
-            parts = [np.array(r["extra"][name]["values"]) for r in records]
-            kind = records[0]["extra"][name]["dtype"]
-            table = table.assign(**{name: np.concatenate(parts).astype(kind)})
+        for name, first in records[0]["extra"].items():
+            kind = None if "U" in first["dtype"] else first["dtype"]  # texts are of any length
+            parts = [np.array(r["extra"][name]["values"], kind) for r in records]
+            table = table.assign(**{name: np.concatenate(parts)})
         count = sum(r["count"] for r in records)
+        if len(bad) == len(table):
+            raise ValueError(f"none of the {len(bad)} scenes can be read; the first: {bad[0]}")
         if count == 0:
-            why = f"; the first scene: {next(iter(bad.values()))}" if bad else ""
-            raise ValueError(f"expected valid pixels, all {len(table)} chips have no data{why}")
+            raise ValueError(f"expected some valid pixels, all {len(table)} chips have no data")
         paths = {str(table["path"][row]): reason for row, reason in bad.items()}
         good = np.setdiff1d(np.arange(len(table)), list(bad))
         if bad:
@@ -437,6 +419,34 @@ def _reader(table: pd.DataFrame) -> ModuleType:
         if error.name != name:
             raise
         raise ValueError(f"expected a reader of geossl.readers, came {names[0]!r}") from None
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    """The content of a store's ``store.json``, of a format that this version reads."""
+    if not (path / "store.json").is_file():
+        state = "an unfinished build" if (path / _WORK).is_dir() else "no store.json"
+        raise FileNotFoundError(
+            f"expected a chip store at {path}, found {state}; "
+            "ChipStore.build makes it, and goes on where a build stopped"
+        )
+    try:
+        info = json.loads((path / "store.json").read_text("utf-8"))
+        version = int(info["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, error) from error
+    if version > FORMAT:
+        raise ValueError(
+            f"the chip store {path} has format {version}, this geossl reads up to {FORMAT}; "
+            "update geossl, or build the store again elsewhere"
+        )
+    return info
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"the chip store {path} is damaged ({type(error).__name__}: {error}); "
+        "remove the folder and build it again"
+    )
 
 
 def _identity(table: pd.DataFrame, shape: tuple[int, ...], info: dict[str, Any]) -> str:

@@ -142,7 +142,7 @@ def label_codes(values: pd.Series) -> tuple[np.ndarray, list[Any]]:
 def split_by_blocks(
     scenes: pd.DataFrame,
     *,
-    block_deg: float = 15.0,
+    block_deg: float = 10.0,
     shares: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> pd.Series:

@@ -59,7 +59,7 @@ def blue_marble(
     places: int = 6_000,
     dates: int = 4,
     seed: int = 0,
-    block_deg: float = 15.0,
+    block_deg: float = 10.0,
     footprint_km: float = FOOTPRINT_KM,
 ) -> pd.DataFrame:
     """Scene table of random land places of the world, each with simulated acquisitions.
@@ -173,10 +173,11 @@ def _acquire(
     shade = 0.6 + 0.4 * np.clip(x.mean(3, keepdims=True) / x.mean((1, 2, 3), keepdims=True), 0, 1.5)
     x = x * (1 - snow) + snow * shade * _SNOW
     # light, sensor, air, clouds
-    x *= wide(0.7 + 0.6 * draws[:, 2])
-    x *= (0.85 + 0.3 * draws[:, 3:6]).astype(np.float32)[:, None, None, :]
-    haze = wide(0.35 * draws[:, 6])
-    x = x * (1 - haze) + haze * _HAZE
+    x *= wide(0.65 + 0.7 * draws[:, 2])
+    x *= (0.8 + 0.4 * draws[:, 3:6]).astype(np.float32)[:, None, None, :]
+    haze = wide(0.45 * draws[:, 6])
+    tint = (0.2 * draws[:, 9:12] - 0.1).astype(np.float32)[:, None, None, :]
+    x = x * (1 - haze) + haze * (_HAZE + tint)
     cover = np.where(draws[:, 7] < 0.5, 0.05 + 0.35 * draws[:, 8], 0.0)
     level = 1 - cover[:, None, None]
     alpha = np.clip((clouds - level) / 0.3, 0, 1) * (cover > 0)[:, None, None]

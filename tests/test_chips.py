@@ -1,0 +1,428 @@
+import hashlib
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+import textwrap
+import threading
+import types
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from geossl import ChipStore
+from geossl import chips as chips_module
+from geossl.readers.pixels import Pixels
+
+ROOT = Path(__file__).parent.parent
+
+
+def table_of(n, *, reader="pretend", **columns):
+    """Some scenes of a pretended reader; the number in the path decides the pixels."""
+    table = pd.DataFrame({
+        "path": [f"scene{i}.tif" for i in range(n)],
+        "location": np.arange(n) // 2,
+        "time": pd.to_datetime("2020-01-01", utc=True) + pd.to_timedelta(np.arange(n), "D"),
+        "lon": (np.arange(n) // 2) % 180.0,
+        "lat": 0.5,
+        "label": None,
+        "split": "train",
+        "reader": reader,
+    })  # fmt: skip
+    return table.assign(**columns)
+
+
+def pixels_of(path, dtype, size_px, bands=3):
+    rng = np.random.default_rng(int("".join(filter(str.isdigit, path))))
+    top = np.iinfo(dtype).max
+    level = rng.integers(0, top, (bands, 1, 1))
+    return (level * rng.random((bands, size_px, size_px))).astype(dtype)
+
+
+class Pretend(types.ModuleType):
+    """A reader without files."""
+
+    dtype = "uint8"
+    bad: tuple[str, ...] = ()
+    masked = False
+
+    def __init__(self):
+        super().__init__("geossl.readers.pretend")
+        self.calls, self.lock = [], threading.Lock()
+
+    def pixel_info(self, scenes):
+        return {"bands": ["a", "b", "c"], "dtype": self.dtype, "rgb": [2, 1, 0],
+                "units": "counts", "source": "pretended"}  # fmt: skip
+
+    def read_chips(self, rows, *, size_px):
+        with self.lock:
+            self.calls.append(len(rows))
+        chips = np.stack([pixels_of(p, self.dtype, size_px) for p in rows["path"]])
+        bad = {i: "it is broken" for i, p in enumerate(rows["path"]) if p in self.bad}
+        chips[list(bad)] = 0
+        valid = None
+        if self.masked:
+            valid = chips[:, 0] % 3 > 0
+        extra = {
+            "brightness": chips.mean((1, 2, 3)) / 3,
+            "name": np.array([p[: 5 + i % 9] for i, p in enumerate(rows["path"])]),
+        }
+        return Pixels(chips, valid, extra, bad)
+
+
+@pytest.fixture
+def reader(monkeypatch):
+    module = Pretend()
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module
+
+
+def build(path, table, **options):
+    given = {"size_px": 5, "chunk": 4, "progress": False, "workers": 2, **options}
+    return ChipStore.build(path, table, **given)
+
+
+def content(path):
+    return {
+        str(p.relative_to(path)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(path.rglob("*"))
+        if p.is_file()
+    }
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("n", [1, 4, 23])
+def test_a_store_holds_what_the_reader_gave(tmp_path, reader, dtype, n):
+    reader.dtype = dtype
+    table = table_of(n)
+    store = build(tmp_path / "new" / "chips", table)
+    expected = np.stack([pixels_of(p, dtype, 5) for p in table["path"]])
+    np.testing.assert_array_equal(np.load(store.path / "chips.npy"), expected)
+    np.testing.assert_array_equal(store.chips, expected)
+    assert isinstance(store.chips, np.memmap) and not store.chips.flags.writeable
+    assert list(store.scenes["path"]) == list(table["path"])
+    np.testing.assert_array_equal(store.scenes["brightness"], expected.mean((1, 2, 3)) / 3)
+    assert list(store.scenes["name"]) == [p[: 5 + i % 4] for i, p in enumerate(table["path"])]
+    assert (len(store), store.size_px, store.dtype, store.bands) == (n, 5, dtype, ["a", "b", "c"])
+    assert store.rgb == [2, 1, 0] and store.info["source"] == "pretended"
+    assert sorted(content(store.path)) == ["chips.npy", "scenes.parquet", "store.json"]
+    assert sum(reader.calls) == n and max(reader.calls) <= 4
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_statistics_are_those_of_the_valid_pixels(tmp_path, reader, dtype):
+    reader.dtype, reader.masked, reader.bad = dtype, True, ("scene3.tif", "scene8.tif")
+    store = build(tmp_path / "chips", table_of(11), skip_bad=True)
+    chips = np.asarray(store.chips).astype(np.float64)
+    seen = store.chips[:, 0] % 3 > 0
+    for band in range(3):
+        values = chips[:, band][seen]
+        np.testing.assert_allclose(store.mean[band], values.mean(), rtol=1e-6)
+        np.testing.assert_allclose(store.std[band], values.std(), rtol=1e-6)
+    assert store.mean.dtype == store.std.dtype == np.float32
+
+
+def test_a_constant_band_can_be_normalised(tmp_path, reader, monkeypatch):
+    monkeypatch.setattr(
+        reader, "read_chips", lambda rows, size_px: Pixels(np.full((len(rows), 3, 5, 5), 7, "u1"))
+    )
+    store = build(tmp_path / "chips", table_of(3))
+    assert store.mean.tolist() == [7.0] * 3 and store.std.tolist() == [1.0] * 3
+
+
+def test_order_and_number_of_threads_do_not_matter(tmp_path, reader):
+    one = build(tmp_path / "one", table_of(23), workers=1)
+    many = build(tmp_path / "many", table_of(23), workers=7)
+    assert content(one.path) == content(many.path)
+    assert one.mean.tolist() == build(tmp_path / "big", table_of(23), chunk=50).mean.tolist()
+
+
+def test_gather_copies_the_rows_asked_for(tmp_path, reader):
+    store = build(tmp_path / "chips", table_of(9))
+    index = torch.tensor([8, 0, 3, 3])
+    chips = store.gather(index)
+    assert chips.dtype == torch.uint8
+    np.testing.assert_array_equal(chips.numpy(), np.asarray(store.chips)[[8, 0, 3, 3]])
+    chips.zero_()
+    assert store.chips[8].any()
+    assert store.gather([]).shape == (0, 3, 5, 5)
+    again = pickle.loads(pickle.dumps(store))
+    assert torch.equal(again.gather(index), store.gather(index))
+    assert len(pickle.dumps(store)) < 1000
+    reader.dtype = "uint16"
+    wide = build(tmp_path / "wide", table_of(9))
+    expected = np.asarray(wide.chips)[[8, 1]].astype(np.float32)
+    np.testing.assert_array_equal(wide.gather([8, 1]).float().numpy(), expected)
+    assert expected.max() > 2**15
+
+
+def test_preview_shows_red_green_blue(tmp_path, reader):
+    store = build(tmp_path / "chips", table_of(9))
+    expected = np.asarray(store.chips)[[4, 2]][:, [2, 1, 0]].transpose(0, 2, 3, 1)
+    np.testing.assert_array_equal(store.preview([4, 2]), expected)
+    reader.dtype = "uint16"
+    wide = build(tmp_path / "wide", table_of(300), workers=1)
+    seen = wide.preview(np.arange(300))
+    assert seen.shape == (300, 5, 5, 3) and seen.dtype == np.uint8
+    for band in range(3):
+        low, high = np.percentile(wide.chips[:, 2 - band], [2, 98])
+        values = np.asarray(wide.chips[:, 2 - band]).astype(float)
+        expected = np.clip((values - low) / (high - low), 0, 1) * 255
+        assert np.abs(seen[..., band] - expected).max() < 6  # 256 of the 300 chips are looked at
+
+
+def test_a_finished_store_opens_at_once_and_others_are_refused(tmp_path, reader):
+    store = build(tmp_path / "chips", table_of(9))
+    before, reader.calls[:] = content(store.path), []
+    assert len(build(store.path, table_of(9), chunk=2)) == 9
+    assert reader.calls == []
+    for other, options in [(table_of(8), {}), (table_of(9), {"size_px": 6}),
+                           (table_of(9, split="test"), {})]:  # fmt: skip
+        with pytest.raises(ValueError, match="other scenes or another size; remove"):
+            build(store.path, other, **options)
+    assert content(store.path) == before and reader.calls == []
+
+
+def test_nothing_foreign_is_overwritten(tmp_path, reader):
+    (tmp_path / "scenes.parquet").write_bytes(b"mine")
+    with pytest.raises(ValueError, match="has a scenes.parquet"):
+        build(tmp_path, table_of(3))
+    with pytest.raises(ValueError, match="is a file"):
+        build(tmp_path / "scenes.parquet", table_of(3))
+    assert content(tmp_path) == {"scenes.parquet": hashlib.sha256(b"mine").hexdigest()}
+
+
+def test_a_bad_scene_stops_the_build_by_name_or_is_left_out(tmp_path, reader):
+    reader.bad = ("scene0.tif", "scene6.tif", "scene7.tif", "scene22.tif")
+    table = table_of(23)
+    path = tmp_path / "chips"
+    with pytest.raises(ValueError, match=r"scene\d+\.tif: it is broken; give skip_bad=True"):
+        build(path, table)
+    with pytest.raises(FileNotFoundError, match="unfinished"):
+        ChipStore.open(path)
+    store = build(path, table, skip_bad=True)
+    good = [i for i in range(23) if i not in (0, 6, 7, 22)]
+    assert list(store.scenes["path"]) == [f"scene{i}.tif" for i in good]
+    for i, row in enumerate(good):
+        np.testing.assert_array_equal(store.chips[i], pixels_of(f"scene{row}.tif", "uint8", 5))
+    assert store.info["bad"] == dict.fromkeys(reader.bad, "it is broken")
+    assert sorted(content(path)) == ["chips.npy", "scenes.parquet", "store.json"]
+    with pytest.raises(ValueError, match="without 4 unreadable"):
+        build(path, table)
+    reader.bad = tuple(table["path"])
+    with pytest.raises(ValueError, match="none of the 23 scenes can be read"):
+        build(tmp_path / "none", table, skip_bad=True)
+
+
+def test_bad_requests_get_a_sentence(tmp_path, reader, monkeypatch):
+    for table, match in [
+        (table_of(3).drop(columns="reader"), "no such column"),
+        (table_of(3, reader=["a", "b", "a"]), "one name of a reader"),
+        (table_of(3, reader="nobody"), "came 'nobody'"),
+        (table_of(3, reader="../x"), "one name of a reader"),
+        (table_of(3, lat=95.0), "out of range"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            build(tmp_path / "chips", table)
+    with pytest.raises(ValueError, match="size_px >= 1"):
+        build(tmp_path / "chips", table_of(3), size_px=0)
+    assert list(tmp_path.iterdir()) == []
+    empty = Pixels(np.zeros((3, 3, 5, 5), "u1"), np.zeros((3, 5, 5), bool))
+    monkeypatch.setattr(reader, "read_chips", lambda rows, size_px: empty)
+    with pytest.raises(ValueError, match="all 3 chips have no data"):
+        build(tmp_path / "chips", table_of(3))
+
+
+def test_open_says_what_is_wrong(tmp_path, reader):
+    with pytest.raises(FileNotFoundError, match="no store.json"):
+        ChipStore.open(tmp_path / "nothing")
+    store = build(tmp_path / "chips", table_of(9))
+    text = (store.path / "store.json").read_text()
+    newer = json.dumps({**json.loads(text), "format": 2})
+    (store.path / "store.json").write_text(newer)
+    for act in (ChipStore.open, lambda p: build(p, table_of(9))):
+        with pytest.raises(ValueError, match="format 2, this geossl reads up to 1; update"):
+            act(store.path)
+    for damage in ("{", "{}", text.replace('"n": 9', '"n": 8')):
+        (store.path / "store.json").write_text(damage)
+        with pytest.raises(ValueError, match="is damaged .* build it again"):
+            ChipStore.open(store.path)
+    (store.path / "store.json").write_text(text)
+    assert len(ChipStore.open(store.path)) == 9
+    with open(store.path / "chips.npy", "rb+") as file:
+        file.truncate(300)
+    with pytest.raises(ValueError, match="is damaged"):
+        ChipStore.open(store.path)
+
+
+def test_a_full_disk_leaves_nothing_that_looks_finished(tmp_path, reader, monkeypatch):
+    usage = types.SimpleNamespace(free=100)
+    with monkeypatch.context() as patch:
+        patch.setattr(chips_module.shutil, "disk_usage", lambda path: usage)
+        with pytest.raises(OSError, match="make space"):
+            build(tmp_path / "chips", table_of(9))
+    assert list(tmp_path.iterdir()) == []
+    want = content(build(tmp_path / "want", table_of(23)).path)
+    real = open
+
+    class Full:
+        """A file on a disk that fills up."""
+
+        def __init__(self, file):
+            self.file = file
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+    def filling(name, mode="r", *args, **options):
+        file = real(name, mode, *args, **options)
+        return Full(file) if mode == "rb+" and len(reader.calls) > 3 else file
+
+    reader.calls[:] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(chips_module, "open", filling, raising=False)
+        with pytest.raises(OSError, match="is full, the build is unfinished; make space"):
+            build(tmp_path / "chips", table_of(23), workers=1)
+    assert not (tmp_path / "chips" / "store.json").exists()
+    assert content(build(tmp_path / "chips", table_of(23)).path) == want
+    assert sum(reader.calls) < 23 + 2 * 4 * 2  # it did go on
+
+
+def test_two_builds_of_the_same_store_at_once(tmp_path, reader):
+    pytest.importorskip("fcntl")
+    threads = [
+        threading.Thread(target=build, args=(tmp_path / "chips", table_of(23))) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(reader.calls) == 23
+    assert content(tmp_path / "chips") == content(build(tmp_path / "one", table_of(23)).path)
+
+
+def run_python(code, **values):
+    """Run code after the definitions of this file; ``{name}`` is filled in."""
+    head = "import sys\nsys.path.insert(0, {tests!r})\nfrom test_chips import *\n"
+    head += "sys.modules['geossl.readers.pretend'] = Pretend()\n"
+    text = head.format(tests=str(Path(__file__).parent)) + textwrap.dedent(code).format(**values)
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def test_killed_at_any_file_operation_and_resumed_gives_the_same_bytes(tmp_path):
+    """SIGKILL at the 1st, 2nd, 3rd, ... operation on the store, then resume; once more later."""
+    code = """
+    import os, signal
+    from pathlib import Path
+    reader = sys.modules["geossl.readers.pretend"]
+    reader.bad = ("scene5.tif",) if {bad} else ()
+
+    def forked(act):
+        child = os.fork()
+        if child == 0:
+            act()
+            os._exit(0)
+        return os.waitpid(child, 0)[1]
+
+    def killed(path, after):
+        seen, armed = [0], threading.Lock()
+        def hook(event, args):
+            names = [a for a in args if isinstance(a, (str, Path)) and str(a).startswith(str(path))]
+            if names:
+                with armed:
+                    seen[0] += 1
+                    if seen[0] == after:
+                        os.kill(os.getpid(), signal.SIGKILL)
+        def act():
+            sys.addaudithook(hook)
+            build(path, table_of(11), skip_bad=True)
+        return forked(act)
+
+    out = Path({out!r})
+    forked(lambda: build(out / "want", table_of(11), skip_bad=True))
+    want, kills = content(out / "want"), 0
+    for after in range(1, 400):
+        path = out / str(after)
+        if killed(path, after) == 0:
+            break
+        kills += 1
+        if (path / "store.json").exists():
+            ChipStore.open(path)
+        if after % 4 == 0:
+            killed(path, 7 + after // 3)
+        assert forked(lambda: build(path, table_of(11), skip_bad=True)) == 0
+        assert content(path) == want, (after, content(path), want)
+    print(kills)
+    """
+    for bad in (False, True):
+        out = tmp_path / str(bad)
+        kills = int(run_python(code, out=str(out), bad=bad))
+        assert 30 < kills < 399
+
+
+def test_pixels_lost_in_a_crash_of_the_machine_are_decoded_again(tmp_path, reader, monkeypatch):
+    want = content(build(tmp_path / "want", table_of(23)).path)
+    path = tmp_path / "chips"
+    with monkeypatch.context() as patch:
+        patch.setattr(chips_module._Plan, "_finish", lambda *a: (_ for _ in ()).throw(KeyError))
+        with pytest.raises(KeyError):
+            build(path, table_of(23))
+    raw, journal = path / ".build" / "raw.npy", path / ".build" / "journal.jsonl"
+    data = bytearray(raw.read_bytes())
+    data[-400:-300] = bytes(100)  # in the chunk before the last
+    raw.write_bytes(data)
+    journal.write_text(journal.read_text()[:-50])  # and a torn line
+    reader.calls[:] = []
+    build(path, table_of(23))
+    assert content(path) == want
+    assert len(reader.calls) in (2, 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA and VmData are Linux's")
+def test_a_store_of_twice_the_memory_is_built_and_read(tmp_path):
+    code = """
+    import resource
+    reader = sys.modules["geossl.readers.pretend"]
+
+    def read_chips(rows, *, size_px):
+        chips = np.empty((len(rows), 3, size_px, size_px), np.uint8)
+        for i, path in enumerate(rows["path"]):
+            chips[i] = int(path[5:-4]) % 251
+        return Pixels(chips)
+
+    reader.read_chips = read_chips
+    build({out!r} + "_small", table_of(9))  # libraries, stacks of threads
+    limit, size_px = 64 * 2**20, 128
+    table = table_of(2 * limit // (3 * size_px**2) + 1)
+    status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+    used = int(status["VmData"].split()[0]) * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (used + limit, used + limit))
+    try:
+        np.ones(limit + 2**20, np.uint8)
+        raise SystemExit("the limit does not limit")
+    except MemoryError:
+        pass
+    store = ChipStore.build({out!r}, table, size_px=size_px, workers=2, progress=False)
+    assert store.chips.nbytes > 2 * limit
+    expected = np.arange(len(store)) % 251
+    assert abs(store.mean[0] - expected.mean()) < 1e-3
+    for part in np.array_split(np.arange(len(store)), 20):
+        assert (store.gather(part)[:, 1, 5, 7].numpy() == expected[part]).all()
+    """
+    run_python(code, out=str(tmp_path / "chips"))
+    shutil.rmtree(tmp_path / "chips")  # pytest keeps the folders of three runs
