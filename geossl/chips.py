@@ -186,8 +186,10 @@ class ChipStore:
 
     @cached_property
     def _stretch(self) -> tuple[np.ndarray, np.ndarray]:
-        """Low and high ``(C,)`` of each band, from up to 256 chips spread over the store."""
-        some = self._take(np.unique(np.linspace(0, len(self) - 1, 256).astype(int)))
+        """Low and high ``(C,)`` of each band, from some million pixels all over the store."""
+        each = -(-len(self) // 256)
+        step = -(-self.size_px // 64)
+        some = np.array(self.chips[::each, :, ::step, ::step])
         pixels = some.transpose(1, 0, 2, 3).reshape(len(self.bands), -1)
         seen = pixels[:, pixels.any(0)]  # all bands zero: mostly no data
         low, high = np.percentile(seen if seen.size else pixels, [2, 98], axis=1)
@@ -471,19 +473,22 @@ def _write_header(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> int:
 
 def _sums(chips: np.ndarray, valid: np.ndarray | None, bad: list[int]) -> dict[str, Any]:
     """Exact count, sum and sum of squares per band of the valid pixels ``(M, C, H, W)``."""
-    total, square = np.zeros((2, chips.shape[1]), np.uint64)
-    count = 0
-    good = np.ones(len(chips), bool)
-    good[bad] = False
-    step = max(1, 2**18 // max(1, chips[0].size))
-    for start in range(0, len(chips), step):
-        part = slice(start, start + step)
-        seen = np.broadcast_to(good[part, None, None], chips[part, 0].shape)
-        seen = seen if valid is None else seen & valid[part]
-        whole = chips[part].astype(np.uint64) * seen[:, None]  # (m, C, H, W)
-        total += whole.sum((0, 2, 3))
-        square += (whole * whole).sum((0, 2, 3))
-        count += int(seen.sum())
+    bands = chips.shape[1]
+    flat = chips.reshape(len(chips), bands, -1)  # (M, C, P)
+    seen = np.ones((len(chips), flat.shape[2]), bool)
+    if valid is not None:
+        seen[:] = valid.reshape(seen.shape)
+    seen[bad] = False
+    total, square = np.zeros((2, bands), np.uint64)
+    wide = max(1, 2**17 // bands)  # pixels at a time: 64-bit copies stay small
+    tall = max(1, wide // flat.shape[2])
+    for i in range(0, len(flat), tall):
+        for j in range(0, flat.shape[2], wide):
+            part = slice(i, i + tall), slice(None), slice(j, j + wide)
+            whole = flat[part].astype(np.uint64) * seen[part[0], None, part[2]]
+            total += whole.sum((0, 2))
+            square += (whole * whole).sum((0, 2))
+    count = int(seen.sum())
     return {"count": count, "sum": total.tolist(), "square": square.tolist()}
 
 

@@ -5,7 +5,12 @@ Only this room prints. Every error a person can cause ends as one sentence and e
 
 from __future__ import annotations
 
+import os
 import sys
+
+# Idle threads that spin cost up to 4x on a busy machine; this has to be set before torch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal

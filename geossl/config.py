@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from geossl.augment import Views
+from geossl.augment import Views, moco_v2
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def paper_config(**changes: Any) -> PretrainConfig:
             "encoder": "resnet50", "stem": "standard", "epochs": 200, "batch": 256, "lr": 0.03,
             "warmup": 0.0, "queue": 65_536, "momentum": 0.999, "temperature": 0.02,
             "mask_same_location": False,
-            "views": Views(size_px=224, crop=(0.08, 1), dihedral=False, grey=0.2, blur=0.5),
+            "views": moco_v2(224, crop=(0.08, 1.0)),
             **changes,
         }  # type: ignore[arg-type]
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
+from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm.auto import tqdm
 
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
     import geopandas
 
 _BIG = 100_000_000  # bytes of vectors above which they go into a .npy beside the table
+_CELLS = 2**24  # similarities held at a time
 _COLUMN = "embedding"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Embeddings:
     """Vectors with the scenes they came from.
 
@@ -38,6 +41,7 @@ class Embeddings:
     scenes: pd.DataFrame
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "vectors", np.asarray(self.vectors, np.float32))
         if self.vectors.ndim != 2 or len(self.vectors) != len(self.scenes):
             raise ValueError(
                 "expected vectors (M, E) and M rows of scenes, came "
@@ -47,51 +51,78 @@ class Embeddings:
     def __len__(self) -> int:
         return len(self.vectors)
 
+    def __repr__(self) -> str:
+        places = self.scenes["location"].nunique()
+        return f"Embeddings({len(self):,} x {self.vectors.shape[1]} of {places:,} places)"
+
+    def tensor(self) -> Tensor:
+        """The vectors as a tensor, without a copy where their memory is writable."""
+        return torch.from_numpy(np.require(self.vectors, requirements="CW"))
+
     def subset(self, rows: ArrayLike) -> Embeddings:
         """Those of a boolean mask ``(M,)`` or of row numbers."""
-        rows = np.asarray(rows)
-        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        rows = _rows(rows, len(self))
         return Embeddings(self.vectors[rows], self.scenes.iloc[rows].reset_index(drop=True))
 
-    def centred(self) -> Embeddings:
-        """Less the mean vector of their time: takes out what all images of one date share."""
-        times = pd.factorize(self.scenes["time"], use_na_sentinel=False)[0]
-        total = np.zeros((times.max(initial=0) + 1, self.vectors.shape[1]))
-        np.add.at(total, times, self.vectors)
-        mean = total / np.bincount(times, minlength=len(total))[:, None]
-        return Embeddings((self.vectors - mean[times]).astype(np.float32), self.scenes)
+    def centred(self, *, by: Literal["time", "year"] = "time") -> Embeddings:
+        """Less the mean vector of their date: takes out what all images of one date share.
+
+        Args:
+            by: a date is an exact time (scenes of many places at once), or a calendar year.
+
+        Raises:
+            ValueError: most dates show one place only, so that centring would erase the places.
+        """
+        if by not in ("time", "year"):
+            raise ValueError(f"expected dates by time or year, came {by!r}")
+        times = self.scenes["time"]
+        dates = pd.factorize(times if by == "time" else times.dt.year, use_na_sentinel=False)[0]
+        places = pd.Series(scenes.location_codes(self.scenes)).groupby(dates).nunique().to_numpy()
+        alone = int((places[dates] == 1).sum())
+        if 2 * alone > len(self):
+            raise ValueError(
+                "expected several places at each date to centre on, came a date of their own for "
+                f"{alone} of {len(self)} scenes"
+                + ("; centre by year" if by == "time" else "; do not centre them")
+            )
+        total = torch.zeros(len(places), self.vectors.shape[1], dtype=torch.float64)
+        total.index_add_(0, torch.from_numpy(dates), self.tensor().double())
+        mean = total.numpy() / np.bincount(dates, minlength=len(places))[:, None]
+        return Embeddings(self.vectors - mean.astype(np.float32)[dates], self.scenes)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a .parquet (or .geoparquet) with a list column ``embedding``; atomic.
 
-        Above 100 MB the vectors go into a ``.npy`` of the same name beside the table.
+        Above 100 MB the vectors go beside the table into ``<stem>.embedding.npy`` and the column
+        is empty.
+
+        Raises:
+            ValueError: another suffix, or nothing to save.
         """
         path = Path(path)
         if path.suffix not in (".parquet", ".geoparquet"):
-            raise ValueError(f"expected embeddings ending in .parquet or .geoparquet, came {path}")
-        table = self.scenes.copy(deep=False)
-        table.attrs = {}
-        beside = path.with_suffix(".npy")
-        if self.vectors.nbytes > _BIG:
+            raise ValueError(
+                f"expected embeddings ending in .parquet or .geoparquet, came {path.name!r}"
+            )
+        if len(self) == 0:
+            raise ValueError(f"expected at least one embedding to save at {path}, came none")
+        beside = _beside(path)
+        big = self.vectors.nbytes > _BIG
+        table = self.scenes.assign(**{_COLUMN: None if big else list(self.vectors)})
+        if big:
             with atomic(beside) as part:
                 np.save(part, self.vectors)
-            table[_COLUMN] = None
-        else:
+        scenes.write(table, path)
+        if not big:
             beside.unlink(missing_ok=True)
-            table[_COLUMN] = list(self.vectors)
-        with atomic(path) as part:
-            if path.suffix == ".geoparquet":
-                scenes.to_geo(table).to_parquet(part, index=False)
-            else:
-                table.to_parquet(part, index=False)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Embeddings:
         """Read what `save` wrote.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it holds no embeddings.
+            FileNotFoundError: there is no such file, or the vectors beside it are gone.
+            ValueError: it holds no embeddings, or others than the vectors beside it.
         """
         path = Path(path)
         if not path.is_file():
@@ -101,13 +132,19 @@ class Embeddings:
                 f"expected embeddings written by Embeddings.save at {path}, came a file without "
                 f"the column {_COLUMN!r}"
             )
-        table = pd.read_parquet(path).drop(columns="geometry", errors="ignore")
-        beside = path.with_suffix(".npy")
-        if beside.exists():
-            vectors = np.load(beside)
-        else:
-            vectors = np.stack(table[_COLUMN].to_list()).astype(np.float32)
-        return cls(vectors, table.drop(columns=_COLUMN))
+        table = pd.read_parquet(path)
+        lists = table.pop(_COLUMN)
+        if path.suffix == ".geoparquet":
+            table = table.drop(columns="geometry", errors="ignore")
+        if not lists.isna().all():
+            return cls(np.stack(lists.to_list()), table)
+        beside = _beside(path)
+        if not beside.is_file():
+            raise FileNotFoundError(
+                f"expected the vectors of {path} beside it at {beside}, found no file; "
+                "move the two together"
+            )
+        return cls(np.load(beside), table)
 
     @staticmethod
     def is_file(path: str | os.PathLike[str]) -> bool:
@@ -131,38 +168,49 @@ def embed(
     *,
     index: ArrayLike | None = None,
     batch: int = 256,
+    device: str | torch.device | None = None,
     progress: bool = False,
 ) -> Embeddings:
-    """Embeddings of a store's chips, on the encoder's own device; the encoder is left as it was.
+    """Embeddings of a store's chips; the encoder is left bit for bit as it was.
 
     Args:
         store: the chips.
         encoder: normalises the chips itself; BatchNorm uses its running statistics.
-        index: ``(M,)`` chips; all when None.
-        batch: chips at a time.
+        index: ``(M,)`` row numbers or a boolean mask of all chips; all when None.
+        batch: chips at a time; changes the result by rounding only.
+        device: the encoder's own when None; on another one a copy of the encoder does the work.
         progress: show a bar.
 
+    Returns:
+        ``(M, E)`` float32 vectors with their rows of the scene table.
+
     Raises:
-        ValueError: an encoder for another number of bands.
+        ValueError: an encoder for another number of bands, or chips that the store lacks.
     """
     if encoder.bands != len(store.bands):
         raise ValueError(
             f"expected an encoder for the store's {len(store.bands)} bands {store.bands}, came "
             f"one for {encoder.bands}"
         )
-    rows = np.arange(len(store)) if index is None else np.asarray(index)
+    if batch < 1:
+        raise ValueError(f"expected batch >= 1, came {batch}")
+    rows = np.arange(len(store)) if index is None else _rows(index, len(store))
+    where = encoder.mean.device if device is None else torch.device(device)
+    if where != encoder.mean.device:
+        encoder = copy.deepcopy(encoder).to(where)
+    modes = {module: module.training for module in encoder.modules()}
     vectors = np.empty((len(rows), encoder.width), np.float32)
-    device, was_training = encoder.mean.device, encoder.training
     encoder.eval()
     try:
         with torch.no_grad(), tqdm(total=len(rows), unit="chip", disable=not progress) as bar:
-            for i in range(0, len(rows), batch):
-                chips = store.gather(rows[i : i + batch]).to(device)
-                found = encoder(encoder.normalise(chips))
-                vectors[i : i + batch] = found.float().cpu().numpy()
+            for start in range(0, len(rows), batch):
+                chips = store.gather(rows[start : start + batch]).to(where)  # (N, C, H, W)
+                found = encoder(encoder.normalise(chips))  # (N, E)
+                vectors[start : start + batch] = found.float().cpu().numpy()
                 bar.update(len(chips))
     finally:
-        encoder.train(was_training)
+        for module, training in modes.items():
+            module.training = training
     return Embeddings(vectors, store.scenes.iloc[rows].reset_index(drop=True))
 
 
@@ -174,22 +222,31 @@ def neighbours(
     Args:
         embeddings: of all chips.
         index: ``(Q,)`` rows to find neighbours of.
-        k: how many; fewer when there are not as many.
+        k: how many.
         exclude_location: leave out chips of the same location, else only the chip itself.
 
     Returns:
         Rows ``(Q, k)`` and similarities ``(Q, k)``, the nearest first.
+
+    Raises:
+        ValueError: a row that is not there, or one with fewer than ``k`` others to choose from.
     """
-    index = np.atleast_1d(np.asarray(index))
-    unit = normalize(torch.from_numpy(embeddings.vectors).float(), dim=1)
-    group = torch.arange(len(unit))
+    index = _rows(np.atleast_1d(np.asarray(index)), len(embeddings))
+    codes = np.arange(len(embeddings))
     if exclude_location:
-        group = torch.from_numpy(scenes.location_codes(embeddings.scenes))
+        codes = scenes.location_codes(embeddings.scenes)
+    left = len(embeddings) - int(np.bincount(codes)[codes[index]].max(initial=0))
+    if not 1 <= k <= left:
+        raise ValueError(
+            f"expected k of 1 to {left} neighbours (the chips of other "
+            f"{'locations' if exclude_location else 'rows'}), came {k}"
+        )
+    unit, group = normalize(embeddings.tensor(), dim=1), torch.from_numpy(codes)
     rows, similarities = [], []
-    for part in torch.from_numpy(index).split(512):
-        similarity = unit[part] @ unit.T
+    for part in torch.from_numpy(index).split(max(1, _CELLS // len(unit))):
+        similarity = unit[part] @ unit.T  # (q, M)
         similarity.masked_fill_(group[part][:, None] == group[None], -torch.inf)
-        best = similarity.topk(min(k, len(unit)), dim=1)
+        best = similarity.topk(k, dim=1)
         rows.append(best.indices)
         similarities.append(best.values)
     return torch.cat(rows).numpy(), torch.cat(similarities).numpy()
@@ -202,33 +259,60 @@ def project(
     method: Literal["pca", "tsne"] = "pca",
     seed: int = 0,
 ) -> np.ndarray:
-    """Coordinates ``(M, dims)`` float32 for a picture: PCA of the unit vectors, or t-SNE.
+    """Coordinates ``(M, dims)`` float32 for a picture, of the vectors made unit-norm.
+
+    Args:
+        embeddings: at least one; t-SNE wants four or more, and takes minutes above about 20,000.
+        dims: 2 or 3.
+        method: "pca" (the sign of an axis makes its largest weight positive), or "tsne".
+        seed: of t-SNE.
 
     Raises:
-        ValueError: an unknown method, or fewer vectors than dimensions.
+        ValueError: an unknown method, or too few vectors.
     """
     if method not in ("pca", "tsne"):
         raise ValueError(f"expected method of pca or tsne, came {method!r}")
-    if len(embeddings) <= dims:
-        raise ValueError(f"expected more than {dims} embeddings, came {len(embeddings)}")
-    unit = normalize(torch.from_numpy(embeddings.vectors).double(), dim=1)
-    unit = unit - unit.mean(0)
+    least = 4 if method == "tsne" else 1
+    if len(embeddings) < least:
+        raise ValueError(
+            f"expected {least} embeddings or more for {method}, came {len(embeddings)}"
+        )
+    unit = normalize(embeddings.tensor(), dim=1)
+    unit = unit - unit.double().mean(0).float()
     if method == "tsne":
         from sklearn.manifold import TSNE
 
-        return TSNE(dims, init="pca", random_state=seed).fit_transform(unit.numpy())
-    _, axes = torch.linalg.eigh(unit.T @ unit)
-    axes = axes.flip(1)[:, :dims]
-    axes = axes * torch.sign(axes.gather(0, axes.abs().argmax(0)[None]))  # a sign that stays
-    found = (unit @ axes).float().numpy()
-    if found.shape[1] < dims:
-        found = np.pad(found, ((0, 0), (0, dims - found.shape[1])))
-    return found
+        near = min(30.0, (len(unit) - 1) / 3)
+        return TSNE(dims, init="pca", perplexity=near, random_state=seed).fit_transform(unit)
+    width = unit.shape[1]
+    scatter = torch.zeros(width, width, dtype=torch.float64)
+    for part in unit.split(8192):
+        scatter += part.double().T @ part.double()
+    axes = torch.linalg.eigh(scatter)[1].flip(1)[:, :dims]  # (E, dims), the widest first
+    axes = axes * torch.sign(axes.gather(0, axes.abs().argmax(0)[None]))
+    found = (unit @ axes.float()).numpy()
+    return np.pad(found, ((0, 0), (0, dims - found.shape[1])))
 
 
 def to_rgb(embeddings: Embeddings) -> np.ndarray:
     """Colours ``(M, 3)`` uint8: the first three principal components, stretched to 2..98 %."""
     axes = project(embeddings, dims=3)
     low, high = np.percentile(axes, [2, 98], axis=0)
-    share = np.clip((axes - low) / np.maximum(high - low, 1e-12), 0, 1)
+    share = np.clip((axes - low) / np.maximum(high - low, 1e-6), 0, 1)
     return np.round(30 + 220 * share).astype(np.uint8)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.{_COLUMN}.npy")
+
+
+def _rows(index: ArrayLike, size: int) -> np.ndarray:
+    """Row numbers of an index or a boolean mask, checked."""
+    rows = np.asarray(index)
+    if rows.dtype == bool:
+        if rows.shape != (size,):
+            raise ValueError(f"expected a mask of {size} rows, came one of shape {rows.shape}")
+        return np.flatnonzero(rows)
+    if rows.ndim != 1 or (rows.size and (rows.min() < 0 or rows.max() >= size)):
+        raise ValueError(f"expected row numbers of 0 to {size - 1} in one dimension, came {index}")
+    return rows.astype(np.int64)

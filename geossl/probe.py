@@ -164,7 +164,8 @@ def same_place(
             + ("" if split is None else f" of split {split!r}")
         )
     vectors = torch.from_numpy(embeddings.vectors)
-    rank = metrics.ranks(vectors[first], vectors[last], torch.arange(len(first))).numpy()
+    own = torch.arange(len(first))
+    rank = metrics.ranks(vectors[first], vectors[last], own, own)[0].numpy()
     location = embeddings.scenes["location"].to_numpy()[first]
     seen = pd.DataFrame(
         {"location": location, "truth": location, "predicted": rank, "hit": rank == 0}
@@ -342,5 +343,5 @@ def _first_and_last(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     ordered = timed.sort_values(["location", "time"], kind="stable")
     grouped = ordered.groupby("location", sort=False)
     several = grouped["time"].nunique() > 1
-    first, last = (getattr(grouped["row"], end)()[several].to_numpy() for end in ("first", "last"))
+    first, last = (np.array(getattr(grouped["row"], end)()[several]) for end in ("first", "last"))
     return first, last

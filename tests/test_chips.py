@@ -113,12 +113,13 @@ def test_a_store_holds_what_the_reader_gave(tmp_path, reader, dtype, n):
     assert sum(reader.calls) == n and max(reader.calls) <= 4
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-def test_statistics_are_those_of_the_valid_pixels(tmp_path, reader, dtype):
-    reader.dtype, reader.masked, reader.bad = dtype, True, ("scene3.tif", "scene8.tif")
+def test_statistics_are_those_of_the_valid_pixels(tmp_path, reader, dtype, masked):
+    reader.dtype, reader.masked, reader.bad = dtype, masked, ("scene3.tif", "scene8.tif")
     store = build(tmp_path / "chips", table_of(11), skip_bad=True)
     chips = np.asarray(store.chips).astype(np.float64)
-    seen = store.chips[:, 0] % 3 > 0
+    seen = store.chips[:, 0] % 3 > 0 if masked else np.ones((9, 5, 5), bool)
     for band in range(3):
         values = chips[:, band][seen]
         np.testing.assert_allclose(store.mean[band], values.mean(), rtol=1e-6)
@@ -172,7 +173,7 @@ def test_preview_shows_red_green_blue(tmp_path, reader):
         low, high = np.percentile(wide.chips[:, 2 - band], [2, 98])
         values = np.asarray(wide.chips[:, 2 - band]).astype(float)
         expected = np.clip((values - low) / (high - low), 0, 1) * 255
-        assert np.abs(seen[..., band] - expected).max() < 6  # 256 of the 300 chips are looked at
+        assert np.abs(seen[..., band] - expected).max() < 8  # half of the chips are looked at
 
 
 def test_a_finished_store_opens_at_once_and_others_are_refused(tmp_path, reader):
@@ -216,6 +217,19 @@ def test_a_bad_scene_stops_the_build_by_name_or_is_left_out(tmp_path, reader):
     reader.bad = tuple(table["path"])
     with pytest.raises(ValueError, match="none of the 23 scenes can be read"):
         build(tmp_path / "none", table, skip_bad=True)
+
+
+def test_a_scene_left_out_by_an_unfinished_build_is_read_again(tmp_path, reader, monkeypatch):
+    want = content(build(tmp_path / "want", table_of(9)).path)
+    reader.bad = ("scene6.tif",)
+    with monkeypatch.context() as patch:
+        patch.setattr(chips_module._Plan, "_finish", lambda *a: (_ for _ in ()).throw(KeyError))
+        with pytest.raises(KeyError):
+            build(tmp_path / "chips", table_of(9), skip_bad=True)
+    with pytest.raises(ValueError, match="scene6.tif: it is broken"):
+        build(tmp_path / "chips", table_of(9))
+    reader.bad = ()
+    assert content(build(tmp_path / "chips", table_of(9)).path) == want
 
 
 def test_bad_requests_get_a_sentence(tmp_path, reader, monkeypatch):
@@ -324,8 +338,9 @@ def run_python(code, **values):
     return done.stdout
 
 
-def test_killed_at_any_file_operation_and_resumed_gives_the_same_bytes(tmp_path):
-    """SIGKILL at the 1st, 2nd, 3rd, ... operation on the store, then resume; once more later."""
+@pytest.mark.parametrize("bad", [False, True])
+def test_killed_at_any_file_operation_and_resumed_gives_the_same_bytes(tmp_path, bad):
+    """SIGKILL at every ninth operation on the store, then resume; some killed once more."""
     code = """
     import os, signal
     from pathlib import Path
@@ -356,23 +371,21 @@ def test_killed_at_any_file_operation_and_resumed_gives_the_same_bytes(tmp_path)
     out = Path({out!r})
     forked(lambda: build(out / "want", table_of(11), skip_bad=True))
     want, kills = content(out / "want"), 0
-    for after in range(1, 400):
+    for after in range({first}, 400, 9):
         path = out / str(after)
         if killed(path, after) == 0:
             break
         kills += 1
         if (path / "store.json").exists():
             ChipStore.open(path)
-        if after % 4 == 0:
+        if after % 3 == 0:
             killed(path, 7 + after // 3)
         assert forked(lambda: build(path, table_of(11), skip_bad=True)) == 0
         assert content(path) == want, (after, content(path), want)
     print(kills)
     """
-    for bad in (False, True):
-        out = tmp_path / str(bad)
-        kills = int(run_python(code, out=str(out), bad=bad))
-        assert 30 < kills < 399
+    kills = int(run_python(code, out=str(tmp_path), bad=bad, first=1 + 4 * bad))
+    assert 4 < kills < 44
 
 
 def test_pixels_lost_in_a_crash_of_the_machine_are_decoded_again(tmp_path, reader, monkeypatch):
@@ -390,7 +403,7 @@ def test_pixels_lost_in_a_crash_of_the_machine_are_decoded_again(tmp_path, reade
     reader.calls[:] = []
     build(path, table_of(23))
     assert content(path) == want
-    assert len(reader.calls) in (2, 3)
+    assert len(reader.calls) in (1, 2)  # the torn line may be of the same chunk
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA and VmData are Linux's")
@@ -407,7 +420,7 @@ def test_a_store_of_twice_the_memory_is_built_and_read(tmp_path):
 
     reader.read_chips = read_chips
     build({out!r} + "_small", table_of(9))  # libraries, stacks of threads
-    limit, size_px = 64 * 2**20, 128
+    limit, size_px = 64 * 2**20, 512
     table = table_of(2 * limit // (3 * size_px**2) + 1)
     status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
     used = int(status["VmData"].split()[0]) * 1024

