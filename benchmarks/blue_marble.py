@@ -14,7 +14,6 @@ from study import METHODS, Records, hardware, run_jobs
 
 import geossl
 from geossl import probe, readers
-from geossl.augment import Views
 
 HERE = Path(__file__).parent
 FOLDER = HERE.parent / "runs" / "study"
@@ -68,8 +67,8 @@ def page(records: Records) -> str:
 `make study` ({hardware()}). 6,000 places x 4 simulated dates, 32 px; 25 % of the places in held-out
 blocks of 10 degrees; linear and kNN probes of the Koeppen-Geiger main class (5) and full class (30)
 on single images, and recall@1 of the same place between its first and last date among the test
-places. Mean ± standard deviation over {len(SEEDS)} seeds of weights, pairs, views and clusters (the data and
-the split are the same). Same steps, batch, queue, encoder and augmentation for all: `{RECIPE}`
+places. Mean ± standard deviation over {len(SEEDS)} seeds of weights, pairs, views and clusters (the
+data and the split are the same). Same steps, batch, queue, encoder and augmentation for all: `{RECIPE}`
 
 {records.table(ALL, METRICS)}
 

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
         scenes,
         weights,
     )
-    from geossl.chips import ChipStore
-    from geossl.clusters import GeoClusters
-    from geossl.config import PretrainConfig, paper_config
-    from geossl.embedding import Embeddings, embed
-    from geossl.pretraining import pretrain
+    from geossl.chips import ChipStore  # noqa: F401
+    from geossl.clusters import GeoClusters  # noqa: F401
+    from geossl.config import PretrainConfig, paper_config  # noqa: F401
+    from geossl.embedding import Embeddings, embed  # noqa: F401
+    from geossl.pretraining import pretrain  # noqa: F401
 
 __version__ = "0.1.0"
 

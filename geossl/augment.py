@@ -64,7 +64,9 @@ class Views:
 
     def __post_init__(self) -> None:
         if not 0 < self.crop[0] <= self.crop[1] <= 1:
-            raise ValueError(f"expected a crop range within (0, 1], smallest first; came {self.crop}")
+            raise ValueError(
+                f"expected a crop range within (0, 1], smallest first; came {self.crop}"
+            )
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(f"expected a ratio range > 0, smallest first; came {self.ratio}")
         if self.size_px is not None and self.size_px < 1:
@@ -126,9 +128,7 @@ class Views:
             chips.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
         )
 
-    def _colour(
-        self, x: Tensor, u: Tensor, mean: Tensor, std: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _colour(self, x: Tensor, u: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
         """Colour jitter, grey and normalisation as one matrix and one offset per image."""
         n, bands = x.shape[:2]
         on = (u[:, 0] < self.jitter).float()

@@ -63,8 +63,6 @@ def _look(what: str, look: Callable[[], str]) -> Finding:
 
 
 def _python() -> str:
-    if sys.version_info < (3, 11):
-        raise RuntimeError(f"expected Python >= 3.11, this is {platform.python_version()}")
     return f"{platform.python_version()} on {platform.system()} {platform.machine()}"
 
 
@@ -115,7 +113,9 @@ def _imagery() -> str:
 def _labels() -> str:
     from geossl import readers
 
-    return f"Koeppen zones found: {', '.join(sorted(set(readers.blue_marble(places=200)['label'])))}"
+    return (
+        f"Koeppen zones found: {', '.join(sorted(set(readers.blue_marble(places=200)['label'])))}"
+    )
 
 
 def _geotiff() -> str:
@@ -136,7 +136,7 @@ def _training() -> str:
     generator = torch.Generator(device).manual_seed(0)
     rng = np.random.default_rng(0)
     chips = torch.from_numpy(rng.integers(0, 256, (128, 3, 32, 32), dtype=np.uint8)).to(device)
-    views, location = augment.Views(), torch.arange(128, device=device)
+    views = augment.Views()
     steps, began = 0, time.perf_counter()
     while time.perf_counter() - began < _TRAINING_S:
         a, b = (

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from tyro.conf import OmitArgPrefixes, Positional, arg, subcommand
+from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, subcommand
 
 from geossl.config import PretrainConfig
 
@@ -113,9 +113,12 @@ def _write_scenes(table: Any, out: Path) -> None:
 class Scenes:
     """Make a scene table: what there is, where and when."""
 
-    source: (
-        Annotated[BlueMarble, subcommand("blue-marble")] | Annotated[GeoTiff, subcommand("geotiff")]
-    )
+    source: OmitArgPrefixes[
+        OmitSubcommandPrefixes[
+            Annotated[BlueMarble, subcommand("blue-marble")]
+            | Annotated[GeoTiff, subcommand("geotiff")]
+        ]
+    ]
 
     def run(self) -> None:
         """Run the reader."""
@@ -220,7 +223,7 @@ class Pretrain:
         """Train, with a progress bar."""
         from geossl import ChipStore, GeoClusters, pairs, pretrain
 
-        policy = {
+        policy: pairs.Policy | None = {
             "same-image": pairs.same_image,
             "temporal": lambda: pairs.temporal(
                 min_gap_days=self.min_gap_days,
@@ -408,7 +411,7 @@ _COMMANDS: tuple[tuple[str, type], ...] = (
 
 def main(args: list[str] | None = None) -> None:
     """The entry point of ``geossl`` and ``python -m geossl``."""
-    commands = {name: kind for name, kind in _COMMANDS}
+    commands: dict[str, Any] = dict(_COMMANDS)
     command = tyro.extras.subcommand_cli_from_dict(
         commands,
         prog="geossl",

@@ -19,7 +19,7 @@ from geossl.config import PretrainConfig
 from geossl.embedding import Embeddings, embed
 from geossl.pretraining import Run, pretrain
 
-METHODS = {
+METHODS: dict[str, tuple[pairs.Policy, bool]] = {
     "MoCo-v2": (pairs.same_image(), False),
     "MoCo-v2+TP": (pairs.temporal(), False),
     "MoCo-v2+Geo+TP": (pairs.temporal(), True),
@@ -129,7 +129,7 @@ def _page(
     from geossl import maps, plots, report
 
     table = store.scenes
-    drawn = {
+    drawn: dict[str, pairs.Policy] = {
         "same image": pairs.same_image(),
         "temporal": pairs.temporal(),
         "temporal, same season": pairs.temporal(season="same", single_date="drop"),
@@ -156,8 +156,8 @@ def _page(
     ).replace("nan", "–")
     purity = clusters.purity(table).rename(columns={"label": "most are", "entropy_bits": "entropy"})
     logs = {name: run.logs for name, run in runs.items()}
-    test = table[(table["split"] == "test") & table["time"].notna()].reset_index(names="row")
-    first = test.sort_values("time").groupby("location")["row"].first().to_numpy()
+    test = table[table["split"] == "test"].sort_values("time")
+    first = test.drop_duplicates("location").index.to_numpy()
     queries = np.random.default_rng(0).permutation(first)[:6]
     bars = [
         report.figure(

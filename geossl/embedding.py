@@ -222,31 +222,29 @@ def neighbours(
     Args:
         embeddings: of all chips.
         index: ``(Q,)`` rows to find neighbours of.
-        k: how many.
+        k: how many; fewer when some row has not as many to choose from.
         exclude_location: leave out chips of the same location, else only the chip itself.
 
     Returns:
         Rows ``(Q, k)`` and similarities ``(Q, k)``, the nearest first.
 
     Raises:
-        ValueError: a row that is not there, or one with fewer than ``k`` others to choose from.
+        ValueError: a row that is not there, or one without any other to choose from.
     """
     index = _rows(np.atleast_1d(np.asarray(index)), len(embeddings))
     codes = np.arange(len(embeddings))
     if exclude_location:
         codes = scenes.location_codes(embeddings.scenes)
     left = len(embeddings) - int(np.bincount(codes)[codes[index]].max(initial=0))
-    if not 1 <= k <= left:
-        raise ValueError(
-            f"expected k of 1 to {left} neighbours (the chips of other "
-            f"{'locations' if exclude_location else 'rows'}), came {k}"
-        )
+    if k < 1 or left < 1:
+        others = "chips of other locations" if exclude_location else "other chips"
+        raise ValueError(f"expected k >= 1 and some {others} to choose from, came {k} and {left}")
     unit, group = normalize(embeddings.tensor(), dim=1), torch.from_numpy(codes)
     rows, similarities = [], []
     for part in torch.from_numpy(index).split(max(1, _CELLS // len(unit))):
         similarity = unit[part] @ unit.T  # (q, M)
         similarity.masked_fill_(group[part][:, None] == group[None], -torch.inf)
-        best = similarity.topk(k, dim=1)
+        best = similarity.topk(min(k, left), dim=1)
         rows.append(best.indices)
         similarities.append(best.values)
     return torch.cat(rows).numpy(), torch.cat(similarities).numpy()
@@ -313,6 +311,10 @@ def _rows(index: ArrayLike, size: int) -> np.ndarray:
         if rows.shape != (size,):
             raise ValueError(f"expected a mask of {size} rows, came one of shape {rows.shape}")
         return np.flatnonzero(rows)
-    if rows.ndim != 1 or (rows.size and (rows.min() < 0 or rows.max() >= size)):
-        raise ValueError(f"expected row numbers of 0 to {size - 1} in one dimension, came {index}")
+    if rows.ndim != 1:
+        raise ValueError(f"expected row numbers in one dimension, came the shape {rows.shape}")
+    if rows.size and (rows.min() < 0 or rows.max() >= size):
+        raise ValueError(
+            f"expected row numbers of 0 to {size - 1}, came {rows.min()} to {rows.max()}"
+        )
     return rows.astype(np.int64)

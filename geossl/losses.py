@@ -18,7 +18,7 @@ def contrastive_logits(
     temperature: float = 0.2,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Cosine similarity of each query to its positive (column 0) and to the queue, over temperature.
+    """Cosine similarity of queries to positives (column 0) and to the queue, over temperature.
 
     Args:
         query: ``(N, D)`` projections of the query views, any norm.
@@ -90,7 +90,7 @@ def info_nce(
 
 
 def info_nce_from_logits(logits: Tensor) -> Tensor:
-    """Mean of ``-log softmax(logits)[:, 0]`` in nats, for ``(N, K + 1)`` of `contrastive_logits`."""
+    """Mean of ``-log softmax(logits)[:, 0]``, in nats, of `contrastive_logits` ``(N, K + 1)``."""
     return (logits.logsumexp(1) - logits[:, 0]).mean()
 
 

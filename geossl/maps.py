@@ -160,9 +160,7 @@ class _Drawing(MacroElement):
         )  # fmt: skip
 
 
-def map_scenes(
-    scenes: pd.DataFrame, *, colour: str = "label", height_px: int = 420
-) -> folium.Map:
+def map_scenes(scenes: pd.DataFrame, *, colour: str = "label", height_px: int = 420) -> folium.Map:
     """The places of a scene table, one point each.
 
     Args:
@@ -285,9 +283,7 @@ def _points(places: pd.DataFrame, rgb: np.ndarray, columns: list[str]) -> dict[s
         if name not in places or places[name].nunique() > 65_535:
             continue
         codes, words = pd.factorize(places[name].astype("string").fillna("no value"))
-        packed.append(
-            {"name": name, "words": list(words), "codes": _base64(codes.astype("<u2"))}
-        )
+        packed.append({"name": name, "words": list(words), "codes": _base64(codes.astype("<u2"))})
     radius = 2.0 if len(places) > 2000 else 3.0 if len(places) > 200 else 5.0
     return {
         "points": {

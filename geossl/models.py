@@ -23,7 +23,7 @@ class Encoder(nn.Module):
 
     Attributes:
         name: one of `ENCODERS`.
-        stem: "standard" (7x7 stride 2 and max-pooling) or "small" (3x3 stride 1, for chips < 100 px).
+        stem: "standard" (7x7 stride 2 and max-pooling) or "small" (3x3 stride 1, chips < 100 px).
         bands: number of input bands C.
         width: length E of an embedding.
         mean, std: ``(C,)`` float32 buffers in the units of the chips.
@@ -108,7 +108,7 @@ def _resnet(name: str, bands: int, stem: str) -> tuple[nn.Module, int]:
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut; the basic block of ResNet with average-pooled skip."""
+    """Two 3x3 convolutions beside a shortcut: ResNet's basic block with an average-pooled skip."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
@@ -171,7 +171,7 @@ def split_batchnorm(module: nn.Module, splits: int) -> nn.Module:
     for child in module.modules():
         if isinstance(child, nn.BatchNorm2d):
             child.__class__ = SplitBatchNorm2d
-            child.splits = splits
+            setattr(child, "splits", splits)  # noqa: B010 (the class has just changed)
     return module
 
 
@@ -272,7 +272,8 @@ class MoCo(nn.Module):
     def update_key(self) -> None:
         """Move the key encoder: ``key = momentum * key + (1 - momentum) * query``."""
         for slow, fast in ((self.key_encoder, self.encoder), (self.key_head, self.head)):
-            keys, queries = list(slow.parameters()), list(fast.parameters())
+            keys: list[Tensor] = list(slow.parameters())
+            queries: list[Tensor] = list(fast.parameters())
             torch._foreach_mul_(keys, self.momentum)
             torch._foreach_add_(keys, queries, alpha=1 - self.momentum)
 

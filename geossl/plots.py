@@ -144,8 +144,8 @@ def plot_retrievals(
     """
     queries = np.atleast_1d(np.asarray(queries))
     table = embeddings.scenes
-    last = table.reset_index(names="row").sort_values("time", kind="stable")
-    gallery = last.groupby("location", sort=False)["row"].last().to_numpy()
+    last = table.assign(place_in_store=np.arange(len(table))).sort_values("time", kind="stable")
+    gallery = last.groupby("location", sort=False)["place_in_store"].last().to_numpy()
     rows = np.concatenate([queries, np.setdiff1d(gallery, queries)])
     found, similarity = neighbours(
         embeddings.subset(rows), np.arange(len(queries)), k=k + len(queries), exclude_location=False

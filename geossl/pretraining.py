@@ -157,10 +157,12 @@ class Run:
         self.steps = max(1, round(self._per_epoch * config.epochs))
         self._log_every = config.log_every or max(1, min(self._per_epoch, self.steps // 20))
         self._build(classes)
-        self.step, self._records, self._seconds = 0, [], 0.0
+        self.step, self._seconds = 0, 0.0
+        self._records: list[dict[str, float]] = []
         self._means, self._interval = torch.zeros(len(_MEANS), device=self.device), 0
         self._choose_knn_rows()
-        self._feed = self._ahead = None
+        self._feed: Feed | None = None
+        self._ahead: Any = None
         self._clean, self._saved = True, _Saved(-1, -math.inf, 0.0)
         self._about = _about(store, pairs, geo, label, config, seed)
         self.out = None if out is None else Path(out)
@@ -231,7 +233,9 @@ class Run:
                 x_key = self._view(chips[1])
                 order = None
                 if config.bn_splits > 1:
-                    order = torch.randperm(len(x_key), generator=self._generator, device=self.device)
+                    order = torch.randperm(
+                        len(x_key), generator=self._generator, device=self.device
+                    )
                 with self._autocast():
                     key = self._key(x_key, order=order)  # (N, D)
                 location = self._location[rows[0]].to(self.device, non_blocking=True)
@@ -266,9 +270,7 @@ class Run:
 
     def _view(self, chips: Tensor) -> Tensor:
         encoder = self._moco.encoder
-        x = self.config.views(
-            chips, mean=encoder.mean, std=encoder.std, generator=self._generator
-        )
+        x = self.config.views(chips, mean=encoder.mean, std=encoder.std, generator=self._generator)
         return x.contiguous(memory_format=self._format)
 
     def _learning_rate(self) -> float:

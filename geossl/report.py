@@ -90,7 +90,7 @@ def table(
     rows = []
     for i, row in enumerate(frame.itertuples(index=False)):
         cells = "".join(f"<td>{html.escape(_cell(value))}</td>" for value in row)
-        rows.append(f'<tr{" class=best" if i == best else ""}>{cells}</tr>')
+        rows.append(f"<tr{' class=best' if i == best else ''}>{cells}</tr>")
     box = "long" if long else "short"
     return (
         f'<figure><div class="{box}"><table><thead><tr>{head}</tr></thead>'

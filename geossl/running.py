@@ -40,12 +40,12 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """ "fp32" or "bf16"; "auto" takes bf16 where the hardware multiplies faster in it."""
+    """The precision of a name; "auto" is bf16 where the hardware is faster in it, else fp32."""
     if name != "auto":
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict = getattr(torch.cpu, "get_capabilities", dict)()
     return "bf16" if device.type == "cpu" and capabilities.get("amx_bf16") else "fp32"
 
 
@@ -89,7 +89,7 @@ class Feed:
         self._resident: Tensor | None = None
         wanted = store.chips[:1].nbytes * len(rows)
         if device.type == "cuda" and wanted < torch.cuda.mem_get_info(device)[0] / 2:
-            parts = [store.gather(part).to(device) for part in rows.split(4096)]
+            parts = [_indexable(store.gather(part)).to(device) for part in rows.split(4096)]
             self._resident = torch.cat(parts)
 
     def _get(self, index: Tensor) -> Tensor:
@@ -117,3 +117,8 @@ class Feed:
                     yield index, job.result()
             finally:
                 pool.shutdown(cancel_futures=True)
+
+
+def _indexable(chips: Tensor) -> Tensor:
+    """GPUs do not index uint16; int32 holds the same values."""
+    return chips.to(torch.int32) if chips.dtype == torch.uint16 else chips

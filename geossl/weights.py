@@ -50,7 +50,9 @@ def load_encoder(path: str | os.PathLike[str]) -> models.Encoder:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"expected a safetensors file at {path}, came a damaged one: {error}") from None
+        raise ValueError(
+            f"expected a safetensors file at {path}, came a damaged one: {error}"
+        ) from None
     if "encoder" not in metadata:
         raise ValueError(
             f"expected an encoder written by geossl at {path}, came a safetensors file without its "

@@ -170,10 +170,10 @@ def test_preview_shows_red_green_blue(tmp_path, reader):
     seen = wide.preview(np.arange(300))
     assert seen.shape == (300, 5, 5, 3) and seen.dtype == np.uint8
     for band in range(3):
-        low, high = np.percentile(wide.chips[:, 2 - band], [2, 98])
+        low, high = np.percentile(wide.chips[::2, 2 - band], [2, 98])  # half are looked at
         values = np.asarray(wide.chips[:, 2 - band]).astype(float)
         expected = np.clip((values - low) / (high - low), 0, 1) * 255
-        assert np.abs(seen[..., band] - expected).max() < 8  # half of the chips are looked at
+        assert np.abs(seen[..., band] - expected).max() < 1
 
 
 def test_a_finished_store_opens_at_once_and_others_are_refused(tmp_path, reader):

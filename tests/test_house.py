@@ -89,8 +89,8 @@ def test_training_needs_nothing_but_the_base_dependencies(tmp_path):
         rng = np.random.default_rng(0)
         np.save(out / "chips.npy", rng.integers(0, 255, (32, 3, 16, 16), dtype=np.uint8))
         table = pd.DataFrame({{
-            "path": "x", "location": np.repeat(np.arange(16), 2), "lon": np.repeat(np.arange(16.), 2),
-            "lat": 0.0, "time": pd.to_datetime(["2020-01-01", "2021-01-01"] * 16, utc=True),
+            "path": "x", "location": np.repeat(np.arange(16), 2),
+            "lon": np.repeat(np.arange(16.), 2), "lat": 0.0, "time": pd.to_datetime(["2020-01-01", "2021-01-01"] * 16, utc=True),
             "label": np.repeat(["a", "b"], 16), "split": "train"}})
         table.to_parquet(out / "scenes.parquet")
         (out / "store.json").write_text(json.dumps({{
@@ -99,7 +99,8 @@ def test_training_needs_nothing_but_the_base_dependencies(tmp_path):
             "n": 32, "bad": {{}}}}))
         store = geossl.ChipStore.open(out)
         config = geossl.PretrainConfig(batch=8, epochs=1, queue=16)
-        run = geossl.pretrain(store, pairs=geossl.pairs.temporal(), config=config).finish(progress=False)
+        run = geossl.pretrain(store, pairs=geossl.pairs.temporal(), config=config)
+        run.finish(progress=False)
         assert geossl.embed(store, run.encoder).vectors.shape == (32, 256)
         """
     )

@@ -117,10 +117,10 @@ def test_it_learns(store):
 
 
 def test_the_same_seed_gives_the_same_run_and_the_global_state_is_left_alone(store):
-    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     a, b, c = (run_of(store, seed=s).finish(progress=False) for s in (0, 0, 1))
     assert torch.equal(before[0], torch.random.get_rng_state())
-    assert (before[1] == np.random.get_state()[1]).all()
+    assert (before[1] == np.random.get_state()[1]).all()  # noqa: NPY002
     assert_same_run(a, b)
     assert not torch.equal(a._moco.queue, c._moco.queue)
 
@@ -173,7 +173,9 @@ def test_a_run_killed_at_any_step_and_resumed_equals_the_run_that_was_not(store,
     config = dataclasses.replace(TINY, epochs=4)
     resumed = run_of(store, config=config, out=out)
     assert 0 < resumed.step < resumed.steps
-    assert_same_run(run_of(store, config=config).finish(progress=False), resumed.finish(progress=False))
+    assert_same_run(
+        run_of(store, config=config).finish(progress=False), resumed.finish(progress=False)
+    )
     assert not [p for p in out.iterdir() if "part" in p.name]
 
 

@@ -155,7 +155,7 @@ def _read(rows: pd.DataFrame, size_px: int) -> np.ndarray:
     which = which.reshape(-1)
     ground, height = _ground(places, size_px)  # (P, S, S, 3), (P, S, S)
     draws, clouds = _draws(rows["noise"].to_numpy(), size_px)  # (M, _DRAWS), (M, S, S)
-    day = rows["time"].dt.dayofyear.to_numpy(float)
+    day = rows["time"].dt.day_of_year.to_numpy(float)
     return _acquire(ground[which], height[which], where[:, 1], day, draws, clouds)
 
 
@@ -187,7 +187,9 @@ def _acquire(
     snow = 1 / (1 + np.exp(np.clip((line[:, None, None] - height) / 350, -30, 30)))
     land = np.clip((x.sum(3) - 0.16) * 12, 0, 1)  # open water stays dark
     snow = (0.7 * snow * land)[..., None].astype(np.float32)
-    shade = 0.6 + 0.4 * np.clip(x.mean(3, keepdims=True) / x.mean((1, 2, 3), keepdims=True), 0, 1.5)
+    light = x.mean(3, keepdims=True)
+    usual = np.maximum(light.mean((1, 2), keepdims=True), 1e-3)
+    shade = 0.6 + 0.4 * np.clip(light / usual, 0, 1.5)
     x = x * (1 - snow) + snow * shade * _SNOW
     # light, sensor, air, clouds
     x *= wide(0.65 + 0.7 * draws[:, 2])
@@ -326,15 +328,15 @@ def _heights() -> np.ndarray:
         image.draft("RGB", (image.width // 4, image.height // 4))  # decodes it at this size
         colour = np.asarray(image).astype(np.float32) + 1
     land = colour[..., 2] < colour[..., :2].max(2) * 1.04
-    colour = _smooth(colour * land[..., None], 3) + 1e-6
-    share = (colour / colour.sum(2, keepdims=True))[..., :2]
+    mixed = _smooth(colour * land[..., None], 3) + 1e-6
+    share = (mixed / mixed.sum(2, keepdims=True))[..., :2]
     metres = np.zeros(land.shape, np.float32)
     metres[land] = _nearest_height(share[land])
     lat = 90 - (np.arange(len(land)) + 0.5) * 180 / len(land)
     white = np.abs(share - 1 / 3).max(2) < 0.012
     metres[white & land & (np.abs(lat) > 59)[:, None]] = _ICE_M
-    metres = np.minimum(metres, 2 * _smooth(metres, 5) + 300)  # mixed colours at a coast look high
-    return metres[..., None]
+    limit = 2 * _smooth(metres, 5) + 300  # mixed colours at a coast look high
+    return np.minimum(metres, limit)[..., None]
 
 
 def _nearest_height(share: np.ndarray) -> np.ndarray:

@@ -1,0 +1,205 @@
+"""What a person types: the whole way once, and one clear sentence for every mistake."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+from geossl import cli
+
+SMALL = ["--batch", "8", "--epochs", "1", "--queue", "16", "--size-px", "16"]
+
+
+def write_scene(path, *, left=500_000.0, value=None, crs="EPSG:32614", dtype="uint8", size=64):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(1, 200, (3, size, size)).astype(dtype)
+    if value is not None:
+        pixels[:] = value
+    with rasterio.open(
+        path, "w", driver="GTiff", width=size, height=size, count=3, dtype=dtype, crs=crs,
+        transform=from_origin(left, 5_000_000, 10, 10), nodata=0,
+    ) as file:  # fmt: skip
+        file.write(pixels)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for year in (2015, 2018, 2020):
+        write_scene(tmp_path / "scenes" / f"area_{year}.tif")
+    return tmp_path / "scenes"
+
+
+def run(*args):
+    cli.main([str(a) for a in args])
+
+
+def refused(capsys, *args):
+    """The one sentence that a command ends with."""
+    with pytest.raises(SystemExit) as stop:
+        run(*args)
+    said = capsys.readouterr().err.strip().splitlines()
+    assert stop.value.code == 2, said
+    assert said[-1].startswith("geossl: ") and "Traceback" not in "\n".join(said)
+    return said[-1]
+
+
+def scenes_of(folder, out, *more):
+    run("scenes", "geotiff", folder, "--chip-px", 16, "--out", out, *more)
+
+
+def test_from_a_folder_to_a_map(folder, tmp_path, capsys):
+    table, store = tmp_path / "scenes.parquet", tmp_path / "chips"
+    scenes_of(folder, table, "--test-side", "east", "--test-share", 0.5)
+    run("chips", table, "--size-px", 16, "--out", store)
+    run("clusters", store, "--k", 3, "--out", tmp_path / "clusters.json")
+    geo = ["--geo", tmp_path / "clusters.json"]
+    run("pretrain", store, "--out", tmp_path / "run", *geo, *SMALL)
+    run("embed", store, "--encoder", tmp_path / "run", "--out", tmp_path / "e.parquet")
+    run("embed", store, "--encoder", "random", "--out", tmp_path / "r.parquet")
+    capsys.readouterr()
+    run("retrieve", tmp_path / "e.parquet", tmp_path / "r.parquet")
+    said = capsys.readouterr().out
+    assert said.count("recall@1") == 2 and "chance 0.125" in said
+    for source in (table, store, tmp_path / "e.parquet", tmp_path / "clusters.json"):
+        run("map", source, "--out", tmp_path / "map.html")
+        assert (tmp_path / "map.html").stat().st_size > 100_000
+    assert pd.read_csv(tmp_path / "clusters.csv").columns.tolist() == ["cluster", "path"]
+
+
+def test_help_explains_every_command():
+    for command in ("scenes", "chips", "clusters", "pretrain", "embed", "probe", "retrieve", "map",
+                    "demo", "check"):  # fmt: skip
+        with pytest.raises(SystemExit) as stop:
+            run(command, "--help")
+        assert stop.value.code == 0
+
+
+def test_folders_that_do_not_do(tmp_path, capsys):
+    out = tmp_path / "t.parquet"
+    assert "no such folder" in refused(capsys, "scenes", "geotiff", tmp_path / "no", "--out", out)
+    (tmp_path / "empty").mkdir()
+    said = refused(capsys, "scenes", "geotiff", tmp_path / "empty", "--out", out)
+    assert "found none" in said
+    assert not out.exists()
+
+
+def test_files_that_do_not_do(folder, tmp_path, capsys):
+    out = tmp_path / "t.parquet"
+    command = ("scenes", "geotiff", folder, "--chip-px", 16, "--out", out)
+    (folder / "bad_2016.tif").write_bytes(b"no tif at all")
+    assert "bad_2016.tif" in refused(capsys, *command)
+    run(*command, "--skip-bad")
+    assert "left out" in capsys.readouterr().out
+    (folder / "bad_2016.tif").unlink()
+    out.unlink()
+    write_scene(folder / "none_2016.tif", crs=None)
+    assert "no CRS" in refused(capsys, *command)
+    (folder / "none_2016.tif").unlink()
+    write_scene(folder / "undated.tif")
+    assert "found no date" in refused(capsys, *command)
+    (folder / "undated.tif").unlink()
+    pattern = ("--date-pattern", "(area)")
+    assert "does not parse as a date" in refused(capsys, *command, *pattern)
+    assert not out.exists()
+
+
+def test_scenes_that_do_not_overlap(tmp_path, capsys):
+    for i, year in enumerate((2015, 2018)):
+        write_scene(tmp_path / "apart" / f"{year}.tif", left=500_000 + 100_000 * i)
+    said = refused(
+        capsys, "scenes", "geotiff", tmp_path / "apart", "--chip-px", 16, "--out", tmp_path / "t.csv"
+    )  # fmt: skip
+    assert "same area" in said
+
+
+def test_a_truncated_file_is_named_and_skipped_when_told(folder, tmp_path, capsys):
+    whole = folder / "area_2018.tif"
+    write_scene(whole, size=512)
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    for year in (2015, 2020):
+        write_scene(folder / f"area_{year}.tif", size=512)
+    table, store = tmp_path / "t.parquet", tmp_path / "chips"
+    scenes_of(folder, table)
+    said = refused(capsys, "chips", table, "--size-px", 16, "--out", store)
+    assert "area_2018.tif" in said and "skip_bad" in said
+    assert not (store / "store.json").exists()
+    run("chips", table, "--size-px", 16, "--out", store, "--skip-bad")
+    assert "area_2018.tif" in capsys.readouterr().out
+    info = json.loads((store / "store.json").read_text())
+    assert list(info["bad"]) == [str(whole)] and info["n"] < 3 * 32 * 32
+
+
+def test_nothing_but_nodata_and_nan(tmp_path, capsys):
+    for year in (2015, 2018):
+        write_scene(tmp_path / "zero" / f"{year}.tif", value=0)
+        write_scene(tmp_path / "nan" / f"{year}.tif", value=np.nan, dtype="float32")
+    scenes_of(tmp_path / "zero", tmp_path / "z.parquet")
+    said = refused(capsys, "chips", tmp_path / "z.parquet", "--out", tmp_path / "chips")
+    assert "no data" in said and not (tmp_path / "chips" / "store.json").exists()
+    said = refused(
+        capsys, "scenes", "geotiff", tmp_path / "nan", "--chip-px", 16, "--out", tmp_path / "t.csv"
+    )
+    assert "float32" in said and "scale" in said
+
+
+@pytest.mark.parametrize(
+    "lon, lat, words",
+    [
+        (10, 95, "swapped"),
+        (300, 10, "0..360"),
+        (-1000, -1000, "sentinel"),
+        (700, 10, "out of range"),
+        (np.nan, 10, "missing coordinate"),
+    ],
+)
+def test_coordinates_that_do_not_do(tmp_path, capsys, lon, lat, words):
+    table = pd.DataFrame({"location": [0, 1], "lon": [5.0, lon], "lat": [5.0, lat]})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    assert words in refused(
+        capsys, "clusters", tmp_path / "t.csv", "--k", 1, "--out", tmp_path / "c.json"
+    )
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_arguments_that_ask_for_too_much(folder, tmp_path, capsys):
+    table, store, out = tmp_path / "t.parquet", tmp_path / "chips", tmp_path / "run"
+    scenes_of(folder, table)
+    run("chips", table, "--size-px", 16, "--out", store)
+    said = refused(capsys, "clusters", store, "--k", 99, "--out", tmp_path / "c.json")
+    assert "k = 99" in said
+    assert "lower batch" in refused(capsys, "pretrain", store, "--out", out, "--batch", 4096)
+    assert "device 'cuda:7'" in refused(
+        capsys, "pretrain", store, "--out", out, *SMALL, "--device", "cuda:7"
+    )
+    assert not out.exists()
+    run("pretrain", store, "--out", out, *SMALL)
+    said = refused(capsys, "pretrain", store, "--out", out, *SMALL, "--encoder", "resnet18")
+    assert "config.encoder" in said
+    said = refused(capsys, "embed", store, "--encoder", tmp_path / "no", "--out", tmp_path / "e")
+    assert "found no file" in said
+    info = json.loads((store / "store.json").read_text())
+    (store / "store.json").write_text(json.dumps({**info, "format": 99}))
+    assert "update geossl" in refused(capsys, "pretrain", store, "--out", out, *SMALL)
+
+
+def test_one_date_everywhere_with_temporal_pairs(folder, tmp_path, capsys):
+    for path in sorted(folder.iterdir())[1:]:
+        path.unlink()
+    scenes_of(folder, tmp_path / "t.parquet")
+    run("chips", tmp_path / "t.parquet", "--size-px", 16, "--out", tmp_path / "chips")
+    said = refused(capsys, "pretrain", tmp_path / "chips", "--out", tmp_path / "run", *SMALL)
+    assert "two dates" in said and not (tmp_path / "run").exists()
+
+
+def test_the_module_is_a_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "geossl", "chips", "no.parquet", "--out", "nowhere"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.strip().startswith("geossl: expected a scene table")
