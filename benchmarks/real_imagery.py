@@ -30,9 +30,9 @@ METRICS = tuple(
 VIEWS = Views(
     size_px=48, crop=(0.3, 1.0), brightness=0.4, contrast=0.4, band_gain=0.1, band_offset=0.2
 )
-AREAS = {  # folder, band names, queue, epochs (about 900 steps each)
-    "naip": ("naip_north_dakota", ("red", "green", "blue", "nir"), 2048, 32),
-    "landsat": ("landsat_pucallpa", ("swir1", "nir", "red", "green"), 512, 112),
+AREAS = {  # folder, band names, queue, epochs (about 600 steps each)
+    "naip": ("naip_north_dakota", ("red", "green", "blue", "nir"), 2048, 22),
+    "landsat": ("landsat_pucallpa", ("swir1", "nir", "red", "green"), 512, 76),
 }
 
 
@@ -115,7 +115,7 @@ Paired differences of recall_at_1, seed by seed, mean (smallest to largest):
 {chr(10).join(gaps)}
 
 Views: `{VIEWS}`; small encoder, batch 128, queue {AREAS["naip"][2]} (NAIP) and
-{AREAS["landsat"][2]} (Landsat), 16 geo clusters, {AREAS["naip"][3]} and {AREAS["landsat"][3]} epochs (about 900 steps each).
+{AREAS["landsat"][2]} (Landsat), 16 geo clusters, {AREAS["naip"][3]} and {AREAS["landsat"][3]} epochs (about 600 steps each).
 """
 
 

@@ -223,7 +223,7 @@ class Pretrain:
         """Train, with a progress bar."""
         from geossl import ChipStore, GeoClusters, pairs, pretrain
 
-        policy: pairs.Policy | None = {
+        policies: dict[str, Any] = {
             "same-image": pairs.same_image,
             "temporal": lambda: pairs.temporal(
                 min_gap_days=self.min_gap_days,
@@ -233,7 +233,8 @@ class Pretrain:
             ),
             "spatial": lambda: pairs.spatial(radius_km=self.radius_km),
             "none": lambda: None,
-        }[self.pairs]()
+        }
+        policy = policies[self.pairs]()
         store = ChipStore.open(self.store)
         if policy is not None:
             seen = pairs.report(policy, store.scenes)

@@ -80,7 +80,7 @@ def run(
     best = embeddings["MoCo-v2+Geo+TP"]
     best.save(out / "embeddings.parquet")
     say("5/5  drawing the page")
-    page = _page(out, store, clusters, runs, best, results, time.monotonic() - began)
+    page = _page(out, store, clusters, runs, best, results, seed, time.monotonic() - began)
     say(f"\n{_text_table(results)}\n")
     say(f"done in {(time.monotonic() - began) / 60:.1f} min; open {page}")
     return page
@@ -124,6 +124,7 @@ def _page(
     runs: dict[str, Run],
     best: Embeddings,
     results: dict[str, pd.DataFrame],
+    seed: int,
     seconds: float,
 ) -> Path:
     from geossl import maps, plots, report
@@ -135,12 +136,10 @@ def _page(
         "temporal, same season": pairs.temporal(season="same", single_date="drop"),
         "spatial, 150 km": pairs.spatial(radius_km=150),
     }
-    shown = {
-        name: tuple(
-            part[:6].numpy() for part in policy.prepare(table)(torch.Generator().manual_seed(0))
-        )
-        for name, policy in drawn.items()
-    }
+    shown = {}
+    for name, policy in drawn.items():
+        query, key = policy.prepare(table)(torch.Generator().manual_seed(seed))
+        shown[name] = (query[:6].numpy(), key[:6].numpy())
     seen = pd.DataFrame(
         [
             {
@@ -158,7 +157,7 @@ def _page(
     logs = {name: run.logs for name, run in runs.items()}
     test = table[table["split"] == "test"].sort_values("time")
     first = test.drop_duplicates("location").index.to_numpy()
-    queries = np.random.default_rng(0).permutation(first)[:6]
+    queries = np.random.default_rng(seed).permutation(first)[:6]
     bars = [
         report.figure(
             plots.figure_png(plots.plot_results(found)),
@@ -218,7 +217,8 @@ def _page(
         ),
         report.Section(
             "Training",
-            "InfoNCE asks which of a queue of images is the key of a query. Temporal pairs are the "
+            "InfoNCE asks which of a queue of images is the key of a query. The first steps are "
+            "easy, since the queue still holds random vectors. Temporal pairs are the "
             "harder question, so their loss stays higher: losses of different policies do not "
             "compare, the probes below do.",
             [

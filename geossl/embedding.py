@@ -57,7 +57,7 @@ class Embeddings:
 
     def tensor(self) -> Tensor:
         """The vectors as a tensor, without a copy where their memory is writable."""
-        return torch.from_numpy(np.require(self.vectors, requirements="CW"))
+        return torch.from_numpy(np.require(self.vectors, requirements=["C", "W"]))
 
     def subset(self, rows: ArrayLike) -> Embeddings:
         """Those of a boolean mask ``(M,)`` or of row numbers."""

@@ -34,14 +34,17 @@ def great_circle_km(
 
 
 def wrap_lon(lon: ArrayLike) -> np.ndarray:
-    """Longitudes in degrees, any turn -> [-180, 180)."""
-    return (np.asarray(lon, float) + 180) % 360 - 180
+    """Longitudes in degrees, any turn -> [-180, 180); those in it stay as they are to the bit."""
+    lon = np.asarray(lon, float)
+    wrapped = (lon + 180) % 360 - 180
+    wrapped = np.where(wrapped >= 180, -180.0, wrapped)  # -180 - tiny rounds to a whole turn
+    return np.where((lon >= -180) & (lon < 180), lon, wrapped)
 
 
 def bounds(lon: ArrayLike, lat: ArrayLike) -> tuple[float, float, float, float]:
     """Smallest box ``(left, bottom, right, top)`` around positions in degrees.
 
-    ``left > right`` when it crosses the antimeridian.
+    ``left > right`` when it crosses the antimeridian, which it does only to be smaller.
 
     Raises:
         ValueError: no position was given.
@@ -49,9 +52,10 @@ def bounds(lon: ArrayLike, lat: ArrayLike) -> tuple[float, float, float, float]:
     lon, lat = np.sort(wrap_lon(lon).ravel()), np.asarray(lat, float)
     if lon.size == 0:
         raise ValueError("expected at least one position, came none")
-    gaps = np.diff(lon, append=lon[0] + 360)
-    widest = int(gaps.argmax())  # the box is everything but the widest gap
+    gaps = np.diff(lon, append=lon[0] + 360)[::-1]  # first the one over the antimeridian
+    widest = len(lon) - 1 - int(gaps.argmax())  # the box is everything but the widest gap
     left, right = lon[(widest + 1) % len(lon)], lon[widest]
+    right = 180.0 if right == -180 < left else right
     return float(left), float(lat.min()), float(right), float(lat.max())
 
 

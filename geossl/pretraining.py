@@ -13,13 +13,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -29,58 +29,17 @@ from geossl import losses, metrics, models, scenes, weights
 from geossl.chips import ChipStore
 from geossl.clusters import GeoClusters
 from geossl.config import PretrainConfig
-from geossl.embedding import embed
 from geossl.files import atomic
-from geossl.running import Feed, deferred_interrupt, derived_seed, pick_device, pick_precision
-
-FORMAT = 1
-_KNN_ROWS = 2000  # chips at most on either side of the kNN measured while training
-_FREE = ("device", "checkpoint_s")  # settings that may change when a run goes on
-
-
-@dataclass(frozen=True)
-class Log:
-    """What one interval of training showed; means over the interval, nan where it does not apply.
-
-    Attributes:
-        step: optimiser steps done.
-        epoch: passes over the training chips done.
-        loss: the weighted sum, in nats.
-        contrastive_loss: InfoNCE, in nats; log(K + 1) is chance.
-        geo_loss: cross-entropy of geo clusters, in nats; log(k) is chance.
-        label_loss: cross-entropy of labels, in nats.
-        contrastive_accuracy: share of queries whose positive is nearer than every negative.
-        geo_accuracy: share of queries whose geo cluster is predicted.
-        label_accuracy: share of labelled queries whose label is predicted.
-        feature_std: spread of the unit-norm projections times sqrt(D); 1 is even, 0 is collapse.
-        effective_rank: of the last batch's embeddings; 1 is collapse.
-        knn: accuracy of a 20-NN classifier on the val split.
-        pairs_per_s: pairs trained per second in this interval.
-        seconds: time trained so far, over all sessions of the run.
-        seconds_left: what is left at the present rate.
-    """
-
-    step: int
-    epoch: float
-    loss: float
-    contrastive_loss: float
-    geo_loss: float
-    label_loss: float
-    contrastive_accuracy: float
-    geo_accuracy: float
-    label_accuracy: float
-    feature_std: float
-    effective_rank: float
-    knn: float
-    pairs_per_s: float
-    seconds: float
-    seconds_left: float
-
-
-_MEANS = (
-    "loss", "contrastive_loss", "geo_loss", "label_loss",
-    "contrastive_accuracy", "geo_accuracy", "label_accuracy",
-)  # fmt: skip
+from geossl.records import FORMAT, MEANS, KnnWatch, Log, Saved, identity, refuse_other
+from geossl.running import (
+    Feed,
+    class_targets,
+    deferred_interrupt,
+    derived_seed,
+    pick_device,
+    pick_precision,
+    training_rows,
+)
 
 
 def pretrain(
@@ -141,10 +100,10 @@ class Run:
             )
         self.store, self.config, self.seed = store, config, seed
         self.device = pick_device(config.device)
-        self._rows = _training_rows(store.scenes, config)  # (M,) chips of the store
+        self._rows = training_rows(store.scenes, config.split)  # (M,) chips of the store
         table = store.scenes.iloc[self._rows.numpy()].reset_index(drop=True)
         self._draw = None if pairs is None else pairs.prepare(table)
-        self._targets, classes = _targets(table, geo, label)
+        self._targets, classes = class_targets(table, geo, label)
         self._location = torch.from_numpy(scenes.location_codes(table))
         self._drawn: tuple[int, tuple[Tensor, ...]] = (-1, ())
         self._per_epoch = len(self._pairs_of(0)[0]) // (config.batch * config.accumulate)
@@ -159,12 +118,12 @@ class Run:
         self._build(classes)
         self.step, self._seconds = 0, 0.0
         self._records: list[dict[str, float]] = []
-        self._means, self._interval = torch.zeros(len(_MEANS), device=self.device), 0
-        self._choose_knn_rows()
+        self._means, self._interval = torch.zeros(len(MEANS), device=self.device), 0
+        self._knn = KnnWatch(store, self._rows.numpy(), label=config.knn_label, seed=seed)
         self._feed: Feed | None = None
         self._ahead: Any = None
-        self._clean, self._saved = True, _Saved(-1, -math.inf, 0.0)
-        self._about = _about(store, pairs, geo, label, config, seed)
+        self._clean, self._saved = True, Saved()
+        self._about = identity(store, pairs, geo, label, config, seed)
         self.out = None if out is None else Path(out)
         if self.out is not None:
             self._resume(self.out)
@@ -225,7 +184,7 @@ class Run:
             x_query = self._view(chips[0])  # (N, C, H, W)
             with self._autocast():
                 embedding, query = self._query(x_query)  # (N, E), (N, D)
-            values = dict.fromkeys(_MEANS, torch.full((), math.nan, device=self.device))
+            values = dict.fromkeys(MEANS, torch.full((), math.nan, device=self.device))
             total = torch.zeros((), device=self.device)
             if self._draw is not None:
                 if part == 0:
@@ -260,7 +219,7 @@ class Run:
             if self._draw is not None:
                 moco.enqueue(key, location)
             values["loss"] = total
-            self._means += torch.stack([values[k].detach().float() for k in _MEANS])
+            self._means += torch.stack([values[k].detach().float() for k in MEANS])
             self._last = (embedding.detach(), query.detach())
         opt.step()
         opt.zero_grad(set_to_none=True)
@@ -364,10 +323,10 @@ class Run:
         log = Log(
             step=self.step,
             epoch=self.step / self._per_epoch,
-            **dict(zip(_MEANS, means, strict=True)),
+            **dict(zip(MEANS, means, strict=True)),
             feature_std=float(metrics.feature_std(projection)),
             effective_rank=float(metrics.effective_rank(embedding)),
-            knn=self._knn() if measure else math.nan,
+            knn=self._knn.measure(self._moco.encoder) if measure else math.nan,
             pairs_per_s=steps * config.batch * config.accumulate / max(seconds, 1e-9),
             seconds=self._seconds,
             seconds_left=(self.steps - self.step) * seconds / steps,
@@ -382,37 +341,6 @@ class Run:
             if time.monotonic() - self._saved.at > pause:
                 self._save()
         return log
-
-    def _knn(self) -> float:
-        """20-NN accuracy on val chips by the nearest training chips; nan without labels."""
-        if len(self._knn_val) == 0:
-            return math.nan
-        encoder = self._moco.encoder
-        train, val = (
-            torch.from_numpy(embed(self.store, encoder, index=part).vectors)
-            for part in (self._knn_train, self._knn_val)
-        )
-        codes = torch.from_numpy(self._knn_codes)
-        guess = metrics.knn_predict(train, codes[self._knn_train], val, k=20)
-        return float((guess == codes[self._knn_val]).float().mean())
-
-    def _choose_knn_rows(self) -> None:
-        table, config = self.store.scenes, self.config
-        self._knn_codes = np.full(len(table), -1)
-        if config.knn_label in table and config.knn_every > 0:
-            self._knn_codes = scenes.label_codes(table[config.knn_label])[0]
-        split = table["split"].to_numpy() if "split" in table else np.full(len(table), None)
-        rng = np.random.default_rng(derived_seed(self.seed, "knn"))
-
-        def some(wanted: np.ndarray) -> np.ndarray:
-            rows = np.flatnonzero(wanted & (self._knn_codes >= 0))
-            return np.sort(rng.permutation(rows)[:_KNN_ROWS])
-
-        training = np.zeros(len(table), bool)
-        training[self._rows.numpy()] = True
-        self._knn_train, self._knn_val = some(training), some(split == "val")
-        if len(self._knn_train) == 0:
-            self._knn_val = self._knn_train
 
     def _save(self) -> None:
         """Write last.pt (everything to go on bit for bit) and encoder.safetensors; atomic."""
@@ -434,98 +362,32 @@ class Run:
         note = {"bands": self.store.bands, "units": self.store.info.get("units"), "step": self.step}
         weights.save_encoder(self._moco.encoder, self.out / "encoder.safetensors", note=note)
         now = time.monotonic()
-        self._saved = _Saved(self.step, now, now - began)
+        self._saved = Saved(self.step, now, now - began)
 
     def _resume(self, out: Path) -> None:
         """Begin a run in ``out``, or take up the one that is there."""
         out.mkdir(parents=True, exist_ok=True)
         if (out / "config.json").exists():
-            _refuse_other(json.loads((out / "config.json").read_text("utf-8")), self._about, out)
+            refuse_other(json.loads((out / "config.json").read_text("utf-8")), self._about, out)
         else:
             with atomic(out / "config.json") as part:
                 part.write_text(json.dumps(self._about, indent=1), "utf-8")
         if (out / "last.pt").exists():
-            state = torch.load(out / "last.pt", map_location=self.device, weights_only=True)
+            state = _read(out / "last.pt", self.device)
             self._moco.load_state_dict(state["moco"])
             self._optimizer.load_state_dict(state["optimizer"])
             self.step, self._seconds = state["step"], state["seconds"]
             self._means, self._interval = state["means"], state["interval"]
             self._records = state["records"]
-            self._saved = _Saved(self.step, time.monotonic(), 0.0)
+            self._saved = Saved(self.step, time.monotonic(), 0.0)
         with atomic(out / "log.jsonl") as part:  # what came after the checkpoint comes again
             part.write_text("".join(json.dumps(r) + "\n" for r in self._records), "utf-8")
 
 
-@dataclass(frozen=True)
-class _Saved:
-    """The last checkpoint: its step, when it was written, and how long that took, in seconds."""
-
-    step: int
-    at: float
-    took: float
-
-
-def _training_rows(table: pd.DataFrame, config: PretrainConfig) -> Tensor:
-    if config.split is None or "split" not in table or table["split"].isna().all():
-        return torch.arange(len(table))
-    rows = np.flatnonzero((table["split"] == config.split).to_numpy(bool))
-    if len(rows) == 0:
+def _read(path: Path, device: torch.device) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(
-            f"expected training rows with split {config.split!r}, came none; the table has "
-            f"{sorted(table['split'].dropna().unique())}"
-        )
-    return torch.from_numpy(rows)
-
-
-def _targets(
-    table: pd.DataFrame, geo: GeoClusters | None, label: str | None
-) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Class of every training row for each class head, and the number of classes."""
-    targets, classes = {}, {}
-    if geo is not None:
-        cluster = geo.assign(table["lon"].to_numpy(), table["lat"].to_numpy())
-        targets["geo"], classes["geo"] = torch.from_numpy(np.asarray(cluster, np.int64)), geo.k
-    if label is not None:
-        if label not in table:
-            raise ValueError(
-                f"expected a column {label!r} of labels, came {list(table.columns)}; name one"
-            )
-        codes, names = scenes.label_codes(table[label])
-        if len(names) < 2:
-            raise ValueError(f"expected two classes or more in {label!r}, came {len(names)}")
-        targets["label"], classes["label"] = torch.from_numpy(codes), len(names)
-    return targets, classes
-
-
-def _about(
-    store: ChipStore,
-    pairs: Any,
-    geo: GeoClusters | None,
-    label: str | None,
-    config: PretrainConfig,
-    seed: int,
-) -> dict[str, Any]:
-    """What makes a run that run, as json holds it."""
-    settings = {k: v for k, v in asdict(config).items() if k not in _FREE}
-    about = {
-        "format": FORMAT,
-        "seed": seed,
-        "pairs": None if pairs is None else repr(pairs),
-        "geo": None if geo is None else [geo.k, geo.on, float(np.sum(geo.centers))],
-        "label": label,
-        "store": [len(store), store.size_px, list(store.bands), store.mean.tolist()],
-        **{f"config.{k}": v for k, v in settings.items()},
-    }
-    return json.loads(json.dumps(about))
-
-
-def _refuse_other(there: dict[str, Any], here: dict[str, Any], out: Path) -> None:
-    """Raise when a folder holds a run of other arguments."""
-    if there.get("format", 0) > FORMAT:
-        raise ValueError(f"the run in {out} was written by a newer geossl; update geossl")
-    for name, value in here.items():
-        if there.get(name) != value:
-            raise ValueError(
-                f"{out} holds a run with {name} = {there.get(name)}, asked for was {value}; choose "
-                "another folder, or the same arguments to go on with that run"
-            )
+            f"the checkpoint {path} is damaged ({error}); delete the folder and train again"
+        ) from None

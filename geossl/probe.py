@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from geossl.embedding import Embeddings, embed
 L2 = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 _RESAMPLES = 1000
 _VAL_SHARE = 5  # one in so many training locations stands in for an absent val split
-Split = Literal["column", "blocks"] | pd.Series
+Split: TypeAlias = Literal["column", "blocks"] | pd.Series
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,7 +52,7 @@ class ProbeResult:
     more: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        more = "".join(f", {name} {value:.3g}" for name, value in self.more.items())
+        more = "".join(f", {name} {_short(value)}" for name, value in self.more.items())
         chips = f"{self.n_train} train, " if self.n_train else ""
         return (
             f"{self.metric} {self.value:.3f} (95 % {self.low:.3f} to {self.high:.3f}, chance "
@@ -69,7 +69,7 @@ class ProbeResult:
             "chance": f"{self.chance:.3f}",
             "train chips": f"{self.n_train}",
             "test chips": f"{self.n_test}",
-            **{name: f"{value:.3g}" for name, value in self.more.items()},
+            **{name: _short(value) for name, value in self.more.items()},
         }
         head = "".join(f"<th>{escape(name)}</th>" for name in cells)
         body = "".join(f"<td>{escape(value)}</td>" for value in cells.values())
@@ -94,7 +94,7 @@ def linear(
     *,
     label: str = "label",
     split: Split = "column",
-    block_deg: float = 15.0,
+    block_deg: float = 10.0,
     l2: float | Sequence[float] = L2,
     seed: int = 0,
 ) -> ProbeResult:
@@ -121,7 +121,7 @@ def linear(
     Source:
         The linear protocol of arXiv 2011.09980 with a convex solver in place of SGD.
     """
-    penalties = [float(l2)] if isinstance(l2, (int, float)) else sorted(l2, reverse=True)
+    penalties = sorted(np.atleast_1d(np.asarray(l2, float)).tolist(), reverse=True)
     if not penalties or min(penalties) <= 0:
         raise ValueError(f"expected penalties l2 > 0, came {l2!r}")
     codes, names, parts = _prepare(embeddings, label, split, block_deg, seed)
@@ -151,7 +151,7 @@ def knn(
     *,
     label: str = "label",
     split: Split = "column",
-    block_deg: float = 15.0,
+    block_deg: float = 10.0,
     k: int = 20,
     seed: int = 0,
 ) -> ProbeResult:
@@ -310,6 +310,10 @@ def compare(
     return pd.DataFrame(rows, columns=["method", *names])
 
 
+def _short(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
 _Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -359,7 +363,7 @@ def _counts(values: pd.Series) -> str:
 
 
 def _finite(embeddings: Embeddings) -> None:
-    bad = np.flatnonzero(~np.isfinite(embeddings.vectors.sum(1, dtype=np.float64)))
+    bad = np.flatnonzero(~np.isfinite(embeddings.vectors).all(1))
     if len(bad):
         raise ValueError(
             f"expected finite vectors, {len(bad)} of {len(embeddings)} have NaN or infinity, the "
@@ -371,7 +375,8 @@ def _two_classes(codes: np.ndarray, label: str) -> None:
     classes = len(np.unique(codes[codes >= 0]))
     if classes < 2:
         raise ValueError(
-            f"expected two classes or more of {label!r} to learn, came {classes} in {len(codes)} rows"
+            f"expected two classes or more of {label!r} to tell apart, came {classes} in "
+            f"{len(codes)} rows"
         )
 
 
@@ -399,14 +404,11 @@ def _on_principal_axes(x: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         ``(M, E)`` float32, and the variances ``(E,)`` of the training vectors, float64.
     """
-    spread, mean = torch.std_mean(train.double(), 0, correction=0)
-    flat = spread <= 1e-6 * torch.maximum(spread.max(), mean.abs())
-    scale = torch.where(flat, 0.0, 1 / spread)
-    standard = ((train.double() - mean) * scale).float()
-    scatter = (standard.T @ standard).double() / len(standard)
-    variance, axes = torch.linalg.eigh(scatter)
-    turned = torch.cat([((p.double() - mean) * scale @ axes).float() for p in x.split(8192)])
-    return turned, variance.clamp(min=0)
+    spread, mean = torch.std_mean(train, 0, correction=0)
+    scale = torch.where(spread <= 1e-6 * mean.abs(), 0.0, 1 / spread)
+    standard = (train - mean) * scale
+    variance, axes = torch.linalg.eigh((standard.T @ standard).double() / len(standard))
+    return (x - mean) * scale @ axes.float(), variance.clamp(min=0)
 
 
 def _scores(x: Tensor, weight: Tensor) -> Tensor:
@@ -485,14 +487,12 @@ def _first_and_later(table: pd.DataFrame, key: str) -> tuple[np.ndarray, np.ndar
     timed = pd.DataFrame({
         "row": np.arange(len(table)),
         "place": scenes.location_codes(table),
-        "time": table["time"].to_numpy() if "time" in table else pd.NaT,
+        "time": table["time"].reset_index(drop=True) if "time" in table else pd.NaT,
     }).dropna()  # fmt: skip
     timed = timed.sort_values(["place", "time"], kind="stable")
-    times = timed.groupby("place")["time"]
-    start, end = times.transform("min"), times.transform("max")
-    several = timed[start < end]
-    first = several.drop_duplicates("place")
-    later = several[(several["time"] > start[several.index])]
+    start = timed.groupby("place")["time"].transform("min")
+    later = timed[timed["time"] > start]
+    first = timed[timed["place"].isin(later["place"])].drop_duplicates("place")
     if key == "last":
         later = later.drop_duplicates("place", keep="last")
-    return first["row"].to_numpy(), later["row"].to_numpy()
+    return first["row"].to_numpy(copy=True), later["row"].to_numpy(copy=True)

@@ -1,4 +1,4 @@
-"""What a training loop stands on: device, precision, seeds, interrupts, and chips fed in time."""
+"""What a loop stands on: device, precision, seeds, rows, targets, interrupts, chips in time."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
+from geossl import scenes
 from geossl.chips import ChipStore
+from geossl.clusters import GeoClusters
 
 _AHEAD = 3  # batches gathered before they are needed
 
@@ -53,6 +57,39 @@ def derived_seed(seed: int, *purpose: str | int) -> int:
     """A 63-bit seed for one purpose: every draw of a run is a function of its seed and its step."""
     text = "/".join(str(part) for part in (seed, *purpose))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def training_rows(table: pd.DataFrame, split: str | None) -> Tensor:
+    """Rows ``(M,)`` of a split; all when it is None or the table has none."""
+    if split is None or "split" not in table or table["split"].isna().all():
+        return torch.arange(len(table))
+    rows = np.flatnonzero((table["split"] == split).to_numpy(bool))
+    if len(rows) == 0:
+        raise ValueError(
+            f"expected training rows with split {split!r}, came none; the table has "
+            f"{sorted(table['split'].dropna().unique())}"
+        )
+    return torch.from_numpy(rows)
+
+
+def class_targets(
+    table: pd.DataFrame, geo: GeoClusters | None, label: str | None
+) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Class of every training row for each class head, and the number of classes."""
+    targets, classes = {}, {}
+    if geo is not None:
+        cluster = geo.assign(table["lon"].to_numpy(), table["lat"].to_numpy())
+        targets["geo"], classes["geo"] = torch.from_numpy(np.asarray(cluster, np.int64)), geo.k
+    if label is not None:
+        if label not in table:
+            raise ValueError(
+                f"expected a column {label!r} of labels, came {list(table.columns)}; name one"
+            )
+        codes, names = scenes.label_codes(table[label])
+        if len(names) < 2:
+            raise ValueError(f"expected two classes or more in {label!r}, came {len(names)}")
+        targets["label"], classes["label"] = torch.from_numpy(codes), len(names)
+    return targets, classes
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def check(
     _refuse(lon.le(-900) | lat.le(-900), table, "lon", source,
             "a sentinel for 'missing' (such as -1000); leave these rows out")  # fmt: skip
     if normalise_lon:
-        lon = table["lon"] = pd.Series(geo.wrap_lon(lon), index=table.index)
+        lon = table["lon"] = lon.where(~lon.between(180, 360, inclusive="right"), lon - 360)
     swapped = (lat.abs() > 90) & (lon.abs() <= 90)
     _refuse(swapped, table, "lat", source, "out of range; are lon and lat swapped?")
     _refuse((lon > 180) & (lon <= 360), table, "lon", source,
@@ -77,8 +77,7 @@ def check(
             "out of range (-180..180, -90..90 degrees)")  # fmt: skip
     table["time"] = _times(table["time"], source)
     _refuse_scattered(table, source)
-    first = [name for name in COLUMNS]
-    return table[first + [name for name in table.columns if name not in first]]
+    return table[[*COLUMNS, *(name for name in table.columns if name not in COLUMNS)]]
 
 
 def _refuse(bad: pd.Series, table: pd.DataFrame, name: str, source: str, what: str) -> None:
@@ -94,6 +93,16 @@ def _refuse(bad: pd.Series, table: pd.DataFrame, name: str, source: str, what: s
 def _times(times: pd.Series, source: str) -> pd.Series:
     if isinstance(times.dtype, pd.DatetimeTZDtype):
         return times.dt.tz_convert("UTC").astype(_TIME)
+    if pd.api.types.is_numeric_dtype(times.dtype) and times.notna().any():
+        number = pd.to_numeric(times, errors="coerce")
+        years = (number.between(1800, 2200) & number.mod(1).eq(0)) | times.isna()
+        days = (number.between(18000101, 22001231) & number.mod(1).eq(0)) | times.isna()
+        if not (years.all() or days.all()):  # seconds, milliseconds or days since when?
+            raise ValueError(
+                f"{source}: expected times as text, datetimes, whole years (2020) or days "
+                f"(20200630), came numbers such as {times.dropna().iloc[0]!r}; convert them first"
+            )
+        times = number.astype("Int64").astype("string")
     empty = times.isna() | times.astype("string").str.strip().eq("").fillna(True)
     try:
         if pd.api.types.is_datetime64_any_dtype(times.dtype):
@@ -229,7 +238,7 @@ def read(
         raise FileNotFoundError(f"expected a scene table at {path}, found no file")
     try:
         if suffix == ".csv":
-            table = pd.read_csv(path)
+            table = _read_csv(path, dict(columns or {}))
         elif suffix == ".parquet":
             table = pd.read_parquet(path)
         else:
@@ -241,6 +250,23 @@ def read(
     return check(
         table.rename(columns=dict(columns or {})), normalise_lon=normalise_lon, source=str(path)
     )
+
+
+def _read_csv(path: Path, columns: dict[str, str]) -> pd.DataFrame:
+    """A csv without the guesses that lose names: "NA" is a country, "0001" is not "1"."""
+    names = pd.read_csv(path, nrows=0).columns
+    texts = {name: str for name in names if columns.get(name, name) in ("location", "label")}
+    table = pd.read_csv(
+        path, dtype=texts, keep_default_na=False, na_values=["", "nan", "NaN", "NaT", "<NA>"]
+    )
+    for name in texts:
+        numbers = pd.to_numeric(table[name], errors="coerce").astype("Float64")
+        whole = numbers.notna().all() and (numbers.abs() < 2**53).all()
+        if whole and (numbers % 1 == 0).all():
+            back = numbers.astype("int64")
+            if (back.astype(str) == table[name]).all():
+                table[name] = back
+    return table
 
 
 def _suffix(path: Path) -> str:
@@ -262,7 +288,10 @@ def to_geo(scenes: pd.DataFrame) -> geopandas.GeoDataFrame:
 
 
 def from_geo(frame: geopandas.GeoDataFrame) -> pd.DataFrame:
-    """A scene table from a GeoDataFrame in any CRS; ``lon, lat`` are the geometries' centroids.
+    """A scene table from a GeoDataFrame in any CRS.
+
+    ``lon, lat`` are those of its points, or of a point inside each other shape; ``location`` is
+    the number of the row where the frame has none.
 
     Raises:
         ValueError: the frame has no CRS.

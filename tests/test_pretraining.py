@@ -15,7 +15,7 @@ from geossl.augment import Views
 from geossl.chips import ChipStore
 from geossl.clusters import GeoClusters
 from geossl.config import PretrainConfig, paper_config
-from geossl.pretraining import Log
+from geossl.records import Log
 
 TINY = PretrainConfig(
     epochs=2, batch=8, queue=20, dim=16, views=Views(size_px=16), log_every=2, knn_every=2,
@@ -110,7 +110,7 @@ def test_it_learns(store):
         for lr in (0.03, 1e-9)
     )
     last = [run.logs["contrastive_loss"].tail(5).mean() for run in (learning, still)]
-    assert last[0] < last[1] - 0.1
+    assert last[0] < last[1] - 0.03
     told = run_of(store, pairs=None, label="label", config=dataclasses.replace(TINY, epochs=25))
     logs = told.finish(progress=False).logs
     assert logs["label_accuracy"].tail(5).mean() > 0.75
