@@ -128,10 +128,12 @@ def _geotiff() -> str:
 
 def _training() -> str:
     from geossl import augment, losses, models
-    from geossl.running import pick_device
+    from geossl.running import pick_device, pick_precision
 
     device = pick_device("auto")
-    moco = models.MoCo(models.encoder("small"), queue=1024).to(device)
+    fast = pick_precision("auto", device) == "bf16"
+    layout = torch.channels_last if fast else torch.contiguous_format
+    moco = models.MoCo(models.encoder("small"), queue=1024).to(device).to(memory_format=layout)
     optimizer = torch.optim.SGD([p for p in moco.parameters() if p.requires_grad], lr=0.01)
     generator = torch.Generator(device).manual_seed(0)
     rng = np.random.default_rng(0)
@@ -140,10 +142,14 @@ def _training() -> str:
     steps, began = 0, time.perf_counter()
     while time.perf_counter() - began < _TRAINING_S:
         a, b = (
-            views(chips, mean=moco.encoder.mean, std=moco.encoder.std, generator=generator)
+            views(
+                chips, mean=moco.encoder.mean, std=moco.encoder.std, generator=generator
+            ).contiguous(memory_format=layout)
             for _ in range(2)
         )
-        loss = losses.info_nce(moco.query(a)[1], moco.key(b), moco.queue)
+        with torch.autocast(device.type, torch.bfloat16, enabled=fast):
+            query, key = moco.query(a)[1], moco.key(b)
+        loss = losses.info_nce(query, key, moco.queue)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -30,8 +30,8 @@ def write_store(path, *, places=24, dates=2, bands=3, dtype="uint8"):
     n = places * dates
     path.mkdir(parents=True)
     location = np.repeat(np.arange(places), dates)
-    base = rng.integers(0, 150, (places, bands, 16, 16))
-    base[1::2, 0] += 50  # what the label says
+    base = rng.integers(0, 100, (places, bands, 16, 16))
+    base[1::2, 0] += 100  # what the label says
     chips = base[location] + rng.integers(0, 50, (n, bands, 16, 16))
     np.save(path / "chips.npy", chips.astype(dtype))
     table = pd.DataFrame({
@@ -297,3 +297,39 @@ def test_the_papers_settings():
     assert (config.encoder, config.temperature, config.queue, config.batch) == (
         "resnet50", 0.02, 65_536, 64,
     )  # fmt: skip
+
+
+def test_a_store_of_twice_the_memory_trains(tmp_path):
+    if not hasattr(signal, "SIGXCPU") or sys.platform != "linux":
+        pytest.skip("limits the data segment through Linux's resource module")
+    write_store(tmp_path / "big", places=87_000)  # 134 MB of chips, 64 MB allowed
+    code = f"""
+    import dataclasses, resource, sys
+    sys.path.insert(0, {str(__import__("pathlib").Path(__file__).parent)!r})
+    from test_pretraining import TINY, ChipStore, pairs, pretrain
+    import numpy as np
+
+    def train(path):
+        store = ChipStore.open(path)
+        config = dataclasses.replace(TINY, epochs=0.002, batch=16, knn_every=0)
+        run = pretrain(store, pairs=pairs.temporal(), config=config)
+        for log in run:
+            pass
+        return store
+
+    big = {str(tmp_path / "big")!r}
+    store = train(big)  # imports, threads, and the table's own memory are there before the limit
+    words = open("/proc/self/status").read().split()
+    used = int(words[words.index("VmData:") + 1]) * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (used + 2**26, resource.RLIM_INFINITY))
+    train(big)
+    try:
+        np.array(store.chips)
+    except MemoryError:
+        print("the limit holds")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == "the limit holds"

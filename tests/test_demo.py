@@ -1,0 +1,62 @@
+import json
+
+import pytest
+
+from geossl import check, demo
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    out = tmp_path_factory.mktemp("with a space")
+    lines = []
+    page = demo.run(out, places=240, epochs=1, seed=0, say=lambda line: lines.append(str(line)))
+    return out, page, lines
+
+
+def test_the_page_has_every_part_and_stands_alone(made):
+    _, page, _ = made
+    text = page.read_text("utf-8")
+    for title in ("The places", "Geo clusters", "Positive pairs", "Training", "Is it any good?",
+                  "The world as the encoder sees it", "Same place, other date"):  # fmt: skip
+        assert f"<h2>{title}</h2>" in text
+    assert text.count("<iframe") == 4 and text.count("<img") >= 6
+    assert text.count("<img") == text.count('alt="') and "simulated" in text
+    assert 'src="http' not in text and 'href="http' not in text
+
+
+def test_the_terminal_shows_the_table_and_what_is_left(made):
+    _, page, lines = made
+    said = "\n".join(lines)
+    for name in ("random features", *demo.METHODS):
+        assert name in said
+    assert "min of training left in all" in said and str(page) in said
+
+
+def test_what_it_made_is_kept_and_taken_up(made):
+    out, _, _ = made
+    lines = []
+    demo.run(out, places=240, epochs=1, seed=0, say=lambda line: lines.append(str(line)))
+    assert sum("done before" in line for line in lines) == len(demo.METHODS)
+    logs = (out / "moco-v2" / "log.jsonl").read_text().splitlines()
+    assert json.loads(logs[-1])["step"] > 0
+
+
+def test_a_ready_machine_passes_and_says_so_in_ten_lines(monkeypatch):
+    monkeypatch.setattr(check, "_TRAINING_S", 0.2)
+    findings = check.run()
+    assert len(findings) == 10
+    assert all(f.ok for f in findings), [str(f) for f in findings if not f.ok]
+    assert all("\n" not in str(f) for f in findings)
+
+
+def test_a_machine_that_lacks_something_is_told_what_to_do(monkeypatch):
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(check, "_TRAINING_S", 0.01)
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "rasterio" else real(name, *a)
+    )
+    bad = [f for f in check.run() if not f.ok]
+    assert [f.what for f in bad] == ["GeoTIFF"]
+    assert "pip install" in str(bad[0]) and str(bad[0]).startswith("!!")
