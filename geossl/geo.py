@@ -9,7 +9,7 @@ EARTH_RADIUS_KM = 6371.0088  # mean radius of the WGS 84 ellipsoid
 
 
 def unit_vectors(lon: ArrayLike, lat: ArrayLike) -> np.ndarray:
-    """Positions in degrees ``(N,)`` -> ``(N, 3)`` float64 unit vectors; x at (0, 0), z at the pole."""
+    """Degrees ``(N,)`` -> ``(N, 3)`` float64 unit vectors; x is at (0, 0), z the north pole."""
     lon, lat = np.radians(np.asarray(lon, float)), np.radians(np.asarray(lat, float))
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1)
 

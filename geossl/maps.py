@@ -88,11 +88,12 @@ _SCRIPT = Template(
         L.DomUtil.setPosition(canvas, map.containerPointToLayerPoint([0, 0]));
         const pen = canvas.getContext("2d"), scale = Math.pow(2, map.getZoom());
         pen.scale(ratio, ratio);
-        const corner = map.getPixelBounds().min, r = data.points.radius + Math.max(0, map.getZoom() - 2);
+        const corner = map.getPixelBounds().min;
+        const r = data.points.radius + Math.max(0, map.getZoom() - 2);
         for (let i = 0; i < count; i++) {
           const px = x[i] * scale - corner.x, py = y[i] * scale - corner.y;
           if (px < -r || py < -r || px > size.x + r || py > size.y + r) continue;
-          pen.fillStyle = "rgb(" + colour[3 * i] + "," + colour[3 * i + 1] + "," + colour[3 * i + 2] + ")";
+          pen.fillStyle = "rgb(" + colour.slice(3 * i, 3 * i + 3).join(",") + ")";
           pen.beginPath(); pen.arc(px, py, r, 0, 7); pen.fill();
         }
       },
@@ -108,8 +109,9 @@ _SCRIPT = Template(
       }
       if (best < 0) return;
       const about = columns.map((c) => [c.name, c.words[c.codes[best]]]);
-      about.push(["lon, lat", place[2 * best].toFixed(2) + ", " + place[2 * best + 1].toFixed(2)]);
-      L.popup().setLatLng([place[2 * best + 1], place[2 * best]]).setContent(rows(about)).openOn(map);
+      const lon = place[2 * best], lat = place[2 * best + 1];
+      about.push(["lon, lat", lon.toFixed(2) + ", " + lat.toFixed(2)]);
+      L.popup().setLatLng([lat, lon]).setContent(rows(about)).openOn(map);
     });
   }
 
@@ -127,13 +129,18 @@ _SCRIPT = Template(
     };
     legend.addTo(map);
   }
-  map.fitBounds(data.bounds, {padding: [4, 4], animate: false});
+  if (data.bounds) {
+    map.fitBounds(data.bounds, {padding: [4, 4], animate: false});
+  } else {  // the whole world, as wide as the map
+    map.setView([22, 0], Math.max(0, Math.log2(map.getSize().x / 256)), {animate: false});
+  }
 })();
 {% endmacro %}
 {% macro header(this, kwargs) %}
 <style>
   .leaflet-container { background: #dfe9ee; font: 12px/1.4 system-ui, sans-serif; }
-  .geossl-legend { background: rgba(255,255,255,.88); color: #222; padding: 4px 8px; border-radius: 4px; }
+  .geossl-legend { background: rgba(255,255,255,.88); color: #222; padding: 4px 8px;
+    border-radius: 4px; }
   .geossl-legend span { display: inline-block; width: 10px; height: 10px; border-radius: 5px;
     margin-right: 6px; }
   .geossl-number { color: #111; font: 600 10px/14px system-ui, sans-serif; text-align: center;
@@ -160,13 +167,12 @@ class _Drawing(MacroElement):
         )  # fmt: skip
 
 
-def map_scenes(scenes: pd.DataFrame, *, colour: str = "label", height_px: int = 420) -> folium.Map:
+def map_scenes(scenes: pd.DataFrame, *, colour: str = "label") -> folium.Map:
     """The places of a scene table, one point each.
 
     Args:
         scenes: scene table; a location counts by its first row.
         colour: column that colours the points: its seven most frequent values, the rest in grey.
-        height_px: of the map.
 
     Raises:
         ValueError: there is no such column.
@@ -175,32 +181,25 @@ def map_scenes(scenes: pd.DataFrame, *, colour: str = "label", height_px: int = 
     if colour not in places:
         raise ValueError(f"expected a column {colour!r}, came {list(places.columns)}")
     rgb, legend = _by_category(places[colour])
-    return _draw(_points(places, rgb, [colour, "location"]), legend, places, height_px)
+    return _draw(_points(places, rgb, [colour, "location"]), legend, places)
 
 
-def map_embeddings(
-    embeddings: Embeddings, *, colour: str = "rgb", height_px: int = 420
-) -> folium.Map:
+def map_embeddings(embeddings: Embeddings, *, colour: str = "rgb") -> folium.Map:
     """The places of embeddings, coloured by what the encoder sees in them.
 
     Args:
         embeddings: vectors; the dates of a location are averaged.
         colour: "rgb" maps the first three principal components to red, green and blue: places of
             like colour look alike to the encoder. Else a column of the scenes.
-        height_px: of the map.
 
     Raises:
         ValueError: there is no such column.
     """
     if colour != "rgb":
-        return map_scenes(embeddings.scenes, colour=colour, height_px=height_px)
-    codes, _ = pd.factorize(embeddings.scenes["location"])
-    total = np.zeros((codes.max() + 1, embeddings.vectors.shape[1]))
-    np.add.at(total, codes, embeddings.vectors)
-    places = embeddings.scenes.drop_duplicates("location").reset_index(drop=True)
-    mean = (total / np.bincount(codes)[:, None]).astype(np.float32)
-    rgb = to_rgb(Embeddings(mean, places))
-    return _draw(_points(places, rgb, ["label", "location"]), [], places, height_px)
+        return map_scenes(embeddings.scenes, colour=colour)
+    mean = embeddings.mean_of_locations()
+    points = _points(mean.scenes, to_rgb(mean), ["label", "location"])
+    return _draw(points, [], mean.scenes)
 
 
 def map_clusters(
@@ -209,7 +208,6 @@ def map_clusters(
     *,
     highlight: int | None = None,
     label: str = "label",
-    height_px: int = 420,
 ) -> folium.Map:
     """The cells of geo clusters, neighbours in different colours, with numbers.
 
@@ -218,7 +216,6 @@ def map_clusters(
         scenes: table for sizes and labels in the popups; none when None.
         highlight: light this one and grey the rest.
         label: column of labels for the purity.
-        height_px: of the map.
 
     Raises:
         ValueError: ``highlight`` is no cluster.
@@ -254,7 +251,7 @@ def map_clusters(
                 ],
             }
         )  # fmt: skip
-    return _draw({"cells": cells}, [], None, height_px)
+    return _draw({"cells": cells}, [], None)
 
 
 def _by_category(values: pd.Series) -> tuple[np.ndarray, list[tuple[str, str]]]:
@@ -304,9 +301,8 @@ def _draw(
     parts: dict[str, Any],
     legend: list[tuple[str, str]],
     places: pd.DataFrame | None,
-    height_px: int,
 ) -> folium.Map:
-    box = [[-60.0, -180.0], [80.0, 180.0]]
+    box = None  # the whole world
     if places is not None:
         left, bottom, right, top = geo.bounds(places["lon"], places["lat"])
         if left <= right and right - left < 180:
@@ -316,8 +312,7 @@ def _draw(
         location=[20, 0],
         zoom_start=1,
         tiles=None,
-        height=height_px,
-        zoom_snap=0.25,
+        zoom_snap=0,
         min_zoom=0,
         max_bounds=True,
         min_lat=-88,

@@ -33,7 +33,7 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Lists of allowed keys in one array; chip i has ``keys[start[o]:start[o + 1]]``, o its owner."""
+    """Lists of allowed keys, ``keys[start[o] : start[o + 1]]`` for owner o; a chip has an owner."""
 
     keys: np.ndarray
     start: np.ndarray

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from geossl.chips import ChipStore
-from geossl.embedding import Embeddings, neighbours
+from geossl.embedding import Embeddings, neighbours, to_rgb
 
 # Okabe and Ito's eight colours, told apart with every kind of colour vision; black made a dark grey
 PALETTE = (
@@ -165,6 +165,32 @@ def plot_retrievals(
     return figure
 
 
+def plot_world(embeddings: Embeddings, *, ax: Axes | None = None) -> Axes:
+    """The places of embeddings on the Blue Marble, coloured by PCA to red, green and blue.
+
+    Args:
+        embeddings: vectors; the dates of a location are averaged.
+        ax: where to draw; a new figure when None.
+    """
+    from geossl.readers.blue_marble import world_image
+
+    ax = _axes(ax, 10, 4.1)
+    places = embeddings.mean_of_locations()
+    pale = 255 - (255 - world_image()[::4, ::4].astype(np.float32)) * 0.35
+    ax.imshow(pale.astype(np.uint8), extent=(-180, 180, -90, 90))
+    at = places.scenes
+    ax.scatter(at["lon"], at["lat"], c=to_rgb(places) / 255, s=9, linewidths=0)
+    ax.set_xlim(-180, 180)
+    ax.set_ylim(-60, 82)
+    ax.set_xticks(range(-180, 181, 60), [f"{x}°" for x in range(-180, 181, 60)])
+    ax.set_yticks(range(-60, 81, 30), [f"{y}°" for y in range(-60, 81, 30)])
+    ax.tick_params(labelsize=8, length=0, colors="#777777")
+    ax.spines[:].set_visible(False)
+    ax.annotate("Imagery: NASA Blue Marble; dates simulated", (1, 0), (-4, 4), "axes fraction",
+                textcoords="offset points", ha="right", fontsize=7, color="#555555")  # fmt: skip
+    return ax
+
+
 def _day(time: pd.Timestamp) -> str:
     return "no date" if pd.isna(time) else f"{time:%Y-%m-%d}"
 
@@ -173,7 +199,7 @@ def figure_png(figure: Figure | Axes, *, dpi: int = 130) -> bytes:
     """A figure, or the one of an axes, as PNG."""
     import io
 
-    drawn = figure.figure if isinstance(figure, Axes) else figure
+    drawn = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
     assert drawn is not None
     file = io.BytesIO()
     with matplotlib.rc_context({"savefig.bbox": None}):

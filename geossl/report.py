@@ -33,7 +33,8 @@ figure { margin: .8rem 0; padding: .8rem; background: var(--card); border: 1px s
   border-radius: 8px; overflow-x: auto; }
 figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; background: #fff;
   border-radius: 4px; }
-figure iframe { display: block; width: 100%; height: 430px; border: 0; border-radius: 4px; }
+figure iframe { display: block; width: 100%; aspect-ratio: 16 / 10; min-height: 260px; border: 0;
+  border-radius: 4px; }
 figcaption { color: var(--soft); font-size: .9rem; margin-top: .6rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .35rem .7rem; border-bottom: 1px solid var(--line); }
@@ -44,7 +45,7 @@ tr.best td { font-weight: 650; color: var(--accent); }
 footer { color: var(--soft); font-size: .85rem; margin-top: 3rem; border-top: 1px solid var(--line);
   padding-top: .8rem; }
 @media (max-width: 480px) { main { padding: 1.2rem .8rem 3rem; } h1 { font-size: 1.5rem; }
-  th, td { padding: .3rem .4rem; font-size: .85rem; } figure iframe { height: 340px; } }
+  th, td { padding: .3rem .4rem; font-size: .85rem; } }
 @media print { figure { break-inside: avoid; } }
 """
 

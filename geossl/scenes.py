@@ -86,7 +86,7 @@ def _refuse(bad: pd.Series, table: pd.DataFrame, name: str, source: str, what: s
         values = table.loc[row, [c for c in ("lon", "lat") if c in table]].to_dict()
         raise ValueError(
             f"{source}: {int(bad.sum())} of {len(table)} rows have in {name!r} {what}; the first "
-            f"is row {row} with {name} = {table.loc[row, name]!r} ({values})"
+            f"is row {row} with {name} = {table[name].iloc[[row]].tolist()[0]!r} ({values})"
         )
 
 

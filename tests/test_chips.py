@@ -14,8 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from geossl import ChipStore
-from geossl import chips as chips_module
+from geossl import ChipStore, chip_build
 from geossl.readers.pixels import Pixels
 
 ROOT = Path(__file__).parent.parent
@@ -223,7 +222,7 @@ def test_a_scene_left_out_by_an_unfinished_build_is_read_again(tmp_path, reader,
     want = content(build(tmp_path / "want", table_of(9)).path)
     reader.bad = ("scene6.tif",)
     with monkeypatch.context() as patch:
-        patch.setattr(chips_module._Plan, "_finish", lambda *a: (_ for _ in ()).throw(KeyError))
+        patch.setattr(chip_build.Plan, "_finish", lambda *a: (_ for _ in ()).throw(KeyError))
         with pytest.raises(KeyError):
             build(tmp_path / "chips", table_of(9), skip_bad=True)
     with pytest.raises(ValueError, match="scene6.tif: it is broken"):
@@ -276,7 +275,7 @@ def test_open_says_what_is_wrong(tmp_path, reader):
 def test_a_full_disk_leaves_nothing_that_looks_finished(tmp_path, reader, monkeypatch):
     usage = types.SimpleNamespace(free=100)
     with monkeypatch.context() as patch:
-        patch.setattr(chips_module.shutil, "disk_usage", lambda path: usage)
+        patch.setattr(chip_build.shutil, "disk_usage", lambda path: usage)
         with pytest.raises(OSError, match="make space"):
             build(tmp_path / "chips", table_of(9))
     assert list(tmp_path.iterdir()) == []
@@ -307,7 +306,7 @@ def test_a_full_disk_leaves_nothing_that_looks_finished(tmp_path, reader, monkey
 
     reader.calls[:] = []
     with monkeypatch.context() as patch:
-        patch.setattr(chips_module, "open", filling, raising=False)
+        patch.setattr(chip_build, "open", filling, raising=False)
         with pytest.raises(OSError, match="is full, the build is unfinished; make space"):
             build(tmp_path / "chips", table_of(23), workers=1)
     assert not (tmp_path / "chips" / "store.json").exists()
@@ -392,7 +391,7 @@ def test_pixels_lost_in_a_crash_of_the_machine_are_decoded_again(tmp_path, reade
     want = content(build(tmp_path / "want", table_of(23)).path)
     path = tmp_path / "chips"
     with monkeypatch.context() as patch:
-        patch.setattr(chips_module._Plan, "_finish", lambda *a: (_ for _ in ()).throw(KeyError))
+        patch.setattr(chip_build.Plan, "_finish", lambda *a: (_ for _ in ()).throw(KeyError))
         with pytest.raises(KeyError):
             build(path, table_of(23))
     raw, journal = path / ".build" / "raw.npy", path / ".build" / "journal.jsonl"

@@ -112,9 +112,8 @@ def test_files_that_do_not_do(folder, tmp_path, capsys):
 def test_scenes_that_do_not_overlap(tmp_path, capsys):
     for i, year in enumerate((2015, 2018)):
         write_scene(tmp_path / "apart" / f"{year}.tif", left=500_000 + 100_000 * i)
-    said = refused(
-        capsys, "scenes", "geotiff", tmp_path / "apart", "--chip-px", 16, "--out", tmp_path / "t.csv"
-    )  # fmt: skip
+    command = ("scenes", "geotiff", tmp_path / "apart", "--chip-px", 16)
+    said = refused(capsys, *command, "--out", tmp_path / "t.csv")
     assert "same area" in said
 
 

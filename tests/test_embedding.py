@@ -1,0 +1,287 @@
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from geossl import ChipStore, Embeddings, embed, embedding, models, scenes
+
+
+def table_of(n, dates=2, **columns):
+    place = np.arange(n) // dates
+    table = pd.DataFrame({
+        "path": [f"scene{i}.tif" for i in range(n)],
+        "location": place,
+        "time": pd.to_datetime("2019-12-01", utc=True)
+        + pd.to_timedelta(90 * (np.arange(n) % dates), "D"),
+        "lon": -179.0 + place,
+        "lat": 40.0 - place / 2,
+        "label": np.array(["dry", "wet"], object)[place % 2],
+        "split": "train",
+    })  # fmt: skip
+    return scenes.check(table.assign(**columns))
+
+
+def store_of(n, *, dtype="uint8", bands=3, size_px=16):
+    top = np.iinfo(dtype).max
+    chips = np.random.default_rng(0).integers(0, top, (n, bands, size_px, size_px), dtype)
+    return ChipStore(
+        path=Path("nowhere"), scenes=table_of(n), chips=chips, bands=list("abcdef"[:bands]),
+        mean=np.full(bands, top / 2, np.float32), std=np.full(bands, top / 3, np.float32),
+        dtype=dtype, size_px=size_px, rgb=[0, 1, 2], info={},
+    )  # fmt: skip
+
+
+def encoder_of(store, *, name="small", stem="small"):
+    made = models.encoder(name, bands=len(store.bands), stem=stem, mean=store.mean.tolist(),
+                          std=store.std.tolist())  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    for module in made.modules():  # as after some training
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.copy_(0.1 * torch.randn(module.num_features, generator=generator))
+            module.running_var.uniform_(0.5, 2, generator=generator)
+    return made
+
+
+def vectors_of(m, width=5, seed=0):
+    return np.random.default_rng(seed).normal(size=(m, width)).astype(np.float32)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_embeddings_are_those_of_each_chip_alone(dtype):
+    store = store_of(7, dtype=dtype, bands=4)
+    encoder = encoder_of(store).eval()
+    found = embed(store, encoder, batch=3)
+    with torch.no_grad():
+        for i, chip in enumerate(store.chips):
+            x = (torch.from_numpy(chip.astype(np.float32)) - encoder.mean[0]) / encoder.std[0]
+            alone = encoder(x[None])[0].numpy()
+            np.testing.assert_allclose(found.vectors[i], alone, atol=2e-5)
+    assert found.vectors.dtype == np.float32 and found.vectors.shape == (7, encoder.width)
+    assert np.ptp(found.vectors, 0).max() > 0.1  # the chips differ
+    pd.testing.assert_frame_equal(found.scenes, store.scenes)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 11, 500])
+def test_the_batch_size_changes_nothing(batch):
+    store = store_of(11)
+    encoder = encoder_of(store)
+    whole = embed(store, encoder).vectors
+    np.testing.assert_allclose(embed(store, encoder, batch=batch).vectors, whole, atol=2e-5)
+
+
+def test_the_encoder_is_left_as_it_was():
+    store = store_of(5)
+    encoder = encoder_of(store)
+    encoder.train()
+    encoder.backbone[1].eval()  # one frozen layer in a network that trains
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    modes = [module.training for module in encoder.modules()]
+    state = torch.get_rng_state()
+    found = embed(store, encoder, batch=2)
+    assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
+    assert [module.training for module in encoder.modules()] == modes
+    assert all(p.grad is None and p.requires_grad for p in encoder.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+    np.testing.assert_array_equal(found.vectors, embed(store, encoder.eval(), batch=2).vectors)
+
+
+def test_the_encoder_is_given_back_when_embedding_fails(monkeypatch):
+    store = store_of(3)
+    encoder = encoder_of(store).train()
+    monkeypatch.setattr(type(encoder), "normalise", lambda self, chips: chips / 0 / None)
+    with pytest.raises(TypeError):
+        embed(store, encoder)
+    assert all(module.training for module in encoder.modules())
+
+
+def test_some_chips_in_any_order():
+    store = store_of(9)
+    encoder = encoder_of(store)
+    whole = embed(store, encoder).vectors
+    some = embed(store, encoder, index=[7, 0, 7], batch=2)
+    np.testing.assert_allclose(some.vectors, whole[[7, 0, 7]], atol=2e-5)
+    assert list(some.scenes["path"]) == ["scene7.tif", "scene0.tif", "scene7.tif"]
+    assert list(some.scenes.index) == [0, 1, 2]
+    late = embed(store, encoder, index=store.scenes["location"] > 2)
+    assert list(late.scenes["location"]) == [3, 3, 4]
+    assert embed(store, encoder, index=[]).vectors.shape == (0, encoder.width)
+    assert embed(store, encoder, index=torch.tensor([8]), device="cpu").vectors.shape == (1, 256)
+
+
+def test_another_device_works_on_a_copy():
+    store = store_of(3)
+    encoder = encoder_of(store)
+    with pytest.raises(NotImplementedError):  # meta holds no numbers, but it is another device
+        embed(store, encoder, device="meta")
+    assert encoder.mean.device.type == "cpu"
+
+
+@pytest.mark.gpu
+def test_embeddings_of_a_gpu_are_those_of_the_cpu():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    store = store_of(9, dtype="uint16")
+    encoder = encoder_of(store)
+    there = embed(store, encoder, device="cuda", batch=4)
+    assert encoder.mean.device.type == "cpu"
+    np.testing.assert_allclose(there.vectors, embed(store, encoder).vectors, atol=5e-2)
+
+
+def test_wrong_asks_are_told():
+    store = store_of(4)
+    with pytest.raises(ValueError, match="3 bands .* came one for 2"):
+        embed(store, models.encoder(bands=2))
+    encoder = encoder_of(store)
+    with pytest.raises(ValueError, match="0 to 3, came -1 to 2"):
+        embed(store, encoder, index=[-1, 2])
+    with pytest.raises(ValueError, match="0 to 3, came 1 to 4"):
+        embed(store, encoder, index=[1, 4])
+    with pytest.raises(ValueError, match="mask of 4 rows"):
+        embed(store, encoder, index=np.ones(3, bool))
+    with pytest.raises(ValueError, match="batch >= 1"):
+        embed(store, encoder, batch=0)
+    with pytest.raises(ValueError, match=r"\(3, 2\) and 4"):
+        Embeddings(np.zeros((3, 2)), table_of(4))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".geoparquet"])
+@pytest.mark.parametrize("big", [False, True])
+def test_saved_embeddings_come_back_bit_for_bit(tmp_path, monkeypatch, suffix, big):
+    if big:
+        monkeypatch.setattr(embedding, "_BIG", 10)
+    before = Embeddings(vectors_of(5), table_of(5, split=None, clouds=np.arange(5) / 3))
+    path = tmp_path / "new" / f"v{suffix}"
+    before.save(path)
+    files = {path.name} | ({"v.embedding.npy"} if big else set())
+    assert {p.name for p in path.parent.iterdir()} == files
+    after = Embeddings.load(path)
+    assert after.vectors.dtype == np.float32
+    np.testing.assert_array_equal(after.vectors, before.vectors)
+    pd.testing.assert_frame_equal(after.scenes, before.scenes)
+    assert Embeddings.is_file(path)
+    if suffix == ".geoparquet":
+        frame = geopandas.read_parquet(path)
+        assert frame.crs.to_epsg() == 4326
+        assert frame.geometry.x.tolist() == before.scenes["lon"].tolist()
+
+
+def test_a_small_save_over_a_big_one(tmp_path, monkeypatch):
+    path = tmp_path / "v.parquet"
+    (tmp_path / "v.npy").write_text("somebody's own")
+    monkeypatch.setattr(embedding, "_BIG", 10)
+    Embeddings(vectors_of(4), table_of(4)).save(path)
+    monkeypatch.setattr(embedding, "_BIG", 10**9)
+    small = Embeddings(vectors_of(3, seed=1), table_of(3))
+    small.save(path)
+    np.testing.assert_array_equal(Embeddings.load(path).vectors, small.vectors)
+    assert {p.name for p in tmp_path.iterdir()} == {"v.parquet", "v.npy"}
+
+
+def test_files_that_are_no_embeddings_are_told(tmp_path, monkeypatch):
+    table = table_of(4)
+    with pytest.raises(ValueError, match="ending in .parquet or .geoparquet, came 'v.csv'"):
+        Embeddings(vectors_of(4), table).save(tmp_path / "v.csv")
+    with pytest.raises(ValueError, match="at least one"):
+        Embeddings(vectors_of(0), table.iloc[:0]).save(tmp_path / "v.parquet")
+    with pytest.raises(FileNotFoundError, match="found no file"):
+        Embeddings.load(tmp_path / "v.parquet")
+    scenes.write(table, tmp_path / "scenes.parquet")
+    (tmp_path / "text.parquet").write_text("hello")
+    for name in ("scenes.parquet", "text.parquet"):
+        assert not Embeddings.is_file(tmp_path / name)
+        with pytest.raises(ValueError, match="without the column 'embedding'"):
+            Embeddings.load(tmp_path / name)
+    monkeypatch.setattr(embedding, "_BIG", 10)
+    Embeddings(vectors_of(4), table).save(tmp_path / "v.parquet")
+    (tmp_path / "v.embedding.npy").unlink()
+    with pytest.raises(FileNotFoundError, match="move the two together"):
+        Embeddings.load(tmp_path / "v.parquet")
+
+
+def test_centring_takes_out_what_a_date_shares():
+    own = vectors_of(12, seed=1)
+    table = table_of(12, dates=3)
+    shared = np.array([[0, 50], [-9, 3], [7, 7]], np.float32)[np.arange(12) % 3]
+    found = Embeddings(own[:, :2] + shared, table).centred().vectors
+    expected = own[:, :2].copy()
+    for date in range(3):
+        expected[date::3] -= expected[date::3].mean(0)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_centring_by_year_where_every_scene_has_its_own_time():
+    table = table_of(8)
+    table["time"] += pd.to_timedelta(np.arange(8), "h")  # 2019 and 2020, eight times
+    embeddings = Embeddings(vectors_of(8), table)
+    with pytest.raises(ValueError, match="8 of 8 scenes; centre by year"):
+        embeddings.centred()
+    found = embeddings.centred(by="year").vectors
+    np.testing.assert_allclose(found[::2].mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(found[1::2].mean(0), 0, atol=1e-6)
+    with pytest.raises(ValueError, match="time or year"):
+        embeddings.centred(by="month")
+
+
+@pytest.mark.parametrize("exclude", [True, False])
+@pytest.mark.parametrize("cells", [1, 30, 10**6])
+def test_neighbours_as_a_loop(monkeypatch, exclude, cells):
+    monkeypatch.setattr(embedding, "_CELLS", cells)
+    embeddings = Embeddings(vectors_of(15), table_of(15, dates=3))
+    rows, similarity = embedding.neighbours(embeddings, [4, 0], k=6, exclude_location=exclude)
+    unit = embeddings.vectors / np.linalg.norm(embeddings.vectors, axis=1, keepdims=True)
+    place = embeddings.scenes["location"]
+    for line, q in enumerate([4, 0]):
+        allowed = [i for i in range(15) if (place[i] != place[q] if exclude else i != q)]
+        best = sorted(allowed, key=lambda i: -(unit[q] @ unit[i]))[:6]
+        assert rows[line].tolist() == best
+        np.testing.assert_allclose(similarity[line], unit[best] @ unit[q], atol=1e-6)
+
+
+def test_neighbours_when_there_are_few():
+    embeddings = Embeddings(vectors_of(4), table_of(4))
+    assert embedding.neighbours(embeddings, 0, k=9)[0].shape == (1, 2)
+    with pytest.raises(ValueError, match="chips of other locations"):
+        embedding.neighbours(Embeddings(vectors_of(2), table_of(2)), [0])
+    with pytest.raises(ValueError, match="0 to 3, came 4"):
+        embedding.neighbours(embeddings, [4])
+
+
+def test_pca_as_numpy_does_it_up_to_signs_that_stay():
+    embeddings = Embeddings(vectors_of(40) * [3, 1, 1, 2, 1], table_of(40))
+    found = embedding.project(embeddings, dims=3)
+    unit = embeddings.vectors / np.linalg.norm(embeddings.vectors, axis=1, keepdims=True)
+    u, s, _ = np.linalg.svd(unit - unit.mean(0), full_matrices=False)
+    np.testing.assert_allclose(np.abs(found), np.abs(u * s)[:, :3], atol=1e-5)
+    backwards = embedding.project(embeddings.subset(np.arange(40)[::-1]), dims=3)
+    np.testing.assert_allclose(backwards[::-1], found, atol=1e-5)
+    assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize(("m", "width"), [(1, 5), (2, 1), (9, 2)])
+def test_pictures_of_few_or_narrow_vectors(m, width):
+    embeddings = Embeddings(vectors_of(m, width), table_of(m))
+    assert embedding.project(embeddings, dims=3).shape == (m, 3)
+    assert embedding.to_rgb(embeddings).shape == (m, 3)
+
+
+def test_colours_follow_the_widest_directions():
+    vectors = np.concatenate([vectors_of(30) + [9, 0, 0, 0, 0], vectors_of(30) - [9, 0, 0, 0, 0]])
+    rgb = embedding.to_rgb(Embeddings(vectors, table_of(60)))
+    assert rgb.dtype == np.uint8 and rgb.min() == 30 and rgb.max() == 250
+    assert abs(int(rgb[:30, 0].min()) - int(rgb[30:, 0].max())) > 100
+    grey = embedding.to_rgb(Embeddings(np.ones((4, 3)), table_of(4)))
+    assert (grey == 30).all()
+
+
+def test_tsne_with_a_seed():
+    embeddings = Embeddings(vectors_of(12), table_of(12))
+    first, again = (embedding.project(embeddings, method="tsne", seed=3) for _ in range(2))
+    assert first.shape == (12, 2)
+    np.testing.assert_array_equal(first, again)
+    with pytest.raises(ValueError, match="4 embeddings or more"):
+        embedding.project(embeddings.subset([0, 1]), method="tsne")
+    with pytest.raises(ValueError, match="pca or tsne"):
+        embedding.project(embeddings, method="umap")

@@ -1,0 +1,102 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from geossl import metrics
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("k", "n_train", "n_test"), [(1, 1, 3), (5, 37, 11), (20, 7, 1)])
+def test_knn_votes_as_a_loop_over_the_neighbours(k, n_train, n_test):
+    train, test = draw(n_train, 6), draw(n_test, 6, seed=1)
+    codes = torch.arange(n_train) % 3
+    expected = []
+    for q in test.double().numpy():
+        votes = np.zeros(3)
+        cosine = [(q @ t / np.linalg.norm(q) / np.linalg.norm(t)) for t in train.double().numpy()]
+        for i in np.argsort(cosine)[::-1][:k]:
+            votes[codes[i]] += math.exp(cosine[i] / 0.07)
+        expected.append(int(votes.argmax()))
+    assert metrics.knn_predict(train, codes, test, k=k).tolist() == expected
+
+
+def test_knn_in_parts_is_knn_at_once(monkeypatch):
+    train, test, codes = draw(40, 6), draw(23, 6, seed=1), torch.arange(40) % 4
+    whole = metrics.knn_predict(train, codes, test, k=3)
+    monkeypatch.setattr(metrics, "_CELLS", 7 * 40)
+    assert torch.equal(metrics.knn_predict(train, codes, test, k=3), whole)
+    assert metrics.knn_predict(train, codes, test[:0]).shape == (0,)
+
+
+def test_knn_says_what_it_needs():
+    with pytest.raises(ValueError, match="came none"):
+        metrics.knn_predict(torch.zeros(0, 2), torch.zeros(0, dtype=torch.long), torch.zeros(1, 2))
+    with pytest.raises(ValueError, match="k >= 1"):
+        metrics.knn_predict(draw(3, 2), torch.zeros(3, dtype=torch.long), draw(1, 2), k=0)
+
+
+@pytest.mark.parametrize("cells", [1, 50, 2**20])
+def test_ranks_as_a_loop_over_the_sorted_gallery(monkeypatch, cells):
+    monkeypatch.setattr(metrics, "_CELLS", cells)
+    query, gallery = draw(9, 4), draw(31, 4, seed=1)
+    query_codes, gallery_codes = torch.arange(9), torch.arange(31) % 8  # query 8 has none
+    rank, nearest = metrics.ranks(query, gallery, query_codes, gallery_codes)
+    cosine = F.normalize(query, dim=1) @ F.normalize(gallery, dim=1).T
+    for q in range(9):
+        order = cosine[q].argsort(descending=True).tolist()
+        own = [place for place, i in enumerate(order) if gallery_codes[i] == query_codes[q]]
+        assert rank[q] == (own[0] if own else 31)
+        assert nearest[q] == order[0]
+
+
+def test_collapsed_vectors_and_nan_find_nothing():
+    codes = torch.arange(20)
+    rank, _ = metrics.ranks(torch.ones(20, 3), torch.ones(20, 3), codes, codes)
+    assert rank.tolist() == [10] * 20  # the middle
+    assert metrics.recall(rank, k=5) == 0
+    hurt = torch.eye(20)
+    hurt[3] = torch.nan
+    rank, _ = metrics.ranks(hurt, torch.eye(20), codes, codes)
+    assert rank[3] == 20 and rank[4] == 0
+    assert metrics.recall(rank, k=1) == pytest.approx(0.95)
+    rank, _ = metrics.ranks(torch.eye(20), hurt, codes, codes)
+    assert rank[3] == 20 and rank[4] == 1
+
+
+def test_recall_counts_the_first_k():
+    rank = torch.tensor([0, 4, 5, 9])
+    assert [metrics.recall(rank, k=k).item() for k in (1, 5, 6, 10)] == [0.25, 0.5, 0.75, 1]
+
+
+def test_accuracy_leaves_the_unknown_out():
+    logits = torch.eye(3)
+    assert metrics.accuracy(logits, torch.tensor([0, 2, -1])) == 0.5
+    assert metrics.accuracy(logits, torch.tensor([-1, -1, -1])) == 0
+
+
+def test_effective_rank_counts_directions():
+    axes = torch.cat([torch.eye(5), -torch.eye(5)])
+    assert metrics.effective_rank(axes).item() == pytest.approx(5, rel=1e-5)
+    line = torch.linspace(-1, 1, 9)[:, None] * torch.ones(1, 4)
+    assert metrics.effective_rank(line).item() == pytest.approx(1, abs=1e-3)
+    assert metrics.effective_rank(torch.ones(4, 3)).item() == pytest.approx(1)
+    x = draw(50, 6)
+    moved = metrics.effective_rank(3 * x + 7)
+    assert moved.item() == pytest.approx(metrics.effective_rank(x).item(), rel=1e-4)
+    x = x * torch.tensor([4.0, 1, 1, 1, 1, 1])
+    values = np.linalg.svd((x - x.mean(0)).double().numpy(), compute_uv=False)
+    share = values / values.sum()
+    expected = math.exp(-(share * np.log(share)).sum())
+    assert metrics.effective_rank(x).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_feature_std_is_one_on_the_sphere_and_zero_at_collapse():
+    assert metrics.feature_std(draw(5000, 16)).item() == pytest.approx(1, abs=0.02)
+    assert metrics.feature_std(5 * draw(5000, 16)).item() == pytest.approx(1, abs=0.02)
+    assert metrics.feature_std(draw(1, 16).repeat(9, 1)).item() == pytest.approx(0, abs=1e-6)
