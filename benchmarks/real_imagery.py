@@ -100,22 +100,27 @@ def page(records: Records) -> str:
     ]
     return f"""# Real imagery: the same place at another date
 
-`make real` ({hardware()}). Chips of 64 px at stride 32 from real GeoTIFFs, pre-training on the
-western two thirds; the query is a place of the eastern third at its first date, the gallery all places
-of that third at the last. `recall_at_1` counts tiles that do not overlap, `_centred` takes the mean vector
-of each date out first, `_overlapping` has all tiles at stride 32 (a neighbour that shares half of
-its pixels is a wrong answer there). Mean ± standard deviation over {len(SEEDS)} seeds; HOG has none.
+Made by `make real` on {hardware()}.
+
+Chips of 64 px at stride 32 from real GeoTIFFs, pre-training on the western two thirds. A query is a
+place of the eastern third at its first date, the gallery all places of that third at the last.
+`recall_at_1` counts tiles that do not overlap; `_centred` takes the mean vector of each date out
+first; `_overlapping` has all tiles at stride 32, where a neighbour that shares half of its pixels is
+a wrong answer. Mean ± standard deviation over {len(SEEDS)} seeds; HOG has none.
 
 {chr(10).join(about)}
 
 {records.table(("random", "hog", *LEARNED), METRICS)}
 
-Paired differences of recall_at_1, seed by seed, mean (smallest to largest):
+Paired differences of recall_at_1, seed by seed: mean (smallest to largest).
 
 {chr(10).join(gaps)}
 
-Views: `{VIEWS}`; small encoder, batch 128, queue {AREAS["naip"][2]} (NAIP) and
-{AREAS["landsat"][2]} (Landsat), 16 geo clusters, {AREAS["naip"][3]} and {AREAS["landsat"][3]} epochs (about 600 steps each).
+Views: crops of {VIEWS.crop[0]:g} to {VIEWS.crop[1]:g} of the area to {VIEWS.size_px} px, brightness
+{VIEWS.brightness:g}, contrast {VIEWS.contrast:g}, gain {VIEWS.band_gain:g} and offset
+{VIEWS.band_offset:g} per band. Small encoder, batch 128, queue {AREAS["naip"][2]} (NAIP) and
+{AREAS["landsat"][2]} (Landsat), 16 geo clusters, {AREAS["naip"][3]} and {AREAS["landsat"][3]} epochs
+(about 600 steps each).
 """
 
 

@@ -104,16 +104,16 @@ def test_every_method_runs_and_learns_what_it_is_told(store, method):
 
 
 def test_it_learns(store):
-    """A run that learns ends below one that stands still on the same pairs and views."""
+    """A run that learns ends far below one that stands still on the same pairs and views."""
+    whole = dataclasses.replace(TINY, epochs=15, bn_splits=1)  # splits of two images tell nothing
     learning, still = (
-        run_of(store, config=dataclasses.replace(TINY, epochs=25, lr=lr)).finish(progress=False)
+        run_of(store, config=dataclasses.replace(whole, lr=lr)).finish(progress=False).logs
         for lr in (0.03, 1e-9)
     )
-    last = [run.logs["contrastive_loss"].tail(5).mean() for run in (learning, still)]
-    assert last[0] < last[1] - 0.03
-    told = run_of(store, pairs=None, label="label", config=dataclasses.replace(TINY, epochs=25))
-    logs = told.finish(progress=False).logs
-    assert logs["label_accuracy"].tail(5).mean() > 0.75
+    last = [logs["contrastive_loss"].tail(5).mean() for logs in (learning, still)]
+    assert last[0] < last[1] - 0.2
+    logs = run_of(store, pairs=None, label="label", config=whole).finish(progress=False).logs
+    assert logs["label_accuracy"].tail(5).mean() > 0.85
 
 
 def test_the_same_seed_gives_the_same_run_and_the_global_state_is_left_alone(store):
