@@ -70,11 +70,11 @@ def check(
     if normalise_lon:
         lon = table["lon"] = lon.where(~lon.between(180, 360, inclusive="right"), lon - 360)
     swapped = (lat.abs() > 90) & (lon.abs() <= 90)
-    _refuse(swapped, table, "lat", source, "out of range; are lon and lat swapped?")
+    _refuse(swapped, table, "lat", source, "a value out of range (are lon and lat swapped?)")
     _refuse((lon > 180) & (lon <= 360), table, "lon", source,
             "a longitude of 0..360; give normalise_lon=True")  # fmt: skip
     _refuse((lon.abs() > 180) | (lat.abs() > 90), table, "lon", source,
-            "out of range (-180..180, -90..90 degrees)")  # fmt: skip
+            "a value out of range (-180..180, -90..90 degrees)")  # fmt: skip
     table["time"] = _times(table["time"], source)
     _refuse_scattered(table, source)
     return table[[*COLUMNS, *(name for name in table.columns if name not in COLUMNS)]]

@@ -1,0 +1,282 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+from rasterio.transform import Affine
+
+from geossl.chips import ChipStore
+from geossl.readers import geotiff
+from geossl.readers.windows import pixel_info, read_chips
+
+DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+LEFT, TOP, PX = 500_000.0, 5_200_000.0, 10.0
+
+
+def write(path, pixels, *, left=LEFT, top=TOP, px=PX, crs="EPSG:32633", transform=None, **profile):
+    """A GeoTIFF of pixels ``(C, H, W)``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    masked = profile.pop("mask", None)
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype=pixels.dtype, count=len(pixels), height=pixels.shape[1],
+        width=pixels.shape[2], crs=crs, transform=transform or Affine(px, 0, left, 0, -px, top),
+        **profile,
+    ) as file:  # fmt: skip
+        file.write(pixels)
+        if masked is not None:
+            file.write_mask(masked)
+    return pixels
+
+
+def noise(bands=3, height=64, width=96, seed=0, dtype="uint8", low=1):
+    rng = np.random.default_rng(seed)
+    return rng.integers(low, 255, (bands, height, width)).astype(dtype)
+
+
+def test_a_cell_at_all_dates_is_one_location_with_the_files_own_pixels(tmp_path):
+    first = write(tmp_path / "a_20150601.tif", noise(seed=1))
+    # a row taller, starting two cells further west
+    second = write(
+        tmp_path / "b_20180713.tif", noise(height=65, width=128, seed=2), left=LEFT - 320
+    )
+    table = geotiff(tmp_path, chip_px=32)
+    assert table["time"].dt.strftime("%Y%m%d").unique().tolist() == ["20180713", "20150601"]
+    dates = table.groupby("location")["time"].nunique()
+    assert len(table) == 6 + 8 and (dates == 2).sum() == 6 and (dates == 1).sum() == 2
+    pixels = read_chips(table, size_px=32)
+    assert not pixels.bad and pixels.valid.all()
+    for i, row in table.iterrows():
+        scene, left = (
+            (first, LEFT) if row["path"].endswith("a_20150601.tif") else (second, LEFT - 320)
+        )
+        x, y = round((row["left"] - left) / PX), round((TOP - row["top"]) / PX)
+        assert np.array_equal(pixels.chips[i], scene[:, y : y + 32, x : x + 32])
+
+
+def test_positions_are_the_centres_of_the_cells(tmp_path):
+    write(tmp_path / "2015.tif", noise())
+    table = geotiff(tmp_path, chip_px=32)
+    from rasterio.warp import transform
+
+    x, y = transform("EPSG:4326", "EPSG:32633", table["lon"], table["lat"])
+    np.testing.assert_allclose(x, table["left"] + 160, atol=1e-3)
+    np.testing.assert_allclose(y, table["top"] - 160, atol=1e-3)
+
+
+def test_strides_overlap(tmp_path):
+    scene = write(tmp_path / "2015.tif", noise())
+    table = geotiff(tmp_path, chip_px=32, stride_px=16)
+    assert len(table) == 3 * 5
+    chip = read_chips(table.iloc[[6]], size_px=32).chips[0]
+    assert np.array_equal(chip, scene[:, 16:48, 16:48])
+
+
+def smooth(height, width, px, left=0.0, top=0.0):
+    """A picture that is a smooth function of the position on the ground, in metres."""
+    x = left + (np.arange(width) + 0.5) * px
+    y = top - (np.arange(height) + 0.5) * px
+    waves = 128 + 60 * np.sin(x / 150)[None] + 60 * np.cos(y / 210)[:, None]
+    return np.stack([waves, 255 - waves]).round().astype("uint8")
+
+
+@pytest.mark.parametrize("kind", ["finer", "coarser", "shifted", "south-up", "other CRS"])
+def test_scenes_on_other_grids_show_the_same_ground(tmp_path, kind):
+    for year in (2014, 2015):  # the usual grid
+        write(tmp_path / f"{year}.tif", smooth(64, 64, PX))
+    other = tmp_path / "2016.tif"
+    if kind == "finer":
+        write(other, smooth(128, 128, PX / 2), px=PX / 2)
+    elif kind == "coarser":
+        write(other, smooth(32, 32, PX * 2), px=PX * 2)
+    elif kind == "shifted":
+        write(other, smooth(66, 66, PX, -13, 13), left=LEFT - 13, top=TOP + 13)
+    elif kind == "south-up":
+        upside = Affine(PX, 0, LEFT, 0, PX, TOP - 640)
+        write(other, np.ascontiguousarray(smooth(64, 64, PX)[:, ::-1]), transform=upside)
+    else:
+        from rasterio.warp import calculate_default_transform, reproject
+
+        source = write(tmp_path / "big" / "0000.tif", smooth(128, 128, PX, -320, 320),
+                       left=LEFT - 320, top=TOP + 320)  # fmt: skip
+        at = Affine(PX, 0, LEFT - 320, 0, -PX, TOP + 320)
+        box = (LEFT - 320, TOP - 960, LEFT + 960, TOP + 320)
+        to, w, h = calculate_default_transform("EPSG:32633", "EPSG:32632", 128, 128, *box)
+        warped = np.zeros((2, h, w), "uint8")
+        reproject(source, warped, src_transform=at, src_crs="EPSG:32633", dst_transform=to,
+                  dst_crs="EPSG:32632", resampling=rasterio.enums.Resampling.bilinear)  # fmt: skip
+        (tmp_path / "big" / "0000.tif").unlink()
+        write(other, warped, transform=to, crs="EPSG:32632")
+    table = geotiff(tmp_path, chip_px=32)
+    assert (table.groupby("location")["time"].nunique() == 3).sum() >= 4
+    pixels = read_chips(table, size_px=32)
+    for _, rows in table.groupby("location"):
+        chips = pixels.chips[rows.index].astype(float)
+        if len(rows) == 3:
+            inner = chips[:, :, 2:-2, 2:-2]
+            assert np.abs(inner[2] - inner[0]).max() <= 6, kind  # shifted by a pixel: 30
+
+
+def test_only_cells_that_a_turned_scene_covers(tmp_path):
+    """A scene in another CRS lies askew; its corners of no data make no chips."""
+    write(tmp_path / "2014.tif", noise(height=320, width=320))
+    write(tmp_path / "2015.tif", noise(height=320, width=320, seed=1))
+    turn = Affine.translation(LEFT, TOP - 1600) @ Affine.rotation(30) @ Affine.scale(PX, -PX)
+    write(tmp_path / "2016.tif", noise(height=200, width=200, seed=2), transform=turn)
+    table = geotiff(tmp_path, chip_px=32)
+    askew = table[table["path"].str.endswith("2016.tif")].reset_index(drop=True)
+    assert 5 < len(askew) < 60
+    assert read_chips(askew, size_px=32).valid.mean() > 0.999
+
+
+def test_an_alpha_band_is_a_mask_and_no_band(tmp_path):
+    pixels = noise(4)
+    pixels[3] = 255
+    pixels[3, :32, :16] = 0
+    write(tmp_path / "2015.tif", pixels, photometric="RGB", alpha="YES")
+    table = geotiff(tmp_path, chip_px=32)
+    assert pixel_info(table)["bands"] == ["red", "green", "blue"]
+    found = read_chips(table, size_px=32)
+    assert found.extra["nodata_share"][0] == pytest.approx(0.5) and not found.valid[0, 0, 0]
+
+
+def test_no_data(tmp_path):
+    pixels = noise()
+    pixels[0, :32, :32] = 0  # dark in one band only: that is data
+    pixels[:, 32:, :8] = 0  # in all: none
+    write(tmp_path / "zero_2015.tif", pixels, nodata=0)
+    table = geotiff(tmp_path, chip_px=32)
+    found = read_chips(table, size_px=32)
+    assert found.extra["nodata_share"].round(3).tolist() == [0, 0, 0, 0.25, 0, 0]
+    assert np.array_equal(found.chips[0], pixels[:, :32, :32])
+
+
+def test_floats_are_scaled_and_nan_is_no_data(tmp_path):
+    pixels = noise(1, dtype="float32") / 255
+    pixels[0, 0, 0] = np.nan
+    write(tmp_path / "2015.tif", pixels)
+    with pytest.raises(ValueError, match="scale"):
+        geotiff(tmp_path, chip_px=32)
+    table = geotiff(tmp_path, chip_px=32, scale=(0, 1))
+    found = read_chips(table, size_px=32)
+    assert found.chips.dtype == np.uint16 and found.chips[0, 0, 0, 0] == 0
+    assert not found.valid[0, 0, 0] and found.valid.sum() == found.valid.size - 1
+    back = (found.chips[0, 0].astype(float) - 1) / 65534
+    np.testing.assert_allclose(back[1:], pixels[0, 1:32, :32], atol=1e-5)
+
+
+def test_clouds_are_guessed_by_brightness(tmp_path):
+    pixels = noise(low=20) // 4
+    pixels[:, :32, :16] = 240
+    write(tmp_path / "2015.tif", pixels, photometric="RGB")
+    share = read_chips(geotiff(tmp_path, chip_px=32), size_px=32).extra["cloud_free_share"]
+    assert share[0] == 0.5 and (share[1:] == 1).all()
+
+
+DATED = {
+    "S2_20200630T101500.tif": "2020-06-30", "a-2019-02-03.tif": "2019-02-03",
+    "x1999y_2011.tif": "1999-01-01", "tile12345_2014.08.09.tif": "2014-08-09",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DATED)
+def test_dates_in_names(tmp_path, name):
+    write(tmp_path / name, noise())
+    assert geotiff(tmp_path)["time"].iloc[0].strftime("%Y-%m-%d") == DATED[name]
+
+
+def test_dates_by_pattern_tag_and_csv(tmp_path):
+    write(tmp_path / "in" / "d_0630_y2020.tif", noise())
+    pattern = r"y(\d{4})"
+    assert geotiff(tmp_path, date_pattern=pattern)["time"].iloc[0].year == 2020
+    with rasterio.open(tmp_path / "in" / "d_0630_y2020.tif", "r+") as file:
+        file.update_tags(TIFFTAG_DATETIME="2017:05:04 10:11:12")
+    time = geotiff(tmp_path, date_tag="TIFFTAG_DATETIME")["time"].iloc[0]
+    assert time == pd.Timestamp("2017-05-04T10:11:12Z")
+    dates = tmp_path / "dates.csv"
+    dates.write_text("path,time\nin/d_0630_y2020.tif,2001-02-03\n")
+    assert geotiff(tmp_path, dates_csv=dates)["time"].iloc[0].strftime("%Y%m%d") == "20010203"
+
+
+@pytest.mark.parametrize("text", ["may", "101112", "20201340", "", "99"])
+def test_dates_that_are_none(tmp_path, text):
+    write(tmp_path / "a.tif", noise())
+    dates = tmp_path / "dates.csv"
+    dates.write_text(f'path,time\na.tif,"{text}"\n')
+    with pytest.raises(ValueError, match="a.tif.*date_pattern, date_tag or dates_csv"):
+        geotiff(tmp_path, dates_csv=dates)
+
+
+def test_bands_by_number_and_name(tmp_path):
+    scene = write(tmp_path / "2015.tif", noise(4))
+    with rasterio.open(tmp_path / "2015.tif", "r+") as file:
+        file.descriptions = ("nir", "red", "green", "blue")
+    table = geotiff(tmp_path, chip_px=32, bands=["blue", 1])
+    assert pixel_info(table)["bands"] == ["blue", "nir"]
+    assert np.array_equal(read_chips(table, size_px=32).chips[0], scene[[3, 0], :32, :32])
+    assert pixel_info(geotiff(tmp_path))["rgb"] == [1, 2, 3]
+    for wrong in ([5], [0], ["swir"], [1, 1], []):
+        with pytest.raises(ValueError, match="expected different bands"):
+            geotiff(tmp_path, bands=wrong)
+
+
+def test_a_cut_leaves_no_pixel_on_both_sides(tmp_path):
+    for year in (2015, 2016):
+        write(tmp_path / f"{year}.tif", noise(width=320))
+    table = geotiff(tmp_path, chip_px=32, stride_px=16, test_side="east")
+    train, test = (table[table["split"] == name] for name in ("train", "test"))
+    assert train["right"].max() <= test["left"].min()
+    assert len(test) / len(table) == pytest.approx(1 / 3, abs=0.07)
+
+
+def test_what_is_wrong_is_said_in_one_sentence(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        geotiff(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match="found none"):
+        geotiff(tmp_path)
+    write(tmp_path / "a" / "2015.tif", noise())
+    write(tmp_path / "a" / "2016.tif", noise(), left=LEFT + 100_000)
+    with pytest.raises(ValueError, match="same area"):
+        geotiff(tmp_path / "a", chip_px=32)
+    with pytest.raises(ValueError, match="at least 200 x 200 pixels, came 96 x 64"):
+        geotiff(tmp_path / "a", chip_px=200)
+    write(tmp_path / "b" / "2015.tif", noise(), crs=None)
+    with pytest.raises(ValueError, match="has no CRS"):
+        geotiff(tmp_path / "b")
+    write(tmp_path / "c" / "2015.tif", noise(3))
+    write(tmp_path / "c" / "2016.tif", noise(4))
+    with pytest.raises(ValueError, match="same number of bands"):
+        geotiff(tmp_path / "c")
+
+
+def test_a_damaged_file_is_named_or_left_out(tmp_path):
+    for year in (2015, 2016):
+        write(tmp_path / f"{year}.tif", noise())
+    bad = tmp_path / "2017.tif"
+    bad.write_bytes(b"II*\0 no more")
+    with pytest.raises(ValueError, match=r"2017.tif cannot be read.*skip_bad"):
+        geotiff(tmp_path, chip_px=32)
+    table = geotiff(tmp_path, chip_px=32, skip_bad=True)
+    assert list(table.attrs["skipped"]) == [str(bad)] and table["time"].nunique() == 2
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the real imagery in ../shared/data")
+@pytest.mark.parametrize("folder, dates", [("naip_north_dakota", 10), ("landsat_pucallpa", 8)])
+def test_real_imagery_reads_as_it_is_in_the_files(tmp_path, folder, dates):
+    table = geotiff(DATA / folder, chip_px=64)
+    assert table["time"].nunique() == dates
+    often = table.groupby("location")["time"].nunique()
+    assert (often == dates).mean() > 0.5
+    some = table.sample(30, random_state=0).reset_index(drop=True)
+    store = ChipStore.build(tmp_path / "chips", some, size_px=64, progress=False)
+    aligned = 0
+    for i, row in some.iterrows():
+        box = row["left"], row["bottom"], row["right"], row["top"]
+        with rasterio.open(row["path"]) as file:
+            window = rasterio.windows.from_bounds(*box, file.transform)
+            corner = np.array([window.col_off, window.row_off])
+            want = file.read(window=window.round_offsets().round_lengths())
+        if np.abs(corner - corner.round()).max() < 0.01:  # else it is resampled
+            aligned += 1
+            assert np.array_equal(store.chips[i], want)
+    assert aligned >= 10
