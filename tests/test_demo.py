@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -30,6 +31,10 @@ def test_the_terminal_shows_the_table_and_what_is_left(made):
     for name in ("random features", *demo.METHODS):
         assert name in said
     assert "min of training left in all" in said and str(page) in said
+    cells = re.findall(r"\d\.\d{3} \(\d\.\d{3}-\d\.\d{3}\)", said)
+    assert len(cells) == 3 * (1 + len(demo.METHODS))
+    text = page.read_text("utf-8")
+    assert all(f"<td>{cell}</td>" in text for cell in cells)
 
 
 def test_what_it_made_is_kept_and_taken_up(made):

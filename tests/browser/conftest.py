@@ -1,0 +1,53 @@
+"""A headless Chromium; the whole tier is skipped, saying so, where there is none."""
+
+import shutil
+
+import pytest
+
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-component-update"
+    " --disable-background-networking --disable-sync"
+).split()
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "browser" in item.path.parts:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), 0
+    )
+    if not found:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium):
+    """Open a file in a page of a given size; ``page.asked`` and ``page.errors`` are kept."""
+    opened = []
+
+    def open_page(path, width=1000, height=700):
+        page = chromium.new_page(viewport={"width": width, "height": height})
+        opened.append(page)
+        page.asked, page.errors = [], []
+        page.on("request", lambda r: page.asked.append(r.url[:200]))
+        page.on("pageerror", lambda e: page.errors.append(str(e)))
+        page.on(
+            "console", lambda m: page.errors.append(m.text) if m.type in ("error", "warning") else 0
+        )
+        page.goto(path.as_uri())
+        page.wait_for_load_state("networkidle")
+        return page
+
+    yield open_page
+    for page in opened:
+        page.close()

@@ -1,0 +1,90 @@
+import io
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from test_pretraining import write_store
+
+from geossl import plots
+from geossl.embedding import Embeddings
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return write_store(tmp_path_factory.mktemp("plots") / "chips", places=6)
+
+
+@pytest.fixture(autouse=True)
+def settings_are_left_alone():
+    before = dict(matplotlib.rcParams)
+    yield
+    assert dict(matplotlib.rcParams) == before
+
+
+def pixels(figure):
+    return np.asarray(Image.open(io.BytesIO(plots.figure_png(figure))).convert("RGB"))
+
+
+def shown(ax):
+    return ax.images[0].get_array()
+
+
+def test_chips_are_shown_with_their_dates(store):
+    figure = plots.plot_chips(store, [3, 0], columns=3)
+    assert np.array_equal(shown(figure.axes[0]), store.preview([3])[0])
+    assert [ax.get_title() for ax in figure.axes] == ["2020-04-10", "2020-01-01", ""]
+    assert pixels(figure).std() > 5
+
+
+def test_pairs_stand_under_each_other(store):
+    figure = plots.plot_pairs(store, {"temporal": ([0, 2], [1, 3])}, count=2)
+    for ax, chip in zip(figure.axes, [0, 2, 1, 3], strict=True):
+        assert np.array_equal(shown(ax), store.preview([chip])[0])
+
+
+def test_losses_have_units_and_a_legend():
+    logs = pd.DataFrame({"step": [1, 2, 3], "contrastive_loss": [3.0, 2.0, 1.5]})
+    ax = plots.plot_losses({"a": logs, "b": logs + 1})
+    assert [line.get_label() for line in ax.lines] == ["a", "b"]
+    assert ax.lines[1].get_ydata().tolist() == [4.0, 3.0, 2.5]
+    assert "nats" in ax.get_ylabel() and "steps" in ax.get_xlabel()
+    own = Figure().subplots()
+    assert plots.plot_losses({"a": logs}, ax=own) is own
+
+
+def test_results_show_value_interval_and_chance():
+    table = pd.DataFrame({
+        "method": ["random", "ours"], "metric": "top-1", "value": [0.3, 0.6], "low": [0.2, 0.55],
+        "high": [0.4, 0.7], "chance": 0.1,
+    })  # fmt: skip
+    ax = plots.plot_results(table)
+    (bars,) = ax.containers
+    segments = bars.lines[2][0].get_segments()
+    assert [s[:, 0].round(6).tolist() for s in segments] == [[0.2, 0.4], [0.55, 0.7]]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["random", "ours"]
+    assert {"0.300", "0.600", "chance"} <= {t.get_text() for t in ax.texts}
+
+
+def test_retrievals_frame_the_hits_and_search_last_dates_only(store):
+    vectors = np.repeat(np.eye(6), 2, axis=0) + 0.01 * np.arange(12)[:, None]
+    found = Embeddings(vectors.astype(np.float32), store.scenes)
+    figure = plots.plot_retrievals(store, found, [0, 4], k=2)
+    grid = np.array(figure.axes).reshape(2, 3)
+    for line, query in enumerate((0, 4)):
+        assert np.array_equal(shown(grid[line, 0]), store.preview([query])[0])
+        assert np.array_equal(shown(grid[line, 1]), store.preview([query + 1])[0])
+        edges = [ax.spines["left"].get_linewidth() for ax in grid[line, 1:]]
+        assert edges == [3, 0.5]
+
+
+def test_the_world_is_drawn_with_a_point_for_every_place(store):
+    rng = np.random.default_rng(0)
+    found = Embeddings(rng.normal(size=(12, 8)).astype(np.float32), store.scenes)
+    ax = plots.plot_world(found)
+    places = ax.collections[0].get_offsets()
+    want = store.scenes.drop_duplicates("location")[["lon", "lat"]].to_numpy()
+    np.testing.assert_allclose(places, want)
+    assert pixels(ax).std() > 5
