@@ -88,9 +88,9 @@ cosine decay, queue {r.queue}, momentum {r.momentum:g}, temperature {r.temperatu
 Supervised training sees the full class.
 
 How the recipe was chosen: on the val split with seed 0 only, by the linear probe of MoCo-v2+TP among
-some ten settings of crop, jitter, splits of the batch norm and learning rate; the test blocks were
-not looked at before. The same recipe then serves every method, which may favour the one that it was
-chosen with. The images of a place at other dates are simulated (season, snow, light, haze, clouds,
+some ten settings of crop, jitter, splits of the batch norm and learning rate (the figures of the test
+blocks were printed beside them, but did not choose). The same recipe then serves every method, which
+may favour the one that it was chosen with. The images of a place at other dates are simulated (season, snow, light, haze, clouds,
 sensor), so these figures say what the method does with such changes, not what real dates look like:
 for that see [real_imagery.md](real_imagery.md).
 """

@@ -1,10 +1,10 @@
 """Real imagery from folder to result: NAIP and Landsat, the same place at another date.
 
-    make real             about half an hour on two cores, goes on where it was; needs ../shared/data
+    make real             about 50 minutes on two cores, goes on where it was; needs ../shared/data
 
 Pre-training on the western two thirds, recall@1 between the first and the last date on the eastern
 third, beside random features and HOG. Writes real_imagery.md and real_imagery.json beside itself.
-The recipe is the prototype's; nothing was tuned on the eastern third.
+The recipe was chosen on a strip of the western two thirds (see the page), never on the eastern third.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ METRICS = tuple(
     ("recall_at_1", "recall_at_1_centred", "recall_at_1_overlapping")
 )  # fmt: skip
 VIEWS = Views(
-    size_px=48, crop=(0.3, 1.0), brightness=0.4, contrast=0.4, band_gain=0.1, band_offset=0.2
-)
-AREAS = {  # folder, band names, queue, epochs (about 600 steps each)
-    "naip": ("naip_north_dakota", ("red", "green", "blue", "nir"), 2048, 22),
-    "landsat": ("landsat_pucallpa", ("swir1", "nir", "red", "green"), 512, 76),
+    size_px=48, crop=(0.3, 1.0), flip=0, dihedral=False, brightness=0.4, contrast=0.4,
+    band_gain=0.1, band_offset=0.2,
+)  # fmt: skip
+AREAS = {  # folder, band names, queue, epochs (1,800 and 900 steps)
+    "naip": ("naip_north_dakota", ("red", "green", "blue", "nir"), 2048, 61),
+    "landsat": ("landsat_pucallpa", ("swir1", "nir", "red", "green"), 512, 112),
 }
 
 
@@ -59,7 +60,9 @@ def measure(method: str, seed: int) -> dict[str, float]:
         else:
             pairs, geo, _ = METHODS[method]
             training = store.scenes[store.scenes["split"] == "train"]
-            config = geossl.PretrainConfig(views=VIEWS, queue=queue, epochs=epochs, knn_every=0)
+            config = geossl.PretrainConfig(
+                views=VIEWS, queue=queue, epochs=epochs, bn_splits=1, knn_every=0
+            )
             run = geossl.pretrain(
                 store,
                 pairs=pairs,
@@ -116,11 +119,16 @@ Paired differences of recall_at_1, seed by seed: mean (smallest to largest).
 
 {chr(10).join(gaps)}
 
-Views: crops of {VIEWS.crop[0]:g} to {VIEWS.crop[1]:g} of the area to {VIEWS.size_px} px, brightness
-{VIEWS.brightness:g}, contrast {VIEWS.contrast:g}, gain {VIEWS.band_gain:g} and offset
-{VIEWS.band_offset:g} per band. Small encoder, batch 128, queue {AREAS["naip"][2]} (NAIP) and
-{AREAS["landsat"][2]} (Landsat), 16 geo clusters, {AREAS["naip"][3]} and {AREAS["landsat"][3]} epochs
-(about 600 steps each).
+The small encoder, batch 128, one batch norm over the batch, views of {VIEWS.size_px} px from crops of
+{VIEWS.crop[0]:g} to {VIEWS.crop[1]:g} of the area without flips, brightness {VIEWS.brightness:g}, contrast
+{VIEWS.contrast:g}, per band gain {VIEWS.band_gain:g} and offset {VIEWS.band_offset:g}; 16 geo clusters;
+NAIP: queue {AREAS["naip"][2]}, {AREAS["naip"][3]} epochs (1,800 steps), Landsat: queue {AREAS["landsat"][2]},
+{AREAS["landsat"][3]} epochs (900 steps).
+
+How the recipe was chosen: NAIP, +TP, seed 0, trained on the western two thirds of the western part and
+measured on its eastern strip. Of twelve settings, two mattered most: the number of steps (recall@1 of
+overlapping tiles .44 after 576, .76 after 1,800) and no flips or turns (.44 against .28 with all eight
+symmetries, after 576), since both dates show a place the same way up.
 """
 
 
