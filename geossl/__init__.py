@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from geossl import (  # noqa: F401
         augment,
         embedding,
+        explore,
         geo,
         losses,
         maps,
@@ -42,7 +43,7 @@ _NAMES = {
     "pretrain": "pretraining",
 }
 _ROOMS = (
-    "augment", "embedding", "geo", "losses", "maps", "metrics", "models",
+    "augment", "embedding", "explore", "geo", "losses", "maps", "metrics", "models",
     "pairs", "plots", "probe", "readers", "scenes", "weights",
 )  # fmt: skip
 

@@ -106,6 +106,58 @@ def plot_losses(logs: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> 
     return ax
 
 
+def plot_training(logs: pd.DataFrame) -> Figure:
+    """How a run goes: losses, accuracies, and the two signs of collapse.
+
+    Args:
+        logs: the ``logs`` of a `geossl.pretrain` run; columns that are all missing are left out.
+    """
+    panels: tuple[tuple[str, dict[str, str]], ...] = (
+        ("loss (nats)", {
+            "contrastive_loss": "contrastive", "geo_loss": "geo", "label_loss": "label"}),
+        ("accuracy", {
+            "contrastive_accuracy": "contrastive", "geo_accuracy": "geo",
+            "label_accuracy": "label", "knn": "kNN (val)"}),
+        ("feature std (1 even, 0 collapse)", {"feature_std": "feature std"}),
+        ("effective rank (1 is collapse)", {"effective_rank": "effective rank"}),
+    )  # fmt: skip
+    figure, axes = _figure(11, 2.6, ncols=len(panels))
+    for ax, (unit, columns) in zip(axes, panels, strict=True):
+        _quiet(ax)
+        for (column, name), colour in zip(columns.items(), PALETTE, strict=False):
+            known = logs[["step", column]].dropna()
+            if len(known):
+                dots = "o" if len(known) < 30 else None
+                ax.plot(known["step"], known[column], color=colour, label=name, marker=dots,
+                        markersize=3, linewidth=1.6)  # fmt: skip
+        ax.set_xlabel("optimiser steps")
+        ax.set_title(unit, fontsize=9)
+        if len(columns) > 1 and ax.lines:
+            ax.legend(frameon=False, fontsize=8)
+    axes[1].set_ylim(0, 1)
+    axes[2].set_ylim(0, max(1.05, axes[2].get_ylim()[1]))
+    axes[3].set_ylim(bottom=0)
+    return figure
+
+
+def plot_growth(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Mean purity of geo clusters by their number.
+
+    Args:
+        table: columns ``k, on`` ("sphere" or "degrees") and ``purity``.
+        ax: where to draw; a new figure when None.
+    """
+    ax = _quiet(_axes(ax, 3.4, 2.2))
+    for (on, part), colour in zip(table.groupby("on"), (PALETTE[5], PALETTE[0]), strict=False):
+        part = part.sort_values("k")
+        ax.plot(part["k"], part["purity"], "o-", color=colour, label=str(on), linewidth=1.6)
+    ax.set_xlabel("K")
+    ax.set_ylabel("mean purity")
+    ax.set_ylim(0, 1.02)
+    ax.legend(frameon=False, fontsize=8)
+    return ax
+
+
 def plot_results(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Values of `geossl.probe.compare` with their 95 % intervals, one line a method."""
     ax = _quiet(_axes(ax, 6.4, 0.45 * len(table) + 1.1))

@@ -1,0 +1,9 @@
+"""Explorers for notebooks: widgets that wire the library's parts together, and hold no method.
+
+Each explorer is shown by putting it last in a cell; what was chosen is an attribute for Python.
+"""
+
+from geossl.explore.cluster_explorer import ClusterExplorer
+from geossl.explore.training_monitor import TrainingMonitor
+
+__all__ = ["ClusterExplorer", "TrainingMonitor"]

@@ -1,0 +1,176 @@
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from test_pretraining import TINY, run_of, write_store
+
+from geossl.clusters import GeoClusters
+from geossl.explore import ClusterExplorer, TrainingMonitor
+from geossl.explore.training_monitor import state_in_words
+
+
+def table(places=300, dates=2, seed=0):
+    rng = np.random.default_rng(seed)
+    lon, lat = rng.uniform(-180, 180, places), rng.uniform(-70, 70, places)
+    location = np.repeat(np.arange(places), dates)
+    return pd.DataFrame({
+        "path": [f"{i}.tif" for i in range(places * dates)], "location": location,
+        "time": pd.to_datetime(np.tile(["2019-05-01", "2021-06-01"], places), utc=True),
+        "lon": lon[location], "lat": lat[location],
+        "label": np.where(lat > 0, "north", "south")[location],
+    })  # fmt: skip
+
+
+def status(explorer):
+    return explorer._status.widget.value
+
+
+def test_sliding_k_clusters_anew_as_the_library_does():
+    given = table()
+    seen = ClusterExplorer(given, k=5, seed=3)
+    for k, on in ((9, "sphere"), (9, "degrees"), (3, "degrees")):
+        seen.on_buttons.value, seen.k_slider.value = on, k
+        want = GeoClusters.fit(given, k=k, seed=3, on=on)
+        assert np.array_equal(seen.clusters.centers, want.centers) and seen.clusters.on == on
+        assert seen.highlight.max == k - 1 and len(seen.table.options) == k + 1
+    assert "mean purity by K" in seen._growth.value and "degrees K=3" in seen._growth.value
+
+
+@pytest.mark.parametrize("way", ["slider", "table", "place", "label"])
+def test_lighting_a_cluster_tells_map_chips_facts_and_python(way):
+    given = table()
+    seen = ClusterExplorer(given, k=6)
+    own = seen.clusters.assign(given["lon"], given["lat"])
+    if way == "slider":
+        wanted = seen.highlight.value = 2
+    elif way == "table":
+        seen.table.index = 3
+        wanted = seen.table.value
+    elif way == "place":
+        wanted, seen.search.value = own[120], str(given["location"][120])
+    else:
+        wanted = np.bincount(own[given["label"] == "south"]).argmax()
+        seen.search.value = "SOUTH"
+    assert seen.cluster == seen.highlight.value == seen.table.value == wanted
+    assert np.array_equal(seen.rows, np.flatnonzero(own == wanted))
+    count = given["location"][own == wanted].nunique()
+    assert f"cluster {wanted}: {count:,} places" in status(seen)
+    assert f"number {wanted} lit" in seen._map.value
+    most = given["label"][own == wanted].value_counts()
+    assert (
+        f">{most.index[0]}</td>" in seen._facts.value
+        and f">{most.iloc[0]:,}</td>" in seen._facts.value
+    )
+    seen.highlight.value = -1
+    assert seen.cluster is None and len(seen.rows) == len(given)
+
+
+def test_what_cannot_be_found_or_saved_is_said(tmp_path):
+    seen = ClusterExplorer(table(), k=4)
+    seen.search.value = "<script>"
+    assert "no label and no place" in status(seen) and "<script>" not in status(seen)
+    seen.save_name.value = str(tmp_path / "c.xlsx")
+    seen.save_button.click()
+    assert 'role="alert"' in status(seen) and ".csv or .geojson" in status(seen)
+
+
+def test_saved_cells_and_csv_are_those_shown(tmp_path):
+    given = table()
+    seen = ClusterExplorer(given, k=4)
+    seen.save(tmp_path / "c.csv")
+    found = pd.read_csv(tmp_path / "c.csv")
+    assert found["cluster"].tolist() == seen.clusters.assign(given["lon"], given["lat"]).tolist()
+    seen.save(tmp_path / "c.geojson")
+    cells = json.loads((tmp_path / "c.geojson").read_text())["features"]
+    assert [c["properties"]["places"] for c in cells] == seen.clusters.sizes.tolist()
+
+
+def test_rows_without_a_position_are_left_out_and_words_are_escaped():
+    given = table()
+    given.loc[given["location"] < 10, "lon"] = np.nan
+    given["label"] = '<img src=x onerror=alert(1)> 好 😀 "'
+    seen = ClusterExplorer(given, k=4)
+    assert "20 rows without a position are left out" in status(seen)
+    assert 20 <= seen.rows.min() and len(seen.rows) == len(given) - 20
+    assert "<img src=x" not in seen._facts.value and "好 😀" in seen._facts.value
+    with pytest.raises(ValueError, match="at least two places with a position, came 0"):
+        ClusterExplorer(given.assign(lat=np.nan))
+
+
+def test_chips_are_those_of_the_cluster_and_a_lost_store_keeps_the_rest(tmp_path, monkeypatch):
+    store = write_store(tmp_path / "chips")
+    seen = ClusterExplorer(store.scenes, store=store, k=3)
+    seen.highlight.value = 1
+    pictures = re.findall(r"data:image/jpeg;base64,([^\"]+)", seen._chips.value)
+    assert len(pictures) == min(24, len(seen.rows))
+    first = np.asarray(Image.open(io.BytesIO(base64.b64decode(pictures[0]))))
+    assert first.shape == (16, 16, 3)
+    monkeypatch.setattr(type(store), "preview", lambda *a: (_ for _ in ()).throw(OSError("gone")))
+    seen.highlight.value = 2
+    assert "cannot be read: gone" in seen._chips.value and seen._facts.value
+    with pytest.raises(ValueError, match="the store of these 4 rows"):
+        ClusterExplorer(store.scenes[:4], store=store)
+
+
+def test_the_monitor_runs_the_run_and_tells_a_terminal(tmp_path, capsys):
+    store = write_store(tmp_path / "chips")
+    monitor = TrainingMonitor(run_of(store, config=TINY), every_s=0)
+    run = monitor.watch()
+    assert run.step == run.steps
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == state_in_words(run) and "finished" in said[-1]
+    assert f"step {run.steps} of {run.steps}" in said[-1] and "effective rank" in said[-1]
+    alone = run_of(store, config=TINY).finish(progress=False)
+    assert run.logs["loss"].tolist() == alone.logs["loss"].tolist()
+
+
+def test_an_interrupt_ends_the_watching_and_not_the_run(tmp_path, capsys):
+    store = write_store(tmp_path / "chips")
+    monitor = TrainingMonitor(run_of(store, config=TINY), every_s=0)
+    logs = monitor.run.__iter__()
+
+    class Stopped:
+        """A run that is interrupted after its second record."""
+
+        def __getattr__(self, name):
+            return getattr(monitor_run, name)
+
+        def __iter__(self):
+            yield next(logs)
+            yield next(logs)
+            raise KeyboardInterrupt
+
+    monitor_run, monitor.run = monitor.run, Stopped()
+    seen = list(monitor)
+    assert len(seen) == 2 and monitor.interrupted
+    assert "watching again goes on" in capsys.readouterr().err
+    monitor.run = monitor_run
+    assert monitor.watch().step == monitor_run.steps and not monitor.interrupted
+
+
+def test_in_a_notebook_one_picture_is_drawn_over_again(tmp_path, monkeypatch):
+    import IPython.display
+    from IPython.core import getipython
+
+    shown = []
+
+    class Handle:
+        def update(self, bundle, raw):
+            shown.append(bundle)
+
+    class Shell:
+        kernel = object()
+
+    monkeypatch.setattr(getipython, "get_ipython", Shell)
+    monkeypatch.setattr(
+        IPython.display, "display", lambda b, raw, display_id: shown.append(b) or Handle()
+    )
+    TrainingMonitor(run_of(write_store(tmp_path / "chips"), config=TINY), every_s=0).watch()
+    assert len(shown) > 2
+    assert 'alt="training curves: step' in shown[-1]["text/html"]
+    assert "finished" in shown[-1]["text/plain"]
