@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 from test_pretraining import TINY, run_of, write_store
 
+from geossl import probe
 from geossl.clusters import GeoClusters
-from geossl.explore import ClusterExplorer, TrainingMonitor
+from geossl.embedding import Embeddings, neighbours, project
+from geossl.explore import ClusterExplorer, EmbeddingExplorer, TrainingMonitor
 from geossl.explore.training_monitor import state_in_words
 
 
@@ -174,3 +176,101 @@ def test_in_a_notebook_one_picture_is_drawn_over_again(tmp_path, monkeypatch):
     assert len(shown) > 2
     assert 'alt="training curves: step' in shown[-1]["text/html"]
     assert "finished" in shown[-1]["text/plain"]
+
+
+def seen_embeddings(places=60, seed=0, **changes):
+    given = table(places, seed=seed).assign(**changes)
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(len(given), 8)) + 3 * (given["lat"] > 0).to_numpy()[:, None]
+    return Embeddings(vectors.astype(np.float32), given)
+
+
+def choose(explorer, rows):
+    """What the front end does when a box is drawn."""
+    state = {"selection": np.asarray(rows, "<u4").tobytes()}
+    explorer.views.set_state(state)
+
+
+def test_a_selection_reaches_python_gallery_and_counts():
+    found = seen_embeddings()
+    seen = EmbeddingExplorer(found)
+    choose(seen, [3, 4, 50])
+    assert seen.selection.tolist() == [3, 4, 50]
+    assert np.array_equal(seen.selected.vectors, found.vectors[[3, 4, 50]])
+    assert [chip["row"] for chip in seen.gallery.chips] == [3, 4, 50]
+    for name, count in found.scenes["label"].iloc[[3, 4, 50]].value_counts().items():
+        assert f">{name}</td>" in seen._counts.value and f">{count}</td>" in seen._counts.value
+    assert "3 selected" in status(seen)
+    choose(seen, [])
+    assert len(seen.selection) == 0 and len(seen.gallery.chips) == 32
+    assert "nothing is selected" in status(seen)
+    seen.selection = [7]
+    assert seen.views.rows().tolist() == [7]
+
+
+@pytest.mark.parametrize("dates", ["any date", "the same date", "other dates"])
+def test_places_like_this_are_the_nearest_at_the_dates_asked_for(dates):
+    found = seen_embeddings()
+    seen = EmbeddingExplorer(found)
+    seen.dates.value = dates
+    seen.gallery.set_state({"chosen": 11, "times": 1})
+    unit = found.vectors / np.linalg.norm(found.vectors, axis=1, keepdims=True)
+    similar = unit @ unit[11]
+    times = found.scenes["time"]
+    allowed = {"any date": times == times, "the same date": times == times[11],
+               "other dates": times != times[11]}[dates].to_numpy(copy=True)  # fmt: skip
+    allowed[11] = False
+    want = [i for i in np.argsort(-similar) if allowed[i]][:31]
+    assert [c["row"] for c in seen.gallery.chips] == [11, *want]
+    assert seen.gallery.chips[1]["caption"] == f"similarity {similar[want[0]]:.2f}"
+
+
+def test_colours_follow_label_cluster_purity_and_probe():
+    found = seen_embeddings(places=90)
+    found.scenes["split"] = np.where(found.scenes["location"] % 2, "train", "test")
+    clusters, result = GeoClusters.fit(found.scenes, k=4), probe.knn(found, k=5)
+    seen = EmbeddingExplorer(found, clusters=clusters, probe=result)
+    for name in ("label", "geo cluster", "probe error", "neighbour purity", "time", "split"):
+        seen.colour.value = name
+        assert len(seen.views.codes) == len(found) and name in seen._legend.value
+    seen.colour.value = "probe error"
+    assert f"not tested ({len(found) - result.n_test})" in seen._legend.value
+    label = found.scenes["label"].to_numpy()
+    rows, _ = neighbours(found, np.arange(len(found)), k=10)
+    want = (label[rows] == label[:, None]).mean(1)
+    np.testing.assert_allclose(seen._purity(), want)
+
+
+def test_two_encoders_stand_side_by_side():
+    one, two = seen_embeddings(), seen_embeddings(seed=1)
+    seen = EmbeddingExplorer(one, other=Embeddings(two.vectors, one.scenes), names=("a", "b"))
+    assert seen.views.titles == ["map", "a: PCA", "b: PCA"]
+    flat = np.frombuffer(seen.views.second, "<f4").reshape(-1, 2)
+    np.testing.assert_allclose(flat, project(Embeddings(two.vectors, one.scenes)), rtol=1e-5)
+    seen.projection.value = "tsne"
+    assert seen.views.titles[1] == "a: t-SNE" and "t-SNE of 120 vectors" in status(seen)
+
+
+def test_rows_that_cannot_be_shown_are_left_out_and_said():
+    found = seen_embeddings()
+    broken = found.vectors.copy()
+    broken[5] = np.nan
+    table_ = found.scenes.copy()
+    table_.loc[8, "lat"] = np.nan
+    table_["label"] = [f"class {i} <script>" for i in range(len(table_))]  # as many as rows
+    seen = EmbeddingExplorer(Embeddings(broken, table_))
+    assert "2 rows without position or finite vector are left out" in status(seen)
+    choose(seen, [5])  # the sixth that is shown: row 6 of what was given
+    assert seen.selection.tolist() == [6]
+    assert "<script>" not in seen._counts.value and "<script>" not in seen._legend.value
+    with pytest.raises(ValueError, match="finite vectors, came none"):
+        EmbeddingExplorer(Embeddings(np.full_like(broken, np.nan), table_))
+    with pytest.raises(ValueError, match="other embeddings of the same 120 rows, came 118"):
+        EmbeddingExplorer(found, other=found.subset(np.arange(118)))
+
+
+def test_an_error_in_a_callback_is_shown(monkeypatch):
+    seen = EmbeddingExplorer(seen_embeddings())
+    monkeypatch.setattr(seen, "_show", lambda: 1 / 0)
+    choose(seen, [1])
+    assert 'role="alert"' in status(seen) and "division by zero" in status(seen)

@@ -208,8 +208,7 @@ class EmbeddingExplorer(widgets.VBox):
             "the same month, other years": (times.dt.month == own.month)
             & (times.dt.year != own.year),
         }[asked].to_numpy(bool)
-        allowed |= np.arange(len(times)) == row
-        kept = np.flatnonzero(allowed)
+        kept = np.union1d(np.flatnonzero(allowed), [row])
         if len(kept) < 2:
             self._status.say(f"no other image at {asked}")
             return
