@@ -87,6 +87,40 @@ def run(
     return page
 
 
+def workbench(
+    out: str | os.PathLike[str], *, places: int = 2_000, epochs: float = 8, seed: int = 0
+) -> tuple[ChipStore, Embeddings]:
+    """Store and embeddings to explore: what `run` left in a folder, else smaller ones made now.
+
+    Args:
+        out: folder of `run` (``runs/demo`` after ``make demo``), or where to put what is made.
+        places: number of places if they have to be made; 2,000 take about a minute on two cores.
+        epochs: of the one pre-training (MoCo-v2+Geo+TP) likewise.
+        seed: of everything.
+    """
+    out = Path(out)
+    if not (out / "chips" / "store.json").exists():
+        scenes = readers.blue_marble(places=places, dates=4, seed=seed)
+        ChipStore.build(out / "chips", scenes, size_px=32)
+    store = ChipStore.open(out / "chips")
+    kept = out / "embeddings.parquet"
+    if not kept.exists():
+        training = store.scenes[store.scenes["split"] == "train"]
+        count = training["location"].nunique()
+        run = pretrain(
+            store,
+            pairs=pairs.temporal(),
+            geo=GeoClusters.fit(training, k=max(2, min(100, count // 20)), seed=seed),
+            config=dataclasses.replace(
+                PretrainConfig(epochs=epochs), batch=min(128, len(training) // 2)
+            ),
+            out=out / "workbench",
+            seed=seed,
+        )
+        embed(store, run.finish().encoder, progress=True).save(kept)
+    return store, Embeddings.load(kept)
+
+
 _MEASURES: dict[str, Callable[[Embeddings], probe.ProbeResult]] = {
     "Koeppen main class": lambda found: probe.linear(found, label="label"),
     "Koeppen full class": lambda found: probe.linear(found, label="climate"),

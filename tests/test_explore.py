@@ -187,8 +187,7 @@ def seen_embeddings(places=60, seed=0, **changes):
 
 def choose(explorer, rows):
     """What the front end does when a box is drawn."""
-    state = {"selection": np.asarray(rows, "<u4").tobytes()}
-    explorer.views.set_state(state)
+    explorer.views.set_state({"selection": memoryview(np.asarray(rows, "<u4").tobytes())})
 
 
 def test_a_selection_reaches_python_gallery_and_counts():

@@ -29,7 +29,7 @@ class LinkedViews(anywidget.AnyWidget):
     palette = traitlets.List(traitlets.Unicode()).tag(sync=True)
     titles = traitlets.List(traitlets.Unicode()).tag(sync=True)
     region = traitlets.List(traitlets.Float()).tag(sync=True)  # left, bottom, right, top
-    selection = traitlets.Bytes(b"").tag(sync=True)  # uint32 rows
+    selection = traitlets.Bytes(b"").tag(sync=True, from_json=lambda v, _: bytes(v))  # uint32 rows
     world = traitlets.Unicode().tag(sync=True)
     coast = traitlets.Bytes(b"").tag(sync=True)
     coast_lengths = traitlets.Bytes(b"").tag(sync=True)
