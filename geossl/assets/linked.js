@@ -37,7 +37,7 @@ class View {
     this.bind();
   }
   fit() {
-    const width = Math.max(240, Math.floor(this.canvas.parentElement.clientWidth)), ratio = window.devicePixelRatio || 1;
+    const width = Math.max(240, Math.floor(this.canvas.parentElement.clientWidth) - 2), ratio = window.devicePixelRatio || 1;
     const height = Math.round(width * (this.isMap ? 0.52 : 0.62));
     if (this.width === width && this.ratio === ratio) return;
     [this.width, this.height, this.ratio] = [width, height, ratio];

@@ -187,7 +187,9 @@ class EmbeddingExplorer(widgets.VBox):
         self._fill(pick, note=f"{note}. Choose one to see places like it.")
         blocks = []
         if self._label in part:
-            blocks.append(bars_html(part[self._label].value_counts(), title=self._label))
+            of = "of the selection" if len(rows) else "of all"
+            counts = part[self._label].value_counts()
+            blocks.append(bars_html(counts, title=f"{self._label} {of}"))
         if part["time"].notna().any():
             blocks.append(bars_html(by_year(part["time"]), title="year", most=20))
         self._counts.value = "".join(blocks)
