@@ -141,11 +141,17 @@ class ChipStore:
         uint8 is shown as it is; uint16 is stretched from the 2nd to the 98th percentile of each
         band over the whole store, so that colours of different chips compare.
         """
+        return self.picture_of(self._take(index))
+
+    def picture_of(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels ``(N, C, H, W)`` in the store's units, e.g. augmented, as `preview` shows them."""
         bands = (list(self.rgb) * 3)[:3] if len(self.rgb) == 1 else list(self.rgb)
-        pixels = self._take(index)[:, bands]
-        if pixels.dtype != np.uint8:
+        pixels = pixels[:, bands]
+        if self.dtype != "uint8":
             low, high = (part[bands, None, None] for part in self._stretch)
-            pixels = np.clip((pixels - low) / (high - low) * 255 + 0.5, 0, 255).astype(np.uint8)
+            pixels = (pixels - low) / (high - low) * 255
+        if pixels.dtype != np.uint8:
+            pixels = np.clip(pixels + 0.5, 0, 255).astype(np.uint8)
         return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
 
     def _take(self, index: ArrayLike | Tensor) -> np.ndarray:

@@ -6,13 +6,20 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from test_pretraining import TINY, run_of, write_store
 
-from geossl import probe
+from geossl import pairs, probe
+from geossl.augment import Views
 from geossl.clusters import GeoClusters
 from geossl.embedding import Embeddings, neighbours, project
-from geossl.explore import ClusterExplorer, EmbeddingExplorer, TrainingMonitor
+from geossl.explore import (
+    ClusterExplorer,
+    EmbeddingExplorer,
+    PairExplorer,
+    TrainingMonitor,
+)
 from geossl.explore.training_monitor import state_in_words
 
 
@@ -273,3 +280,53 @@ def test_an_error_in_a_callback_is_shown(monkeypatch):
     monkeypatch.setattr(seen, "_show", lambda: 1 / 0)
     choose(seen, [1])
     assert 'role="alert"' in status(seen) and "division by zero" in status(seen)
+
+
+def test_pairs_are_those_of_the_policy_with_gap_and_distance(tmp_path):
+    store = write_store(tmp_path / "chips")
+    seen = PairExplorer(store, policies={"tp": pairs.temporal(), "same": pairs.same_image()})
+    query, key = pairs.temporal().prepare(store.scenes)(torch.Generator().manual_seed(0))
+    assert np.array_equal(seen.query, query[:8]) and np.array_equal(seen.key, key[:8])
+    assert seen._pictures.value.count("100 days") == 8
+    assert "0 of a chip with itself (0.0%)" in status(seen)
+    before = seen.query
+    seen.again.click()
+    assert not np.array_equal(seen.query, before)
+    seen.policy.value = "same"
+    assert np.array_equal(seen.query, seen.key)
+    assert "48 of a chip with itself (100.0%)" in status(seen)
+    assert seen._pictures.value.count("the chip itself") == 8
+
+
+def test_the_sliders_make_the_views_that_are_shown(tmp_path):
+    store = write_store(tmp_path / "chips")
+    seen = PairExplorer(store)
+    plain = seen._pictures.value
+    seen.augmented.value = True
+    strong = seen._pictures.value
+    assert strong != plain
+    for slider in seen.strength.values():
+        slider.value = 0
+    seen.crop.value, seen.dihedral.value = 1.0, False
+    views = seen.views
+    assert views.crop == (1.0, 1.0) and views.brightness == views.hue == 0 and not views.dihedral
+    assert views.flip == Views().flip  # what has no slider stays as it was given
+    seen.strength["brightness"].value = 0.7
+    assert seen.views.brightness == 0.7 and seen._pictures.value != strong
+    seen.augmented.value = False
+    assert seen._pictures.value == plain
+
+
+def test_bands_that_are_no_colours_have_no_colour_sliders(tmp_path):
+    store = write_store(tmp_path / "chips", bands=5, dtype="uint16")
+    seen = PairExplorer(store)
+    assert not {"hue", "saturation", "grey"} & set(seen.strength)
+    seen.augmented.value = True
+    assert 'role="alert"' not in status(seen)
+
+
+def test_a_policy_without_pairs_says_so(tmp_path):
+    store = write_store(tmp_path / "chips", dates=1)
+    seen = PairExplorer(store, policies={"same": pairs.same_image(), "tp": pairs.temporal()})
+    seen.policy.value = "tp"
+    assert 'role="alert"' in status(seen)
