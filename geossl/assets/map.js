@@ -338,7 +338,7 @@
 
   // --------------------------------------------------------------------------------------- view
   const look = () => {
-    if (data.bounds) map.fitBounds(data.bounds, {padding: [4, 4], animate: false, maxZoom: 12});
+    if (data.bounds) map.fitBounds(data.bounds, {padding: [4, 4], animate: false, maxZoom: 17});
     else {  // the whole world, as wide as the map
       map.setView([22, 0], Math.max(0, Math.log2(map.getSize().x / 256)), {animate: false});
     }
