@@ -37,7 +37,8 @@ class ProbeResult:
         chance: what guessing gives (the most frequent class of the training chips, or 1 / gallery).
         n_train, n_test: chips.
         predictions: one row per test chip: row (in the embeddings), location, truth, predicted,
-            hit; of a retrieval also rank and found, the row of the most similar chip.
+            hit; of a linear probe also confidence, the probability of the predicted class; of a
+            retrieval also rank and found, the row of the most similar chip.
         more: further figures by name, e.g. the penalty chosen on the val split, or recall@5.
     """
 
@@ -140,10 +141,12 @@ def linear(
         score = float((guess == y[val]).float().mean()) if len(val) else 0.0
         if score > best[0]:
             best = (score, weight, penalty)
-    guess = _scores(x[test], best[1]).argmax(1)
+    confidence, guess = _scores(x[test], best[1]).softmax(1).max(1)
     more = {"l2": best[2]} | ({"val": best[0]} if len(val) else {})
     parts = (train, val, test)
-    return _result("linear top-1", embeddings, codes, names, parts, guess.numpy(), more, seed)
+    result = _result("linear top-1", embeddings, codes, names, parts, guess.numpy(), more, seed)
+    result.predictions["confidence"] = confidence.numpy()
+    return result
 
 
 def knn(

@@ -41,9 +41,12 @@ def test_the_linear_probe_is_scikit_learns_logistic_regression(l2):
     scaler = StandardScaler().fit(found.vectors[train])
     model = LogisticRegression(C=1 / (2 * l2 * train.sum()), max_iter=5000, tol=1e-8)
     model.fit(scaler.transform(found.vectors[train]), table["label"][train])
-    want = model.predict(scaler.transform(found.vectors[test]))
+    standard = scaler.transform(found.vectors[test])
+    want = model.predict(standard)
     result = probe.linear(found, l2=l2)
     assert result.predictions["predicted"].tolist() == want.tolist()
+    sure = model.predict_proba(standard).max(1)
+    np.testing.assert_allclose(result.predictions["confidence"], sure, atol=2e-3)
     assert result.value == pytest.approx((want == table["label"][test]).mean())
     assert result.n_train == train.sum() and result.n_test == test.sum() == len(want)
 
