@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         pairs,
         plots,
         probe,
+        projection,
         readers,
         scenes,
         weights,
@@ -44,7 +45,7 @@ _NAMES = {
 }
 _ROOMS = (
     "augment", "embedding", "explore", "geo", "losses", "maps", "metrics", "models",
-    "pairs", "plots", "probe", "readers", "scenes", "weights",
+    "pairs", "plots", "probe", "projection", "readers", "scenes", "weights",
 )  # fmt: skip
 
 __all__ = sorted([*_NAMES, *_ROOMS])

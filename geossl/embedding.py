@@ -1,4 +1,4 @@
-"""Embeddings: the vectors of a chip store, kept with its scene table; neighbours, projections."""
+"""Embeddings: the vectors of a chip store, kept with its scene table; and neighbours."""
 
 from __future__ import annotations
 
@@ -257,56 +257,6 @@ def neighbours(
         rows.append(best.indices)
         similarities.append(best.values)
     return torch.cat(rows).numpy(), torch.cat(similarities).numpy()
-
-
-def project(
-    embeddings: Embeddings,
-    *,
-    dims: int = 2,
-    method: Literal["pca", "tsne"] = "pca",
-    seed: int = 0,
-) -> np.ndarray:
-    """Coordinates ``(M, dims)`` float32 for a picture, of the vectors made unit-norm.
-
-    Args:
-        embeddings: at least one; t-SNE wants four or more, and takes minutes above about 20,000.
-        dims: 2 or 3.
-        method: "pca" (the sign of an axis makes its largest weight positive), or "tsne".
-        seed: of t-SNE.
-
-    Raises:
-        ValueError: an unknown method, or too few vectors.
-    """
-    if method not in ("pca", "tsne"):
-        raise ValueError(f"expected method of pca or tsne, came {method!r}")
-    least = 4 if method == "tsne" else 1
-    if len(embeddings) < least:
-        raise ValueError(
-            f"expected {least} embeddings or more for {method}, came {len(embeddings)}"
-        )
-    unit = normalize(embeddings.tensor(), dim=1)
-    unit = unit - unit.double().mean(0).float()
-    if method == "tsne":
-        from sklearn.manifold import TSNE
-
-        near = min(30.0, (len(unit) - 1) / 3)
-        return TSNE(dims, init="pca", perplexity=near, random_state=seed).fit_transform(unit)
-    width = unit.shape[1]
-    scatter = torch.zeros(width, width, dtype=torch.float64)
-    for part in unit.split(8192):
-        scatter += part.double().T @ part.double()
-    axes = torch.linalg.eigh(scatter)[1].flip(1)[:, :dims]  # (E, dims), the widest first
-    axes = axes * torch.sign(axes.gather(0, axes.abs().argmax(0)[None]))
-    found = (unit @ axes.float()).numpy()
-    return np.pad(found, ((0, 0), (0, dims - found.shape[1])))
-
-
-def to_rgb(embeddings: Embeddings) -> np.ndarray:
-    """Colours ``(M, 3)`` uint8: the first three principal components, stretched to 2..98 %."""
-    axes = project(embeddings, dims=3)
-    low, high = np.percentile(axes, [2, 98], axis=0)
-    share = np.clip((axes - low) / np.maximum(high - low, 1e-6), 0, 1)
-    return np.round(30 + 220 * share).astype(np.uint8)
 
 
 def _beside(path: Path) -> Path:

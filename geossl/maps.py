@@ -17,8 +17,9 @@ from geossl import geo, leaflet
 from geossl.chips import ChipStore
 from geossl.clusters import GeoClusters
 from geossl.colours import PALETTE, Paint, by_column, packed, rgb_of, subset
-from geossl.embedding import Embeddings, neighbours, to_rgb
+from geossl.embedding import Embeddings, neighbours
 from geossl.probe import ProbeResult
+from geossl.projection import to_rgb
 
 _SINGLE, _PACKED, _SAMPLE = 2_000, 200_000, 100_000
 _NEAR_ZOOM = 5  # from here on a raster overview gives way to its sample

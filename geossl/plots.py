@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike
 
 from geossl.chips import ChipStore
 from geossl.colours import GREY, PALETTE
-from geossl.embedding import Embeddings, neighbours, to_rgb
+from geossl.embedding import Embeddings, neighbours
+from geossl.projection import to_rgb
 from geossl.world import world_image
 
 
@@ -140,22 +141,24 @@ def plot_training(logs: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_growth(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Mean purity of geo clusters by their number.
+def plot_growth(table: pd.DataFrame) -> Figure:
+    """Mean purity and entropy of geo clusters by their number.
 
     Args:
-        table: columns ``k, on`` ("sphere" or "degrees") and ``purity``.
-        ax: where to draw; a new figure when None.
+        table: columns ``k, on`` ("sphere" or "degrees"), ``purity`` and ``entropy_bits``.
     """
-    ax = _quiet(_axes(ax, 3.4, 2.2))
-    for (on, part), colour in zip(table.groupby("on"), (PALETTE[5], PALETTE[0]), strict=False):
-        part = part.sort_values("k")
-        ax.plot(part["k"], part["purity"], "o-", color=colour, label=str(on), linewidth=1.6)
-    ax.set_xlabel("K")
-    ax.set_ylabel("mean purity")
-    ax.set_ylim(0, 1.02)
-    ax.legend(frameon=False, fontsize=8)
-    return ax
+    figure, axes = _figure(4.6, 2.1, ncols=2)
+    panels = (("purity", "mean purity"), ("entropy_bits", "mean entropy, bits"))
+    for ax, (column, words) in zip(axes, panels, strict=True):
+        _quiet(ax)
+        for (on, part), colour in zip(table.groupby("on"), (PALETTE[5], PALETTE[0]), strict=False):
+            part = part.sort_values("k")
+            ax.plot(part["k"], part[column], "o-", color=colour, label=str(on), linewidth=1.6)
+        ax.set_xlabel("K")
+        ax.set_title(words, fontsize=9)
+        ax.set_ylim(0, 1.02 if column == "purity" else None)
+    axes[0].legend(frameon=False, fontsize=8)
+    return figure
 
 
 def plot_results(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:

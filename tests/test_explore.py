@@ -2,6 +2,7 @@ import base64
 import io
 import json
 import re
+import sys
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from test_pretraining import TINY, run_of, write_store
 from geossl import pairs, probe
 from geossl.augment import Views
 from geossl.clusters import GeoClusters
-from geossl.embedding import Embeddings, neighbours, project
+from geossl.embedding import Embeddings, neighbours
 from geossl.explore import (
     ClusterExplorer,
     EmbeddingExplorer,
@@ -21,6 +22,7 @@ from geossl.explore import (
     TrainingMonitor,
 )
 from geossl.explore.training_monitor import state_in_words
+from geossl.projection import project
 
 
 def table(places=300, dates=2, seed=0):
@@ -47,7 +49,22 @@ def test_sliding_k_clusters_anew_as_the_library_does():
         want = GeoClusters.fit(given, k=k, seed=3, on=on)
         assert np.array_equal(seen.clusters.centers, want.centers) and seen.clusters.on == on
         assert seen.highlight.max == k - 1 and len(seen.table.options) == k + 1
-    assert "mean purity by K" in seen._growth.value and "degrees K=3" in seen._growth.value
+    assert "mean purity and mean entropy by K" in seen._growth.value
+    assert "degrees K=3" in seen._growth.value
+
+
+def test_trying_many_k_draws_curves_and_leaves_the_map():
+    given = table()
+    seen = ClusterExplorer(given, k=6)
+    before = seen._map.value
+    seen.sweep_button.click()
+    told = dict(re.findall(r"sphere K=(\d+) ([\d.]+) and", seen._growth.value))
+    assert set(told) == {"5", "6", "10", "20", "40", "80", "120", "200"}
+    assert seen.clusters.k == 6 and seen._map.value == before
+    purity = GeoClusters.fit(given, k=40).purity(given).dropna()
+    assert told["40"] == f"{np.average(purity['purity'], weights=purity['size']):.2f}"
+    bare = ClusterExplorer(given.drop(columns="label"), k=6)
+    assert bare._growth.value == "" and bare.sweep_button.layout.display == "none"
 
 
 @pytest.mark.parametrize("way", ["slider", "table", "place", "label"])
@@ -255,6 +272,25 @@ def test_two_encoders_stand_side_by_side():
     np.testing.assert_allclose(flat, project(Embeddings(two.vectors, one.scenes)), rtol=1e-5)
     seen.projection.value = "tsne"
     assert seen.views.titles[1] == "a: t-SNE" and "t-SNE of 120 vectors" in status(seen)
+
+
+def test_a_projection_tells_how_far_it_is_and_is_kept(monkeypatch):
+    seen, told = EmbeddingExplorer(seen_embeddings()), []
+    seen.progress.observe(lambda change: told.append(change["new"]), "value")
+    seen.progress.layout.observe(lambda change: told.append(change["new"]), "visibility")
+    seen.projection.value = "tsne"
+    shares = [t for t in told if not isinstance(t, str)]
+    assert told[0] == "visible" and told[-2:] == ["hidden", 0.0]
+    assert len(shares) > 9 and shares[:-1] == sorted(shares[:-1])
+    drawn = seen.views.first
+    seen.projection.value = "pca"
+    assert seen.views.first != drawn
+    told.clear()
+    seen.projection.value = "tsne"  # again, without the work
+    assert seen.views.first == drawn and told == []
+    monkeypatch.setitem(sys.modules, "umap", None)
+    seen.projection.value = "umap"
+    assert "umap-learn" in status(seen) and seen.progress.layout.visibility == "hidden"
 
 
 def test_rows_that_cannot_be_shown_are_left_out_and_said():

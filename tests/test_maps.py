@@ -14,7 +14,8 @@ from test_pretraining import write_store
 from geossl import geo, maps, probe
 from geossl.clusters import GeoClusters
 from geossl.colours import GREY
-from geossl.embedding import Embeddings, neighbours, to_rgb
+from geossl.embedding import Embeddings, neighbours
+from geossl.projection import to_rgb
 
 
 def table(places=40, dates=2, seed=0):

@@ -18,6 +18,7 @@ from geossl.explore.parts import Status, bars_html, by_year, figure_html, galler
 from geossl.files import atomic
 
 _MOST_K = 200
+_SWEEP = (5, 10, 20, 40, 80, 120, 200)
 
 
 class ClusterExplorer(widgets.VBox):
@@ -99,6 +100,10 @@ class ClusterExplorer(widgets.VBox):
         self.save_button = widgets.Button(
             description="save", tooltip="write the clusters to that file"
         )
+        self.sweep_button = widgets.Button(
+            description="try many K", tooltip="purity and entropy from K = 5 to 200",
+            layout=widgets.Layout(display="" if self._labelled else "none"),
+        )  # fmt: skip
         self._map, self._chips, self._facts, self._growth = (widgets.HTML() for _ in range(4))
         guarded = self._status.shown
         self.k_slider.observe(guarded(lambda _: self._recluster()), "value")
@@ -106,10 +111,11 @@ class ClusterExplorer(widgets.VBox):
         self.highlight.observe(guarded(lambda change: self._light(change["new"])), "value")
         self.table.observe(guarded(self._pick), "value")
         self.search.observe(guarded(lambda change: self._find(change["new"])), "value")
+        self.sweep_button.on_click(guarded(lambda _: self.sweep()))
         self.save_button.on_click(guarded(lambda _: self.save(self.save_name.value)))
         self._controls = widgets.HBox([self.k_slider, self.on_buttons, self.search])
         side = widgets.VBox(
-            [self.highlight, self.table, self._facts, self._growth,
+            [self.highlight, self.table, self._facts, self._growth, self.sweep_button,
              widgets.HBox([self.save_name, self.save_button])],
             layout=widgets.Layout(width="360px"),
         )  # fmt: skip
@@ -124,13 +130,7 @@ class ClusterExplorer(widgets.VBox):
         self._own = self.clusters.assign(self._table["lon"], self._table["lat"])
         self._purity = None
         if self._labelled:
-            self._purity = self.clusters.purity(self._table, label=self._label)
-            known = self._purity.dropna(subset="purity")
-            weight = known["size"] / known["size"].sum()
-            self._seen[k, on] = (
-                float((weight * known["purity"]).sum()),
-                float((weight * known["entropy_bits"]).sum()),
-            )
+            self._purity = self._weigh(self.clusters, on)
         order = np.argsort(-self.clusters.sizes, kind="stable")
         told = {} if self._purity is None else dict(
             zip(self._purity["cluster"], self._purity.itertuples(), strict=True)
@@ -143,8 +143,30 @@ class ClusterExplorer(widgets.VBox):
         with self.hold_trait_notifications():
             self.table.options = rows
             self.highlight.max = k - 1
-        self._growth.value = self._growth_html()
+        if self._labelled:
+            self._growth.value = self._growth_html()
         self._light(-1)
+
+    def sweep(self) -> None:
+        """Measure purity and entropy at many K on the side, and draw them; the map stays."""
+        on = self.on_buttons.value
+        for k in _SWEEP:
+            if k <= self.k_slider.max and (k, on) not in self._seen:
+                self._status.say(f"clustering with K = {k}")
+                self._weigh(GeoClusters.fit(self._table, k=k, seed=self._seed, on=on), on)
+        self._growth.value = self._growth_html()
+        self._status.say(f"purity and entropy of {len(self._seen)} values of K")
+
+    def _weigh(self, clusters: GeoClusters, on: On) -> pd.DataFrame:
+        """Purity of each cluster; its mean over places is kept for the curves."""
+        purity = clusters.purity(self._table, label=self._label)
+        known = purity.dropna(subset="purity")
+        weight = known["size"] / known["size"].sum()
+        self._seen[clusters.k, on] = (
+            float((weight * known["purity"]).sum()),
+            float((weight * known["entropy_bits"]).sum()),
+        )
+        return purity
 
     def _pick(self, change: dict[str, Any]) -> None:
         if change["new"] is not None and change["new"] != self.highlight.value:
@@ -207,17 +229,18 @@ class ClusterExplorer(widgets.VBox):
         return "".join(blocks)
 
     def _growth_html(self) -> str:
-        """Purity by K for all K seen so far: how the picture changes."""
+        """Purity and entropy by K for all K seen so far: how the picture changes."""
         if len(self._seen) < 2:
-            return "<p>Slide K to see how the purity changes with it.</p>" if self._labelled else ""
-        table = pd.DataFrame(
-            [{"k": k, "on": on, "purity": found[0]} for (k, on), found in self._seen.items()]
-        )
-        ax = plots.plot_growth(table)
+            return "<p>Slide K, or try many, to see how purity and entropy change with it.</p>"
+        rows = [(k, on, *found) for (k, on), found in sorted(self._seen.items())]
+        table = pd.DataFrame(rows, columns=["k", "on", "purity", "entropy_bits"])
         told = ", ".join(
-            f"{r.on} K={r.k} {r.purity:.2f}" for r in table.sort_values("k").itertuples()
+            f"{r.on} K={r.k} {r.purity:.2f} and {r.entropy_bits:.2f} bits"
+            for r in table.itertuples()
         )
-        return figure_html(ax, alt=f"mean purity by K: {told}")
+        return figure_html(
+            plots.plot_growth(table), alt=f"mean purity and mean entropy by K: {told}"
+        )
 
     # --- for Python ---------------------------------------------------------------------------
 

@@ -13,13 +13,15 @@ import pandas as pd
 from geossl import leaflet
 from geossl.chips import ChipStore
 from geossl.colours import by_column
-from geossl.embedding import Embeddings, neighbours, project
+from geossl.embedding import Embeddings, neighbours
 from geossl.explore.linked import Gallery, LinkedViews
 from geossl.explore.parts import Status, bars_html, by_year
 from geossl.probe import ProbeResult
+from geossl.projection import project
 
 _SHOWN = 32  # chips in the gallery
 _PURITY_K, _PURITY_ROWS = 10, 30_000
+_PROJECTIONS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 _DATES = ("any date", "the same date", "other dates", "the same month, other years")
 
 
@@ -39,7 +41,7 @@ class EmbeddingExplorer(widgets.VBox):
         probe: result of a probe of these embeddings, to colour right and wrong.
         clusters: geo clusters, to colour by them.
         label: column of labels.
-        seed: of t-SNE.
+        seed: of t-SNE and UMAP.
 
     Raises:
         ValueError: another number of rows in the store or in ``other``; no usable row.
@@ -88,9 +90,14 @@ class EmbeddingExplorer(widgets.VBox):
 
     def _make(self) -> None:
         self.projection = widgets.Dropdown(
-            options=[("PCA", "pca"), ("t-SNE (slow)", "tsne")], description="projection",
-            tooltip="how vectors become two numbers",
+            options=[(name, method) for method, name in _PROJECTIONS.items()],
+            description="projection", tooltip="how vectors become two numbers; PCA is done at once",
         )  # fmt: skip
+        self.progress = widgets.FloatProgress(
+            0.0, max=1.0, description="", layout=widgets.Layout(width="160px", visibility="hidden"),
+            tooltip="how much of the projection is done",
+        )  # fmt: skip
+        self._flat: dict[str, list[bytes]] = {}  # method -> one projection an encoder
         plain = [c for c in (self._label, "split", "time") if c in self._own.scenes]
         more = ["neighbour purity"] if self._label in self._own.scenes else []
         self.colour = widgets.Dropdown(
@@ -107,7 +114,8 @@ class EmbeddingExplorer(widgets.VBox):
         self.gallery = Gallery()
         self._legend, self._counts = widgets.HTML(), widgets.HTML()
         self._controls = widgets.HBox(
-            [self.projection, self.colour, self.dates], layout=widgets.Layout(flex_flow="row wrap")
+            [self.projection, self.progress, self.colour, self.dates],
+            layout=widgets.Layout(flex_flow="row wrap"),
         )
         right = widgets.VBox([self._legend, self._counts], layout=widgets.Layout(width="300px"))
         left = widgets.VBox([self.gallery], layout=widgets.Layout(flex="1 1 380px"))
@@ -132,18 +140,36 @@ class EmbeddingExplorer(widgets.VBox):
     # --- what happens -------------------------------------------------------------------------
 
     def _project(self) -> None:
+        """Draw by the method that is set; one that was drawn before comes back at once."""
         method, began = self.projection.value, time.monotonic()
-        if method == "tsne":
-            self._status.say(f"t-SNE of {len(self._own):,} vectors; this may take minutes")
-        flat = project(self._own, method=method, seed=self._seed)
-        other = b""
-        if self._other is not None:
-            other = project(self._other, method=method, seed=self._seed).astype("<f4").tobytes()
-        name = dict(pca="PCA", tsne="t-SNE")[method]
+        name = _PROJECTIONS[method]
+        if method not in self._flat:
+            self._status.say(f"{name} of {len(self._own):,} vectors has begun")
+            self._flat[method] = self._flattened(method)
         with self.views.hold_trait_notifications():
-            self.views.first, self.views.second = flat.astype("<f4").tobytes(), other
+            self.views.first, self.views.second = self._flat[method]
             self.views.titles = ["map", *(f"{n}: {name}" for n in self._names)]
-        self._status.say(f"{name} of {len(flat):,} vectors in {time.monotonic() - began:.1f} s")
+        self._status.say(
+            f"{name} of {len(self._own):,} vectors in {time.monotonic() - began:.1f} s"
+        )
+
+    def _flattened(self, method: str) -> list[bytes]:
+        """The projections as bytes; empty for a second encoder that is none."""
+        given = [one for one in (self._own, self._other) if one is not None]
+        flat = [b"", b""]
+        self.progress.layout.visibility = "visible"
+        try:
+            for i, one in enumerate(given):
+
+                def tell(share: float, done: int = i) -> None:
+                    self.progress.value = (done + share) / len(given)
+
+                found = project(one, method=method, seed=self._seed, progress=tell)
+                flat[i] = found.astype("<f4").tobytes()
+        finally:
+            self.progress.layout.visibility = "hidden"
+            self.progress.value = 0.0
+        return flat
 
     def _colour(self) -> None:
         name = self.colour.value

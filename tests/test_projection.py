@@ -1,0 +1,86 @@
+"""Embeddings as points and colours."""
+
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from geossl import Embeddings, projection
+
+
+def vectors_of(m, width=5):
+    return np.random.default_rng(m).normal(size=(m, width)).astype("f4")
+
+
+def table_of(m):
+    return pd.DataFrame({
+        "chip": np.arange(m), "location": np.arange(m) // 2, "lon": 0.0, "lat": 0.0,
+        "time": pd.Timestamp("2020-01-01", tz="UTC"),
+    })  # fmt: skip
+
+
+def test_pca_as_numpy_does_it_up_to_signs_that_stay():
+    embeddings = Embeddings(vectors_of(40) * [3, 1, 1, 2, 1], table_of(40))
+    found = projection.project(embeddings, dims=3)
+    unit = embeddings.vectors / np.linalg.norm(embeddings.vectors, axis=1, keepdims=True)
+    u, s, _ = np.linalg.svd(unit - unit.mean(0), full_matrices=False)
+    np.testing.assert_allclose(np.abs(found), np.abs(u * s)[:, :3], atol=1e-5)
+    backwards = projection.project(embeddings.subset(np.arange(40)[::-1]), dims=3)
+    np.testing.assert_allclose(backwards[::-1], found, atol=1e-5)
+    assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize(("m", "width"), [(1, 5), (2, 1), (9, 2)])
+def test_pictures_of_few_or_narrow_vectors(m, width):
+    embeddings = Embeddings(vectors_of(m, width), table_of(m))
+    assert projection.project(embeddings, dims=3).shape == (m, 3)
+    assert projection.to_rgb(embeddings).shape == (m, 3)
+
+
+def test_colours_follow_the_widest_directions():
+    vectors = np.concatenate([vectors_of(30) + [9, 0, 0, 0, 0], vectors_of(30) - [9, 0, 0, 0, 0]])
+    rgb = projection.to_rgb(Embeddings(vectors, table_of(60)))
+    assert rgb.dtype == np.uint8 and rgb.min() == 30 and rgb.max() == 250
+    assert abs(int(rgb[:30, 0].min()) - int(rgb[30:, 0].max())) > 100
+    grey = projection.to_rgb(Embeddings(np.ones((4, 3)), table_of(4)))
+    assert (grey == 30).all()
+
+
+@pytest.mark.parametrize("method", ["tsne", "umap"])
+def test_a_seed_gives_one_picture_and_groups_stay_groups(method):
+    if method == "umap":
+        pytest.importorskip("umap")
+    ends = np.where(np.arange(60)[:, None] < 30, 1, -1) * np.float32([8, 0, 0, 0, 0])
+    embeddings = Embeddings(vectors_of(60) + ends, table_of(60))
+    told = []
+    first, again = (
+        projection.project(embeddings, method=method, seed=3, progress=told.append)
+        for _ in range(2)
+    )
+    assert first.shape == (60, 2) and first.dtype == np.float32
+    np.testing.assert_array_equal(first, again)
+    assert len(told) > 4 and set(np.sign(np.diff(told))) >= {1.0} and max(told) == 1.0
+    middle = first[:30].mean(0), first[30:].mean(0)
+    own = np.linalg.norm(first[:, None] - np.stack(middle), axis=2).argmin(1)
+    assert (own == (np.arange(60) >= 30)).mean() > 0.95
+
+
+@pytest.mark.parametrize("method", ["tsne", "umap"])
+@pytest.mark.parametrize("count", [4, 5, 12])
+def test_few_vectors(method, count):
+    if method == "umap":
+        pytest.importorskip("umap")
+    found = projection.project(Embeddings(vectors_of(count), table_of(count)), method=method)
+    assert found.shape == (count, 2) and np.isfinite(found).all()
+
+
+def test_what_is_refused(monkeypatch):
+    embeddings = Embeddings(vectors_of(12), table_of(12))
+    with pytest.raises(ValueError, match="4 embeddings or more for tsne, came 2"):
+        projection.project(embeddings.subset([0, 1]), method="tsne")
+    with pytest.raises(ValueError, match="pca, tsne or umap, came 'mds'"):
+        projection.project(embeddings, method="mds")
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(ImportError, match="umap-learn for UMAP, found none"):
+        projection.project(embeddings, method="umap")
