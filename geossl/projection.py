@@ -15,12 +15,14 @@ from torch.nn.functional import normalize
 
 from geossl.embedding import Embeddings
 
+Method = Literal["pca", "tsne", "umap"]
+
 
 def project(
     embeddings: Embeddings,
     *,
     dims: int = 2,
-    method: Literal["pca", "tsne", "umap"] = "pca",
+    method: Method = "pca",
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> np.ndarray:

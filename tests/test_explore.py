@@ -277,10 +277,10 @@ def test_two_encoders_stand_side_by_side():
 def test_a_projection_tells_how_far_it_is_and_is_kept(monkeypatch):
     seen, told = EmbeddingExplorer(seen_embeddings()), []
     seen.progress.observe(lambda change: told.append(change["new"]), "value")
-    seen.progress.layout.observe(lambda change: told.append(change["new"]), "visibility")
+    seen.progress.layout.observe(lambda change: told.append(change["new"]), "display")
     seen.projection.value = "tsne"
     shares = [t for t in told if not isinstance(t, str)]
-    assert told[0] == "visible" and told[-2:] == ["hidden", 0.0]
+    assert told[0] == "" and told[-2:] == ["none", 0.0]
     assert len(shares) > 9 and shares[:-1] == sorted(shares[:-1])
     drawn = seen.views.first
     seen.projection.value = "pca"
@@ -290,7 +290,7 @@ def test_a_projection_tells_how_far_it_is_and_is_kept(monkeypatch):
     assert seen.views.first == drawn and told == []
     monkeypatch.setitem(sys.modules, "umap", None)
     seen.projection.value = "umap"
-    assert "umap-learn" in status(seen) and seen.progress.layout.visibility == "hidden"
+    assert "umap-learn" in status(seen) and seen.progress.layout.display == "none"
 
 
 def test_rows_that_cannot_be_shown_are_left_out_and_said():

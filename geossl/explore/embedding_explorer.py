@@ -17,11 +17,11 @@ from geossl.embedding import Embeddings, neighbours
 from geossl.explore.linked import Gallery, LinkedViews
 from geossl.explore.parts import Status, bars_html, by_year
 from geossl.probe import ProbeResult
-from geossl.projection import project
+from geossl.projection import Method, project
 
 _SHOWN = 32  # chips in the gallery
 _PURITY_K, _PURITY_ROWS = 10, 30_000
-_PROJECTIONS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
+_PROJECTIONS: dict[Method, str] = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 _DATES = ("any date", "the same date", "other dates", "the same month, other years")
 
 
@@ -94,7 +94,7 @@ class EmbeddingExplorer(widgets.VBox):
             description="projection", tooltip="how vectors become two numbers; PCA is done at once",
         )  # fmt: skip
         self.progress = widgets.FloatProgress(
-            0.0, max=1.0, description="", layout=widgets.Layout(width="160px", visibility="hidden"),
+            0.0, max=1.0, description="", layout=widgets.Layout(width="160px", display="none"),
             tooltip="how much of the projection is done",
         )  # fmt: skip
         self._flat: dict[str, list[bytes]] = {}  # method -> one projection an encoder
@@ -153,11 +153,11 @@ class EmbeddingExplorer(widgets.VBox):
             f"{name} of {len(self._own):,} vectors in {time.monotonic() - began:.1f} s"
         )
 
-    def _flattened(self, method: str) -> list[bytes]:
+    def _flattened(self, method: Method) -> list[bytes]:
         """The projections as bytes; empty for a second encoder that is none."""
         given = [one for one in (self._own, self._other) if one is not None]
         flat = [b"", b""]
-        self.progress.layout.visibility = "visible"
+        self.progress.layout.display = ""
         try:
             for i, one in enumerate(given):
 
@@ -167,7 +167,7 @@ class EmbeddingExplorer(widgets.VBox):
                 found = project(one, method=method, seed=self._seed, progress=tell)
                 flat[i] = found.astype("<f4").tobytes()
         finally:
-            self.progress.layout.visibility = "hidden"
+            self.progress.layout.display = "none"
             self.progress.value = 0.0
         return flat
 

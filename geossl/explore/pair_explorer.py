@@ -66,7 +66,7 @@ class PairExplorer(widgets.VBox):
         self._draw()
 
     def _make(self) -> None:
-        wide = widgets.Layout(width="300px")
+        wide, whole = widgets.Layout(width="300px"), {"description_width": "110px"}
         self.policy = widgets.Dropdown(
             options=list(self._policies), description="policy", tooltip="how pairs are drawn"
         )
@@ -76,7 +76,8 @@ class PairExplorer(widgets.VBox):
         )
         self.crop = widgets.FloatSlider(
             self._base.crop[0], min=0.05, max=1.0, step=0.05, description="smallest crop",
-            continuous_update=False, layout=wide, tooltip="share of the area, up to the whole",
+            continuous_update=False, layout=wide, style=whole,
+            tooltip="share of the area, up to the whole",
         )  # fmt: skip
         self.dihedral = widgets.Checkbox(
             self._base.dihedral, description="turns and flips", tooltip="the eight symmetries"
@@ -84,7 +85,8 @@ class PairExplorer(widgets.VBox):
         self.strength = {
             name: widgets.FloatSlider(
                 getattr(self._base, name), min=0.0, max=most, step=0.01, description=words,
-                continuous_update=False, layout=wide, tooltip=f"strength of {words}",
+                continuous_update=False, layout=wide, style=whole,
+                tooltip=f"strength of {words}",
             )
             for name, (most, words) in _STRENGTHS.items()
             if len(self._store.bands) == 3 or name not in ("saturation", "hue", "grey")

@@ -129,7 +129,7 @@ class Notebook:
         self.page.wait_for_function(f"() => {kernel}?.status === 'idle'", timeout=120_000)
 
     def run_all(self):
-        self.page.set_default_timeout(170_000)
+        self.page.set_default_timeout(90_000)
         self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
         return self
 

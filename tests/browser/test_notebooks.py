@@ -1,8 +1,10 @@
 """The explorers in a real JupyterLab in a real browser, with the network cut."""
 
 import json
+import re
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from geossl import demo
@@ -26,8 +28,34 @@ def bring(lab, name, **knobs):
     return name
 
 
+def write(lab, name, *cells):
+    """A notebook of a few code cells in the server's folder."""
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(book, lab[1] / name)
+    return name
+
+
+def canvas_box(page, nth):
+    box = page.locator(".geossl-view canvas").nth(nth).bounding_box()
+    return [box[k] for k in ("x", "y", "width", "height")]
+
+
 def keep_picture(page, name, tmp_path_factory):
     page.screenshot(path=tmp_path_factory.getbasetemp() / f"{name}.png")
+
+
+def inside(flat, wide, high, margin):
+    """Rows whose dots are further than a share from the edges of a scatter (which pads 10 px)."""
+    columns = list(zip(*flat, strict=True))
+    (x0, y0), (x1, y1) = map(min, columns), map(max, columns)
+    found = set()
+    for row, (x, y) in enumerate(flat):
+        across = wide / 2 + (x - (x0 + x1) / 2) * (wide - 20) / (x1 - x0)
+        down = high / 2 - (y - (y0 + y1) / 2) * (high - 20) / (y1 - y0)
+        if abs(across / wide - 0.5) < 0.5 - margin and abs(down / high - 0.5) < 0.5 - margin:
+            found.add(row)
+    return found
 
 
 def scroll_to(page, selector):
@@ -60,8 +88,7 @@ def test_the_embedding_explorer(lab, world, notebook, tmp_path_factory):
     page.wait_for_selector("text=/800 images, none selected/")
     scroll_to(page, ".geossl-view canvas")
     for view, name in enumerate(("map", "scatter")):
-        box = page.locator(".geossl-view canvas").nth(view).bounding_box()
-        x, y, wide, high = (box[k] for k in ("x", "y", "width", "height"))
+        x, y, wide, high = canvas_box(page, view)
         page.mouse.move(x + 0.3 * wide, y + 0.25 * high)
         page.mouse.down()
         page.mouse.move(x + 0.6 * wide, y + 0.6 * high, steps=4)
@@ -74,9 +101,81 @@ def test_the_embedding_explorer(lab, world, notebook, tmp_path_factory):
         keep_picture(page, f"explore_embeddings_{name}", tmp_path_factory)
     page.locator(".geossl-gallery button").nth(1).click()
     page.wait_for_selector("text=/images most like the first/")
+    page.get_by_role("button", name="lasso").first.click()
+    scroll_to(page, ".geossl-view canvas")
+    x, y, wide, high = canvas_box(page, 1)
+    corners = [(0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.2, 0.8), (0.2, 0.2)]
+    page.mouse.move(x + corners[0][0] * wide, y + corners[0][1] * high)
+    page.mouse.down()
+    for across, down in corners[1:]:
+        page.mouse.move(x + across * wide, y + down * high, steps=5)
+    page.mouse.up()
+    page.wait_for_selector("text=/\\d+ of 800 selected/")
+    book.wait_idle()
+    drawn = json.loads(book.ask(
+        "import json, numpy; flat = numpy.frombuffer(explorer.views.first, 'f4').reshape(-1, 2)\n"
+        "print(json.dumps([flat.tolist(), explorer.selection.tolist()]))"
+    ))  # fmt: skip
+    chosen = set(drawn[1])
+    assert inside(drawn[0], wide, high, 0.22) <= chosen <= inside(drawn[0], wide, high, 0.18)
+    assert 10 < len(chosen) < 790
     page.locator(".geossl-view canvas").first.focus()
     page.keyboard.press("Escape")
     page.wait_for_selector("text=/800 images, none selected/")
     book.wait_idle()
     assert book.ask("print(len(explorer.selection))") == "0"
+    assert book.failures() == [] and book.blocked == [] and book.errors == []
+
+
+def test_the_pair_explorer(lab, world, notebook, tmp_path_factory):
+    code = "import geossl\nstore = geossl.ChipStore.open('world/chips')\n"
+    shown = "explorer = geossl.explore.PairExplorer(store)\nexplorer"
+    book = notebook.open(write(lab, "pairs.ipynb", code + shown)).run_all()
+    page = book.page
+    page.wait_for_selector("text=/800 pairs an epoch, 800 of a chip with itself/")
+    pictures = ".jp-OutputArea img[alt^='query of']"
+    assert page.locator(pictures).count() == 8
+    page.get_by_label("policy").select_option("temporal")
+    page.wait_for_selector("text=/800 pairs an epoch, 0 of a chip with itself/")
+    assert book.ask("print((explorer.query == explorer.key).sum())") == "0"
+    plain = page.locator(pictures).first.get_attribute("src")
+    page.get_by_label("augmented").check()
+    page.wait_for_function(f"document.querySelector({pictures!r}).src !== {plain!r}")
+    before = page.locator(pictures).first.get_attribute("src")
+    slider = page.locator(".widget-slider", has_text="brightness").locator(".noUi-handle")
+    slider.focus()
+    page.keyboard.press("End")
+    page.wait_for_function(f"document.querySelector({pictures!r}).src !== {before!r}")
+    book.wait_idle()
+    keep_picture(page, "pair_explorer", tmp_path_factory)
+    assert book.ask("print(explorer.views.brightness)") == "1.0"
+    assert book.failures() == [] and book.blocked == [] and book.errors == []
+
+
+def test_the_training_monitor_redraws_and_survives_an_interrupt(
+    lab, world, notebook, tmp_path_factory
+):
+    code = (
+        "import geossl\nstore = geossl.ChipStore.open('world/chips')\n"
+        "config = geossl.PretrainConfig(epochs=400, batch=64, queue=256, log_every=2)\n"
+        "run = geossl.pretrain(store, pairs=geossl.pairs.temporal(), config=config, out='run')\n"
+        "monitor = geossl.explore.TrainingMonitor(run, every_s=0.3)\nmonitor.watch()"
+    )
+    book = notebook.open(write(lab, "monitor.ipynb", code)).run_all()
+    page = book.page
+    told = page.locator(".jp-OutputArea [role=status]", has_text="step").first
+    first = told.inner_text()
+    page.wait_for_function(
+        "(before) => [...document.querySelectorAll('.jp-OutputArea [role=status]')]"
+        ".some((e) => /^step/.test(e.innerText) && e.innerText !== before)",
+        arg=first,
+    )
+    assert re.match(r"step [\d,]+ of 4,800, loss [\d.]+", first), first
+    assert page.locator(".jp-OutputArea img[alt^='training curves']").count() == 1
+    page.evaluate("() => window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
+    page.wait_for_selector("text=/stopped; the encoder is usable/")
+    book.wait_idle()
+    keep_picture(page, "training_monitor", tmp_path_factory)
+    told = book.ask("print(monitor.interrupted, len(geossl.embed(store, run.encoder)))")
+    assert told == "True 800"
     assert book.failures() == [] and book.blocked == [] and book.errors == []
