@@ -128,9 +128,10 @@ class Notebook:
         kernel = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
         self.page.wait_for_function(f"() => {kernel}?.status === 'idle'", timeout=120_000)
 
-    def run_all(self):
+    def run_all(self, *, to_the_end=True):
         self.page.set_default_timeout(90_000)
-        self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        run = "window.jupyterapp.commands.execute('notebook:run-all-cells')"
+        self.page.evaluate(f"() => {run}" if to_the_end else f"() => {{ {run} }}")
         return self
 
     def outputs(self):
