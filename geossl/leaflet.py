@@ -25,6 +25,7 @@ from geossl.colours import GREY, packed
 from geossl.world import coastlines, world_image
 
 TOP_LAT = 85.05112878  # of the Web Mercator square
+_DOT_PX = 2  # how far a lonely place of a raster spreads
 _BASE_PX = 1024  # width and height of the base layer, the whole Mercator square
 _ATTRIBUTION = "Base layer: NASA Blue Marble; coasts: GSHHG"
 TILES = {
@@ -142,7 +143,10 @@ def column(name: str, values: pd.Series, unit: str = "") -> dict[str, Any] | Non
 
 
 def raster(lon: np.ndarray, lat: np.ndarray, rgb: np.ndarray, *, size_px: int = 2048) -> str:
-    """Mean colour of places ``(N,)`` on the Mercator square, as a PNG ``data:`` URL."""
+    """Mean colour of places ``(N,)`` on the Mercator square, as a PNG ``data:`` URL.
+
+    A place is a diamond of five pixels across where its surroundings are empty.
+    """
     from PIL import Image
 
     x = ((lon + 180) / 360 % 1 * size_px).astype(np.int64)
@@ -150,14 +154,20 @@ def raster(lon: np.ndarray, lat: np.ndarray, rgb: np.ndarray, *, size_px: int = 
     y = np.clip((0.5 - mercator / (2 * np.pi)) * size_px, 0, size_px - 1).astype(np.int64)
     cell, count = y * size_px + x, size_px * size_px
     many = np.bincount(cell, minlength=count)
-    picture = np.zeros((count, 4), np.uint8)
-    held = many > 0
-    for band in range(3):
-        total = np.bincount(cell, weights=rgb[:, band], minlength=count)[held]
-        picture[held, band] = (total / many[held] + 0.5).astype(np.uint8)
-    picture[held, 3] = 255
+    held = np.flatnonzero(many)
+    mean = [np.bincount(cell, weights=rgb[:, band], minlength=count)[held] for band in range(3)]
+    colours = np.vstack([np.zeros((1, 4)), np.full((len(held), 4), 255.0)]).astype(np.uint8)
+    colours[1:, :3] = (np.stack(mean, 1) / many[held, None] + 0.5).astype(np.uint8)
+    which = np.zeros((size_px, size_px), np.int32)
+    which.flat[held] = np.arange(1, len(held) + 1)
+    for _ in range(_DOT_PX):  # a lonely place is seen from afar, a full pixel keeps its own
+        before = which.copy()
+        for ahead, behind in ((np.s_[1:], np.s_[:-1]), (np.s_[:-1], np.s_[1:])):
+            for to, of in (((ahead,), (behind,)), ((np.s_[:], ahead), (np.s_[:], behind))):
+                np.copyto(which[to], before[of], where=which[to] == 0)
+    picture = colours[which]
     file = io.BytesIO()
-    Image.fromarray(picture.reshape(size_px, size_px, 4)).save(file, "PNG", compress_level=4)
+    Image.fromarray(picture).save(file, "PNG", compress_level=4)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 

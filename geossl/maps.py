@@ -28,7 +28,7 @@ _NEAR_ZOOM = 5  # from here on a raster overview gives way to its sample
 def map_scenes(
     scenes: pd.DataFrame,
     *,
-    colour: str = "label",
+    colour: str | None = None,
     store: ChipStore | None = None,
     tiles: str | None = None,
 ) -> folium.Map:
@@ -37,7 +37,7 @@ def map_scenes(
     Args:
         scenes: scene table; a location counts by its first row.
         colour: column that colours the places: words by the seven most frequent and the rest in
-            grey, dates and numbers by a ramp.
+            grey, dates and numbers by a ramp. None: the label, or all alike without one.
         store: chip store whose row i is row i of the table: popups show the chips of a place (up to
             2,000 places).
         tiles: online base layer by name, see `geossl.leaflet.TILES`; only the built-in one when
@@ -46,12 +46,17 @@ def map_scenes(
     Raises:
         ValueError: no such column or tiles, or a store of another length.
     """
-    if colour not in scenes:
+    if colour is None and "label" in scenes:
+        colour = "label"
+    if colour is not None and colour not in scenes:
         raise ValueError(f"expected a column {colour!r}, came {list(scenes.columns)}")
     places, dropped = _places(scenes, store)
-    paint, legend = by_column(places[colour])
-    names = [colour, "location", "chips"]
-    alt = f"{len(places):,} places coloured by {colour}"
+    names, alt = ["location", "chips"], f"{len(places):,} places"
+    if colour is None:
+        paint, legend = by_column(pd.Series("place", index=places.index))[0], None
+    else:
+        paint, legend = by_column(places[colour])
+        names, alt = [colour, *names], f"{alt} coloured by {colour}"
     given: dict[str, Any] = {"store": store, "scenes": scenes, "tiles": tiles, "alt": alt}
     return _map_points(places, paint, legend, names, dropped, **given)
 

@@ -137,7 +137,7 @@ def plot_training(logs: pd.DataFrame) -> Figure:
             ax.legend(frameon=False, fontsize=8)
     axes[1].set_ylim(0, 1)
     axes[2].set_ylim(0, max(1.05, axes[2].get_ylim()[1]))
-    axes[3].set_ylim(bottom=0)
+    axes[3].set_ylim(0, 1.05 * axes[3].get_ylim()[1])
     return figure
 
 

@@ -130,6 +130,10 @@ class Run:
 
     # --- what a person uses -------------------------------------------------------------------
 
+    def __repr__(self) -> str:
+        kept = "kept in memory only" if self.out is None else f"kept in {self.out}"
+        return f"Run(step {self.step:,} of {self.steps:,}, {kept})"
+
     @property
     def encoder(self) -> models.Encoder:
         """The query encoder, on the training device, in eval mode."""

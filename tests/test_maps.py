@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.ndimage import binary_dilation
 from shapely.geometry import Point, shape
 from test_pretraining import write_store
 
@@ -54,6 +55,14 @@ def test_places_are_packed_where_they_are():
     legend = {name.rsplit(" (", 1)[0]: colour for colour, name in data["legend"]["entries"]}
     for word, code in zip(words, codes, strict=True):
         assert legend[word] == data["points"]["palette"][code]
+
+
+def test_places_without_labels_are_all_alike():
+    data = data_of(maps.map_scenes(table().drop(columns="label")))
+    assert len(set(numbers(data["points"]["colour"], "u1").tolist())) == 1
+    assert "legend" not in data
+    with pytest.raises(ValueError, match="expected a column 'label'"):
+        maps.map_scenes(table().drop(columns="label"), colour="label")
 
 
 def test_dates_and_numbers_are_coloured_by_a_ramp():
@@ -195,8 +204,16 @@ def test_many_places_are_packed_and_very_many_are_a_picture_and_a_sample(monkeyp
         assert legend[data["points"]["palette"][code]] == colour[tuple(at)]
     raw = base64.b64decode(data["raster"]["image"].split(",")[1])
     picture = np.asarray(Image.open(io.BytesIO(raw)))
-    places_x = ((given["lon"] + 180) / 360 * 2048).astype(int)
-    assert (picture[..., 3].max(0) > 0).sum() == places_x.nunique()
+    x = ((given["lon"].to_numpy() + 180) / 360 * 2048).astype(int)
+    y = (1024 - np.arcsinh(np.tan(np.radians(given["lat"].to_numpy()))) / np.pi * 1024).astype(int)
+    held = np.zeros((2048, 2048), bool)
+    held[y, x] = True
+    assert ((picture[..., 3] > 0) == binary_dilation(held, iterations=2)).all()
+    alone = ~given.assign(x=x, y=y).duplicated(["x", "y"], keep=False).to_numpy()
+    palette = {name: colour for colour, name in data["legend"]["entries"]}
+    palette = {name.rsplit(" (", 1)[0]: colour for name, colour in palette.items()}
+    wanted = [palette[name] for name in given["label"].fillna("no value")[alone]]
+    assert ["#%02x%02x%02x" % tuple(p[:3]) for p in picture[y, x][alone]] == wanted
 
 
 def test_a_store_shows_its_chips(tmp_path):

@@ -58,6 +58,83 @@ def test_points_are_drawn_in_place_and_answer_a_click(visit, tmp_path, size, pla
     assert last["label"] in text and f"{last['lon']:.3f}, {last['lat']:.3f}" in text
 
 
+HILLSIDE = {  # places, and the least and most pixels across their marks on 1000 x 640
+    "antimeridian": ([(179.5, -17), (-179.5, -16), (178, -18), (-178.5, -19)], 100, 1180),
+    "north": ([(10, 85), (40, 85), (-20, 84)], 100, 1180),
+    "one": ([(7.6, 46.9)], 0, 0),
+    "town": ([(7.44, 46.94), (7.45, 46.95), (7.46, 46.945)], 100, 1180),
+}
+
+
+@pytest.mark.parametrize("name", HILLSIDE)
+def test_places_at_the_edges_are_in_the_picture(visit, tmp_path, tmp_path_factory, name):
+    places, least, most = HILLSIDE[name]
+    lon, lat = np.array(places, float).T
+    maps.map_scenes(pd.DataFrame({"location": range(len(lon)), "lon": lon, "lat": lat})).save(
+        tmp_path / "m.html"
+    )  # without a label
+    page = visit(tmp_path / "m.html", 1000, 640)
+    page.screenshot(path=tmp_path_factory.getbasetemp() / f"map_{name}.png")
+    marks = np.array(page.evaluate(
+        """[...document.querySelectorAll('path[role=button]')].map((p) => {
+        const box = p.getBoundingClientRect(), fill = p.getAttribute('fill').slice(1);
+        return [box.x + box.width / 2, box.y + box.height / 2,
+                ...[0, 2, 4].map((i) => parseInt(fill.slice(i, i + 2), 16))]; })"""
+    ))  # fmt: skip
+    seen = picture(page)
+    assert len(marks) == len(places) and page.errors == [] and network(page) == []
+    x, y = marks[:, :2].T
+    assert (x > 5).all() and (x < 995).all() and (y > 5).all() and (y < 635).all()
+    drawn = seen[y.round().astype(int), x.round().astype(int)]
+    assert np.abs(drawn - marks[:, 2:]).max() < 25
+    assert least <= np.hypot(np.ptp(x), np.ptp(y)) <= most
+
+
+def test_very_many_places_are_a_picture_and_near_by_a_sample(
+    visit, tmp_path, tmp_path_factory, monkeypatch
+):
+    monkeypatch.setattr(maps, "_PACKED", 3000)
+    monkeypatch.setattr(maps, "_SAMPLE", 5000)
+    given = table(6000)
+    maps.map_scenes(given, colour="label").save(tmp_path / "m.html")
+    page = visit(tmp_path / "m.html")
+    page.screenshot(path=tmp_path_factory.getbasetemp() / "map_raster.png")
+    assert "6,000 places as a picture" in page.inner_text("body")
+    colours, shown = {"dry": (0, 114, 178), "wet": (230, 159, 0)}, "img.geossl-raster"
+    seen, hits = picture(page), []
+    for row in given.sample(300, random_state=0).itertuples():
+        x, y = where(page, row.lon, row.lat)
+        if 5 < x < 995 and 5 < y < 640:
+            hits.append(np.abs(seen[round(y), round(x)] - colours[row.label]).max() < 40)
+    assert len(hits) > 100 and np.mean(hits) > 0.5  # where two share a pixel, one is seen
+    assert page.evaluate(f"getComputedStyle(document.querySelector('{shown}')).display") != "none"
+    lon, lat = map(float, given.loc[0, ["lon", "lat"]])
+    page.evaluate(
+        "([lon, lat]) => Object.values(window).find((v) => v instanceof L.Map)"
+        ".setView([lat, lon], 7, {animate: false})",
+        [lon, lat],
+    )
+    page.wait_for_function(f"!document.querySelector('{shown}')?.checkVisibility()")
+    x, y = where(page, lon, lat)
+    assert np.abs(picture(page)[round(y), round(x)] - colours[given.loc[0, "label"]]).max() < 40
+    assert network(page) == [] and page.errors == []
+
+
+def test_a_hundred_clusters_each_have_a_cell_and_a_colour(visit, tmp_path, tmp_path_factory):
+    given = table(3000)
+    clusters = GeoClusters.fit(given, k=100, seed=0)
+    maps.map_clusters(clusters, given).save(tmp_path / "m.html")
+    page = visit(tmp_path / "m.html", 1280, 800)
+    page.screenshot(path=tmp_path_factory.getbasetemp() / "map_100_clusters.png")
+    assert page.locator(".geossl-number").count() == 100
+    assert page.locator(".geossl-table td button").count() == 100
+    seen, points = picture(page), [where(page, *map(float, c)) for c in clusters.centers]
+    open_water = np.array([seen[round(y) + 12, round(x) + 12] for x, y in points
+                           if 20 < x < 900 and 20 < y < 700])  # fmt: skip
+    assert len(np.unique(open_water // 48, axis=0)) >= 8
+    assert network(page) == [] and page.errors == []
+
+
 def test_places_are_reached_by_keyboard(visit, tmp_path):
     maps.map_scenes(table(5)).save(tmp_path / "m.html")
     page = visit(tmp_path / "m.html")
