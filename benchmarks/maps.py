@@ -1,15 +1,16 @@
-"""How maps grow: Python seconds, megabytes of HTML and browser seconds from 1k to a million places.
+"""How maps and explorers grow: seconds and megabytes from a thousand to a million places.
 
-    python benchmarks/maps.py       some minutes; needs Chromium, and ../shared/data for the points
+    make maps       some minutes; needs Chromium, and ../shared/data for the points
 
-Real photo coordinates, repeated with a jitter of 0.2 degrees for the million. Browser seconds are
-from opening the file until the places are drawn. Writes maps.md and maps.json beside itself.
+Maps: real photo coordinates, repeated with a jitter of 0.2 degrees for the million. Explorer: a box
+dragged over 100,000 chips in a JupyterLab, until the gallery shows the selection. Writes maps.md
+and maps.json beside itself; a chip store of 300 MB stays in runs/maps.
 """
 
 from __future__ import annotations
 
-import shutil
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,16 +20,18 @@ import pandas as pd
 from playwright.sync_api import Browser, sync_playwright
 from study import Records, hardware
 
-from geossl import maps
+import geossl
+from geossl import maps, readers
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent / "tests" / "browser"))
+
+from labs import FLAGS, Notebook, canvas_box, chromium_path, drag, jupyterlab, write_notebook  # noqa: E402
+
+CHIPS = HERE.parent / "runs" / "maps" / "chips"
 POINTS = HERE.parent.parent / "shared" / "data" / "points" / "photo_coordinates_100k.csv"
 SIZES = {"1k": 1_000, "10k": 10_000, "100k": 100_000, "1m": 1_000_000}
 REPEATS = 3
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-component-update"
-    " --disable-background-networking --disable-sync"
-).split()
 
 
 def table(count: int) -> pd.DataFrame:
@@ -61,14 +64,60 @@ def drawn_after(browser: Browser, path: Path) -> float:
     return seconds
 
 
+EXPLORE = f"""
+import numpy, geossl
+store = geossl.ChipStore.open({str(CHIPS)!r})
+radians = numpy.radians(store.scenes[["lon", "lat"]].to_numpy())
+vectors = numpy.hstack([numpy.sin(radians), numpy.cos(radians)])
+vectors = vectors + 0.1 * numpy.random.default_rng(0).standard_normal(vectors.shape)
+embeddings = geossl.Embeddings(vectors.astype("f4"), store.scenes)
+explorer = geossl.explore.EmbeddingExplorer(embeddings, store=store)
+explorer
+"""
+WATCH = """() => {
+  const gallery = document.querySelector(".geossl-gallery");
+  addEventListener("pointerup", () => { window.released = performance.now(); }, {capture: true});
+  window.shown = new Promise((done) => {
+    const watch = new MutationObserver(async () => {
+      if (!window.released) return;
+      watch.disconnect();
+      await Promise.all([...gallery.querySelectorAll("img")].map((i) => i.decode().catch(() => 0)));
+      requestAnimationFrame(() => done((performance.now() - window.released) / 1000));
+    });
+    watch.observe(gallery, {childList: true, subtree: true, attributes: true});
+  });
+  window.released = 0;
+}"""
+
+
+def gallery_seconds(browser: Browser) -> list[float]:
+    """Seconds from letting go of a box over 100,000 chips until their gallery is drawn."""
+    if not (CHIPS / "store.json").exists():
+        geossl.ChipStore.build(CHIPS, readers.blue_marble(places=25_000, dates=4), size_px=32)
+    with tempfile.TemporaryDirectory() as folder, jupyterlab(Path(folder)) as address:
+        write_notebook(Path(folder) / "explore.ipynb", EXPLORE)
+        book = Notebook(browser, address).open("explore.ipynb").run_all()
+        book.page.wait_for_selector("text=/a random sample/")
+        book.page.locator(".geossl-view canvas").first.scroll_into_view_if_needed()
+        seconds = []
+        for repeat in range(2 * REPEATS):
+            book.page.evaluate(WATCH)
+            x, y, wide, high = canvas_box(book.page, repeat % 2)  # the map, the scatter
+            across = 0.2 + 0.05 * repeat
+            drag(book.page, [(x + across * wide, y + 0.2 * high), (x + 0.7 * wide, y + 0.7 * high)])
+            seconds.append(book.page.evaluate("window.shown"))
+            book.wait_idle()
+        book.close()
+    return seconds
+
+
 def main() -> None:
     """Measure every size, and write the page."""
     records = Records(HERE / "maps.json")
-    records.rows = [r for r in records.rows if r["method"] == "embedding_explorer"]
+    records.rows = []
     maps.map_scenes(table(10))  # the base layer is made once a session
-    found = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as running, tempfile.TemporaryDirectory() as folder:
-        browser = running.chromium.launch(executable_path=found, args=FLAGS)
+        browser = running.chromium.launch(executable_path=chromium_path(), args=FLAGS)
         for name, count in SIZES.items():
             scenes = table(count)
             method = "points" if count <= 2_000 else "packed" if count <= 200_000 else "raster"
@@ -83,6 +132,9 @@ def main() -> None:
                 }
                 records.add(method, repeat, values)
                 print(method, name, values, flush=True)
+        gallery = gallery_seconds(browser)
+        for repeat, value in enumerate(gallery):
+            records.add("embedding_explorer", repeat, {"gallery_s_100k": value})
         browser.close()
     lines = []
     for name in SIZES:
@@ -105,6 +157,10 @@ from opening the file until the places are drawn.
 | places | way | Python, s | HTML, MB | browser, s |
 |---|---|---|---|---|
 {chr(10).join(lines)}
+
+`EmbeddingExplorer` of 100,000 chips in JupyterLab, from letting go of a box on the map or the scatter
+until the gallery of the selection is drawn: {statistics.median(gallery):.2f} s ({min(gallery):.2f} to
+{max(gallery):.2f}, {len(gallery)} boxes).
 """
     (HERE / "maps.md").write_text(text, "utf-8")
     print(text)

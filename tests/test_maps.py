@@ -213,7 +213,7 @@ def test_many_places_are_packed_and_very_many_are_a_picture_and_a_sample(monkeyp
     palette = {name: colour for colour, name in data["legend"]["entries"]}
     palette = {name.rsplit(" (", 1)[0]: colour for name, colour in palette.items()}
     wanted = [palette[name] for name in given["label"].fillna("no value")[alone]]
-    assert ["#%02x%02x%02x" % tuple(p[:3]) for p in picture[y, x][alone]] == wanted
+    assert ["#" + bytes(pixel[:3]).hex() for pixel in picture[y, x][alone]] == wanted
 
 
 def test_a_store_shows_its_chips(tmp_path):

@@ -4,8 +4,8 @@ import json
 import re
 from pathlib import Path
 
-import nbformat
 import pytest
+from labs import canvas_box, drag, write_notebook
 
 from geossl import demo
 
@@ -29,16 +29,8 @@ def bring(lab, name, **knobs):
 
 
 def write(lab, name, *cells):
-    """A notebook of a few code cells in the server's folder."""
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
-    book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
-    nbformat.write(book, lab[1] / name)
+    write_notebook(lab[1] / name, *cells)
     return name
-
-
-def canvas_box(page, nth):
-    box = page.locator(".geossl-view canvas").nth(nth).bounding_box()
-    return [box[k] for k in ("x", "y", "width", "height")]
 
 
 def keep_picture(page, name, tmp_path_factory):
@@ -89,10 +81,7 @@ def test_the_embedding_explorer(lab, world, notebook, tmp_path_factory):
     scroll_to(page, ".geossl-view canvas")
     for view, name in enumerate(("map", "scatter")):
         x, y, wide, high = canvas_box(page, view)
-        page.mouse.move(x + 0.3 * wide, y + 0.25 * high)
-        page.mouse.down()
-        page.mouse.move(x + 0.6 * wide, y + 0.6 * high, steps=4)
-        page.mouse.up()
+        drag(page, [(x + 0.3 * wide, y + 0.25 * high), (x + 0.6 * wide, y + 0.6 * high)])
         page.wait_for_selector("text=/\\d+ of 800 selected/")
         book.wait_idle()
         told = int(page.locator(".geossl-status").first.inner_text().split()[0])
@@ -105,11 +94,7 @@ def test_the_embedding_explorer(lab, world, notebook, tmp_path_factory):
     scroll_to(page, ".geossl-view canvas")
     x, y, wide, high = canvas_box(page, 1)
     corners = [(0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.2, 0.8), (0.2, 0.2)]
-    page.mouse.move(x + corners[0][0] * wide, y + corners[0][1] * high)
-    page.mouse.down()
-    for across, down in corners[1:]:
-        page.mouse.move(x + across * wide, y + down * high, steps=5)
-    page.mouse.up()
+    drag(page, [(x + across * wide, y + down * high) for across, down in corners])
     page.wait_for_selector("text=/\\d+ of 800 selected/")
     book.wait_idle()
     drawn = json.loads(book.ask(

@@ -1,0 +1,162 @@
+"""A headless Chromium and a JupyterLab to drive with it, for the tests and the benchmarks."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import nbformat
+
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-component-update"
+    " --disable-background-networking --disable-sync"
+).split()
+
+
+def chromium_path():
+    """Where the system's Chromium is, or None."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+def _port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@contextlib.contextmanager
+def jupyterlab(root):
+    """A JupyterLab that serves a folder; its address."""
+    port = _port()
+    config = root / "config.py"
+    config.write_text(
+        "from jupyterlab.galata import configure_jupyter_server\nconfigure_jupyter_server(c)\n"
+        f"c.ServerApp.port = {port}\nc.ServerApp.ip = '127.0.0.1'\nc.ServerApp.allow_root = True\n"
+        f"c.ServerApp.root_dir = {str(root)!r}\n"
+        "c.LabApp.check_for_updates_class = 'jupyterlab.NeverCheckForUpdate'\n"
+    )
+    quiet = root / "settings" / "@jupyterlab" / "apputils-extension"
+    quiet.mkdir(parents=True)  # no dialog about news over the page
+    (quiet / "notification.jupyterlab-settings").write_text(
+        '{"fetchNews": "false", "checkForUpdates": false, "doNotDisturbMode": true}'
+    )
+    own = {"JUPYTERLAB_SETTINGS_DIR": root / "settings", "JUPYTER_CONFIG_DIR": root / "jupyter",
+           "IPYTHONDIR": root / "ipython"}  # fmt: skip
+    with open(root / "lab.log", "wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", "--config", str(config)],
+            stdout=log, stderr=log, env=os.environ | {k: str(v) for k, v in own.items()},
+        )  # fmt: skip
+        address = f"http://127.0.0.1:{port}"
+        try:
+            _wait_for(address, server, root / "lab.log")
+            yield address
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+def _wait_for(address, server, log):
+    for _ in range(240):
+        try:
+            with urllib.request.urlopen(address + "/api", timeout=1):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.25)
+        if server.poll() is not None:
+            break
+    raise RuntimeError("JupyterLab did not start: " + log.read_text()[-2000:])
+
+
+class Notebook:
+    """A notebook open in JupyterLab, with every network cut but that of this machine."""
+
+    def __init__(self, browser, address):
+        self._context = browser.new_context(viewport={"width": 1400, "height": 1500})
+        self.page, self.address = self._context.new_page(), address
+        self.blocked, self.errors = [], []
+        self._context.route("**/*", self._only_here)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
+
+    def _only_here(self, route):
+        url = route.request.url
+        if url.startswith((self.address, "data:", "blob:", "about:")):
+            route.continue_()
+        else:
+            self.blocked.append(url)
+            route.abort()
+
+    def open(self, name):
+        self.page.goto(f"{self.address}/lab/tree/{name}?reset")
+        self.page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
+        self.wait_idle()
+        return self
+
+    def wait_idle(self):
+        kernel = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
+        self.page.wait_for_function(f"() => {kernel}?.status === 'idle'", timeout=120_000)
+
+    def run_all(self, *, to_the_end=True):
+        self.page.set_default_timeout(90_000)
+        run = "window.jupyterapp.commands.execute('notebook:run-all-cells')"
+        self.page.evaluate(f"() => {run}" if to_the_end else f"() => {{ {run} }}")
+        return self
+
+    def outputs(self):
+        cells = "window.jupyterapp.shell.currentWidget.content.widgets"
+        return self.page.evaluate(
+            f"() => {cells}.map((c) => c.model.outputs ? c.model.outputs.toJSON() : [])"
+        )
+
+    def failures(self):
+        return [
+            (o["ename"], o["evalue"])
+            for cell in self.outputs() for o in cell if o["output_type"] == "error"
+        ]  # fmt: skip
+
+    def ask(self, code):
+        """What the kernel prints for some code."""
+        return self.page.evaluate(
+            """async (code) => {
+              const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+              const future = kernel.requestExecute({code, store_history: false});
+              let text = "";
+              future.onIOPub = (m) => { text += m.content.text || m.content.evalue || ""; };
+              await future.done;
+              return text.trim();
+            }""",
+            code,
+        )
+
+    def close(self):
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+        self._context.close()
+
+
+def write_notebook(path, *cells):
+    """A notebook of a few code cells."""
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(book, path)
+
+
+def canvas_box(page, nth):
+    """Left, top, width and height of the nth view of an explorer, in page pixels."""
+    box = page.locator(".geossl-view canvas").nth(nth).bounding_box()
+    return [box[k] for k in ("x", "y", "width", "height")]
+
+
+def drag(page, corners):
+    """Press at the first of the page positions, move along the others, and let go."""
+    page.mouse.move(*corners[0])
+    page.mouse.down()
+    for corner in corners[1:]:
+        page.mouse.move(*corner, steps=5)
+    page.mouse.up()
