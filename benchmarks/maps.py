@@ -148,7 +148,7 @@ def main() -> None:
         lines.append(f"| {name} | {method} | " + " | ".join(cells) + " |")
     text = f"""# Maps from a thousand to a million places
 
-Made by `python benchmarks/maps.py` on {hardware()}.
+Made by `make maps` on {hardware()}.
 
 Median (smallest to largest) of {REPEATS} repeats. Python: `map_scenes` and saving, after the first map
 of the session (which prepares the base layer). Browser: headless Chromium without a GPU, 1200 x 750,
@@ -159,8 +159,8 @@ from opening the file until the places are drawn.
 {chr(10).join(lines)}
 
 `EmbeddingExplorer` of 100,000 chips in JupyterLab, from letting go of a box on the map or the scatter
-until the gallery of the selection is drawn: {statistics.median(gallery):.2f} s ({min(gallery):.2f} to
-{max(gallery):.2f}, {len(gallery)} boxes).
+until the gallery of the selection is drawn: {statistics.median(gallery):.2f} s ({min(gallery):.2f}
+to {max(gallery):.2f}, {len(gallery)} boxes).
 """
     (HERE / "maps.md").write_text(text, "utf-8")
     print(text)

@@ -130,16 +130,29 @@ def jpeg(picture: np.ndarray, *, quality: int = 78) -> str:
 
 def column(name: str, values: pd.Series, unit: str = "") -> dict[str, Any] | None:
     """A column for popups: words as codes, numbers as they are; None for too many words."""
-    if pd.api.types.is_bool_dtype(values) or not pd.api.types.is_numeric_dtype(values):
-        codes, words = pd.factorize(values.astype("string").fillna("no value"))
-        if len(words) > 65_535:
-            return None
-        return {"name": name, "words": list(words), "values": packed(codes.astype("<u2"))}
-    return {
-        "name": name,
-        "values": packed(values.to_numpy("<f4", na_value=np.nan)),
-        "unit": unit,
-    }
+    number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    if number and not pd.api.types.is_integer_dtype(values):
+        bare = values.to_numpy("<f4", na_value=np.nan)
+        return {"name": name, "type": "f4", "values": packed(bare), "unit": unit}
+    if number and not values.isna().any():
+        try:
+            return {"name": name, "unit": unit} | _whole(values.to_numpy())
+        except OverflowError:
+            pass  # long identifiers are words
+    codes, words = pd.factorize(values.astype("string").fillna("no value"))
+    if len(words) > 65_535:
+        return None
+    return {"name": name, "words": list(words)} | _whole(codes)
+
+
+def _whole(values: np.ndarray) -> dict[str, str]:
+    """Integers in the shortest type that holds them."""
+    low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+    for kind in ("u1", "u2", "i4"):
+        span = np.iinfo(kind)
+        if span.min <= low and high <= span.max:
+            return {"type": kind, "values": packed(values.astype(f"<{kind}"))}
+    raise OverflowError(f"integers from {low} to {high} do not fit 32 bits")
 
 
 def raster(lon: np.ndarray, lat: np.ndarray, rgb: np.ndarray, *, size_px: int = 2048) -> str:

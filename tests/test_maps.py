@@ -12,7 +12,7 @@ from scipy.ndimage import binary_dilation
 from shapely.geometry import Point, shape
 from test_pretraining import write_store
 
-from geossl import geo, maps, probe
+from geossl import geo, leaflet, maps, probe
 from geossl.clusters import GeoClusters
 from geossl.colours import GREY
 from geossl.embedding import Embeddings, neighbours
@@ -49,7 +49,7 @@ def test_places_are_packed_where_they_are():
     position = numbers(data["points"]["place"], "<f4").reshape(-1, 2)
     np.testing.assert_allclose(position, places[["lon", "lat"]], rtol=1e-6)
     label = next(c for c in data["points"]["columns"] if c["name"] == "label")
-    words = np.array(label["words"])[numbers(label["values"], "<u2")]
+    words = np.array(label["words"])[numbers(label["values"], "<" + label["type"])]
     assert words.tolist() == places["label"].fillna("no value").tolist()
     codes = numbers(data["points"]["colour"], "u1")
     legend = {name.rsplit(" (", 1)[0]: colour for colour, name in data["legend"]["entries"]}
@@ -63,6 +63,18 @@ def test_places_without_labels_are_all_alike():
     assert "legend" not in data
     with pytest.raises(ValueError, match="expected a column 'label'"):
         maps.map_scenes(table().drop(columns="label"), colour="label")
+
+
+def test_identifiers_are_whole_and_as_short_as_they_can():
+    for values, kind in (([0, 255], "u1"), ([0, 256], "u2"), ([-1, 12_345_678], "i4")):
+        column = leaflet.column("location", pd.Series(values))
+        assert column["type"] == kind and "words" not in column
+        assert numbers(column["values"], "<" + kind).tolist() == values
+    long = leaflet.column("location", pd.Series([2**40, 5, 2**40]))
+    assert long["words"] == [str(2**40), "5"] and long["type"] == "u1"
+    missing = leaflet.column("location", pd.Series([2, None], dtype="Int64"))
+    assert missing["words"] == ["2", "no value"]
+    assert leaflet.column("name", pd.Series(range(70_000)).astype(str)) is None
 
 
 def test_dates_and_numbers_are_coloured_by_a_ramp():
@@ -147,7 +159,7 @@ def test_a_probe_is_right_and_wrong_where_it_is():
     share = result.predictions.groupby("location")["hit"].mean()
     kinds = numbers(data["points"]["colour"], "u1")
     location = next(c for c in data["points"]["columns"] if c["name"] == "location")
-    own = numbers(location["values"], "<f4").astype(int)
+    own = numbers(location["values"], "<" + location["type"])
     want = np.select([share[own] == 1, share[own] == 0], [0, 2], 1)
     assert np.array_equal(kinds, want) and len(set(want)) > 1
 

@@ -145,10 +145,10 @@
   const points = (given) => {
     const place = numbers(given.place, Float32Array), count = place.length / 2;
     const columns = given.columns.map((c) => ({
-      name: c.name, words: c.words, unit: c.unit || "",
-      values: c.words ? numbers(c.values, Uint16Array) : numbers(c.values, Float32Array),
+      name: c.name, words: c.words, unit: c.unit || "", whole: c.type !== "f4",
+      values: numbers(c.values, {u1: Uint8Array, u2: Uint16Array, i4: Int32Array, f4: Float32Array}[c.type]),
     }));
-    const value = (c, i) => c.words ? c.words[c.values[i]]
+    const value = (c, i) => c.words ? c.words[c.values[i]] : c.whole ? c.values[i] + c.unit
       : Number.isFinite(c.values[i]) ? String(Number(c.values[i].toPrecision(4))) + c.unit : "no value";
     const lon = (i) => place[2 * i] > 180 ? place[2 * i] - 360 : place[2 * i];
     const card = (i) => ({
