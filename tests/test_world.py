@@ -52,17 +52,31 @@ def test_the_view_holds_its_places(lon, lat, wanted):
 
 
 def test_a_raster_has_the_mean_colour_of_its_places():
+    lon, lat = np.array([0.0, 0.0, 90.0]), np.array([0.0, 0.0, -60.0])
+    rgb = np.array([[0, 0, 100], [100, 0, 0], [7, 8, 9]], np.uint8)
+    picture = _pixels(leaflet.raster(lon, lat, rgb, size_px=256))
+    row = int((0.5 - np.arcsinh(np.tan(np.radians(-60))) / (2 * np.pi)) * 256)
+    y, x = np.indices(picture.shape[:2])
+    for at, column, colour in ((128, 128, [50, 0, 50, 255]), (row, 192, [7, 8, 9, 255])):
+        diamond = abs(y - at) + abs(x - column) <= 2  # a lonely place is five pixels across
+        assert (picture[diamond] == colour).all()
+        picture[diamond] = 0
+    assert not picture.any()
+
+
+def test_a_raster_leaves_a_full_pixel_to_its_own_places():
+    lon, lat = np.array([0.0, 360 / 256]), np.zeros(2)
+    picture = _pixels(
+        leaflet.raster(lon, lat, np.array([[1, 2, 3], [4, 5, 6]], np.uint8), size_px=256)
+    )
+    assert picture[128, 128].tolist() == [1, 2, 3, 255]
+    assert picture[128, 129].tolist() == [4, 5, 6, 255]
+
+
+def _pixels(url):
     import base64
     import io
 
     from PIL import Image
 
-    lon, lat = np.array([0.0, 0.0, 90.0]), np.array([0.0, 0.0, -60.0])
-    rgb = np.array([[0, 0, 100], [100, 0, 0], [7, 8, 9]], np.uint8)
-    url = leaflet.raster(lon, lat, rgb, size_px=256)
-    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))))
-    held = np.argwhere(picture[..., 3])
-    assert len(held) == 2
-    assert picture[128, 128].tolist() == [50, 0, 50, 255]
-    row = int((0.5 - np.arcsinh(np.tan(np.radians(-60))) / (2 * np.pi)) * 256)
-    assert picture[row, 192].tolist() == [7, 8, 9, 255]
+    return np.array(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))))
