@@ -1,0 +1,190 @@
+import zlib
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageOps
+
+from geossl.readers import images
+
+
+def table(paths, boxes=None, **about):
+    rows = pd.DataFrame({"path": [str(p) for p in paths]})
+    if boxes is not None:
+        rows[list(images.BOX)] = np.asarray(boxes, float)
+    return images.described(rows, reader="images", **about)
+
+
+def smooth(height, width, bands=3, top=255):
+    y, x = np.mgrid[:height, :width]
+    parts = [(x / width, y / height, (x + y) / (height + width))[i % 3] for i in range(bands)]
+    return np.round(np.stack(parts, -1) * top)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "tif"])
+@pytest.mark.parametrize("size", [(64, 64), (200, 129), (65, 400)])
+def test_the_middle_square_is_averaged_down(tmp_path, kind, size):
+    pixels = smooth(*size).astype(np.uint8)
+    path = tmp_path / f"ä b.{kind}"
+    Image.fromarray(pixels).save(path, **({"quality": 95} if kind == "jpg" else {}))
+    found = images.read_chips(table([path]), size_px=16)
+    side = min(size)
+    top, left = round((size[0] - side) / 2), round((size[1] - side) / 2)
+    square = pixels[top : top + side, left : left + side]
+    wanted = np.asarray(Image.fromarray(square).resize((16, 16), Image.Resampling.BOX))
+    assert not found.bad and found.valid.all() and found.chips.dtype == np.uint8
+    assert np.abs(found.chips[0].transpose(1, 2, 0).astype(int) - wanted).max() <= 6
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "tif", "npy"])
+@pytest.mark.parametrize(
+    ("box", "square"),  # left, top, right, bottom -> left, top, side
+    [
+        ((10, 20, 30, 30), (10, 15, 20)),
+        ((0, 0, 10, 40), (0, 0, 40)),  # moved to lie within
+        ((60, 50, 80, 60), (60, 40, 20)),  # likewise, at the other end
+        ((-5, -5, 90, 70), (12, 0, 60)),  # longer than the file is high
+        ((30, 30, 30.4, 30.4), (30, 30, 1)),
+    ],
+)
+def test_a_box_is_cut_square_within_the_file(tmp_path, kind, box, square):
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    path = tmp_path / f"one.{kind}"
+    if kind == "npy":
+        np.save(path, pixels)
+    else:
+        if kind == "jpg":
+            pixels = smooth(60, 80).astype(np.uint8)
+        Image.fromarray(pixels).save(path, **({"quality": 100} if kind == "jpg" else {}))
+    left, top, side = square
+    found = images.read_chips(table([path], [box]), size_px=side)
+    wanted = pixels[top : top + side, left : left + side].transpose(2, 0, 1).astype(int)
+    assert np.abs(found.chips[0] - wanted).max() <= (4 if kind == "jpg" else 0)
+
+
+def test_a_scaled_jpg_shows_the_same_box(tmp_path):
+    pixels = smooth(512, 640).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "big.jpg", quality=95)
+    found = images.read_chips(table([tmp_path / "big.jpg"], [(100, 40, 356, 296)]), size_px=32)
+    square = Image.fromarray(pixels[40:296, 100:356])
+    wanted = np.asarray(square.resize((32, 32), Image.Resampling.BOX)).transpose(2, 0, 1)
+    assert np.abs(found.chips[0].astype(int) - wanted).max() <= 4
+
+
+def test_odd_pictures_become_three_colours(tmp_path):
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    rgba = np.dstack([grey, grey.T, 255 - grey, np.where(grey < 100, 0, 255).astype(np.uint8)])
+    files = {
+        "grey": Image.fromarray(grey),
+        "rgba": Image.fromarray(rgba),
+        "palette": Image.fromarray(rgba[..., :3]).convert("P"),
+        "one_bit": Image.fromarray(grey > 127),
+        "cmyk": Image.fromarray(rgba[..., :3]).convert("CMYK"),
+    }
+    paths = []
+    for name, picture in files.items():
+        paths.append(tmp_path / f"{name}.{'tif' if name == 'cmyk' else 'png'}")
+        if name == "cmyk":
+            paths[-1] = paths[-1].with_suffix(".jpg")
+        picture.save(paths[-1])
+    found = images.read_chips(table(paths), size_px=16)
+    assert not found.bad
+    assert (found.chips[0] == grey).all()
+    assert (found.valid[1] == (grey >= 100)).all() and (
+        found.chips[1, 0] == grey * (grey >= 100)
+    ).all()
+    assert set(np.unique(found.chips[3])) == {0, 255}
+    assert found.extra["nodata_share"][1] == pytest.approx(100 / 256)
+
+
+@pytest.mark.parametrize("way", range(1, 9))
+def test_photos_are_turned_as_their_exif_says_unless_a_box_counts_pixels(tmp_path, way):
+    pixels = smooth(40, 40).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = way
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    upright = images.read_chips(table([tmp_path / "turned.png"]), size_px=40).chips[0]
+    raw = images.read_chips(table([tmp_path / "turned.png"], [(0, 0, 40, 40)]), size_px=40).chips[0]
+    wanted = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "turned.png")))
+    assert (raw == pixels.transpose(2, 0, 1)).all()
+    assert (upright == wanted.transpose(2, 0, 1)).all()
+
+
+def test_sixteen_bits_and_one_file_a_band(tmp_path):
+    import rasterio
+    from affine import Affine
+
+    bands = np.random.default_rng(1).integers(0, 60_000, (2, 24, 24)).astype(np.uint16)
+    for name, band in zip(("B02", "B11"), bands, strict=True):
+        part = band if name == "B02" else band[::2, ::2]  # a coarser band
+        with rasterio.open(
+            tmp_path / f"x_{name}.tif", "w", driver="GTiff", width=part.shape[1],
+            height=part.shape[0], count=1, dtype="uint16", crs="EPSG:32633",
+            transform=Affine(10, 0, 0, 0, -10, 0),
+        ) as file:  # fmt: skip
+            file.write(part, 1)
+    rows = table(
+        [tmp_path / "x_{band}.tif"], bands=("B02", "B11"), band_names=("blue", "swir"),
+        dtype="uint16",
+    )  # fmt: skip
+    found = images.read_chips(rows, size_px=24)
+    assert (found.chips[0, 0] == bands[0]).all() and found.chips.dtype == np.uint16
+    coarse = found.chips[0, 1].astype(int)
+    assert np.abs(coarse[1:-1:2, 1:-1:2] - bands[1, ::2, ::2][:11, :11]).mean() < 15_000
+    assert images.pixel_info(rows)["bands"] == ["blue", "swir"]
+    Image.fromarray(bands[0]).save(tmp_path / "deep.png")
+    deep = table([tmp_path / "deep.png"], bands=(1,), band_names=("value",), dtype="uint16")
+    assert (images.read_chips(deep, size_px=24).chips[0, 0] == bands[0]).all()
+
+
+def test_float_arrays_are_scaled_and_nan_is_no_data(tmp_path):
+    values = smooth(20, 20, bands=4, top=1)
+    values[3, 4, 2] = np.nan
+    np.save(tmp_path / "chw.npy", values.transpose(2, 0, 1).astype(np.float32))
+    rows = table(
+        [tmp_path / "chw.npy"], bands=(1, 3), band_names=("a", "c"), dtype="uint16",
+        scale=(0.0, 1.0),
+    )  # fmt: skip
+    found = images.read_chips(rows, size_px=20)
+    assert not found.bad and found.valid.sum() == 399 and found.chips[0, :, 3, 4].tolist() == [0, 0]
+    wanted = 1 + np.nan_to_num(values[..., [0, 2]]).transpose(2, 0, 1) * 65534
+    assert np.abs(found.chips[0] - wanted)[:, found.valid[0]].max() <= 1
+
+
+def test_files_that_cannot_become_a_chip_are_named(tmp_path):
+    whole = tmp_path / "whole.png"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(whole)
+    Image.fromarray(noise).save(tmp_path / "cut.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:900])
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "magic.tif").write_bytes(b"II*\0 no more")
+    (tmp_path / "text.jpg").write_text("not a picture")
+    np.save(tmp_path / "object.npy", np.array([{}], dtype=object), allow_pickle=True)
+    head = bytearray(whole.read_bytes())
+    head[16:24] = (60_000).to_bytes(4, "big") * 2  # a bomb: 3.6 thousand million pixels
+    head[29:33] = zlib.crc32(head[12:29]).to_bytes(4, "big")
+    (tmp_path / "bomb.png").write_bytes(bytes(head))
+    names = ["whole.png", "cut.jpg", "empty.png", "magic.tif", "text.jpg", "object.npy", "bomb.png",
+             "absent.png"]  # fmt: skip
+    found = images.read_chips(table([tmp_path / n for n in names]), size_px=8)
+    assert sorted(found.bad) == list(range(1, 8))
+    assert all(names[i] in reason for i, reason in found.bad.items())
+    assert "too large to decode" in found.bad[6]
+    assert not found.chips[1:].any() and not found.valid[1:].any()
+    outside = images.read_chips(table([whole] * 2, [(70, 0, 80, 9), (5, 5, 5, 9)]), size_px=8)
+    assert all("does not lie in its 64 x 64 pixels" in text for text in outside.bad.values())
+
+
+@pytest.mark.parametrize(
+    ("about", "words"),
+    [
+        ({"bands": (1, 2)}, "a name for each"),
+        ({"band_names": ("r", "g,", "b")}, "without commas"),
+        ({"dtype": "float32"}, "scale="),
+        ({"scale": (1.0, 1.0)}, "lowest, highest"),
+    ],
+)
+def test_wrong_descriptions_are_refused(about, words):
+    with pytest.raises(ValueError, match=words):
+        table(["x.png"], **about)
