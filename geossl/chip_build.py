@@ -42,7 +42,7 @@ def build_store(
     for name, value in (("size_px", size_px), ("chunk", chunk), ("workers", workers or 1)):
         if value < 1:
             raise ValueError(f"expected {name} >= 1, came {value}")
-    table = scene_tables.check(scenes)
+    table = scene_tables.check(scenes, positions=False)
     plan = Plan(path, table, _reader(table), size_px, chunk)
     with _full_disk_in_a_sentence(path):
         plan.start()

@@ -146,7 +146,7 @@ class Chips:
 
         store = ChipStore.build(
             self.out,
-            scenes.read(self.scenes),
+            scenes.read(self.scenes, positions=False),
             size_px=self.size_px,
             workers=self.workers,
             skip_bad=self.skip_bad,

@@ -68,6 +68,7 @@ class GeoClusters:
 
         if on not in ("sphere", "degrees"):
             raise ValueError(f"expected on of sphere or degrees, came {on!r}")
+        scenes.need_positions(table, "geo clusters")
         first = np.unique(scenes.location_codes(table), return_index=True)[1]
         lon, lat = table["lon"].to_numpy(float)[first], table["lat"].to_numpy(float)[first]
         points = _points(lon, lat, on)

@@ -124,6 +124,7 @@ class Spatial:
         """Look at a scene table once; the result draws an epoch."""
         from scipy.spatial import cKDTree
 
+        scenes.need_positions(table, "pairs of neighbours")
         codes = scenes.location_codes(table)
         order = np.argsort(codes, kind="stable")
         size = np.bincount(codes)

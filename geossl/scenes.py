@@ -23,18 +23,25 @@ if TYPE_CHECKING:
 
 COLUMNS = ("path", "location", "time", "lon", "lat", "label", "split")
 _NEEDED = ("location", "lon", "lat")
+_ABSENT = {"time": pd.NaT, "lon": np.nan, "lat": np.nan}
 _TIME = "datetime64[us, UTC]"
 SAME_PLACE_DEG = 1.0  # rows of one location lie within this, or its coordinates are mixed up
 
 
 def check(
-    scenes: pd.DataFrame, *, normalise_lon: bool = False, source: str = "the scene table"
+    scenes: pd.DataFrame,
+    *,
+    normalise_lon: bool = False,
+    positions: bool = True,
+    source: str = "the scene table",
 ) -> pd.DataFrame:
     """Check a scene table and bring its known columns into their form.
 
     Args:
         scenes: needs ``location, lon, lat``; absent known columns are added as missing values.
         normalise_lon: turn longitudes of 0..360 into -180..180 in place of refusing them.
+        positions: every row must have coordinates; False lets them be missing, for data sets that
+            have none. What needs places (geo clusters, blocks of space) refuses such tables.
         source: how error messages call the table.
 
     Returns:
@@ -43,7 +50,7 @@ def check(
     Raises:
         ValueError: one sentence that names the first bad row and how many there are.
     """
-    absent = [name for name in _NEEDED if name not in scenes]
+    absent = [name for name in _NEEDED[: 3 if positions else 1] if name not in scenes]
     if absent:
         raise ValueError(
             f"expected the columns {', '.join(_NEEDED)} in {source}, {', '.join(absent)} is "
@@ -55,7 +62,7 @@ def check(
     table.attrs = dict(scenes.attrs)
     for name in COLUMNS:
         if name not in table:
-            table[name] = pd.NaT if name == "time" else None
+            table[name] = _ABSENT.get(name)
     _refuse(table["location"].isna(), table, "location", source, "a missing place")
     for name in ("lon", "lat"):
         try:
@@ -64,7 +71,8 @@ def check(
             bad = pd.to_numeric(table[name], errors="coerce").isna()
             _refuse(bad, table, name, source, "no number")
     lon, lat = table["lon"], table["lat"]
-    _refuse(lon.isna() | lat.isna(), table, "lon", source, "a missing coordinate")
+    bad = lon.isna() | lat.isna() if positions else lon.isna() != lat.isna()
+    _refuse(bad, table, "lon", source, "a missing coordinate")
     _refuse(lon.le(-900) | lat.le(-900), table, "lon", source,
             "a sentinel for 'missing' (such as -1000); leave these rows out")  # fmt: skip
     if normalise_lon:
@@ -124,7 +132,7 @@ def _refuse_scattered(table: pd.DataFrame, source: str) -> None:
     codes = location_codes(table)
     first = np.unique(codes, return_index=True)[1][codes]
     lon, lat = table["lon"].to_numpy(), table["lat"].to_numpy()
-    moved = np.flatnonzero((lon != lon[first]) | (lat != lat[first]))
+    moved = np.flatnonzero((lon != lon[first]) | (lat != lat[first]))  # also those without a place
     apart = geo.great_circle_km(lon[moved], lat[moved], lon[first[moved]], lat[first[moved]])
     far = moved[apart > SAME_PLACE_DEG * np.pi * geo.EARTH_RADIUS_KM / 180]
     if len(far):
@@ -133,6 +141,20 @@ def _refuse_scattered(table: pd.DataFrame, source: str) -> None:
             f"{source}: {len(far)} rows lie more than {SAME_PLACE_DEG} degree from the first row "
             f"of their location; the first is row {row} of location {table['location'][row]!r}; "
             "one location is one place"
+        )
+
+
+def need_positions(scenes: pd.DataFrame, purpose: str) -> None:
+    """Refuse a table of which some rows have no coordinates.
+
+    Raises:
+        ValueError: how many have none, and what they were needed for.
+    """
+    without = int((~np.isfinite(scenes[["lon", "lat"]].to_numpy(float)).all(1)).sum())
+    if without:
+        raise ValueError(
+            f"expected coordinates of every row for {purpose}, {without} of {len(scenes)} rows "
+            "have none; leave these rows out, or do without"
         )
 
 
@@ -171,6 +193,7 @@ def split_by_blocks(
     wanted = dict(shares or {"train": 0.6, "val": 0.15, "test": 0.25})
     if not wanted or min(wanted.values()) <= 0:
         raise ValueError(f"expected shares > 0, came {wanted}")
+    need_positions(scenes, "a split by blocks of space")
     codes = location_codes(scenes)
     first = np.unique(codes, return_index=True)[1]
     block = geo.block_ids(
@@ -220,6 +243,7 @@ def read(
     *,
     columns: Mapping[str, str] | None = None,
     normalise_lon: bool = False,
+    positions: bool = True,
 ) -> pd.DataFrame:
     """Read and check a scene table from .csv, .parquet or .geoparquet.
 
@@ -227,6 +251,7 @@ def read(
         path: the file.
         columns: its column names -> ours, e.g. ``{"longitude": "lon"}``.
         normalise_lon: turn longitudes of 0..360 into -180..180.
+        positions: see `check`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -247,9 +272,8 @@ def read(
             table = from_geo(geopandas.read_parquet(path))
     except (ValueError, OSError) as error:
         raise ValueError(f"expected a scene table at {path}, could not read it: {error}") from None
-    return check(
-        table.rename(columns=dict(columns or {})), normalise_lon=normalise_lon, source=str(path)
-    )
+    table = table.rename(columns=dict(columns or {}))
+    return check(table, normalise_lon=normalise_lon, positions=positions, source=str(path))
 
 
 def _read_csv(path: Path, columns: dict[str, str]) -> pd.DataFrame:

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import geossl
 from geossl import geo, scenes
 
 
@@ -157,3 +158,26 @@ def test_codes():
     assert scenes.location_codes(table(location=["z", "a", "z"])).tolist() == [0, 1, 0]
     codes, names = scenes.label_codes(pd.Series(["z", None, "a", "z"]))
     assert codes.tolist() == [1, -1, 0, 1] and names == ["a", "z"]
+
+
+def test_tables_without_positions_are_let_through_only_when_asked(tmp_path):
+    bare = pd.DataFrame({"location": ["a", "a", "b"], "path": ["1", "2", "3"]})
+    with pytest.raises(ValueError, match="lon, lat is"):
+        scenes.check(bare)
+    table = scenes.check(bare, positions=False)
+    assert table["lon"].isna().all() and table["lat"].dtype == "float64"
+    half = table.assign(lon=[1.0, np.nan, 2.0], lat=[1.0, np.nan, np.nan])
+    with pytest.raises(ValueError, match="a missing coordinate; the first is row 2"):
+        scenes.check(half, positions=False)
+    scenes.write(table, tmp_path / "bare.csv")
+    with pytest.raises(ValueError, match="missing coordinate"):
+        scenes.read(tmp_path / "bare.csv")
+    again = scenes.read(tmp_path / "bare.csv", positions=False)
+    assert again["location"].tolist() == ["a", "a", "b"] and again["lon"].isna().all()
+    for needs in (
+        lambda: scenes.split_by_blocks(table),
+        lambda: geossl.GeoClusters.fit(table, k=1),
+        lambda: geossl.pairs.spatial(radius_km=1).prepare(table),
+    ):
+        with pytest.raises(ValueError, match="3 of 3 rows have none"):
+            needs()
