@@ -72,6 +72,8 @@ class GeoTiff:
     """TIFF tag that holds the date."""
     dates_csv: Path | None = None
     """A csv with the columns path and time."""
+    scale: tuple[float, float] | None = None
+    """Lowest and highest value, which become 1 and 65535; for files of other types than uint8, uint16."""
     test_side: Literal["north", "east", "south", "west"] | None = None
     """Hold this side of the area out as the test split."""
     test_share: float = 1 / 3
@@ -92,6 +94,7 @@ class GeoTiff:
             date_pattern=self.date_pattern,
             date_tag=self.date_tag,
             dates_csv=self.dates_csv,
+            scale=self.scale,
             test_side=self.test_side,
             test_share=self.test_share,
             skip_bad=self.skip_bad,

@@ -25,6 +25,7 @@ METHODS: dict[str, tuple[pairs.Policy, bool]] = {
     "MoCo-v2+TP": (pairs.temporal(), False),
     "MoCo-v2+Geo+TP": (pairs.temporal(), True),
 }
+_EMBEDDINGS = "embeddings.parquet"
 
 
 def run(
@@ -79,7 +80,7 @@ def run(
         for what, measure in _MEASURES.items()
     }
     best = embeddings["MoCo-v2+Geo+TP"]
-    best.save(out / "embeddings.parquet")
+    best.save(out / _EMBEDDINGS)
     say("5/5  drawing the page")
     page = _page(out, store, clusters, runs, best, results, seed, time.monotonic() - began)
     say(f"\n{_text_table(results)}\n")
@@ -88,22 +89,29 @@ def run(
 
 
 def workbench(
-    out: str | os.PathLike[str], *, places: int = 2_000, epochs: float = 8, seed: int = 0
+    *folders: str | os.PathLike[str], places: int = 2_000, epochs: float = 8, seed: int = 0
 ) -> tuple[ChipStore, Embeddings]:
     """Store and embeddings to explore: what `run` left in a folder, else smaller ones made now.
 
     Args:
-        out: folder of `run` (``runs/demo`` after ``make demo``), or where to put what is made.
+        folders: where `run` may have left them (``runs/demo`` after ``make demo``), the first that
+            has them is taken; the last is where to make smaller ones when none has.
         places: number of places if they have to be made; 2,000 take about a minute on two cores.
         epochs: of the one pre-training (MoCo-v2+Geo+TP) likewise.
         seed: of everything.
+
+    Raises:
+        ValueError: no folder was given.
     """
-    out = Path(out)
+    if not folders:
+        raise ValueError("expected at least one folder, came none; give e.g. 'runs/demo'")
+    found = (Path(f) for f in folders if (Path(f) / _EMBEDDINGS).is_file())
+    out = next(found, Path(folders[-1]))
     if not (out / "chips" / "store.json").exists():
         scenes = readers.blue_marble(places=places, dates=4, seed=seed)
         ChipStore.build(out / "chips", scenes, size_px=32)
     store = ChipStore.open(out / "chips")
-    kept = out / "embeddings.parquet"
+    kept = out / _EMBEDDINGS
     if not kept.exists():
         training = store.scenes[store.scenes["split"] == "train"]
         count = training["location"].nunique()

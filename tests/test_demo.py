@@ -46,6 +46,16 @@ def test_what_it_made_is_kept_and_taken_up(made):
     assert json.loads(logs[-1])["step"] > 0
 
 
+def test_a_workbench_takes_what_the_demo_left_or_makes_a_small_one(made, tmp_path):
+    store, embeddings = demo.workbench(made[0], tmp_path / "own")
+    assert len(store) == len(embeddings) == 4 * 240 and not (tmp_path / "own").exists()
+    store, embeddings = demo.workbench(tmp_path / "none", tmp_path / "own", places=60, epochs=1)
+    assert store.path == tmp_path / "own" / "chips" and len(embeddings) == 4 * 60
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(ValueError, match="at least one folder"):
+        demo.workbench()
+
+
 def test_a_ready_machine_passes_and_says_so_in_ten_lines(monkeypatch):
     monkeypatch.setattr(check, "_TRAINING_S", 0.2)
     findings = check.run()

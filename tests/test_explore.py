@@ -202,6 +202,52 @@ def test_in_a_notebook_one_picture_is_drawn_over_again(tmp_path, monkeypatch):
     assert "finished" in shown[-1]["text/plain"]
 
 
+def test_a_notebook_turned_into_a_page_keeps_the_last_picture(tmp_path):
+    import nbformat
+    from nbconvert import HTMLExporter
+    from nbconvert.preprocessors import ExecutePreprocessor
+
+    write_store(tmp_path / "chips")
+    code = (
+        "import geossl\nstore = geossl.ChipStore.open('chips')\n"
+        "config = geossl.PretrainConfig(epochs=2, batch=8, queue=16, device='cpu')\n"
+        "run = geossl.pretrain(store, pairs=geossl.pairs.same_image(), config=config)\n"
+        "run = geossl.explore.TrainingMonitor(run, every_s=0).watch()"
+    )
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    ExecutePreprocessor(timeout=120).preprocess(book, {"metadata": {"path": str(tmp_path)}})
+    page, _ = HTMLExporter().from_notebook_node(book)
+    pictures = re.findall(r'<img[^>]*alt="training curves: step [^"]*finished[^"]*"[^>]*>', page)
+    assert len(pictures) == 1 and "data:image/" in pictures[0]
+
+
+ODD = ("<script>alert(1)</script>", "say \"hi\" & 'bye'", "🌍 emoji", "森林", "x" * 300)
+
+
+@pytest.mark.parametrize("explorer", [ClusterExplorer, EmbeddingExplorer])
+def test_a_thousand_classes_and_odd_words(explorer):
+    found = seen_embeddings(places=1000)
+    names = [*ODD, *(f"class {i}" for i in range(995))]
+    found.scenes["label"] = np.array(names, dtype=object)[found.scenes["location"]]
+    seen = explorer(found.scenes if explorer is ClusterExplorer else found)
+    told = "".join(w.value for w in every_html(seen))
+    assert "<script>alert" not in told
+    assert "988 more" in told  # the bars stop after twelve classes
+    if explorer is EmbeddingExplorer:
+        choose(seen, np.flatnonzero(found.scenes["location"] < 5))
+        assert "993 others" in told  # seven classes have a colour
+        words = "".join(w.value for w in every_html(seen))
+        assert "&lt;script&gt;" in words and "森林" in words and "🌍" in words
+        assert any("森林" in chip["words"] for chip in seen.gallery.chips)
+
+
+def every_html(widget):
+    import ipywidgets
+
+    for child in getattr(widget, "children", ()):
+        yield from [child] if isinstance(child, ipywidgets.HTML) else every_html(child)
+
+
 def seen_embeddings(places=60, seed=0, **changes):
     given = table(places, seed=seed).assign(**changes)
     rng = np.random.default_rng(seed)
