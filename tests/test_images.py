@@ -188,3 +188,23 @@ def test_files_that_cannot_become_a_chip_are_named(tmp_path):
 def test_wrong_descriptions_are_refused(about, words):
     with pytest.raises(ValueError, match=words):
         table(["x.png"], **about)
+
+
+def test_a_tif_that_names_another_file_is_no_tif(tmp_path):
+    Image.fromarray(np.full((8, 8, 3), 77, np.uint8)).save(tmp_path / "secret.png")
+    (tmp_path / "innocent.tif").write_text(
+        '<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="Byte" band="1">'
+        f"<SimpleSource><SourceFilename>{tmp_path / 'secret.png'}</SourceFilename>"
+        "<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    found = images.read_chips(table([tmp_path / "innocent.tif"]), size_px=8)
+    assert "innocent.tif" in found.bad[0] and not found.chips.any()
+
+
+@pytest.mark.parametrize(
+    "start", [b"PK\3\4", b"\x93NUMPY\1\0\xff\xff{", b"\x93NUMPY\1\0\6\0{'a':(\n"]
+)
+def test_arrays_that_are_none(tmp_path, start):
+    (tmp_path / "x.npy").write_bytes(start + b" " * 40)
+    found = images.read_chips(table([tmp_path / "x.npy"]), size_px=8)
+    assert "x.npy" in found.bad[0]

@@ -59,6 +59,7 @@ def reproject(
     source: str, target: str, x: np.ndarray, y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions in another CRS, not finite where it has no such place."""
+    from rasterio._err import CPLE_BaseError  # there is no public name of it
     from rasterio.errors import CRSError
     from rasterio.warp import transform
 
@@ -67,7 +68,7 @@ def reproject(
     try:
         with np.errstate(invalid="ignore"):
             found = transform(source, target, x.ravel(), y.ravel())
-    except CRSError as error:
+    except (CRSError, CPLE_BaseError) as error:  # also a local CRS, or one of the Moon
         raise ValueError(
             f"expected scenes whose CRS lead to each other and to lon, lat, came {source!r} and "
             f"{target!r}: {error}"

@@ -65,7 +65,7 @@ def header(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as file:
+            with rasterio.open(path, driver="GTiff") as file:
                 tags, crs = file.tags(), file.crs
                 colours = [colour.name for colour in file.colorinterp]
                 names = _band_names(file.descriptions, colours)

@@ -6,9 +6,9 @@ The readers of data sets share this: they say in a few columns what to read, and
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -19,12 +19,15 @@ from geossl.readers.windows import pixel_info, read_window
 __all__ = ["BOX", "described", "pixel_info", "read_chips"]
 
 BOX = ("box_left", "box_top", "box_right", "box_bottom")
-_RASTERS = (".tif", ".tiff", ".jp2", ".vrt")
+_TIFFS = (".tif", ".tiff")
+_RASTERS = (*_TIFFS, ".jp2")
 _MOST_PX = 2**28  # pixels of a picture or a window; more is a mistake or a bomb
 _ORIENTATION = 0x0112  # number of the EXIF tag
 _TURNS = {  # its value -> Pillow's Transpose that sets the picture upright
     2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2
 }  # fmt: skip
+
+Row: TypeAlias = Mapping[Hashable, Any]
 
 
 class _Refused(Exception):
@@ -94,8 +97,7 @@ def read_chips(rows: pd.DataFrame, *, size_px: int) -> Pixels:
     chips = np.zeros((len(rows), len(info["bands"]), size_px, size_px), info["dtype"])
     valid = np.zeros((len(rows), size_px, size_px), bool)
     bad: dict[int, str] = {}
-    for i in range(len(rows)):
-        row = rows.iloc[i]
+    for i, row in enumerate(rows.to_dict("records")):
         try:
             chips[i], valid[i] = _chip(row, size_px)
         except _Refused as error:
@@ -103,7 +105,7 @@ def read_chips(rows: pd.DataFrame, *, size_px: int) -> Pixels:
     return Pixels(chips, valid, {"nodata_share": 1 - valid.mean((1, 2))}, bad)
 
 
-def _chip(row: pd.Series, size_px: int) -> tuple[np.ndarray, np.ndarray]:
+def _chip(row: Row, size_px: int) -> tuple[np.ndarray, np.ndarray]:
     path, bands = str(row["path"]), row["bands"].split(",")
     if "{band}" in path:
         parts = [_file(path.replace("{band}", band), [1], row, size_px) for band in bands]
@@ -112,19 +114,17 @@ def _chip(row: pd.Series, size_px: int) -> tuple[np.ndarray, np.ndarray]:
     return _file(path, [int(band) for band in bands], row, size_px)
 
 
-def _file(
-    path: str, bands: list[int], row: pd.Series, size_px: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _file(path: str, bands: list[int], row: Row, size_px: int) -> tuple[np.ndarray, np.ndarray]:
     suffix = Path(path).suffix.lower()
     read = _raster if suffix in _RASTERS else _array if suffix == ".npy" else _picture
     return read(path, bands, row, size_px)
 
 
-def _boxed(row: pd.Series) -> bool:
+def _boxed(row: Row) -> bool:
     return BOX[0] in row and bool(pd.notna(row[BOX[0]]))
 
 
-def _square(row: pd.Series, width: int, height: int) -> tuple[int, int, int]:
+def _square(row: Row, width: int, height: int) -> tuple[int, int, int]:
     """Left, top and side of the square to read, within the file."""
     if width * height > _MOST_PX:
         raise _Refused(f"{width} x {height} pixels are more than {_MOST_PX:,}; cut it first")
@@ -142,9 +142,7 @@ def _square(row: pd.Series, width: int, height: int) -> tuple[int, int, int]:
     return min(max(x, 0), width - side), min(max(y, 0), height - side), side
 
 
-def _raster(
-    path: str, bands: list[int], row: pd.Series, size_px: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _raster(path: str, bands: list[int], row: Row, size_px: int) -> tuple[np.ndarray, np.ndarray]:
     import rasterio
     from rasterio.enums import Resampling
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
@@ -153,7 +151,10 @@ def _raster(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as file:
+            kind = (
+                {"driver": "GTiff"} if path.lower().endswith(_TIFFS) else {}
+            )  # no VRT in disguise
+            with rasterio.open(path, **kind) as file:
                 left, top, side = _square(row, file.width, file.height)
                 if max(bands) > file.count:
                     raise _Refused(f"expected band {max(bands)}, it has {file.count}")
@@ -165,13 +166,16 @@ def _raster(
         raise _Refused(f"cannot be read: {error.__cause__ or error}") from None
 
 
-def _array(
-    path: str, bands: list[int], row: pd.Series, size_px: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _array(path: str, bands: list[int], row: Row, size_px: int) -> tuple[np.ndarray, np.ndarray]:
     """A ``.npy`` of ``(H, W, C)``, ``(C, H, W)`` with fewer bands than pixels, or ``(H, W)``."""
+    from tokenize import TokenError
+
     try:
-        pixels = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        with np.errstate(over="ignore"):
+            pixels: np.ndarray = np.lib.format.open_memmap(path, mode="r")
+    except (
+        OSError, ValueError, EOFError, OverflowError, MemoryError, SyntaxError, TokenError,
+    ) as error:  # fmt: skip
         raise _Refused(f"cannot be read: {error}") from None
     if pixels.ndim == 2:
         pixels = pixels[..., None]
@@ -202,9 +206,7 @@ def _resized(band: np.ndarray, size_px: int) -> np.ndarray:
     return np.asarray(picture.resize((size_px, size_px), Image.Resampling.BILINEAR))
 
 
-def _picture(
-    path: str, bands: list[int], row: pd.Series, size_px: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _picture(path: str, bands: list[int], row: Row, size_px: int) -> tuple[np.ndarray, np.ndarray]:
     """A jpg, png, webp, ...; a jpg is decoded at the smallest scale that is large enough."""
     from PIL import Image
 
@@ -248,6 +250,6 @@ def _colours(picture: Any) -> tuple[list[Any], Any]:
     return list(picture.convert("RGB").split()), None
 
 
-def _same_type(found: str, row: pd.Series) -> None:
+def _same_type(found: str, row: Row) -> None:
     if not np.isfinite(row["scale_low"]) and found != row["dtype"]:
         raise _Refused(f"expected {row['dtype']}, came {found}; give scale=(lowest, highest)")

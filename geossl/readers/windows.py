@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,9 +32,15 @@ def pixel_info(scenes: pd.DataFrame) -> dict[str, Any]:
 
 
 def _visible(names: Sequence[str]) -> list[int]:
-    """Where red, green and blue are among the names of bands; empty unless all are."""
-    lower = [name.lower() for name in names]
-    return [lower.index(c) for c in COLOURS] if set(COLOURS) <= set(lower) else []
+    """Where red, green and blue are among the names of bands; empty unless all are.
+
+    Their numbers say it too, as B4 or B04: those of Sentinel-2, and of Landsat 8 and 9.
+    """
+    plain = [re.sub("^b0+", "b", name.strip().lower()) for name in names]
+    for colours in (COLOURS, ("b4", "b3", "b2")):
+        if set(colours) <= set(plain):
+            return [plain.index(c) for c in colours]
+    return []
 
 
 def read_chips(rows: pd.DataFrame, *, size_px: int) -> Pixels:
@@ -60,7 +67,7 @@ def read_chips(rows: pd.DataFrame, *, size_px: int) -> Pixels:
     bad: dict[int, str] = {}
     for path, of_file in rows.groupby("path", sort=False).indices.items():
         try:
-            with rasterio.open(path) as file:
+            with rasterio.open(path, driver="GTiff") as file:
                 for i in of_file:
                     try:
                         chips[i], valid[i] = _read(file, rows.iloc[i], size_px)
@@ -116,7 +123,7 @@ def _read(file: Any, row: pd.Series, size_px: int) -> tuple[np.ndarray, np.ndarr
 
 
 def read_window(
-    file: Any, bands: list[int], window: Any, size_px: int, how: Any, row: pd.Series
+    file: Any, bands: list[int], window: Any, size_px: int, how: Any, row: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """One chip ``(C, S, S)`` of a window of an open file, and which pixels hold data ``(S, S)``."""
     from rasterio.enums import Resampling
