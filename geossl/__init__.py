@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from geossl.chips import ChipStore  # noqa: F401
     from geossl.clusters import GeoClusters  # noqa: F401
     from geossl.config import PretrainConfig, paper_config  # noqa: F401
+    from geossl.description import describe  # noqa: F401
     from geossl.embedding import Embeddings, embed  # noqa: F401
+    from geossl.fetching import fetch  # noqa: F401
     from geossl.pretraining import pretrain  # noqa: F401
 
 __version__ = "0.1.0"
@@ -39,7 +41,9 @@ _NAMES = {
     "Embeddings": "embedding",
     "GeoClusters": "clusters",
     "PretrainConfig": "config",
+    "describe": "description",
     "embed": "embedding",
+    "fetch": "fetching",
     "paper_config": "config",
     "pretrain": "pretraining",
 }

@@ -8,11 +8,10 @@ import importlib
 import json
 import os
 import shutil
+import warnings
 import zlib
-from collections.abc import Generator, Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,8 +20,9 @@ import numpy as np
 import pandas as pd
 
 from geossl import scenes as scene_tables
+from geossl.chip_work import Job, decode
 from geossl.files import atomic
-from geossl.readers.pixels import Pixels
+from geossl.parallel import work_off
 
 FORMAT = 1
 _CHUNK_BYTES = 2**22  # a thread holds about one chunk, so this bounds the memory of a build
@@ -37,6 +37,7 @@ def build_store(
     skip_bad: bool,
     progress: bool,
     chunk: int,
+    dask: str | None = None,
 ) -> None:
     """Make the files of a store, or find that they are there; see `ChipStore.build`."""
     for name, value in (("size_px", size_px), ("chunk", chunk), ("workers", workers or 1)):
@@ -48,7 +49,7 @@ def build_store(
         plan.start()
         with _alone(path):
             if not plan.finished():
-                plan.decode(workers or os.cpu_count() or 1, skip_bad, progress)
+                plan.decode(workers, skip_bad, progress, dask)
                 plan.publish()
             shutil.rmtree(plan.work, ignore_errors=True)
 
@@ -118,7 +119,7 @@ class Plan:
             )
         return done
 
-    def decode(self, workers: int, skip_bad: bool, progress: bool) -> None:
+    def decode(self, workers: int | None, skip_bad: bool, progress: bool, dask: str | None) -> None:
         """Decode the chunks that the journal lacks, then make the store's files."""
         from tqdm import tqdm
 
@@ -133,18 +134,30 @@ class Plan:
             with atomic(self.work / "plan.json") as part:
                 part.write_text(json.dumps(plan), "utf-8")
         self.chunk = json.loads((self.work / "plan.json").read_text("utf-8"))["chunk"]
-        rows = self.shape[0]
+        rows, count = self.shape[0], -(-self.shape[0] // self.chunk)
         bar = tqdm(total=rows, desc="chips", unit="chip", unit_scale=True, disable=not progress)
         with bar:
             records = self._journal(skip_bad, bar.update)
-            todo = (c for c in range(-(-rows // self.chunk)) if c not in records)
+            todo = self._jobs((c for c in range(count) if c not in records), skip_bad, bool(dask))
             with open(self.work / "journal.jsonl", "a", encoding="utf-8") as journal:
-                with closing(self._work_off(todo, workers, skip_bad)) as work:
-                    for record in work:
+                with (
+                    warnings.catch_warnings(),  # here, for it is not safe within threads
+                    closing(work_off(decode, todo, workers=workers, dask=dask)) as work,
+                ):
+                    warnings.filterwarnings("ignore", "Dataset has no geotransform")
+                    for job, record in work:
                         journal.write(f"\n{json.dumps(record)}")  # \n first: a line may be torn
                         journal.flush()
                         records[record["chunk"]] = record
-                        bar.update(len(self._rows(record["chunk"])))
+                        bar.update(len(job.rows))
+        if dask:  # is what the others wrote there, seen from here?
+            records = self._journal(skip_bad, lambda n: None)
+            if len(records) < count:
+                raise OSError(
+                    f"{count - len(records)} of {count} parts of {self.work / 'raw.npy'} do not "
+                    f"hold what the workers of {dask} wrote; the folder must be on a file system "
+                    "that all share, then the same command goes on"
+                )
         self._finish([records[c] for c in sorted(records)])
 
     def publish(self) -> None:
@@ -178,51 +191,28 @@ class Plan:
                 del records[c]
         return records
 
-    def _work_off(
-        self, todo: Iterator[int], workers: int, skip_bad: bool
-    ) -> Generator[dict[str, Any], None, None]:
-        with ThreadPoolExecutor(workers, thread_name_prefix="geossl-chips") as pool:
-            running = {pool.submit(self._one, c, skip_bad) for c in islice(todo, workers + 1)}
-            try:
-                while running:
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
-                    running |= {
-                        pool.submit(self._one, c, skip_bad) for c in islice(todo, len(done))
-                    }
-                    for job in done:
-                        yield job.result()
-            finally:
-                pool.shutdown(cancel_futures=True)
-
-    def _one(self, chunk: int, skip_bad: bool) -> dict[str, Any]:
-        """Decode and store a chunk; its record for the journal, with exact integer sums."""
-        rows = self._rows(chunk)
-        table = self.table.iloc[rows.start : rows.stop].reset_index(drop=True)
-        pixels: Pixels = self.reader.read_chips(table, size_px=self.size_px)
-        chips = np.ascontiguousarray(pixels.chips)
-        if chips.shape != (len(rows), *self.shape[1:]) or chips.dtype != self.dtype:
-            raise ValueError(
-                f"expected {self.dtype} chips {(len(rows), *self.shape[1:])} from the reader "
-                f"{self.reader.__name__}, came {chips.dtype} {chips.shape}"
+    def _jobs(self, chunks: Iterator[int], skip_bad: bool, sync: bool) -> Iterator[Job]:
+        raw, table = self.work.absolute() / "raw.npy", self.table.copy(deep=False)
+        table.attrs = {}  # may be long
+        start = raw.stat().st_size - self.shape[0] * self.chip_bytes
+        for chunk in chunks:
+            first = self._rows(chunk).start
+            rows = table.take(np.array(self._rows(chunk))).reset_index(drop=True)
+            for name in rows.columns[rows.dtypes == "category"]:  # they may be as many as the rows
+                rows[name] = rows[name].cat.remove_unused_categories()
+            yield Job(
+                chunk=chunk,
+                first=first,
+                rows=rows,
+                reader=self.reader.__name__,
+                shape=self.shape[1:],
+                dtype=self.dtype.str,
+                skip_bad=skip_bad,
+                raw=str(raw),
+                at=start + first * self.chip_bytes,
+                sync=sync,
+                folder=os.getcwd(),
             )
-        bad = {}
-        for i in sorted(pixels.bad):
-            path, reason = str(table["path"][i]), pixels.bad[i]
-            if not skip_bad:
-                named = reason if path in reason else f"{path}: {reason}"
-                raise ValueError(f"{named}; give skip_bad=True to leave such scenes out")
-            bad[str(rows.start + i)] = reason
-        with open(self.work / "raw.npy", "rb+") as file:
-            np.lib.format.read_magic(file)
-            np.lib.format.read_array_header_1_0(file)
-            file.seek(rows.start * self.chip_bytes, os.SEEK_CUR)
-            file.write(chips.data)
-        extra = {
-            name: {"dtype": np.asarray(values).dtype.str, "values": np.asarray(values).tolist()}
-            for name, values in pixels.extra.items()
-        }
-        sums = _sums(chips, pixels.valid, list(pixels.bad))
-        return {"chunk": chunk, "crc": zlib.crc32(chips.data), "bad": bad, "extra": extra, **sums}
 
     def _finish(self, records: list[dict[str, Any]]) -> None:
         """The store's files in the work folder, ``store.json`` last."""
@@ -332,27 +322,6 @@ def _write_header(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> int:
     with open(path, "wb") as file:
         np.lib.format.write_array_header_1_0(file, head)
         return file.tell()
-
-
-def _sums(chips: np.ndarray, valid: np.ndarray | None, bad: list[int]) -> dict[str, Any]:
-    """Exact count, sum and sum of squares per band of the valid pixels ``(M, C, H, W)``."""
-    bands = chips.shape[1]
-    flat = chips.reshape(len(chips), bands, -1)  # (M, C, P)
-    seen = np.ones((len(chips), flat.shape[2]), bool)
-    if valid is not None:
-        seen[:] = valid.reshape(seen.shape)
-    seen[bad] = False
-    total, square = np.zeros((2, bands), np.uint64)
-    wide = max(1, 2**17 // bands)  # pixels at a time: 64-bit copies stay small
-    tall = max(1, wide // flat.shape[2])
-    for i in range(0, len(flat), tall):
-        for j in range(0, flat.shape[2], wide):
-            part = slice(i, i + tall), slice(None), slice(j, j + wide)
-            whole = flat[part].astype(np.uint64) * seen[part[0], None, part[2]]
-            total += whole.sum((0, 2))
-            square += (whole * whole).sum((0, 2))
-    count = int(seen.sum())
-    return {"count": count, "sum": total.tolist(), "square": square.tolist()}
 
 
 @contextmanager

@@ -56,6 +56,7 @@ class ChipStore:
         skip_bad: bool = False,
         progress: bool = True,
         chunk: int = 256,
+        dask: str | None = None,
     ) -> ChipStore:
         """Decode the scenes of a table into a store, in parallel; a killed build goes on.
 
@@ -66,18 +67,23 @@ class ChipStore:
             path: folder of the store.
             scenes: a scene table with a column ``reader``, as the readers make it.
             size_px: height and width of a chip.
-            workers: threads that decode; all cores when None.
+            workers: chunks decoded at a time; by all cores, or all of the cluster, when None.
             skip_bad: leave unreadable scenes out, listed in ``info["bad"]``, in place of stopping.
             progress: show a progress bar.
             chunk: chips decoded and recorded together; fewer when they are large.
+            dask: None for threads; a Dask cluster, "tcp://host:8786" or "local:3", see
+                `geossl.parallel.work_off`. ``path`` and the scenes' files lie on a file system that
+                all its machines share; the store is the same, byte for byte, if their software is.
 
         Raises:
             ValueError: an unreadable scene (named); a table without reader; no valid pixel; the
                 folder holds the store of other scenes or something else.
-            OSError: the disk is full; the same call goes on when there is space again.
+            OSError: the disk is full, or the cluster is lost (ConnectionError); the same call goes
+                on when there is space, or a cluster, again.
+            ImportError: ``dask`` without the package distributed.
         """
         path = Path(path)
-        build_store(path, scenes, size_px, workers, skip_bad, progress, chunk)
+        build_store(path, scenes, size_px, workers, skip_bad, progress, chunk, dask)
         store = cls.open(path)
         if store.info["bad"] and not skip_bad:
             name, reason = next(iter(store.info["bad"].items()))

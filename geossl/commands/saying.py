@@ -1,0 +1,26 @@
+"""What commands share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def say(text: object = "") -> None:
+    """A line on the terminal, at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def say_left_out(bad: dict[str, str]) -> None:
+    """A line for each file that was left out, and why."""
+    for path, reason in bad.items():
+        say(f"left out {reason if path in reason else f'{path}: {reason}'}")
+
+
+def read_table(path: Path) -> Any:
+    """The scene table of a chip store's folder, or of a file."""
+    from geossl import ChipStore, scenes
+
+    return ChipStore.open(path).scenes if path.is_dir() else scenes.read(path)
