@@ -257,6 +257,17 @@ def read(
         FileNotFoundError: there is no such file.
         ValueError: it cannot be read, or `check` refuses it.
     """
+    table = load(path, columns=columns)
+    return check(table, normalise_lon=normalise_lon, positions=positions, source=str(path))
+
+
+def load(path: str | os.PathLike[str], *, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Read a table as it is, unchecked, e.g. to describe one that `check` refuses.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read.
+    """
     path = Path(path)
     suffix = _suffix(path)
     if not path.is_file():
@@ -272,8 +283,7 @@ def read(
             table = from_geo(geopandas.read_parquet(path))
     except (ValueError, OSError) as error:
         raise ValueError(f"expected a scene table at {path}, could not read it: {error}") from None
-    table = table.rename(columns=dict(columns or {}))
-    return check(table, normalise_lon=normalise_lon, positions=positions, source=str(path))
+    return table.rename(columns=dict(columns or {}))
 
 
 def _read_csv(path: Path, columns: dict[str, str]) -> pd.DataFrame:

@@ -196,6 +196,37 @@ def test_one_date_everywhere_with_temporal_pairs(folder, tmp_path, capsys):
     assert "two dates" in said and not (tmp_path / "run").exists()
 
 
+def test_any_known_layout_is_opened_and_described(tmp_path, capsys):
+    for i in range(2):
+        write_scene(tmp_path / "photos" / f"{i}.tif")
+    pd.DataFrame({"file": ["0.tif", "1.tif"], "latitude": [5.0, 6.0], "longitude": [7.0, 170.0],
+                  "class": ["a", "b"]}).to_csv(tmp_path / "photos" / "list.csv", index=False)  # fmt: skip
+    run("scenes", "open", tmp_path / "photos" / "list.csv", "--out", tmp_path / "t.parquet")
+    assert capsys.readouterr().out.startswith("table: ")
+    run("chips", tmp_path / "t.parquet", "--size-px", 16, "--out", tmp_path / "chips")
+    run("scenes", "describe", tmp_path / "chips")
+    said = capsys.readouterr().out
+    assert "lon 7 to 170, lat 5 to 6" in said and "labels                a 1, b 1" in said
+    pd.DataFrame({"location": [0, 1], "lon": [5, -1000], "lat": [5, -1000]}).to_csv(
+        tmp_path / "odd.csv", index=False
+    )
+    run("scenes", "describe", tmp_path / "odd.csv")
+    assert "1 rows have a sentinel" in capsys.readouterr().out
+    listed = tmp_path / "photos" / "list.csv"
+    for options, words in (
+        (["--option", "boxes"], "NAME=VALUE"),
+        (["--option", "boxen=1"], "which are columns"),
+        (["--reader", "fmoww"], "expected a reader of fmow"),
+    ):
+        assert words in refused(
+            capsys, "scenes", "open", listed, "--out", tmp_path / "n.csv", *options
+        )
+    assert "found nothing there" in refused(
+        capsys, "scenes", "open", tmp_path / "none", "--out", tmp_path / "n.csv"
+    )
+    assert not (tmp_path / "n.csv").exists()
+
+
 def test_the_module_is_a_program():
     done = subprocess.run(
         [sys.executable, "-m", "geossl", "chips", "no.parquet", "--out", "nowhere"],

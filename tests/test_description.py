@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from geossl import geo, readers, scenes
-from geossl.describe import describe
+from geossl.description import describe
 
 
 def table():

@@ -10,13 +10,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from geossl import geo
-from geossl.readers.grids import at, common_grid, covered, reproject
+from geossl.readers.grids import at, common_grid, covered, outline, reproject
 from geossl.readers.headers import Scene, UnreadableError, header
 from geossl.readers.windows import pixel_info, read_chips
 
@@ -234,3 +235,31 @@ def _cut(table: pd.DataFrame, side: str, share: float) -> pd.DataFrame:
             f"{int(test.sum())} to test; change test_share or give a smaller chip_px"
         )
     return table[test | train].reset_index(drop=True)
+
+
+def fits(path: Path) -> str | None:
+    """Why dated scenes of one area are at ``path``, or None; some headers are read."""
+    from geossl.readers.tiles import some
+
+    names = [
+        e.name for e in some(path, 2000) if os.path.isfile(e.path) and not e.name.startswith(".")
+    ]
+    tifs = sorted(n for n in names if n.lower().endswith((".tif", ".tiff")))[:16]
+    if any(re.fullmatch(r"(.*_)?(B\d\d?A?|VV|VH)", Path(name).stem) for name in tifs):
+        return None  # a file a band
+    try:
+        found = [header(path / name, path, None, None, None) for name in tifs]
+        sides = []
+        for scene in found:
+            edge = at(scene.transform, *outline(0.0, 0.0, scene.width, scene.height, 4))
+            x, y = reproject(scene.crs, "EPSG:4326", *edge)
+            sides.append((x.min(), y.min(), x.max(), y.max()))
+    except (ValueError, UnreadableError):
+        return None
+    shared = any(
+        a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] and one.time != two.time
+        for (one, a), (two, b) in combinations(zip(found, sides, strict=True), 2)
+    )
+    if shared or len(found) == 1:
+        return f"holds dated georeferenced tifs of one area, e.g. {tifs[0]}"
+    return None
