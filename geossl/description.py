@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 
 from geossl import geo, scenes, world
+from geossl.readers import images
 
 _SHOWN = 12  # classes named in words
 _SAMPLE = 50_000  # places looked up in the map of the land
 _DAY = np.timedelta64(1, "D")
+_PARTS = (*images.BOX, "left", "bottom", "right", "top")  # of a file that a row shows
+_OURS = {*images.BOX, "scale_low", "scale_high"}  # missing where they do not apply
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,9 @@ def describe(table: pd.DataFrame) -> Description:
         for name in ("lon", "lat")
     )
     inside = (np.abs(lon) <= 180) & (np.abs(lat) <= 90)
-    missing = {str(name): int(n) for name, n in table.isna().sum().items() if n}
+    missing = {
+        str(name): int(n) for name, n in table.isna().sum().items() if n and name not in _OURS
+    }
     warnings += _position_warnings(place, lon, lat, inside)
     warnings += _duplicates(table, place, times)
     return Description(
@@ -212,9 +217,9 @@ def _swapped(lon: np.ndarray, lat: np.ndarray) -> list[str]:
 def _duplicates(table: pd.DataFrame, place: np.ndarray, times: pd.Series) -> list[str]:
     found = []
     if "path" in table:
-        boxes = [name for name in table if str(name).startswith("box_")]
+        parts = [name for name in _PARTS if name in table]  # many chips of one file are no repeats
         paths = table[table["path"].notna()]
-        twice = int(paths.duplicated(["path", *boxes]).sum())
+        twice = int(paths.duplicated(["path", *parts]).sum())
         if twice:
             found.append(f"{twice:,} rows repeat the path of another row")
     dated = times.notna().to_numpy()

@@ -46,7 +46,7 @@ def map_scenes(
     Raises:
         ValueError: no such column or tiles, or a store of another length.
     """
-    if colour is None and "label" in scenes:
+    if colour is None and "label" in scenes and scenes["label"].notna().any():
         colour = "label"
     if colour is not None and colour not in scenes:
         raise ValueError(f"expected a column {colour!r}, came {list(scenes.columns)}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,14 +22,52 @@ from geossl.projection import to_rgb
 from geossl.world import world_image
 
 
+class _Shown(Figure):
+    """A figure that a notebook shows with its words for those who do not see it.
+
+    No window manager knows of it: it is freed with its last reference.
+    """
+
+    def _repr_html_(self) -> str:
+        return figure_html(self, alt=self._words())
+
+    def _words(self) -> str:
+        found = []
+        for ax in self.axes:
+            lines = ax.get_legend_handles_labels()[1]
+            told = (ax.get_title(), ax.get_ylabel(), ax.get_xlabel(), ", ".join(lines))
+            found.append(" ".join(text for text in told if text))
+        return f"figure: {'; '.join(text for text in dict.fromkeys(found) if text)}"
+
+
+def figure_html(figure: Figure | Axes, *, alt: str, width: str | None = None) -> str:
+    """A figure as an ``<img>`` with words (JupyterLab drops those of its own images).
+
+    Args:
+        figure: what `plot_x` returned.
+        alt: what it shows, for those who do not see it.
+        width: in CSS; the figure's own, in inches, when None.
+    """
+    source = base64.b64encode(figure_png(figure, dpi=100)).decode()
+    whole = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
+    wide = width or f"{whole.get_figwidth() if whole else 0:.1f}in"
+    return (
+        f'<img src="data:image/png;base64,{source}" alt="{html.escape(alt)}" '
+        f'style="width: {wide}; max-width: 100%; background: #fff">'
+    )
+
+
 def _figure(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:
-    """A figure that no window manager knows of: it is freed with its last reference."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = _Shown(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(**grid)
 
 
 def _axes(ax: Axes | None, width: float, height: float) -> Axes:
-    return _figure(width, height)[1] if ax is None else ax
+    if ax is not None:
+        return ax
+    figure, ax = _figure(width, height)
+    setattr(ax, "_repr_html_", figure._repr_html_)  # noqa: B010 (a notebook shows the figure)
+    return ax
 
 
 def _quiet(ax: Axes) -> Axes:
@@ -246,8 +287,6 @@ def _day(time: pd.Timestamp) -> str:
 
 def figure_png(figure: Figure | Axes, *, dpi: int = 130) -> bytes:
     """A figure, or the one of an axes, as PNG."""
-    import io
-
     drawn = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
     assert drawn is not None
     file = io.BytesIO()

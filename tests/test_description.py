@@ -103,3 +103,10 @@ def test_extent_is_that_of_the_positions_in_range():
     found = describe(given)
     assert found.extent == geo.bounds(given["lon"], given["lat"]) and found.places == 50
     assert scenes.check(given)["location"].nunique() == found.places
+
+
+def test_many_chips_of_one_file_are_no_repeats():
+    grid = table().assign(path="one.tif", left=range(6), top=0.0, scale_low=np.nan)
+    found = describe(grid)
+    assert found.warnings == [] and "scale_low" not in found.missing
+    assert any("repeat the path" in w for w in describe(grid.assign(left=0.0)).warnings)

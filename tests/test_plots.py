@@ -1,3 +1,4 @@
+import base64
 import io
 
 import matplotlib
@@ -88,3 +89,17 @@ def test_the_world_is_drawn_with_a_point_for_every_place(store):
     want = store.scenes.drop_duplicates("location")[["lon", "lat"]].to_numpy()
     np.testing.assert_allclose(places, want)
     assert pixels(ax).std() > 5
+
+
+def test_a_notebook_shows_figures_and_axes_with_their_words(store):
+    figure = plots.plot_chips(store, [3, 0], columns=3)
+    logs = pd.DataFrame({"step": [1, 2], "contrastive_loss": [3.0, 2.0]})
+    drawn = plots.plot_losses({"<a>": logs})
+    for shown_, words in (
+        (figure, "figure: 2020-04-10; 2020-01-01"),
+        (drawn, "figure: InfoNCE loss (nats) optimiser steps &lt;a&gt;"),
+    ):
+        page = shown_._repr_html_()
+        assert f'alt="{words}"' in page
+        png = base64.b64decode(page.split("base64,")[1].split('"')[0])
+        assert Image.open(io.BytesIO(png)).size[0] > 300

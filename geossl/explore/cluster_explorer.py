@@ -14,7 +14,7 @@ import pandas as pd
 from geossl import maps, plots
 from geossl.chips import ChipStore
 from geossl.clusters import GeoClusters, On
-from geossl.explore.parts import Status, bars_html, by_year, figure_html, gallery_html, map_html
+from geossl.explore.parts import Status, bars_html, by_year, gallery_html, map_html
 from geossl.files import atomic
 
 _MOST_K = 200
@@ -238,9 +238,8 @@ class ClusterExplorer(widgets.VBox):
             f"{r.on} K={r.k} {r.purity:.2f} and {r.entropy_bits:.2f} bits"
             for r in table.itertuples()
         )
-        return figure_html(
-            plots.plot_growth(table), alt=f"mean purity and mean entropy by K: {told}"
-        )
+        words = f"mean purity and mean entropy by K: {told}"
+        return plots.figure_html(plots.plot_growth(table), alt=words, width="100%")
 
     # --- for Python ---------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 import html
 from collections.abc import Callable
@@ -12,10 +11,8 @@ import folium
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from geossl import leaflet, plots
+from geossl import leaflet
 from geossl.chips import ChipStore
 
 
@@ -48,20 +45,6 @@ class Status:
                 self.complain(error)
 
         return guarded
-
-
-def figure_html(figure: Figure | Axes, *, alt: str, width: str = "100%") -> str:
-    """A figure as HTML, with alt text (JupyterLab drops that of its own images)."""
-    return png_html(plots.figure_png(figure, dpi=100), alt=alt, width=width)
-
-
-def png_html(png: bytes, *, alt: str, width: str = "100%") -> str:
-    """A PNG as HTML with alt text."""
-    source = base64.b64encode(png).decode()
-    return (
-        f'<img src="data:image/png;base64,{source}" alt="{html.escape(alt)}" '
-        f'style="width: {width}; max-width: 100%; background: #fff">'
-    )
 
 
 def map_html(drawn: folium.Map, *, alt: str, height_px: int = 420) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 
 from geossl import plots
-from geossl.explore.parts import figure_html
 from geossl.pretraining import Run
 from geossl.records import Log
 
@@ -94,7 +93,8 @@ _NAMES = {
 
 
 def _page(logs: pd.DataFrame, words: str) -> str:
-    picture = figure_html(plots.plot_training(logs), alt=f"training curves: {words}")
+    told = f"training curves: {words}"
+    picture = plots.figure_html(plots.plot_training(logs), alt=told, width="100%")
     return f'<div role="status">{html.escape(words)}</div>{picture}'
 
 

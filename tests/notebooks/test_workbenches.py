@@ -1,0 +1,70 @@
+"""Every workbench runs from top to bottom, with small knobs, in a folder of its own."""
+
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from nbclient import NotebookClient
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent.parent
+NAIP = ROOT.parent / "shared" / "data" / "naip_north_dakota"
+
+
+def run(name, folder, **knobs):
+    """The words of all outputs of a notebook, run with other values in its cell of knobs."""
+    book = nbformat.read(ROOT / "notebooks" / name, as_version=4)
+    cell = next(c for c in book.cells if "parameters" in c.metadata.get("tags", []))
+    cell.source += "".join(f"\n{knob} = {value!r}" for knob, value in knobs.items())
+    NotebookClient(book, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+    outputs = [output for c in book.cells for output in c.get("outputs", [])]
+    shown = [
+        o["data"].get("text/html", o["data"].get("text/plain", "")) for o in outputs if "data" in o
+    ]
+    pictures = sum("data:image/png" in text and "<iframe" not in text for text in shown)
+    return "\n".join([*shown, f"{pictures} pictures", *(o["text"] for o in outputs if "text" in o)])
+
+
+def photos(folder):
+    """A csv of pictures with positions, one of them damaged."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for i in range(12):
+        pixels = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.jpg")
+    (folder / "3.jpg").write_bytes(b"no picture")
+    pd.DataFrame({
+        "image": [f"{i}.jpg" for i in range(12)], "latitude": np.linspace(-50, 50, 12).round(2),
+        "longitude": np.linspace(-170, 170, 12).round(2), "class": ["a", "b", "c"] * 4,
+    }).to_csv(folder / "list.csv", index=False)  # fmt: skip
+    return folder / "list.csv"
+
+
+def test_a_data_set_is_built_from_the_embedded_world(tmp_path):
+    told = run("build_dataset.ipynb", tmp_path, PLACES=60)
+    assert "240 chips of 3 x 32 x 32 uint8" in told and "every file was read" in told
+    assert "\n1 pictures" in told
+    assert (tmp_path / "runs" / "dataset" / "chips" / "store.json").is_file()
+
+
+def test_a_data_set_is_built_from_a_csv(tmp_path):
+    told = run("build_dataset.ipynb", tmp_path, SOURCE=str(photos(tmp_path / "photos")), SIZE_PX=16)
+    assert "11 chips of 3 x 16 x 16" in told and "3.jpg" in told
+    assert "temporal: expected places with two dates" in told
+
+
+@pytest.mark.skipif(not NAIP.is_dir(), reason="needs the real images in ../shared/data")
+def test_a_data_set_is_built_from_a_folder_of_scenes(tmp_path):
+    options = {"chip_px": 128, "test_side": "east"}
+    told = run("build_dataset.ipynb", tmp_path, SOURCE=str(NAIP), OPTIONS=options)
+    assert "300 chips of 4 x 32 x 32" in told and "2009-08-18 to 2020-08-31" in told
+    assert "look at this" not in told and "\n2 pictures" in told
+
+
+@pytest.mark.parametrize("name", ["explore_clusters.ipynb", "explore_embeddings.ipynb"])
+def test_the_explorers_run(tmp_path, name):
+    told = run(name, tmp_path, PLACES=60)
+    assert "240" in told
+    assert (tmp_path / "runs" / "explore" / "embeddings.parquet").is_file()
