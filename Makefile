@@ -47,7 +47,7 @@ check: .venv/ready-dev  ## formatter, linter, types, stripped notebooks, import 
 	git ls-files '*.ipynb' | tr '\n' '\0' | xargs -0 -r -n 1 $(RUN) -m nbstripout --verify
 	$(RUN) -m pytest -q tests/test_house.py
 
-study: .venv/ready-dev  ## benchmarks/blue_marble.md: all methods, three seeds (about an hour on two cores)
+study: .venv/ready-dev  ## benchmarks/blue_marble.md: all methods, three seeds (about half an hour on two idle cores)
 	$(RUN) benchmarks/blue_marble.py
 
 real: .venv/ready-dev  ## benchmarks/real_imagery.md: NAIP and Landsat, three seeds (needs ../shared/data)
