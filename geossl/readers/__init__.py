@@ -11,7 +11,7 @@ from geossl.readers.coco import coco
 from geossl.readers.eurosat import eurosat
 from geossl.readers.fmow import fmow
 from geossl.readers.fmow_sentinel import fmow_sentinel
-from geossl.readers.gassl_csv import gassl_csv
+from geossl.readers.gassl_csv import gassl_csv, write_gassl_csv
 from geossl.readers.geoimagenet import geoimagenet
 from geossl.readers.geotiff import geotiff
 from geossl.readers.image_folder import image_folder
@@ -48,5 +48,6 @@ __all__ = [
     "tile2vec",
     "torchgeo",
     "wilds_fmow",
+    "write_gassl_csv",
     "xview",
 ]
