@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         models,
         pairs,
         plots,
+        plots_probe,
         probe,
         projection,
         readers,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from geossl.description import describe  # noqa: F401
     from geossl.embedding import Embeddings, embed  # noqa: F401
     from geossl.fetching import fetch  # noqa: F401
+    from geossl.harvesting import harvest  # noqa: F401
     from geossl.pretraining import pretrain  # noqa: F401
 
 __version__ = "0.1.0"
@@ -44,12 +46,13 @@ _NAMES = {
     "describe": "description",
     "embed": "embedding",
     "fetch": "fetching",
+    "harvest": "harvesting",
     "paper_config": "config",
     "pretrain": "pretraining",
 }
 _ROOMS = (
     "augment", "embedding", "explore", "geo", "losses", "maps", "metrics", "models",
-    "pairs", "plots", "probe", "projection", "readers", "scenes", "weights",
+    "pairs", "plots", "plots_probe", "probe", "projection", "readers", "scenes", "weights",
 )  # fmt: skip
 
 __all__ = sorted([*_NAMES, *_ROOMS])

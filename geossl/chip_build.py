@@ -21,7 +21,7 @@ import pandas as pd
 
 from geossl import scenes as scene_tables
 from geossl.chip_work import Job, decode
-from geossl.files import atomic
+from geossl.files import alone, atomic
 from geossl.parallel import work_off
 
 FORMAT = 1
@@ -47,7 +47,7 @@ def build_store(
     plan = Plan(path, table, _reader(table), size_px, chunk)
     with _full_disk_in_a_sentence(path):
         plan.start()
-        with _alone(path):
+        with alone(path):
             if not plan.finished():
                 plan.decode(workers, skip_bad, progress, dask)
                 plan.publish()
@@ -322,22 +322,6 @@ def _write_header(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> int:
     with open(path, "wb") as file:
         np.lib.format.write_array_header_1_0(file, head)
         return file.tell()
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a build, where the system has file locks; they wait."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
 
 
 @contextmanager

@@ -16,11 +16,13 @@ from typing import Any
 import tyro
 
 from geossl.commands.data import Chips, Clusters, Fetch, Scenes
+from geossl.commands.harvest import Stac
 from geossl.commands.learning import Embed, Pretrain
 from geossl.commands.results import Check, Demo, Map, Probe, Retrieve
 
 _COMMANDS: tuple[tuple[str, type], ...] = (
     ("fetch", Fetch),
+    ("stac", Stac),
     ("scenes", Scenes),
     ("chips", Chips),
     ("clusters", Clusters),

@@ -27,6 +27,7 @@ class Encoder(nn.Module):
         bands: number of input bands C.
         width: length E of an embedding.
         mean, std: ``(C,)`` float32 buffers in the units of the chips.
+        note: what else is known of it, such as the names of its bands; it travels with the weights.
     """
 
     mean: Tensor
@@ -36,6 +37,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.name, self.bands, self.stem, self.width = name, bands, stem, width
         self.backbone = backbone
+        self.note: dict[str, Any] = {}
         self.register_buffer("mean", torch.zeros(bands))
         self.register_buffer("std", torch.ones(bands))
 
@@ -116,7 +118,7 @@ class _Block(nn.Module):
         self.norm1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
-        self.pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
+        self.pool = nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
         self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
         self.norm3 = nn.BatchNorm2d(outputs)
 

@@ -199,9 +199,9 @@ def test_one_date_everywhere_with_temporal_pairs(folder, tmp_path, capsys):
 def test_any_known_layout_is_opened_and_described(tmp_path, capsys):
     for i in range(2):
         write_scene(tmp_path / "photos" / f"{i}.tif")
-    pd.DataFrame({"file": ["0.tif", "1.tif"], "latitude": [5.0, 6.0], "longitude": [7.0, 170.0],
-                  "class": ["a", "b"]}).to_csv(tmp_path / "photos" / "list.csv", index=False)  # fmt: skip
-    run("scenes", "open", tmp_path / "photos" / "list.csv", "--out", tmp_path / "t.parquet")
+    listed = tmp_path / "photos" / "list.csv"
+    listed.write_text("file,latitude,longitude,class\n0.tif,5,7,a\n1.tif,6,170,b\n")
+    run("scenes", "open", listed, "--out", tmp_path / "t.parquet")
     assert capsys.readouterr().out.startswith("table: ")
     run("chips", tmp_path / "t.parquet", "--size-px", 16, "--out", tmp_path / "chips")
     run("scenes", "describe", tmp_path / "chips")
@@ -212,7 +212,6 @@ def test_any_known_layout_is_opened_and_described(tmp_path, capsys):
     )
     run("scenes", "describe", tmp_path / "odd.csv")
     assert "1 rows have a sentinel" in capsys.readouterr().out
-    listed = tmp_path / "photos" / "list.csv"
     for options, words in (
         (["--option", "boxes"], "NAME=VALUE"),
         (["--option", "boxen=1"], "which are columns"),

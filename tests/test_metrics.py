@@ -100,3 +100,93 @@ def test_feature_std_is_one_on_the_sphere_and_zero_at_collapse():
     assert metrics.feature_std(draw(5000, 16)).item() == pytest.approx(1, abs=0.02)
     assert metrics.feature_std(5 * draw(5000, 16)).item() == pytest.approx(1, abs=0.02)
     assert metrics.feature_std(draw(1, 16).repeat(9, 1)).item() == pytest.approx(0, abs=1e-6)
+
+
+def resamples(n, seed=2):
+    return torch.randint(0, 3, (4, n), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("levels", [4, 10**9])  # mostly equal scores, and none
+def test_average_precision_is_scikit_learns(levels):
+    from sklearn.metrics import average_precision_score
+
+    scores = (torch.rand(60, 5, generator=torch.Generator().manual_seed(0)) * levels).floor()
+    truth = draw(60, 5, seed=1) > 0.7
+    truth[:, 3] = True
+    weights = resamples(60)
+    found = metrics.average_precision(scores, truth, weights=weights)
+    plain = metrics.average_precision(scores, truth)
+    assert found.shape == (4, 5) and plain.shape == (5,)
+    for c in range(5):
+        pair = truth[:, c].numpy(), scores[:, c].numpy()
+        assert plain[c] == pytest.approx(average_precision_score(*pair))
+        for weight, row in zip(weights.numpy(), found, strict=True):
+            assert row[c] == pytest.approx(average_precision_score(*pair, sample_weight=weight))
+
+
+def test_average_precision_of_odd_cases():
+    scores = torch.tensor([[0.9, 0.1], [0.8, 0.1], [0.7, 0.1]])
+    truth = torch.tensor([[True, False], [False, False], [True, False]])
+    first, none = metrics.average_precision(scores, truth).tolist()
+    assert first == pytest.approx((1 + 2 / 3) / 2) and math.isnan(none)
+    assert metrics.average_precision(scores[:1], truth[:1])[0] == 1
+    assert metrics.average_precision(torch.zeros(3, 1), truth[:, :1])[0] == pytest.approx(2 / 3)
+    assert metrics.average_precision(scores[:0], truth[:0]).isnan().all()
+
+
+def test_macro_f1_is_scikit_learns_over_the_true_classes():
+    from sklearn.metrics import f1_score
+
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.randint(0, 5, (50,), generator=generator)
+    guess = torch.where(draw(50) > 0, truth, torch.randint(0, 7, (50,), generator=generator))
+    truth[truth == 2] = 3  # predicted, never true
+    weights = resamples(50)
+    weights[0, truth == 4] = 0
+    found = metrics.macro_f1(truth, guess, weights=weights)
+    for weight, value in zip(weights.numpy(), found, strict=True):
+        real = np.unique(truth[weight > 0])
+        how = {"average": "macro", "labels": real, "zero_division": 0, "sample_weight": weight}
+        assert value == pytest.approx(f1_score(truth, guess, **how))
+    one = metrics.macro_f1(truth, guess)
+    assert one == pytest.approx(f1_score(truth, guess, average="macro", labels=np.unique(truth)))
+    hot = [torch.nn.functional.one_hot(x, 7).bool() for x in (truth, guess)]
+    assert metrics.macro_f1(*hot) == pytest.approx(float(one))
+    torch.testing.assert_close(metrics.macro_f1(*hot, weights=weights), found)
+
+
+def test_calibration_is_a_loop_over_the_bins():
+    sure = torch.rand(200, generator=torch.Generator().manual_seed(0))
+    sure[:4] = torch.tensor([0.0, 1.0, 0.2, 0.4])  # on the edges
+    hit = torch.rand(200, generator=torch.Generator().manual_seed(1)) < sure**2
+    weights = resamples(200)
+    expected = []
+    for weight in [torch.ones(200), *weights]:
+        gap = 0.0
+        for low, high in [(-1, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 1)]:
+            rows = (sure > low) & (sure <= high)
+            w = weight[rows].double()
+            apart = (w * sure[rows]).sum() / w.sum() - (w * hit[rows]).sum() / w.sum()
+            gap += float(abs(apart) * w.sum() / weight.sum())
+        expected.append(gap)
+    assert metrics.calibration_error(sure, hit, bins=5) == pytest.approx(expected[0])
+    found = metrics.calibration_error(sure, hit, bins=5, weights=weights)
+    assert found.tolist() == pytest.approx(expected[1:])
+    chips, _, right = metrics.reliability(torch.tensor([0.75, 0.75]), torch.tensor([True, False]))
+    assert chips.sum() == 2 and chips[11] == 2 and right[11] == 0.5 and not right[0]
+    edges = torch.tensor([0.0, 0.25, 0.26, 0.5, 1.0])
+    assert metrics.reliability(edges, edges > 0, bins=4)[0].tolist() == [2, 2, 0, 1]
+    with pytest.raises(ValueError, match="bins >= 1"):
+        metrics.calibration_error(sure, hit, bins=0)
+
+
+def test_the_first_five_are_those_of_a_stable_sort():
+    scores = (torch.rand(40, 9, generator=torch.Generator().manual_seed(0)) * 5).floor()
+    target = torch.arange(40) % 9
+    hits = metrics.top_k_hits(scores, target, k=5)
+    for row in range(40):
+        order = scores[row].argsort(descending=True, stable=True)[:5]
+        assert hits[row] == (target[row] in order and scores[row, target[row]] > 0)
+    assert 0 < hits.float().mean() < 1
+    assert metrics.top_k_hits(scores, scores.argmax(1), k=1).all()
+    assert not metrics.top_k_hits(torch.zeros(1, 9), torch.tensor([0]), k=5)

@@ -116,3 +116,11 @@ def test_clear_words_for_wrong_arguments(tmp_path):
     (tmp_path / "bad.safetensors").write_bytes(b"not a safetensors file")
     with pytest.raises(ValueError, match="damaged"):
         weights.load_encoder(tmp_path / "bad.safetensors")
+
+
+@pytest.mark.parametrize("size", [(57, 91), (7, 9), (33, 32)])
+def test_the_small_encoder_takes_sides_that_its_strides_do_not_divide(size):
+    encoder = models.encoder("small").eval()
+    with torch.no_grad():
+        found = encoder(torch.zeros(2, 3, *size))
+    assert found.shape == (2, encoder.width) and bool(found.isfinite().all())

@@ -6,6 +6,7 @@ import pytest
 
 from geossl import probe
 from geossl.embedding import Embeddings
+from geossl.probe import bootstrap
 
 RNG = np.random.default_rng
 
@@ -115,7 +116,7 @@ def test_the_interval_is_that_of_places_and_covers_the_truth():
     for sample in range(300):
         ease = rng.uniform(0, 1, 80)  # mean .5; chips of one place are alike
         hit = np.repeat(ease, 4) > np.repeat(rng.uniform(0, 1, 80), 4)
-        value, low, high = probe._interval(hit, np.repeat(np.arange(80), 4), sample)
+        value, low, high = bootstrap.interval(hit, np.repeat(np.arange(80), 4), sample)
         assert low <= value == hit.mean() <= high
         covered += low <= 0.5 <= high
         widths.append(high - low)

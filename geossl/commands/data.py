@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, subcommand
 
-from geossl.commands.saying import read_table, say, say_left_out
+from geossl.commands.saying import read_table, say, say_left_out, say_written
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,7 @@ def _write_scenes(table: Any, out: Path) -> None:
 
     say_left_out(table.attrs.get("skipped", {}))
     scenes.write(table, out)
-    places = table["location"].nunique()
-    say(f"{out}: {len(table):,} scenes of {places:,} places; next: geossl chips {out}")
+    say_written(table, out)
 
 
 @dataclass(frozen=True)

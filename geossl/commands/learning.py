@@ -83,11 +83,18 @@ class Embed:
     store: Positional[Path]
     """The chip store."""
     encoder: str
-    """A run's folder, an encoder.safetensors, or "random" or "hog" for comparison."""
+    """A run's folder, an encoder.safetensors, weights of others (the paper's, MoCo, SeCo,
+    SSL4EO-S12, torchvision, timm), or "random" or "hog" for comparison."""
     out: Path
     """The .parquet or .geoparquet to write."""
     seed: int = 0
     """Of random weights."""
+    input: Literal["imagenet", "seco", "ssl4eo", "unit"] | None = None
+    """What weights of others saw; told from the file where it says so."""
+    full_scale: float | None = None
+    """The value of a chip that stands for 1 to weights of others."""
+    adapt: Literal["name", "mean"] = "name"
+    """Fit the first convolution to the store's bands by name, or make absent ones up."""
 
     def run(self) -> None:
         """Embed and write."""
@@ -99,8 +106,13 @@ class Embed:
         elif self.encoder == "hog":
             vectors = probe.hog(store)
         else:
-            path = Path(self.encoder)
-            encoder = weights.load_encoder(path / "encoder.safetensors" if path.is_dir() else path)
+            encoder = weights.load(
+                self.encoder,
+                input=self.input,
+                full_scale=self.full_scale,
+                bands=store.bands,
+                adapt=self.adapt,
+            )
             vectors = embed(store, encoder, progress=True)
         vectors.save(self.out)
         say(f"{self.out}: {vectors.vectors.shape[0]:,} x {vectors.vectors.shape[1]}")

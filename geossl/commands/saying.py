@@ -24,3 +24,9 @@ def read_table(path: Path) -> Any:
     from geossl import ChipStore, scenes
 
     return ChipStore.open(path).scenes if path.is_dir() else scenes.read(path)
+
+
+def say_written(table: Any, out: Path, more: str = "") -> None:
+    """What a scene table holds, where it is, and what comes next."""
+    places = table["location"].nunique()
+    say(f"{out}: {len(table):,} scenes of {places:,} places; next: geossl chips {out}{more}")

@@ -1,0 +1,553 @@
+"""Weights of others are made here from their documented key names; no file is downloaded."""
+
+import hashlib
+import json
+import pickle
+import sys
+import types
+from argparse import Namespace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import nn
+from torchvision.transforms.v2.functional import normalize
+
+from geossl import foreign, models, weights
+
+close = partial(torch.testing.assert_close, rtol=1e-3, atol=1e-3)  # embeddings are of order 1
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+
+
+def resnet(name="resnet18", bands=3, seed=0):
+    """A torchvision ResNet with random running statistics, so that losing one shows."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = getattr(torchvision.models, name)(weights=None)
+        if bands != 3:
+            net.conv1 = nn.Conv2d(bands, 64, 7, 2, 3, bias=False)
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                for values in (module.running_mean, module.weight.data, module.bias.data):
+                    values.add_(0.2 * torch.randn(len(values)))
+                module.running_var.uniform_(0.5, 2)
+                module.num_batches_tracked += 7
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def r18():
+    return resnet()
+
+
+@pytest.fixture(scope="module")
+def r18_13():
+    return resnet(bands=13, seed=1)
+
+
+@pytest.fixture(scope="module")
+def r50():
+    return resnet("resnet50", seed=2)
+
+
+def plain(net, head=False):
+    return {k: v for k, v in net.state_dict().items() if head or not k.startswith("fc.")}
+
+
+def moco(net, *, mlp=True, geo=False):
+    """As the paper's code and facebookresearch/moco save it, behind DistributedDataParallel."""
+    width = net.fc.in_features
+    head = {"fc.weight": torch.rand(128, width), "fc.bias": torch.rand(128)}
+    if mlp:
+        head = {
+            "fc.0.weight": torch.rand(width, 1).expand(width, width),
+            "fc.0.bias": head.pop("fc.bias"),
+        }
+        head |= {"fc.2.weight": torch.rand(128, width), "fc.2.bias": torch.rand(128)}
+    query = plain(net) | head
+    state = {f"module.encoder_q.{k}": v for k, v in query.items()}
+    state |= {f"module.encoder_k.{k}": v for k, v in light(query).items()}
+    state |= {"module.queue": torch.rand(128, 16), "module.queue_ptr": torch.zeros(1).long()}
+    whole = {"epoch": 200, "arch": "resnet50", "state_dict": state}
+    if geo:
+        head = {
+            "module.layers.1.weight": torch.rand(100, 128),
+            "module.layers.1.bias": torch.rand(100),
+        }
+        whole["geo_dict"] = head
+    return whole | {"optimizer": {"state": {0: {"momentum_buffer": torch.rand(3)}}}}
+
+
+def seco(net):
+    """As SeCo's lightning module names it: the children of the ResNet by their number."""
+    numbered = nn.Sequential(*list(net.children())[:-1], nn.Flatten()).state_dict()
+    state = {f"encoder_q.{k}": v for k, v in numbered.items()}
+    state |= {f"encoder_k.{k}": torch.zeros_like(v) for k, v in numbered.items()}
+    for head in ("heads_q", "heads_k"):
+        for space in range(3):
+            state |= {
+                f"{head}.{space}.0.weight": torch.rand(8, 8),
+                f"{head}.{space}.2.bias": torch.rand(8),
+            }
+    return {"state_dict": state | {"queue": torch.rand(3, 8, 4), "queue_ptr": torch.zeros(3, 1)}}
+
+
+def light(state):
+    """The same keys and shapes in a small file."""
+    return {k: torch.zeros((), dtype=v.dtype).expand(v.shape) for k, v in state.items()}
+
+
+def saved(content, path, **how):
+    torch.save(content, path, **how)
+    return path
+
+
+@torch.no_grad()
+def outputs(encoder, chips):
+    assert not encoder.training
+    return encoder(encoder.normalise(chips))
+
+
+@torch.no_grad()
+def wanted(net, images):
+    """Torchvision's own forward pass, up to its last layer."""
+    found = []
+    handle = net.avgpool.register_forward_hook(lambda *a: found.append(a[2].flatten(1)))
+    net(images)
+    handle.remove()
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def three(r18, tmp_path_factory):
+    return saved(moco(r18), tmp_path_factory.mktemp("moco") / "3.pth.tar")
+
+
+@pytest.fixture(scope="module")
+def thirteen(r18_13, tmp_path_factory):
+    return saved(moco(r18_13), tmp_path_factory.mktemp("moco") / "B13_rn18_moco_0099_ckpt.pth")
+
+
+def chips(bands=3, top=255, n=2, px=32):
+    draw = torch.Generator().manual_seed(n)
+    return torch.randint(0, top + 1, (n, bands, px, px), generator=draw)
+
+
+def as_imagenet(x, top=255):
+    return normalize(x / top, *IMAGENET)
+
+
+def as_seco(x):
+    low, high = torch.tensor([0.0, 2, 3]), torch.tensor([129.0, 103, 88])
+    x = (x / 10_000 * 255 - low[:, None, None]) / (high - low)[:, None, None]
+    return normalize(x, *IMAGENET)
+
+
+@pytest.mark.parametrize("geo", [False, True])
+def test_the_papers_checkpoints_give_the_outputs_of_the_same_torchvision_network(
+    tmp_path, r50, geo
+):
+    path = saved(moco(r50, geo=geo), tmp_path / "moco_tp.pth.tar")
+    found = weights.load(path)
+    assert (found.name, found.stem, found.bands) == ("resnet50", "standard", 3)
+    close(outputs(found, chips()), wanted(r50, as_imagenet(chips())))
+    parts = ["encoder_q.fc", "encoder_k", "queue", "queue_ptr", "epoch", "arch"]
+    assert found.note["left_out"] == parts + ["geo_dict"] * geo + ["optimizer"]
+    assert (found.note["layout"], found.note["input"]) == ("moco", "imagenet")
+    assert found.note["bands"] == ["red", "green", "blue"]
+
+
+def test_an_image_of_0_to_255_is_what_imagenet_weights_expect():
+    about = foreign.INPUTS["imagenet"]
+    assert np.allclose(np.multiply(about.mean, 255), [123.675, 116.28, 103.53])
+
+
+@pytest.mark.parametrize(
+    ("write", "input", "by"),
+    [
+        (lambda net: moco(net, mlp=False), "imagenet", "layout"),  # MoCo v1
+        (lambda net: plain(net, head=True), "imagenet", "layout"),  # torchvision
+        (
+            lambda net: {f"module.{k}": v for k, v in plain(net, head=True).items()},
+            "imagenet",
+            "layout",
+        ),
+        (seco, "seco", "layout"),
+    ],
+)
+def test_three_band_layouts_are_known_by_their_keys(tmp_path, r18, write, input, by):
+    found = weights.load(saved(write(r18), tmp_path / "w.pth"))
+    prepare, top = (as_seco, 3_000) if input == "seco" else (as_imagenet, 255)
+    close(outputs(found, chips(top=top)), wanted(r18, prepare(chips(top=top))))
+    assert (found.name, found.note["input"], found.note["input_by"]) == ("resnet18", input, by)
+
+
+def test_thirteen_bands_of_ssl4eo_are_reflectances(thirteen, r18_13):
+    found = weights.load(thirteen)
+    x = chips(13, 10_000)
+    close(outputs(found, x), wanted(r18_13, x / 10_000))
+    assert found.note["bands"][9:11] == ["B9", "B10"] and found.note["input"] == "ssl4eo"
+
+
+def test_seco_names_every_resnet(tmp_path, r50):
+    found = weights.load(saved(seco(r50), tmp_path / "seco_resnet50_1m.ckpt"))
+    x = chips(top=3_000)
+    close(outputs(found, x), wanted(r50, as_seco(x)))
+    assert found.note["left_out"] == ["encoder_k", "heads_q", "heads_k", "queue", "queue_ptr"]
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_torchgeos_files_are_known_by_their_digest_and_others_are_asked_for(
+    tmp_path, monkeypatch, r18, suffix
+):
+    path = tmp_path / f"resnet18_fmow_rgb_gassl-00000000{suffix}"  # its name proves nothing
+    save_file(plain(r18), path) if suffix == ".safetensors" else saved(plain(r18), path)
+    with pytest.raises(ValueError, match="expected input= ") as error:
+        weights.load(path)
+    with pytest.raises(ValueError, match="expected input= "):  # not ImageNet's 1,000 classes
+        head = {"fc.weight": torch.ones(10, 512), "fc.bias": torch.ones(10)}
+        weights.load(saved(light(plain(r18) | head), tmp_path / "mine.pth"))
+    assert all(f"'{name}'" in str(error.value) for name in foreign.INPUTS)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setitem(foreign._PUBLISHED, digest[:8], "seco")
+    found = weights.load(path)
+    assert (found.note["input"], found.note["input_by"]) == ("seco", "digest")
+    given = weights.load(path, input="imagenet")
+    close(outputs(given, chips()), wanted(r18, as_imagenet(chips())))
+    assert given.note["input_by"] == "argument"
+
+
+def test_timms_network_gives_the_same_outputs(tmp_path):
+    import timm
+
+    net = timm.create_model("resnet18", pretrained=False, in_chans=13, num_classes=0).eval()
+    net.load_state_dict(plain(resnet(bands=13, seed=3)))
+    path = saved({"state_dict": net.state_dict()}, tmp_path / "backbone.pth")
+    found = weights.load(path, input="ssl4eo")
+    with torch.no_grad():
+        close(outputs(found, chips(13, 9_999)), net(chips(13, 9_999) / 10_000))
+    with pytest.raises(ValueError, match="13 bands does not say"):
+        weights.load(path)
+
+
+def test_the_unit_of_the_chips_can_be_told(three, r18):
+    x = chips(top=10_000)
+    scaled = weights.load(three, full_scale=10_000)
+    close(outputs(scaled, x), wanted(r18, as_imagenet(x, 10_000)))
+    assert scaled.note["full_scale"] == 10_000
+    close(outputs(weights.load(three, input="unit"), chips()), wanted(r18, chips() / 255))
+    mean, std = torch.tensor([1.0, 2, 3]), torch.tensor([40.0, 50, 60])
+    paired = weights.load(three, input=(mean.tolist(), std.tolist()))
+    close(outputs(paired, chips()), wanted(r18, normalize(chips() / 1, mean, std)))
+
+
+def test_old_files_are_read(tmp_path, r18):
+    """Not a zip, and from before BatchNorm counted its batches."""
+    state = {k: v for k, v in plain(r18, head=True).items() if "num_batches" not in k}
+    path = saved(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    close(outputs(weights.load(path), chips()), wanted(r18, as_imagenet(chips())))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda s: s.pop("layer3.1.bn2.running_var"), "missing 'layer3.1.bn2.running_var'"),
+        (lambda s: s.pop("bn1.bias"), "missing 'bn1.bias'"),
+        (lambda s: s.pop("conv1.weight"), "'layer1.0.bn1.bias'|conv1.weight"),
+        (lambda s: s.update({"layer2.0.se.fc1.weight": torch.ones(1)}), "'layer2.0.se.fc1.weight'"),
+        (lambda s: s.update({"mask_token": torch.ones(1)}), "layout 'resnet' .* 'mask_token'"),
+        (lambda s: s.update({"bn1.bias": torch.ones(63)}), r"bn1.bias of \(64,\) .* \(63,\)"),
+        (lambda s: s.update({"bn1.bias": torch.full((64,), torch.nan)}), "infinity in bn1.bias"),
+        (lambda s: s.update({"conv1.weight": torch.ones(64, 3, 3, 3)}), "bands, 7, 7"),
+        (lambda s: s.update({"bn1.bias": 3}), "int at 'bn1.bias'"),
+        (lambda s: s.update({"bn1.bias": torch.ones(64).to_sparse()}), "Tensor at 'bn1.bias'"),
+        (lambda s: s.update({5: torch.ones(1)}), "at 5"),
+        (lambda s: [s.pop(k) for k in list(s) if "layer2.1." in k], r"\(2, 1, 2, 2\) blocks"),
+        (lambda s: s.update({"layer1.0.conv3.weight": torch.ones(1)}), r"\(2, 2, 2, 2\) blocks"),
+    ],
+)  # fmt: skip
+def test_a_key_that_does_not_fit_is_named(tmp_path, r18, spoil, says):
+    state = light(plain(r18))
+    spoil(state)
+    with pytest.raises(ValueError, match=says) as error:
+        weights.load(saved(state, tmp_path / "w.pth"), input="imagenet")
+    assert "w.pth" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("write", [moco, seco])
+def test_unknown_parts_of_a_checkpoint_are_not_dropped_silently(tmp_path, r18, write):
+    state = light(write(r18)["state_dict"])
+    added = next(iter(state)).split("encoder_q")[0] + "predictor.weight"
+    content = {"state_dict": state | {added: torch.ones(1)}}
+    with pytest.raises(ValueError, match=r"came also 'predictor.weight'"):
+        weights.load(saved(content, tmp_path / "w.pth"))
+
+
+def test_a_layout_that_is_given_is_kept_to(tmp_path, r18):
+    path = saved(plain(r18), tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="layout 'moco'"):
+        weights.load(path, layout="moco")
+    with pytest.raises(ValueError, match="expected a layout of moco, seco, resnet"):
+        weights.load(path, layout="dino")
+    with pytest.raises(ValueError, match="keys of a ResNet .* 'patch_embed.weight'"):
+        weights.load(saved({"patch_embed.weight": torch.ones(1)}, tmp_path / "vit.pth"))
+
+
+class Evil:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return (open, (str(self.target), "w"))
+
+
+@pytest.mark.parametrize(
+    "how", ["zip", "legacy", "pickle", "pickle 4", "beside lightning", "named beside lightning"]
+)
+def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path, r18, how, monkeypatch):
+    target, path = tmp_path / "made.txt", tmp_path / "w.pth"
+    content = {"state_dict": light(plain(r18)), "extra": Evil(target)}
+    if how.endswith("beside lightning"):
+        content["hyper_parameters"] = lightning(monkeypatch)()
+    if how.startswith("named"):
+        content["extra"] = open  # not called, but nothing of ours either
+    if how.startswith("pickle"):
+        path.write_bytes(pickle.dumps(Evil(target), protocol=4 if "4" in how else 2))
+    else:
+        saved(content, path, _use_new_zipfile_serialization=how != "legacy")
+    with pytest.raises(ValueError) as error:
+        weights.load(path, input="imagenet")
+    assert not target.exists() and "\n" not in str(error.value)
+    if how != "pickle 4":  # not even read as far
+        assert "asks to run io.open, which is refused" in str(error.value)
+
+
+def lightning(monkeypatch):
+    """A class that lives in pytorch_lightning's module while the file is written."""
+    names = (
+        "pytorch_lightning",
+        "pytorch_lightning.utilities",
+        "pytorch_lightning.utilities.parsing",
+    )
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    made = type("AttributeDict", (dict,), {"__module__": names[-1]})
+    sys.modules[names[-1]].AttributeDict = made
+    return made
+
+
+def test_lightnings_own_classes_are_read_as_plain_dicts_and_never_imported(tmp_path, r18):
+    content = seco(r18)
+    with pytest.MonkeyPatch.context() as patch:
+        kind = lightning(patch)
+        content["hyper_parameters"] = kind(base_encoder="resnet18", emb_dim=128)
+        content["callbacks"] = {kind: {"best_model_score": torch.ones(1)}}
+        path = saved(content, tmp_path / "seco_resnet18_1m.ckpt")
+    allowed = list(torch.serialization.get_safe_globals())
+    assert "pytorch_lightning" not in sys.modules
+    x = chips(top=3_000)
+    found = weights.load(path)
+    close(outputs(found, x), wanted(r18, as_seco(x)))
+    assert torch.serialization.get_safe_globals() == allowed
+    other = {"state_dict": {}, "hyper_parameters": Namespace(emb_dim=128)}
+    with pytest.raises(ValueError, match=r"argparse.Namespace.*\['state_dict'\]"):
+        weights.load(saved(other, path))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("share", [0, 0.001, 0.01, 0.5, 0.999])
+def test_a_file_cut_short_is_told_in_one_sentence(tmp_path, legacy, share):
+    state = {f"module.encoder_q.{i}": torch.rand(1000) for i in range(100)}
+    path = saved(
+        {"state_dict": state}, tmp_path / "w.pth", _use_new_zipfile_serialization=not legacy
+    )
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(ValueError, match=r"w.pth, came a damaged one|asks to run") as error:
+        weights.load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_other_kinds_of_files_are_told_in_one_sentence(tmp_path):
+    path = tmp_path / "w.pth"
+    for content in (b"<!DOCTYPE html><title>Quota exceeded</title>", b"PK\x03\x04", b"\x80\x02."):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"(damaged one or another kind of file|came) .*"):
+            weights.load(path)
+    with pytest.raises(ValueError, match="came list"):
+        weights.load(saved([torch.ones(1)], path))
+    with pytest.raises(ValueError, match="an empty one"):
+        weights.load(saved({}, path))
+    with pytest.raises(ValueError, match="float at 'loss'"):
+        weights.load(saved({"loss": 0.5}, path))
+    (tmp_path / "w.safetensors").write_bytes(b"{}")
+    with pytest.raises(ValueError, match="damaged"):
+        weights.load(tmp_path / "w.safetensors")
+    with pytest.raises(FileNotFoundError, match="no.pth"):
+        weights.load(tmp_path / "no.pth")
+    with pytest.raises(FileNotFoundError, match="encoder.safetensors"):
+        weights.load(tmp_path)
+
+
+def test_wrong_inputs_are_told(three, thirteen):
+    for path, arguments, says in [
+        (three, {"input": "reflectance"}, "expected an input of imagenet, seco, ssl4eo, unit"),
+        (three, {"full_scale": 0}, "full_scale > 0"),
+        (three, {"input": ([0] * 3, [1] * 3), "full_scale": 255}, "scale mean and std instead"),
+        (three, {"input": ([0] * 2, [1] * 2)}, "of 3 bands with std > 0"),
+        (three, {"input": ([0] * 3, [1, 0, 1])}, "of 3 bands with std > 0"),
+        (three, {"input": ([0] * 3,)}, "of 3 bands with std > 0"),
+        (three, {"bands": ["red"], "adapt": "guess"}, "expected adapt of name, mean"),
+        (thirteen, {"input": "imagenet"}, "3 bands .* came 13"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            weights.load(path, **arguments)
+
+
+@pytest.mark.parametrize("names", ["B04 B03 B02", "red green blue", "b4 B3 B2"])
+def test_bands_are_picked_by_name_and_absent_ones_count_as_their_mean(thirteen, r18_13, names):
+    found = weights.load(thirteen, bands=names.split())
+    x = chips(3, 10_000)
+    whole = torch.zeros(2, 13, 32, 32)
+    whole[:, [3, 2, 1]] = x / 10_000
+    close(outputs(found, x), wanted(r18_13, whole))
+    assert found.note["bands"] == names.split() and found.note["adapt"] == "name"
+
+
+def test_bands_in_another_order_take_their_normalisation_along(three, r18):
+    found = weights.load(three, bands=["blue", "red", "green"])
+    close(outputs(found, chips()[:, [2, 0, 1]]), wanted(r18, as_imagenet(chips())))
+    mean, std = [10.0, 20.0], [30.0, 40.0]
+    paired = weights.load(three, bands=["blue", "red"], input=(mean, std), adapt="mean")
+    assert paired.mean.tolist() == mean and paired.std.tolist() == std
+
+
+def test_bands_that_are_made_up_follow_the_formula(three, r18):
+    old, loaded = r18.conv1.weight.detach(), weights.load(three)
+    found = weights.with_bands(loaded, ["nir", "red", "green", "blue", "red"], adapt="mean")
+    new = found.backbone.conv1.weight.detach()
+    for j, source in enumerate([old.mean(1), old[:, 0], old[:, 1], old[:, 2], old[:, 0]]):
+        torch.testing.assert_close(new[:, j], source * 3 / 5)
+    means = [0.485, 0.456, 0.406]
+    np.testing.assert_allclose(found.mean / 255, [np.mean(means), *means, means[0]], rtol=1e-5)
+    for count in (1, 2, 7):
+        grey = weights.with_bands(loaded, count, adapt="mean")
+        same = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(count))
+        with torch.no_grad():
+            made = grey(same.expand(-1, count, -1, -1))
+        close(made, wanted(r18, same.expand(-1, 3, -1, -1)))
+        assert grey.note["bands"] is None and grey.note["bands_from"] == ["red", "green", "blue"]
+    assert torch.equal(loaded.backbone.conv1.weight, old) and "adapt" not in loaded.note
+
+
+def test_bands_that_do_not_fit_are_refused(three):
+    with pytest.raises(ValueError, match="adapt='mean'"):
+        weights.load(three, bands=["red", "green", "nir"])
+    loaded, unnamed = weights.load(three), weights.load(three, input="unit")
+    for bands in (4, 1, ["B4", "B3", "B2"], ["red", "green", "blue", "nir"], 0, []):
+        with pytest.raises(ValueError, match="adapt='mean'|one band or more"):
+            weights.with_bands(loaded, bands)
+    for bands in (None, 3, ["Red", "green", "blue"]):
+        assert weights.with_bands(loaded, bands) is loaded
+    named = weights.with_bands(unnamed, ["a", "b", "c"])
+    assert named.note["bands"] == ["a", "b", "c"] and unnamed.note["bands"] is None
+    with pytest.raises(ValueError, match="3 without names"):
+        weights.with_bands(unnamed, ["a", "b"])
+
+
+@pytest.mark.parametrize("name", ["small", "resnet18"])
+def test_our_own_encoders_are_loaded_by_the_same_line_and_keep_their_note(tmp_path, name):
+    net = models.encoder(name, bands=3, mean=[5, 6, 7], std=[2, 3, 4]).eval()
+    note = {"bands": ["red", "green", "nir"], "units": "counts"}
+    weights.save_encoder(net, tmp_path / "run" / "encoder.safetensors", note=note)
+    for path in (tmp_path / "run", tmp_path / "run" / "encoder.safetensors"):
+        back = weights.load(path)
+        assert torch.equal(outputs(net, chips()), outputs(back, chips())) and back.note == note
+    weights.save_encoder(back, tmp_path / "again.safetensors")
+    assert weights.load(tmp_path / "again.safetensors", layout="geossl").note == note
+    turned = weights.load(tmp_path / "run", bands=["nir", "red", "green"])
+    close(outputs(turned, chips()[:, [2, 0, 1]]), outputs(net, chips()))
+    with pytest.raises(ValueError, match="its own normalisation"):
+        weights.load(tmp_path / "run", input="imagenet")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"encoder": "{"}, {"encoder": "[" * 100_000}, {"encoder": "[]"}, {"encoder": "{}"},
+        {"note": "3"},
+        {"encoder": '{"name": "small", "bands": 1000000000, "stem": "small"}'},
+        {"encoder": '{"name": "small", "bands": "3", "stem": "small"}'},
+        {"encoder": '{"name": "resnet18", "bands": 3, "stem": "small"}'},
+        {"encoder": '{"name": "vit", "bands": 3, "stem": "small"}'},
+        {"format": "2"},
+    ],
+)  # fmt: skip
+def test_a_description_that_does_not_fit_is_told_in_one_sentence(tmp_path, metadata):
+    tensors = models.encoder("small").state_dict()
+    good = {
+        "format": "1",
+        "encoder": '{"name": "small", "bands": 3, "stem": "small"}',
+        "note": "{}",
+    }
+    path = tmp_path / "encoder.safetensors"
+    save_file(tensors, path, metadata=good)
+    assert weights.load(path).name == "small"
+    save_file(tensors, path, metadata=good | metadata)
+    with pytest.raises(ValueError, match="expected|newer geossl") as error:
+        weights.load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_torchvision_and_timm_take_the_export(tmp_path, thirteen):
+    import timm
+
+    encoder = weights.load(thirteen)
+    path = tmp_path / "out" / "resnet18.pth"
+    weights.export_torchvision(encoder, path)
+    state = torch.load(path, weights_only=True)
+    net = torchvision.models.resnet18()
+    net.conv1 = nn.Conv2d(13, 64, 7, 2, 3, bias=False)
+    missing, unexpected = net.load_state_dict(state, strict=False)
+    assert set(missing) == {"fc.weight", "fc.bias"} and not unexpected
+    x = chips(13, 10_000)
+    assert torch.equal(wanted(net.eval(), x / 10_000), outputs(encoder, x))
+    other = timm.create_model("resnet18", in_chans=13, pretrained=False)
+    missing, unexpected = other.load_state_dict(state, strict=False)
+    assert set(missing) == {"fc.weight", "fc.bias"} and not unexpected
+    about = json.loads((tmp_path / "out" / "resnet18.pth.json").read_text())
+    assert about["std"] == [10_000] * 13 and about["model"] == "resnet18"
+    back = weights.load(path, input=(about["mean"], about["std"]))
+    assert torch.equal(outputs(back, x), outputs(encoder, x))
+    for odd in (models.encoder("small"), models.encoder("resnet18", stem="small")):
+        with pytest.raises(ValueError, match="stem='standard'"):
+            weights.export_torchvision(odd, tmp_path / "no.pth")
+    assert not (tmp_path / "no.pth").exists()
+
+
+@pytest.mark.parametrize(("name", "stem"), [("small", "small"), ("resnet18", "standard")])
+def test_onnxruntime_gives_the_same_embeddings_of_raw_chips(tmp_path, name, stem):
+    import onnxruntime
+
+    net = models.encoder(name, bands=4, stem=stem, mean=[90, 80, 70, 900], std=[40, 30, 20, 300])
+    net.train()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    weights.export_onnx(net, tmp_path / "out" / "encoder.onnx")
+    assert net.training and all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["encoder.onnx"]
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "encoder.onnx")
+    assert [(i.name, i.type) for i in session.get_inputs()] == [("chips", "tensor(float)")]
+    net.eval()
+    for n, px in ((1, 64), (5, 32), (3, 96)):
+        x = chips(4, 1_500, n=n, px=px)
+        made = session.run(["embedding"], {"chips": x.numpy().astype(np.float32)})[0]
+        np.testing.assert_allclose(made, outputs(net, x), rtol=1e-3, atol=1e-4)
+
+
+def test_without_onnx_the_export_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match="pip install onnx"):
+        weights.export_onnx(models.encoder("small"), tmp_path / "encoder.onnx")
