@@ -6,7 +6,7 @@ RUN = .venv/bin/python
 # Idle threads that spin cost up to 4x on a busy machine; this has to be set before torch loads.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo check-machine test test-fast format check study real maps clean
+.PHONY: help setup demo check-machine test test-fast format check study real maps data clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,11 +50,14 @@ check: .venv/ready-dev  ## formatter, linter, types, stripped notebooks, import 
 study: .venv/ready-dev  ## benchmarks/blue_marble.md: all methods, three seeds (about half an hour on two idle cores)
 	$(RUN) benchmarks/blue_marble.py
 
-real: .venv/ready-dev  ## benchmarks/real_imagery.md: NAIP and Landsat, three seeds (needs ../shared/data)
+real: .venv/ready-dev  ## benchmarks/real_imagery.md: NAIP and Landsat, three seeds (geossl fetch naip landsat)
 	$(RUN) benchmarks/real_imagery.py
 
 maps: .venv/ready-dev  ## benchmarks/maps.md: maps of a thousand to a million places (needs Chromium)
 	$(RUN) benchmarks/maps.py
+
+data: .venv/ready-dev  ## benchmarks/data.md: a million rows described, ten thousand JPEGs decoded
+	$(RUN) benchmarks/data.py
 
 clean:  ## remove .venv and runs
 	rm -rf .venv runs

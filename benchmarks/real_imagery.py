@@ -1,6 +1,7 @@
 """Real imagery from folder to result: NAIP and Landsat, the same place at another date.
 
-    make real             about 50 minutes on two cores, goes on where it was; needs ../shared/data
+    geossl fetch naip landsat     real GeoTIFFs, public domain, 33 MB
+    make real                     about 50 minutes on two cores, goes on where it was
 
 Pre-training on the western two thirds, recall@1 between the first and the last date on the eastern
 third, beside random features and HOG. Writes real_imagery.md and real_imagery.json beside itself.
@@ -19,7 +20,8 @@ from geossl import probe, readers
 from geossl.augment import Views
 
 HERE = Path(__file__).parent
-DATA = HERE.parent.parent / "shared" / "data"
+SHARED = HERE.parent.parent / "shared" / "data"
+FETCHED = HERE.parent / "data"
 FOLDER = HERE.parent / "runs" / "real"
 SEEDS = (0, 1, 2)
 LEARNED = ("moco", "moco+tp", "moco+geo", "moco+geo+tp")
@@ -41,8 +43,9 @@ AREAS = {  # folder, band names, queue, epochs (1,800 and 900 steps)
 def build(area: str) -> geossl.ChipStore:
     """The chip store of an area, 64 px at stride 32, split west and east."""
     folder, names, _, _ = AREAS[area]
+    at = SHARED / folder if (SHARED / folder).is_dir() else FETCHED / area
     scenes = readers.geotiff(
-        DATA / folder, chip_px=64, stride_px=32, band_names=names, test_side="east"
+        at, chip_px=64, stride_px=32, band_names=names, test_side="east"
     )
     complete = scenes.groupby("location")["time"].transform("nunique")
     scenes = scenes[complete == scenes["time"].nunique()]  # places seen at every date
@@ -105,7 +108,7 @@ def page(records: Records) -> str:
     ]
     return f"""# Real imagery: the same place at another date
 
-Made by `make real` on {hardware()}.
+Made by `make real`, after `geossl fetch naip landsat` where the images are not at hand, on {hardware()}.
 
 Chips of 64 px at stride 32 from real GeoTIFFs, pre-training on the western two thirds. A query is a
 place of the eastern third at its first date, the gallery all places of that third at the last.
@@ -140,9 +143,12 @@ stronger colours and training tiles at stride 16 did not help. The page is the r
 
 def main() -> None:
     """Build the stores, run the jobs, write the page."""
-    if not DATA.is_dir():
-        raise SystemExit(f"expected the real imagery at {DATA}, found no folder; see README.md")
     for area in AREAS:
+        if not (SHARED / AREAS[area][0]).is_dir() and not (FETCHED / area).is_dir():
+            raise SystemExit(
+                f"expected real imagery at {FETCHED / area}, found no folder; run: "
+                f"geossl fetch {' '.join(AREAS)}"
+            )
         build(area)
     jobs = [(method, seed) for seed in SEEDS for method in ("random", *LEARNED)] + [("hog", 0)]
     records = run_jobs(jobs, measure, FOLDER, HERE / "real_imagery.json")

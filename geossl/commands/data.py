@@ -226,18 +226,18 @@ class Clusters:
 
 @dataclass(frozen=True)
 class Fetch:
-    """Download a public data set, checked; without a name: list those there are."""
+    """Download public data sets, checked; without a name: list those there are."""
 
-    name: Positional[str | None] = None
-    """Which set."""
+    names: Positional[tuple[str, ...]] = ()
+    """Which sets."""
     out: Path = Path("data")
-    """The folder of all sets; this one comes to out/NAME."""
+    """The folder of all sets; each comes to out/NAME."""
 
     def run(self) -> None:
         """Fetch, or list."""
         from geossl import fetching
 
-        if self.name is None:
+        if not self.names:
             say("\n".join(fetching.listing()))
-        else:
-            say(f"{fetching.fetch(self.name, out=self.out)}: complete")
+        for name in self.names:
+            say(f"{fetching.fetch(name, out=self.out)}: complete")
