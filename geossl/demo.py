@@ -26,6 +26,7 @@ METHODS: dict[str, tuple[pairs.Policy, bool]] = {
     "MoCo-v2+Geo+TP": (pairs.temporal(), True),
 }
 _EMBEDDINGS = "embeddings.parquet"
+_SHOWN = 3  # places found, and places not found, on the page
 
 
 def run(
@@ -82,7 +83,9 @@ def run(
     best = embeddings["MoCo-v2+Geo+TP"]
     best.save(out / _EMBEDDINGS)
     say("5/5  drawing the page")
-    page = _page(out, store, clusters, runs, best, results, seed, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    finder = embeddings["MoCo-v2+TP"]
+    page = _page(out, store, clusters, runs, best, finder, results, seed, seconds)
     say(f"\n{_text_table(results)}\n")
     say(f"done in {(time.monotonic() - began) / 60:.1f} min; open {page}")
     return page
@@ -170,6 +173,7 @@ def _page(
     clusters: GeoClusters,
     runs: dict[str, Run],
     best: Embeddings,
+    finder: Embeddings,
     results: dict[str, pd.DataFrame],
     seed: int,
     seconds: float,
@@ -202,9 +206,9 @@ def _page(
     ).replace("nan", "–")
     purity = clusters.purity(table).rename(columns={"label": "most are", "entropy_bits": "entropy"})
     logs = {name: run.logs for name, run in runs.items()}
-    test = table[table["split"] == "test"].sort_values("time")
-    first = test.drop_duplicates("location").index.to_numpy()
-    queries = np.random.default_rng(seed).permutation(first)[:6]
+    test = (table["split"] == "test").to_numpy(bool)
+    asked = probe.same_place(finder, split="test").predictions.sample(frac=1, random_state=seed)
+    sides = [asked["row"][asked["hit"] == hit][:_SHOWN].to_numpy() for hit in (True, False)]
     bars = [
         report.figure(
             plots.figure_png(plots.plot_results(found)),
@@ -303,12 +307,17 @@ def _page(
         ),
         report.Section(
             "Same place, other date",
-            "Six random test places at their first date, and the five most similar images among "
-            "all places at their last date, with cosine similarity. Green frames are hits.",
+            "Random test places at their first date, and the five most similar images among all "
+            f"test places at their last date, with cosine similarity (MoCo-v2+TP). First "
+            f"{len(sides[0])} that are found at once, then {len(sides[1])} that are not; green "
+            "frames show the same place. The table above says how often either happens.",
             [
                 report.figure(
-                    plots.figure_png(plots.plot_retrievals(store, best, queries)),
-                    alt="Six queries with their five nearest images each",
+                    plots.figure_png(
+                        plots.plot_retrievals(store, finder, np.concatenate(sides), among=test)
+                    ),
+                    alt=f"{len(sides[0])} queries whose most similar image shows the same place, "
+                    f"and {len(sides[1])} where it does not, with five images each",
                 )
             ],
         ),

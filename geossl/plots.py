@@ -224,7 +224,12 @@ def plot_results(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_retrievals(
-    store: ChipStore, embeddings: Embeddings, queries: ArrayLike, *, k: int = 5
+    store: ChipStore,
+    embeddings: Embeddings,
+    queries: ArrayLike,
+    *,
+    among: ArrayLike | None = None,
+    k: int = 5,
 ) -> Figure:
     """The chips most like some queries, those of the same place framed in green.
 
@@ -232,11 +237,13 @@ def plot_retrievals(
         store: the chips, row i = embedding i.
         embeddings: of all chips; only the last date of each location is searched.
         queries: ``(n,)`` rows, e.g. first dates of places.
+        among: boolean mask ``(M,)`` of the chips to search; all when None.
         k: results shown.
     """
     queries = np.atleast_1d(np.asarray(queries))
     table = embeddings.scenes
-    last = table.assign(place_in_store=np.arange(len(table))).sort_values("time", kind="stable")
+    last = table.assign(place_in_store=np.arange(len(table)))
+    last = (last if among is None else last[np.asarray(among)]).sort_values("time", kind="stable")
     gallery = last.groupby("location", sort=False)["place_in_store"].last().to_numpy()
     rows = np.concatenate([queries, np.setdiff1d(gallery, queries)])
     found, similarity = neighbours(

@@ -79,6 +79,9 @@ def test_retrievals_frame_the_hits_and_search_last_dates_only(store):
         assert np.array_equal(shown(grid[line, 1]), store.preview([query + 1])[0])
         edges = [ax.spines["left"].get_linewidth() for ax in grid[line, 1:]]
         assert edges == [3, 0.5]
+    few = found.scenes["location"].isin(found.scenes["location"].iloc[[0, 4]]).to_numpy()
+    figure = plots.plot_retrievals(store, found, [0], among=few, k=2)
+    assert np.array_equal(shown(figure.axes[2]), store.preview([5])[0])  # the only other place
 
 
 def test_the_world_is_drawn_with_a_point_for_every_place(store):
