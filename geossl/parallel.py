@@ -150,14 +150,19 @@ def _client(dask: str, workers: int | None) -> Iterator[Any]:
         ) from None
     if local:
         n = int(local[1] or workers or os.cpu_count() or 1)
-        with LocalCluster(
-            n_workers=n,
-            threads_per_worker=1,
-            memory_limit=0,
-            dashboard_address=None,
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else a second warns of 8787
-            preload=_LET_THE_PARENT_STOP,
-        ) as cluster:
+        with (
+            _environment_left_alone(),
+            LocalCluster(
+                n_workers=n,
+                threads_per_worker=1,
+                memory_limit=0,
+                dashboard_address=None,
+                scheduler_kwargs={
+                    "dashboard_address": "127.0.0.1:0"
+                },  # else a second warns of 8787
+                preload=_LET_THE_PARENT_STOP,
+            ) as cluster,
+        ):
             with Client(cluster, set_as_default=False) as client:
                 yield client
         return
@@ -179,6 +184,18 @@ def _client(dask: str, workers: int | None) -> Iterator[Any]:
                 stacklevel=2,
             )
         yield client
+
+
+@contextmanager
+def _environment_left_alone() -> Iterator[None]:
+    """Dask sets OMP_NUM_THREADS and the like for its workers in this process, and leaves them."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 async def _greet(address: str) -> None:

@@ -71,6 +71,15 @@ def where(request):
     return request.getfixturevalue("cluster").scheduler_address
 
 
+def test_a_local_cluster_leaves_the_environment_alone(monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("MKL_NUM_THREADS", "7")
+    before = dict(os.environ)
+    assert sorted(r for _, r in work_off(doubled, range(3), dask="local:1")) == [0, 2, 4]
+    assert dict(os.environ) == before
+
+
 @pytest.mark.parametrize("n", [0, 1, 50])
 def test_every_task_is_done_once(where, n):
     assert sorted(work_off(doubled, range(n), dask=where)) == [(i, 2 * i) for i in range(n)]

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -955,10 +956,23 @@ def test_the_command_line_is_the_function(sky, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_cluster_makes_the_same_files(sky, undisturbed, tmp_path):
+def test_a_cluster_that_loses_a_worker_makes_the_same_files(sky, undisturbed, tmp_path):
     pytest.importorskip("distributed")
-    table = reap(sky, tmp_path, dask="local:2", workers=None)
-    assert tree(tmp_path) == tree(undisturbed[0]) and len(table) == 12
+    import psutil
+    from test_chips_dask import workers_of
+
+    killed = []
+
+    def kill_one(count, path):
+        if "/files/" in path and not killed:  # a worker of the cluster is reading pixels
+            worker = workers_of(psutil.Process())[1]
+            worker.send_signal(signal.SIGKILL)
+            killed.append(worker.pid)
+
+    sky.faults = kill_one
+    table = reap(sky, tmp_path, dask="local:3", workers=None)
+    assert len(killed) == 1 and len(table) == 12
+    assert tree(tmp_path) == tree(undisturbed[0])
 
 
 def test_work_travels_to_other_machines(sky, tmp_path):
