@@ -44,9 +44,7 @@ def build(area: str) -> geossl.ChipStore:
     """The chip store of an area, 64 px at stride 32, split west and east."""
     folder, names, _, _ = AREAS[area]
     at = SHARED / folder if (SHARED / folder).is_dir() else FETCHED / area
-    scenes = readers.geotiff(
-        at, chip_px=64, stride_px=32, band_names=names, test_side="east"
-    )
+    scenes = readers.geotiff(at, chip_px=64, stride_px=32, band_names=names, test_side="east")
     complete = scenes.groupby("location")["time"].transform("nunique")
     scenes = scenes[complete == scenes["time"].nunique()]  # places seen at every date
     return geossl.ChipStore.build(FOLDER / area / "chips", scenes, size_px=64)
