@@ -196,6 +196,21 @@ def test_one_date_everywhere_with_temporal_pairs(folder, tmp_path, capsys):
     assert "two dates" in said and not (tmp_path / "run").exists()
 
 
+def test_clusters_are_learned_from_the_training_places(tmp_path, capsys):
+    table = pd.DataFrame({
+        "path": list("abcdef"), "location": range(6), "lon": [0.0, 1, 2, 100, 101, 102],
+        "lat": 10.0, "split": ["train"] * 3 + ["test"] * 3,
+    })  # fmt: skip
+    table.to_csv(tmp_path / "t.csv", index=False)
+    for split, places in ((), 3), (("--split", "test"), 3), (("--split", "None"), 6):
+        run("clusters", tmp_path / "t.csv", "--k", 1, "--out", tmp_path / "c.json", *split)
+        assert f"1 clusters of {places} to {places} places" in capsys.readouterr().out
+    table.assign(split=None).to_csv(tmp_path / "t.csv", index=False)
+    run("clusters", tmp_path / "t.csv", "--k", 1, "--out", tmp_path / "c.json")
+    assert "of 6 to 6 places" in capsys.readouterr().out
+    assert len(pd.read_csv(tmp_path / "c.csv")) == 6
+
+
 def test_any_known_layout_is_opened_and_described(tmp_path, capsys):
     for i in range(2):
         write_scene(tmp_path / "photos" / f"{i}.tif")

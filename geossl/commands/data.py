@@ -207,6 +207,8 @@ class Clusters:
     """Number of clusters."""
     on: Literal["sphere", "degrees"] = "sphere"
     """Raw degrees are for comparison: they split clusters at the antimeridian."""
+    split: str | None = "train"
+    """Learn from places of this split alone, when the table has one."""
     seed: int = 0
     """Of k-means."""
 
@@ -215,7 +217,9 @@ class Clusters:
         from geossl import GeoClusters
 
         table = read_table(self.scenes)
-        clusters = GeoClusters.fit(table, k=self.k, seed=self.seed, on=self.on)
+        known = table["split"].eq(self.split).fillna(False)
+        learned = table[known] if known.any() else table
+        clusters = GeoClusters.fit(learned, k=self.k, seed=self.seed, on=self.on)
         clusters.save(self.out)
         clusters.to_csv(self.out.with_suffix(".csv"), table)
         say(
