@@ -25,7 +25,11 @@ ROWS, FILES, SIDE, CHIP, REPEATS, THREADS = 1_000_000, 10_000, 512, 128, 3, 2
 
 
 def table_of(path: Path) -> None:
-    """A csv of a million rows, four dates a place."""
+    """A csv of a million rows, four dates a place, and the first of its images."""
+    from PIL import Image
+
+    (path.parent / "images" / "0").mkdir(parents=True)
+    Image.new("RGB", (64, 64)).save(path.parent / "images" / "0" / "0.jpg")
     rng = np.random.default_rng(0)
     place = np.arange(ROWS) // 4
     pd.DataFrame({

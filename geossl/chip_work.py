@@ -97,14 +97,17 @@ def _sums(chips: np.ndarray, valid: np.ndarray | None, bad: list[int]) -> dict[s
     if valid is not None:
         seen[:] = valid.reshape(seen.shape)
     seen[bad] = False
+    every = bool(seen.all())
     total, square = np.zeros((2, bands), np.uint64)
-    wide = max(1, 2**17 // bands)  # pixels at a time: 64-bit copies stay small
+    wide = max(1, 2**17 // bands)  # pixels at a time: copies stay small, float64 sums exact
     tall = max(1, wide // flat.shape[2])
     for i in range(0, len(flat), tall):
         for j in range(0, flat.shape[2], wide):
             part = slice(i, i + tall), slice(None), slice(j, j + wide)
-            whole = flat[part].astype(np.uint64) * seen[part[0], None, part[2]]
-            total += whole.sum((0, 2))
-            square += (whole * whole).sum((0, 2))
+            values = flat[part].astype(np.float64)  # (m, C, p)
+            if not every:
+                values *= seen[part[0], None, part[2]]
+            total += values.sum((0, 2)).astype(np.uint64)
+            square += np.einsum("mcp,mcp->c", values, values).astype(np.uint64)
     count = int(seen.sum())
     return {"count": count, "sum": total.tolist(), "square": square.tolist()}

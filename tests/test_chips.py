@@ -438,3 +438,17 @@ def test_a_store_of_twice_the_memory_is_built_and_read(tmp_path):
     """
     run_python(code, out=str(tmp_path / "chips"))
     shutil.rmtree(tmp_path / "chips")  # pytest keeps the folders of three runs
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_sums_are_exact_to_the_last_unit(masked):
+    rng = np.random.default_rng(0)
+    chips = rng.integers(65_000, 65_536, (5, 3, 200, 200)).astype(np.uint16)
+    valid = rng.random((5, 200, 200)) > 0.3 if masked else None
+    found = chip_work._sums(chips, valid, [4])
+    seen = np.ones((5, 200, 200), bool) if valid is None else valid.copy()
+    seen[4] = False
+    for band in range(3):
+        values = [int(v) for v in chips[:, band][seen]]
+        assert found["sum"][band] == sum(values) and found["count"] == len(values)
+        assert found["square"][band] == sum(v * v for v in values)

@@ -230,24 +230,28 @@ def _picture(path: str, bands: list[int], row: Row, size_px: int) -> tuple[np.nd
     )
     box = (left * scale, top * scale, right, bottom)
 
-    def squared(band: Any) -> np.ndarray:
-        band = band.resize((size_px, size_px), Image.Resampling.BILINEAR, box)
-        return np.asarray(band.transpose(_TURNS[way]) if way in _TURNS else band)
+    def squared(part: Any) -> np.ndarray:
+        if part.size != (size_px, size_px) or box != (0, 0, size_px, size_px):
+            part = part.resize((size_px, size_px), Image.Resampling.BILINEAR, box)
+        return np.asarray(part.transpose(_TURNS[way]) if way in _TURNS else part)
 
-    pixels = np.stack([squared(colours[band - 1]) for band in bands])
-    seen = np.ones((size_px, size_px), bool) if alpha is None else squared(alpha) > 127
-    return np.where(seen, pixels, 0).astype(row["dtype"]), seen
+    pixels = squared(colours)  # (S, S) or (S, S, 3)
+    pixels = np.stack([pixels if pixels.ndim == 2 else pixels[..., b - 1] for b in bands])
+    seen = np.ones((size_px, size_px), bool)
+    if alpha is not None:
+        seen = squared(alpha) > 127
+        pixels = np.where(seen, pixels, 0)
+    return pixels.astype(row["dtype"], copy=False), seen
 
 
-def _colours(picture: Any) -> tuple[list[Any], Any]:
-    """Red, green, blue and alpha (or None) of a picture, each a picture of one band."""
+def _colours(picture: Any) -> tuple[Any, Any]:
+    """The colours of a picture, as one in grey or RGB, and its alpha, another one or None."""
     if picture.mode.startswith("I") or picture.mode in ("L", "1"):
-        grey = picture.convert("L" if picture.mode in ("L", "1") else "I")
-        return [grey] * 3, None
+        return picture.convert("L" if picture.mode in ("L", "1") else "I"), None
     if "A" in picture.mode or "transparency" in picture.info:
-        red, green, blue, alpha = picture.convert("RGBA").split()
-        return [red, green, blue], alpha
-    return list(picture.convert("RGB").split()), None
+        whole = picture.convert("RGBA")
+        return whole.convert("RGB"), whole.getchannel("A")
+    return picture.convert("RGB"), None
 
 
 def _same_type(found: str, row: Row) -> None:
