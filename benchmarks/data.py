@@ -173,7 +173,8 @@ def page(records: Records) -> str:
     ]
     return f"""# Data at scale
 
-Made by `make data` on {hardware()}. Median (smallest to largest) of {REPEATS} repeats.
+Made by `make data` on {hardware()}. Median (smallest
+to largest) of {REPEATS} repeats.
 
 - A csv of {ROWS:,} rows is opened by `open_scenes`, checked and described in {spread("csv_1m_s", digits=1)} s,
   start of Python included, in {spread("csv_1m_gb", digits=2)} GB.
