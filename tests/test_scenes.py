@@ -181,3 +181,9 @@ def test_tables_without_positions_are_let_through_only_when_asked(tmp_path):
     ):
         with pytest.raises(ValueError, match="3 of 3 rows have none"):
             needs()
+
+
+def test_a_csv_of_a_million_columns_is_refused_at_once(tmp_path):
+    (tmp_path / "wide.csv").write_text(",".join(f"c{i}" for i in range(300_000)))
+    with pytest.raises(ValueError, match="first line is longer than"):
+        scenes.load(tmp_path / "wide.csv")
