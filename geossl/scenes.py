@@ -25,7 +25,7 @@ COLUMNS = ("path", "location", "time", "lon", "lat", "label", "split")
 _NEEDED = ("location", "lon", "lat")
 _ABSENT = {"time": pd.NaT, "lon": np.nan, "lat": np.nan}
 _TIME = "datetime64[us, UTC]"
-_LONGEST_LINE = 2**20
+LONGEST_LINE = 2**20  # bytes of the header of a csv; pandas takes minutes over a million columns
 SAME_PLACE_DEG = 1.0  # rows of one location lie within this, or its coordinates are mixed up
 
 
@@ -290,8 +290,8 @@ def load(path: str | os.PathLike[str], *, columns: Mapping[str, str] | None = No
 def _read_csv(path: Path, columns: dict[str, str]) -> pd.DataFrame:
     """A csv without the guesses that lose names: "NA" is a country, "0001" is not "1"."""
     with open(path, "rb") as file:
-        if len(file.readline(_LONGEST_LINE)) == _LONGEST_LINE:  # pandas would take minutes over it
-            raise ValueError(f"its first line is longer than {_LONGEST_LINE:,} bytes")
+        if len(file.readline(LONGEST_LINE)) == LONGEST_LINE:
+            raise ValueError(f"its first line is longer than {LONGEST_LINE:,} bytes")
     names = pd.read_csv(path, nrows=0).columns
     texts = {name: str for name in names if columns.get(name, name) in ("location", "label")}
     table = pd.read_csv(

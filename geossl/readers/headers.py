@@ -68,7 +68,7 @@ def header(
             with rasterio.open(path, driver="GTiff") as file:
                 tags, crs = file.tags(), file.crs
                 colours = [colour.name for colour in file.colorinterp]
-                names = _band_names(file.descriptions, colours)
+                names = names_of_bands(file.descriptions, colours)
                 shape = file.transform, file.width, file.height
                 kinds = set(file.dtypes)
     except RasterioIOError as error:
@@ -91,7 +91,7 @@ def header(
     return Scene(path, _short(crs), *shape, names, kinds.pop(), _date(path, text))
 
 
-def _band_names(descriptions: Sequence[str | None], colours: Sequence[str]) -> tuple[str, ...]:
+def names_of_bands(descriptions: Sequence[str | None], colours: Sequence[str]) -> tuple[str, ...]:
     """Names of a file's bands, all different and without a comma."""
     numbered = [f"band_{i}" for i in range(1, len(colours) + 1)]
     told = [colour if colour in (*COLOURS, "alpha") else "" for colour in colours]

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from geossl.readers.grids import at
-from geossl.readers.headers import COLOURS, _band_names
+from geossl.readers.headers import COLOURS, names_of_bands
 from geossl.readers.tiles import lon_lat
 
 IMAGES = frozenset(".jpg .jpeg .png .tif .tiff .jp2 .webp .bmp .ppm .npy".split())
@@ -158,7 +158,7 @@ def _kind(path: str) -> tuple[list[Any], list[str], str]:
             warnings.simplefilter("ignore")
             with _opened(path) as file:
                 colours = [colour.name for colour in file.colorinterp]
-                names = _band_names(file.descriptions, colours)
+                names = names_of_bands(file.descriptions, colours)
                 kept = {i: n for i, n in enumerate(names, 1) if colours[i - 1] != "alpha"}
                 return list(kept), list(kept.values()), file.dtypes[0]
     if suffix == ".npy":

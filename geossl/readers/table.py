@@ -34,7 +34,6 @@ _USUAL = {  # our column -> names it often has, in lower case, the likeliest fir
 _XYWH = ("x", "y", "w", "h")
 _MAGIC = {".geojson": b"{", ".gpkg": b"SQLite format 3\0"}  # GDAL would open anything by content
 _SUFFIXES = (".csv", ".tsv", ".parquet", ".geoparquet", *_MAGIC)
-_LONGEST_LINE = 2**20
 _EMPTY = ["", "nan", "NaN", "NaT", "<NA>"]  # as scenes.read: "NA" is a country
 
 
@@ -219,9 +218,9 @@ def _schema(path: Path) -> Any:
 def _separator(path: Path) -> str:
     """The sign that the first line of a csv has most of."""
     with open(path, encoding="utf-8-sig") as file:
-        line = file.readline(_LONGEST_LINE)
-    if len(line) == _LONGEST_LINE:
-        raise ValueError(f"its first line is longer than {_LONGEST_LINE:,} characters")
+        line = file.readline(scenes.LONGEST_LINE)
+    if len(line) == scenes.LONGEST_LINE:
+        raise ValueError(f"its first line is longer than {scenes.LONGEST_LINE:,} characters")
     return max(",;\t", key=line.count)
 
 
