@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 ROOMS = (
     "geo files parallel colours world losses metrics augment models state_dicts foreign weights "
     "config scenes readers description fetching harvesting chip_work chip_build chips clusters "
-    "pairs embedding projection running records pretraining probe plots plots_probe leaflet maps "
+    "pairs embedding projection dense running records pretraining probe plots plots_probe leaflet maps "
     "report explore demo check commands cli __main__"
 ).split()
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}

@@ -237,7 +237,9 @@ def _read_file(
             window = _window(file, plan, place, grid)
             how = Resampling.average if window.width > plan.chip_px else Resampling.bilinear
             row: Any = {"scale_low": np.nan, "dtype": kind}  # values stay as they are
-            pixels, valid = read_window(file, numbers, window, plan.chip_px, how, row)
+            pixels, valid = read_window(
+                file, numbers, window, (plan.chip_px, plan.chip_px), how, row
+            )
             zero = file.nodata == 0
     except (RasterioError, CRSError, ValueError) as error:
         reason = str(error.__cause__ or error).replace(name, "it")

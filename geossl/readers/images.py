@@ -161,7 +161,7 @@ def _raster(path: str, bands: list[int], row: Row, size_px: int) -> tuple[np.nda
                 _same_type(file.dtypes[0], row)
                 how = Resampling.average if size_px < side else Resampling.bilinear
                 window = Window(left, top, side, side)
-                return read_window(file, bands, window, size_px, how, row)
+                return read_window(file, bands, window, (size_px, size_px), how, row)
     except (RasterioError, IndexError) as error:
         raise _Refused(f"cannot be read: {error.__cause__ or error}") from None
 

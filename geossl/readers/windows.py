@@ -109,7 +109,7 @@ def _read(file: Any, row: pd.Series, size_px: int) -> tuple[np.ndarray, np.ndarr
     ):
         window = Window(int(x0), int(y0), int(x1 - x0), int(y1 - y0))
         how = Resampling.average if size_px < x1 - x0 else Resampling.bilinear
-        return read_window(file, bands, window, size_px, how, row)
+        return read_window(file, bands, window, (size_px, size_px), how, row)
     wide, high = row["right"] - row["left"], row["bottom"] - row["top"]
     grid = Affine(wide / size_px, 0, row["left"], 0, high / size_px, row["top"])
     masked = file.nodata is not None or ColorInterp.alpha in file.colorinterp
@@ -119,16 +119,18 @@ def _read(file: Any, row: pd.Series, size_px: int) -> tuple[np.ndarray, np.ndarr
         file, crs=crs, transform=grid, width=size_px, height=size_px, resampling=how,
         add_alpha=not masked, **more,
     ) as warped:  # fmt: skip
-        return read_window(warped, bands, Window(0, 0, size_px, size_px), size_px, how, row)
+        return read_window(
+            warped, bands, Window(0, 0, size_px, size_px), (size_px, size_px), how, row
+        )
 
 
 def read_window(
-    file: Any, bands: list[int], window: Any, size_px: int, how: Any, row: Any
+    file: Any, bands: list[int], window: Any, size: tuple[int, int], how: Any, row: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One chip ``(C, S, S)`` of a window of an open file, and which pixels hold data ``(S, S)``."""
+    """Pixels ``(C, H, W)`` of a window of an open file, and which of them hold data ``(H, W)``."""
     from rasterio.enums import Resampling
 
-    shape = (len(bands), size_px, size_px)
+    shape = (len(bands), *size)
     pixels = file.read(bands, window=window, out_shape=shape, resampling=how)
     mask = file.read_masks(bands, window=window, out_shape=shape, resampling=Resampling.nearest) > 0
     valid = mask.any(0) if file.nodata == 0 else mask.all(0)
