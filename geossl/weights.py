@@ -115,6 +115,8 @@ def load(
     """
     path = _file(path)
     pair = None if isinstance(input, str) else input
+    if pair is not None and len(pair) != 2:
+        raise ValueError(f"expected input as a name or (mean, std), came {pair!r}")
     if layout == "geossl" or layout is None and _is_ours(path):
         if input is not None or full_scale is not None:
             raise ValueError(f"{path} has its own normalisation; leave input and full_scale out")
@@ -125,7 +127,7 @@ def load(
         result, note = foreign.read(path, layout=layout, input=input, full_scale=full_scale)
         result = _noted(result, note)
     result = with_bands(result, bands, adapt=adapt)
-    return result if pair is None else _normalised(result, pair)
+    return result if pair is None else with_input(result, *pair)
 
 
 def with_bands(
@@ -179,6 +181,34 @@ def with_bands(
     result.load_state_dict(state)
     note = {**note, "bands": names, "bands_from": have, "adapt": adapt}
     return _noted(result.train(encoder.training).to(encoder.mean.device), note)
+
+
+def with_input(
+    encoder: models.Encoder, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor
+) -> models.Encoder:
+    """A copy of an encoder that normalises its input otherwise, e.g. by a store's own statistics.
+
+    What fits images of another sensor, unit or range: ``with_input(e, store.mean, store.std)``.
+
+    Args:
+        encoder: left as it is.
+        mean: ``(C,)`` of the bands, in the units of the chips to come.
+        std: ``(C,)`` likewise, > 0.
+
+    Raises:
+        ValueError: another number of bands, or a std that is not > 0.
+    """
+    given = [torch.as_tensor(values, dtype=torch.float32) for values in (mean, std)]
+    fits = all(values.shape == encoder.mean.shape for values in given)
+    if not fits or not bool(torch.stack(given).isfinite().all() and (given[1] > 0).all()):
+        raise ValueError(
+            f"expected mean and std of {encoder.bands} bands with std > 0, came "
+            f"{[values.tolist() for values in given]}"
+        )
+    result = copy.deepcopy(encoder)
+    result.mean.copy_(given[0])
+    result.std.copy_(given[1])
+    return result
 
 
 def export_torchvision(encoder: models.Encoder, path: str | os.PathLike[str]) -> None:
@@ -267,19 +297,6 @@ def _is_ours(path: Path) -> bool:
 
 def _noted(encoder: models.Encoder, note: dict[str, Any]) -> models.Encoder:
     encoder.note = note
-    return encoder
-
-
-def _normalised(encoder: models.Encoder, pair: foreign.Pair) -> models.Encoder:
-    """Give an encoder a mean and std."""
-    given = [torch.as_tensor(values, dtype=torch.float32) for values in pair]
-    fits = len(given) == 2 and all(values.shape == encoder.mean.shape for values in given)
-    if not fits or not bool((given[1] > 0).all()):
-        raise ValueError(
-            f"expected (mean, std) of {encoder.bands} bands with std > 0, came {pair!r}"
-        )
-    encoder.mean.copy_(given[0])
-    encoder.std.copy_(given[1])
     return encoder
 
 

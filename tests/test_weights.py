@@ -399,7 +399,7 @@ def test_wrong_inputs_are_told(three, thirteen):
         (three, {"input": ([0] * 3, [1] * 3), "full_scale": 255}, "scale mean and std instead"),
         (three, {"input": ([0] * 2, [1] * 2)}, "of 3 bands with std > 0"),
         (three, {"input": ([0] * 3, [1, 0, 1])}, "of 3 bands with std > 0"),
-        (three, {"input": ([0] * 3,)}, "of 3 bands with std > 0"),
+        (three, {"input": ([0] * 3,)}, "a name or .mean, std."),
         (three, {"bands": ["red"], "adapt": "guess"}, "expected adapt of name, mean"),
         (thirteen, {"input": "imagenet"}, "3 bands .* came 13"),
     ]:
@@ -551,3 +551,18 @@ def test_without_onnx_the_export_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ImportError, match="pip install onnx"):
         weights.export_onnx(models.encoder("small"), tmp_path / "encoder.onnx")
+
+
+def test_another_input_changes_the_normalisation_of_a_copy_alone():
+    ours = models.encoder("small", bands=2, mean=[1, 2], std=[3, 4], seed=1).eval()
+    ours.note = {"bands": ["red", "nir"]}
+    other = weights.with_input(ours, [10.0, 20.0], torch.tensor([30.0, 40.0]))
+    assert ours.mean.tolist() == [1, 2] and other.std.tolist() == [30, 40]
+    assert other.note == ours.note and not other.training
+    x = torch.rand(3, 2, 16, 16)
+    with torch.no_grad():
+        same = other(other.normalise(x * 10))
+        assert torch.allclose(same, ours(ours.normalise(x)), atol=1e-5)
+    for mean, std in (([1.0], [1.0]), ([0, 0], [1, 0]), ([0, 0], [1, float("nan")]), (0.0, 1.0)):
+        with pytest.raises(ValueError, match="expected mean and std of 2 bands"):
+            weights.with_input(ours, mean, std)
