@@ -141,3 +141,19 @@ def test_a_port_of_the_shared_data_is_read_whole():
     pixels, valid = areas.read_area(row)
     assert pixels.shape == (3, 316, 424) and valid.all() and pixels.std() > 10
     assert areas.grid(row).crs == "EPSG:3857"
+
+
+def test_statistics_are_those_of_all_pixels_with_data(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = [rng.integers(1, 200, (2, 9, 11), dtype=np.uint8), np.full((2, 3, 3), 50, np.uint8)]
+    arrays[0][:, :4] = 0
+    paths = [tif(tmp_path / f"{i}.tif", a, nodata=0) for i, a in enumerate(arrays)]
+    table = readers.images.described(
+        pd.DataFrame({"path": paths}), reader="x", bands=[1, 2], band_names=["a", "b"]
+    )
+    mean, std = areas.statistics(areas.scene_rows(table, bands=2))
+    pixels = np.concatenate([arrays[0][:, 4:].reshape(2, -1), arrays[1].reshape(2, -1)], 1)
+    assert np.allclose(mean, pixels.mean(1)) and np.allclose(std, pixels.std(1))
+    empty = tif(tmp_path / "empty.tif", np.zeros((2, 3, 3), np.uint8), nodata=0)
+    with pytest.raises(ValueError, match="expected pixels with data in 1 scenes"):
+        areas.statistics(areas.scene_rows(empty, bands=2))

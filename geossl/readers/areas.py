@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,3 +164,30 @@ def _opened(row: Row) -> Iterator[Any]:
                 yield file
     except (RasterioError, IndexError) as error:
         raise ValueError(f"{path} cannot be read: {error.__cause__ or error}") from None
+
+
+def statistics(rows: Sequence[Row], *, most: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation ``(C,)`` of each band over the pixels with data.
+
+    Args:
+        rows: of `scene_rows`; each is read once, a window of 2048 pixels at a time.
+        most: scenes to look at, spread evenly over the rows.
+
+    Raises:
+        ValueError: no pixel holds data, or what `read_area` refuses.
+    """
+    count, total, squares = 0, np.float64(0), np.float64(0)
+    for row in rows[:: -(-len(rows) // most)]:
+        size = grid(row)
+        for top in range(0, size.height, 2048):
+            for left in range(0, size.width, 2048):
+                window = left, top, min(left + 2048, size.width), min(top + 2048, size.height)
+                pixels, valid = read_area(row, window)
+                seen = pixels[:, valid].astype(np.float64)  # (C, n)
+                count += seen.shape[1]
+                total = total + seen.sum(1)
+                squares = squares + (seen**2).sum(1)
+    if count == 0:
+        raise ValueError(f"expected pixels with data in {len(rows)} scenes, found none")
+    mean = total / count
+    return mean, np.sqrt(np.maximum(squares / count - mean**2, 0))
