@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -109,3 +110,30 @@ def by_year(times: pd.Series) -> pd.Series:
     """Counts by year, in order of time."""
     years = pd.to_datetime(times, utc=True).dt.year.dropna().astype(int)
     return years.value_counts().sort_index()
+
+
+class Screen:
+    """One place that is drawn over again: rich output under IPython, else a line on stderr."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        from IPython.core.getipython import get_ipython
+
+        self._rich = hasattr(get_ipython(), "kernel")  # a notebook, not a terminal
+        self._before = ""
+
+    def update(self, words: str, page: Callable[[], str]) -> None:
+        """Show a page of HTML, or its words where only text is shown."""
+        if not self._rich:
+            if words != self._before:
+                sys.stderr.write(words + "\n")
+                sys.stderr.flush()
+            self._before = words
+            return
+        from IPython.display import display
+
+        bundle = {"text/html": page(), "text/plain": words}
+        if self._handle is None:
+            self._handle = display(bundle, raw=True, display_id=True)
+        else:
+            self._handle.update(bundle, raw=True)

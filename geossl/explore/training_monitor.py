@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import html
-import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pandas as pd
 
 from geossl import plots
+from geossl.explore.parts import Screen
 from geossl.pretraining import Run
 from geossl.records import Log
 
@@ -44,7 +43,7 @@ class TrainingMonitor:
 
     def __iter__(self) -> Iterator[Log]:
         """The records of the run, shown on the way."""
-        screen = _Screen()
+        screen = Screen()
         drawn, self.interrupted = -self.every_s, False
         try:
             for log in self.run:
@@ -57,7 +56,7 @@ class TrainingMonitor:
         finally:
             self._show(screen)
 
-    def _show(self, screen: _Screen) -> None:
+    def _show(self, screen: Screen) -> None:
         logs = self.run.logs
         if len(logs):
             words = state_in_words(self.run, interrupted=self.interrupted)
@@ -96,29 +95,3 @@ def _page(logs: pd.DataFrame, words: str) -> str:
     told = f"training curves: {words}"
     picture = plots.figure_html(plots.plot_training(logs), alt=told, width="100%")
     return f'<div role="status">{html.escape(words)}</div>{picture}'
-
-
-class _Screen:
-    """One place that is drawn over again: rich output under IPython, else a line on stderr."""
-
-    def __init__(self) -> None:
-        self._handle: Any = None
-        from IPython.core.getipython import get_ipython
-
-        self._rich = hasattr(get_ipython(), "kernel")  # a notebook, not a terminal
-        self._before = ""
-
-    def update(self, words: str, page: Callable[[], str]) -> None:
-        if not self._rich:
-            if words != self._before:
-                sys.stderr.write(words + "\n")
-                sys.stderr.flush()
-            self._before = words
-            return
-        from IPython.display import display
-
-        bundle = {"text/html": page(), "text/plain": words}
-        if self._handle is None:
-            self._handle = display(bundle, raw=True, display_id=True)
-        else:
-            self._handle.update(bundle, raw=True)

@@ -1,0 +1,240 @@
+"""The loop of a segmentation training, and what it keeps on disk to go on from."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from geossl.augment import Views
+from geossl.files import atomic
+from geossl.probe.tuning import _rate
+from geossl.records import refuse_other
+from geossl.running import derived_seed, pick_precision
+from geossl.segment.crops import Areas
+from geossl.segment.masks import IGNORE
+from geossl.segment.measuring import confusions, iou
+from geossl.segment.network import Network
+from geossl.segment.segmenter import OVERLAP_PX, SIZE_PX, Segmenter
+from geossl.state_dicts import _DAMAGE, _load
+
+if TYPE_CHECKING:
+    from geossl.segment.training import SegmentConfig
+
+_PAUSE = 20  # a checkpoint waits so many times as long as the last one took
+
+
+def learn(
+    tuned: Segmenter,
+    train_on: Areas,
+    watch: Areas,
+    *,
+    config: SegmentConfig,
+    out: Path | None,
+    seed: int,
+    progress: bool,
+) -> list[dict[str, float]]:
+    """Train a network in place, from the last epoch kept in ``out``; a record an epoch."""
+    network, device = tuned.network, tuned.encoder.mean.device
+    solver = torch.optim.AdamW(_groups(network, config), config.lr)
+    weight = class_weights(tuned.pixels, balance=config.balance).to(device)
+    logs = [] if out is None else _resumed(out, network, solver)
+    due = time.monotonic()
+    with tqdm(total=config.epochs, initial=len(logs), unit="epoch", disable=not progress) as bar:
+        for epoch in range(len(logs), config.epochs):
+            log = _epoch(
+                epoch, network, solver, scenes=train_on, weight=weight, config=config, seed=seed
+            )
+            if not math.isfinite(log["loss"]):
+                raise ValueError(
+                    f"expected a finite loss, came {log['loss']} in epoch {epoch + 1}; lower "
+                    f"lr = {config.lr}"
+                )
+            log["val"] = _watched(tuned, watch)
+            logs.append(log)
+            began = time.monotonic()
+            if out is not None and (began > due or epoch + 1 == config.epochs):
+                _keep(out, network, solver, logs=logs)
+                due = time.monotonic() + _PAUSE * (time.monotonic() - began)
+            bar.set_postfix(loss=f"{log['loss']:.2f}", val=f"{log['val']:.2f}", refresh=False)
+            bar.update()
+    return logs
+
+
+def _epoch(
+    epoch: int,
+    network: Network,
+    solver: torch.optim.Optimizer,
+    *,
+    scenes: Areas,
+    weight: Tensor,
+    config: SegmentConfig,
+    seed: int,
+) -> dict[str, float]:
+    """One pass over the area of the scenes; what it draws depends on nothing but seed and step."""
+    device = weight.device
+    longest = max(max(grid.height, grid.width) for grid in scenes.grids)
+    size = -(-min(config.size_px, longest) // network.stride) * network.stride
+    drawn: dict[str, int] = {"size_px": size, "batch": config.batch, "epoch": epoch, "seed": seed}
+    steps = len(scenes.drawn(**drawn))
+    fast = pick_precision(config.precision, device) == "bf16"
+    network.train()
+    sums = torch.zeros(4, device=device, dtype=torch.float64)
+    ahead: Any = scenes.batches(**drawn)
+    dropout = _dropout(device, derived_seed(seed, "segment dropout", epoch))
+    with closing(ahead), dropout, torch.enable_grad():
+        for step, batch in enumerate(ahead):
+            chips, valid, target = (part.to(device, non_blocking=True) for part in batch)
+            rate = _rate(epoch * steps + step, config.epochs * steps, config.warmup)
+            for group in solver.param_groups:
+                group["lr"] = group["peak"] * rate
+            own = derived_seed(seed, "segment views", epoch, step)
+            x = _view(network, chips, valid, colour=config.colour, seed=own)  # (N, C, S, S)
+            with torch.autocast(device.type, torch.bfloat16, enabled=fast):
+                logits = network(x)  # (N, classes, S, S)
+            total, heft = pixel_loss(logits, target, weight)
+            (total / heft.clamp(min=1e-6)).backward()
+            solver.step()
+            solver.zero_grad(set_to_none=True)
+            hit, known = (logits.argmax(1) == target).sum(), (target != IGNORE).sum()
+            sums += torch.stack([total.detach(), heft, hit, known])
+    losses, hefts, hits, pixels = sums.tolist()
+    return {
+        "epoch": epoch + 1,
+        "loss": losses / max(hefts, 1e-6),
+        "accuracy": hits / max(pixels, 1),
+    }
+
+
+def pixel_loss(logits: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of all pixels together, and what their weights sum to; both 0 without any.
+
+    Args:
+        logits: ``(N, classes, H, W)``.
+        target: ``(N, H, W)`` int64; 255 is left out.
+        weight: ``(classes,)``.
+    """
+    each = F.cross_entropy(logits, target, weight, ignore_index=IGNORE, reduction="none")
+    known = target != IGNORE
+    return each.sum(), (weight[torch.where(known, target, 0)] * known).sum()
+
+
+def class_weights(pixels: pd.Series, *, balance: float) -> Tensor:
+    """Weights ``(classes,)`` in the loss: share of the pixels to the power of ``-balance``.
+
+    Their mean over the pixels is 1; a class without a pixel has none to weigh and gets 1.
+    """
+    count = torch.tensor(pixels.to_numpy(float))
+    share = count / count.sum()
+    weight = torch.where(count > 0, share.clamp(min=1e-12) ** -balance, 0)
+    return torch.where(count > 0, weight / (weight * share).sum(), 1).float()
+
+
+def _view(
+    network: Network, chips: Tensor, valid: Tensor, *, colour: Views | None, seed: int
+) -> Tensor:
+    """Normalised crops, 0 (the bands' mean) where there is no data."""
+    encoder, seen = network.encoder, valid[:, None]
+    if colour is None:
+        return encoder.normalise(chips) * seen
+    chips = torch.where(seen, chips, encoder.mean[:, None, None])  # so that contrast is the data's
+    generator = torch.Generator(chips.device).manual_seed(seed)
+    # where each pixel lies is drawn with its mask, not here
+    colour = replace(colour, size_px=None, crop=(1, 1), ratio=(1, 1), flip=0, dihedral=False)
+    return colour(chips, mean=encoder.mean, std=encoder.std, generator=generator) * seen
+
+
+def _watched(tuned: Segmenter, watch: Areas) -> float:
+    """The mIoU of scenes; nan without any."""
+    if len(watch) == 0:
+        return math.nan
+    found = confusions(tuned, watch, size_px=SIZE_PX, overlap_px=OVERLAP_PX)
+    return float(iou(found.sum(0)).nanmean())
+
+
+def _groups(network: Network, config: SegmentConfig) -> list[dict[str, Any]]:
+    """Parameter groups with their peak rates; biases and norms without decay."""
+    own = {id(p) for p in network.encoder.parameters()}
+    return [
+        {
+            "params": [p],
+            "peak": config.lr * (config.encoder_rate if id(p) in own else 1.0),
+            "weight_decay": config.weight_decay if p.ndim > 1 else 0.0,
+        }
+        for p in network.parameters()
+        if p.requires_grad
+    ]
+
+
+@contextmanager
+def _dropout(device: torch.device, seed: int) -> Iterator[None]:
+    """The heads' dropout draws from the global random state: seed it, and put it back."""
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        torch.default_generator.manual_seed(seed)
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+# --- on disk ----------------------------------------------------------------------------------
+
+
+def begin(out: Path, about: dict[str, Any]) -> None:
+    """Make the folder of a training, or see that it holds this one.
+
+    Raises:
+        ValueError: it holds another one.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / "config.json").exists():
+        try:
+            there = json.loads((out / "config.json").read_text("utf-8"))
+            if not isinstance(there, dict):
+                raise ValueError
+        except ValueError:
+            raise ValueError(
+                f"{out / 'config.json'} is damaged; delete the folder and train again"
+            ) from None
+        refuse_other(there, about, out)
+        return
+    with atomic(out / "config.json") as part:
+        part.write_text(json.dumps(about, indent=1), "utf-8")
+
+
+def _keep(
+    out: Path, network: Network, solver: torch.optim.Optimizer, *, logs: list[dict[str, float]]
+) -> None:
+    state = {"network": network.state_dict(), "solver": solver.state_dict(), "logs": logs}
+    with atomic(out / "last.pt") as part:
+        torch.save(state, part)
+    with atomic(out / "log.jsonl") as part:
+        part.write_text("".join(json.dumps(log) + "\n" for log in logs), "utf-8")
+
+
+def _resumed(out: Path, network: Network, solver: torch.optim.Optimizer) -> list[dict[str, float]]:
+    """Fill network and solver from the last epoch kept; its records."""
+    path = out / "last.pt"
+    if not path.exists():
+        return []
+    try:
+        state = _load(path)
+        network.load_state_dict(state["network"])
+        solver.load_state_dict(state["solver"])
+        return list(state["logs"])
+    except _DAMAGE:
+        raise ValueError(
+            f"the checkpoint {path} is damaged; delete the folder and train again"
+        ) from None
