@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -70,7 +71,8 @@ def _packages() -> str:
     missing, found = [], []
     for line in importlib.metadata.requires("geossl") or []:
         name = line.split(";")[0].split(">")[0].strip()
-        if "extra == 'dev'" in line or 'extra == "dev"' in line:
+        extra = re.search(r"extra == ['\"](\w+)['\"]", line)
+        if extra and extra[1] not in ("data", "notebooks"):
             continue
         try:
             version = importlib.metadata.version(name)

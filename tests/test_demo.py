@@ -75,3 +75,10 @@ def test_a_machine_that_lacks_something_is_told_what_to_do(monkeypatch):
     bad = [f for f in check.run() if not f.ok]
     assert [f.what for f in bad] == ["GeoTIFF"]
     assert "pip install" in str(bad[0]) and str(bad[0]).startswith("!!")
+
+
+def test_only_the_packages_that_the_readme_installs_are_missed(monkeypatch):
+    wanted = ["torch>=2.4", 'no-such-a>=1; extra == "dask"', "no-such-b>=1; extra == 'notebooks'"]
+    monkeypatch.setattr(check.importlib.metadata, "requires", lambda name: wanted)
+    with pytest.raises(ImportError, match="missing: no-such-b; run"):
+        check._packages()

@@ -1,0 +1,329 @@
+"""Copies, timed runs, the site and the workshop's folder, on a small lesson of their own."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from geossl.lessons import __main__ as command
+from geossl.lessons import copies, executing, links, site, stills, workshop
+
+HEAD = """# 05 · A small lesson
+
+**The question.** How many is
+two and two?
+
+**You will learn**
+- to add
+
+**For a person:** 20 minutes. **Computing:** half a minute on two cores. **You need:** nothing.
+"""
+
+
+def cell(source, *tags, **metadata):
+    made = new_code_cell(source)
+    made.metadata.update({"tags": list(tags), **metadata})
+    return made
+
+
+def small_lesson():
+    note = new_markdown_cell("for instructors")
+    note.metadata["tags"] = ["source-only"]
+    told = "from geossl.lessons.showing import Shown\nShown('<p>the sum is', 'x')"
+    return new_notebook(cells=[
+        new_markdown_cell(HEAD), note, cell("raise SystemExit", "colab", "never"),
+        cell("N = 1_000", "parameters", nbmake={"mock": {"N": 2, "WORD": "it's"}}),
+        new_markdown_cell("## Adding\n\nA [view](GLOSSARY.md#view) and $a^2$:\n\n$$\\sum_i x_i$$"),
+        cell("import ipywidgets\nipywidgets.HBox([ipywidgets.HTML('<b>still</b>'), "
+             "ipywidgets.IntSlider(3, description='count')])"),
+        cell("answer_1 = ...", "exercise"),
+        cell("answer_1 = 0.5 ** 0", "solution"),
+        cell("assert N == 2, N"),
+        cell(f"{told}"),
+    ])  # fmt: skip
+
+
+@pytest.fixture
+def tutorials(tmp_path):
+    folder = tmp_path / "tutorials"
+    folder.mkdir()
+    book = small_lesson()
+    del book.cells[2]
+    nbformat.write(book, folder / "05_small.ipynb")
+    (folder / "GLOSSARY.md").write_text("# Glossary\n\n## View\n\nA picture.\n")
+    return folder
+
+
+def words(book):
+    return [c.source for c in book.cells]
+
+
+# --- copies ---------------------------------------------------------------------------------------
+
+
+def test_copies_leave_out_what_they_should(tutorials, tmp_path):
+    (tutorials / "INSTRUCTORS.md").write_text("plans")
+    (written,) = copies.write_copies(tmp_path / "out", "learners", tutorials=tutorials)
+    told = words(nbformat.read(written, 4))
+    assert "answer_1 = ..." in told and not any("0.5 ** 0" in text for text in told)
+    assert "for instructors" not in told
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["05_small.ipynb", "GLOSSARY.md"]
+    (written,) = copies.write_copies(tmp_path / "in", "instructors", tutorials=tutorials)
+    told = words(nbformat.read(written, 4))
+    assert "answer_1 = 0.5 ** 0" in told and "for instructors" not in told
+    assert (tmp_path / "in" / "INSTRUCTORS.md").is_file()
+    assert "for instructors" in words(nbformat.read(tutorials / "05_small.ipynb", 4))
+
+
+def test_copies_refuse_the_folder_of_the_sources(tutorials, tmp_path):
+    with pytest.raises(ValueError, match="which holds the sources"):
+        copies.write_copies(tutorials / ".." / "tutorials", "learners", tutorials=tutorials)
+    with pytest.raises(FileNotFoundError, match="lessons NN_topic.ipynb"):
+        copies.write_copies(tmp_path / "x", "learners", tutorials=tmp_path)
+
+
+def test_the_first_cell_is_read():
+    book = small_lesson()
+    assert copies.title(book) == "05 · A small lesson"
+    assert copies.question(book) == "How many is two and two?"
+    assert copies.person_minutes(book) == 20 and copies.stated_minutes(book) == 0.5
+    said = {"*One minute on two cores the": 1, "2.5 minutes on\ntwo cores": 2.5, "a minute": None}
+    for text, minutes in said.items():
+        book.cells[0].source = text
+        assert copies.stated_minutes(book) == minutes
+
+
+def test_knobs_shrink_in_a_copy():
+    book = small_lesson()
+    knobs = {}
+    exec(copies.shrunk(book).cells[3].source, knobs)
+    assert knobs["N"] == 2 and knobs["WORD"] == "it's" and "= 2" not in book.cells[3].source
+
+
+@pytest.mark.parametrize(
+    ("seconds", "stated", "fine"),
+    [(120, 2.0, True), (85, 2.0, True), (83, 2.0, False), (157, 2.0, False), (20, 0.5, True),
+     (46, 0.5, False), (60, None, False)],
+)  # fmt: skip
+def test_stated_minutes_are_judged(seconds, stated, fine):
+    assert executing._judged(seconds, stated, quick=False)[1] is fine
+
+
+def test_notebooks_are_timed_and_failures_are_told(tutorials, tmp_path):
+    said = []
+    book = new_notebook(cells=[new_markdown_cell("*One minute on two cores.*"), cell("1 / 0")])
+    nbformat.write(book, tmp_path / "broken.ipynb")
+    paths = [tutorials / "05_small.ipynb", tmp_path / "broken.ipynb"]
+    assert not executing.time_notebooks(paths, quick=True, say=said.append)
+    assert "05_small" in said[2] and "0.5" in said[2] and "small knobs" in said[2]
+    assert "broken" in said[3] and "ZeroDivisionError" in said[3]
+
+
+# --- the site -------------------------------------------------------------------------------------
+
+
+def test_links_that_lead_nowhere_and_calls_of_a_network_are_found(tmp_path):
+    frame = '<iframe srcdoc="&lt;script src=&#34;https://x.org/a.js&#34;&gt;"></iframe>'
+    pages = {
+        "fine.html": '<a href="b/c.html#here">x</a><a href="https://x.org">y</a><a href="#z">z</a>'
+        '<p id="z"><img src="data:image/png;base64,AA"><a href="p%20q.txt">q</a><a href="#">t</a>',
+        "b/c.html": '<p id="here">',
+        "gone.html": '<a href="nowhere.html">x</a><img src="none.png">',
+        "place.html": '<a href="b/c.html#there">x</a><a href="#here">y</a>',
+        "net.html": '<script src="//x.org/a.js"></script><link rel="stylesheet" href="http://x">',
+        "frame.html": frame,
+    }
+    (tmp_path / "b").mkdir()
+    (tmp_path / "p q.txt").write_text("")
+    for name, text in pages.items():
+        (tmp_path / name).write_text(text)
+    found = links.problems(tmp_path)
+    assert sum("gone.html" in line for line in found) == 2
+    assert sum("place.html" in line for line in found) == 2
+    assert sum("net.html loads" in line for line in found) == 2
+    assert sum("frame.html loads" in line for line in found) == 1
+    assert len(found) == 7
+    assert links.problems(tmp_path, ignore=["nowhere.html", "none.png"])[0].startswith("frame")
+
+
+def states(**models):
+    return {
+        name: {"model_name": kind + "Model", "state": state, "buffers": buffers}
+        for name, (kind, state, buffers) in models.items()
+    }
+
+
+def test_widgets_become_pages():
+    esm = "export default {render({model, el}) { el.textContent = 'é'; }}"
+    given = states(
+        box=(
+            "VBox",
+            {"children": ["IPY_MODEL_a", "IPY_MODEL_b", "IPY_MODEL_c", "IPY_MODEL_d"]},
+            [],
+        ),
+        a=("HTML", {"value": "<i>words</i>"}, []),
+        b=("FloatSlider", {"value": 0.123456, "description": "<t>"}, []),
+        c=("Dropdown", {"_options_labels": ["x", "y"], "index": 1, "description": "choice"}, []),
+        d=("Any", {"_esm": esm, "_css": "p {}", "n": 5}, [{"path": ["raw"], "data": "AAAA"}]),
+    )
+    book = new_notebook(cells=[new_code_cell("x")])
+    view = {stills.VIEW: {"model_id": "box"}, "text/plain": "VBox()"}
+    book.cells[0].outputs = [nbformat.v4.new_output("display_data", view)]
+    book.metadata["widgets"] = {stills.STATE: {"state": given}}
+    assert stills.without_kernel(book) == 1
+    page = book.cells[0].outputs[0]["data"]["text/html"]
+    assert "<i>words</i>" in page and "&lt;t&gt; <b>0.123</b>" in page and "choice <b>y</b>" in page
+    packed = json.loads(base64.b64decode(page.split('atob("')[1].split('"')[0]))
+    assert packed["state"] == {"n": 5} and packed["buffers"] == [{"path": ["raw"], "data": "AAAA"}]
+    assert base64.b64decode(packed["code"]).decode() == esm
+    assert "widgets" not in book.metadata and stills.VIEW not in json.dumps(book)
+
+
+@pytest.mark.slow
+def test_a_site_is_whole_and_asks_no_network(tutorials, tmp_path):
+    pytest.importorskip("myst_nb")
+    said, out = [], tmp_path / "site"
+    given = {"tutorials": tutorials, "cache": tmp_path / "cache", "quick": True}
+    page = site.build(out, **given, say=said.append)
+    assert page.is_file() and links.problems(out) == []
+    lesson = (out / "05_small.html").read_text("utf-8")
+    assert "<b>still</b>" in lesson and "count <b>3</b>" in lesson and "the sum is" in lesson
+    assert "<math" in lesson and "MathJax" not in lesson and "requirejs" not in lesson
+    assert 'href="GLOSSARY.html#view"' in lesson and "0.5 ** 0" not in lesson
+    assert "How many is two and two?" in page.read_text("utf-8")
+    told = words(nbformat.read(out / "downloads" / "05_small.ipynb", 4))
+    assert "N = 1_000" in told and not any("0.5" in text for text in told[1:])
+    with zipfile.ZipFile(out / "downloads" / "lessons.zip") as packed:
+        assert packed.namelist() == ["geossl_lessons/05_small.ipynb", "geossl_lessons/GLOSSARY.md"]
+    site.build(out, **given, say=said.append)
+    assert said[-2] == "05_small.ipynb: as executed before"
+    with pytest.raises(ValueError, match="begin with 07"):
+        site.build(out, **given, only=["07"], say=said.append)
+    assert page.is_file()
+
+
+# --- the workshop ---------------------------------------------------------------------------------
+
+
+def wheel(folder, name, requires=(), body=""):
+    """A wheel of one module, as small as a wheel can be."""
+    module, info = name.replace("-", "_"), f"{name.replace('-', '_')}-1.0.dist-info"
+    needs = "".join(f"Requires-Dist: {line}\n" for line in requires)
+    with zipfile.ZipFile(folder / f"{module}-1.0-py3-none-any.whl", "w") as packed:
+        packed.writestr(f"{module}.py", body)
+        packed.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{needs}"
+        )
+        packed.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        packed.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """A folder of wheels in place of an index, and the arguments that name it."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    wheel(folder, "tiny-a", ["tiny-b", "tiny-win; sys_platform == 'win32'"], "import tiny_b")
+    for name in ("tiny-b", "tiny-win"):
+        wheel(folder, name, body="there = True")
+    (tmp_path / "needs.txt").write_text("tiny-a\n")
+    return ["--no-index", "--find-links", str(folder)]
+
+
+def test_wheels_are_those_of_the_platform(shop, tmp_path, monkeypatch):
+    pytest.importorskip("uv")
+    found = {}
+    for platform in ("this", "windows-amd64", "macos-arm64"):
+        wheels = tmp_path / platform
+        wheels.mkdir()
+        workshop.collect(
+            [str(tmp_path / "needs.txt")], wheels, platform=platform, python="3.11", index=shop
+        )
+        found[platform] = sorted(path.name.split("-")[0] for path in wheels.iterdir())
+    assert found["windows-amd64"] == ["tiny_a", "tiny_b", "tiny_win"]
+    assert found["this"] == found["macos-arm64"] == ["tiny_a", "tiny_b"]
+    with pytest.raises(ValueError, match="expected a platform of linux-x86_64"):
+        workshop.collect([], tmp_path, platform="amiga")
+    (tmp_path / "capped.txt").write_text("tiny-b<1\n")
+    monkeypatch.setenv("PIP_CONSTRAINT", str(tmp_path / "capped.txt"))
+    with pytest.raises(ValueError, match="tiny-b<1"):
+        workshop.collect([str(tmp_path / "needs.txt")], tmp_path, index=shop)
+    monkeypatch.delenv("PIP_CONSTRAINT")
+    (tmp_path / "needs.txt").write_text("no-such-thing\n")
+    with pytest.raises(ValueError, match="no-such-thing"):
+        workshop.collect([str(tmp_path / "needs.txt")], tmp_path, index=shop)
+
+
+def without_network():
+    """What to put before a command so that it reaches no network; and the environment for it."""
+    blocked = ["unshare", "--net"] if os.name == "posix" and os.geteuid() == 0 else []
+    if blocked and (not shutil.which("unshare") or subprocess.run([*blocked, "true"]).returncode):
+        blocked = []
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "UV_"))}
+    dead = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy")}
+    return blocked, kept | dead | {"PIP_CONFIG_FILE": os.devnull, "PYTHON": sys.executable}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="install.sh is for Linux and macOS")
+def test_the_folder_installs_without_a_network(shop, tutorials, tmp_path):
+    out = tmp_path / "a folder"
+    (out / "wheels").mkdir(parents=True)
+    for path in Path(shop[-1]).glob("*.whl"):
+        shutil.copy(path, out / "wheels")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("the site")
+    workshop.write_kit(out, "tiny-a", site=tmp_path / "site", tutorials=tutorials)
+    blocked, environment = without_network()
+    done = subprocess.run(
+        [*blocked, "sh", str(out / "install.sh")], env=environment, cwd=tmp_path,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    subprocess.run([out / "venv" / "bin" / "python", "-c", "import tiny_a"], check=True)
+    assert (out / "lessons" / "05_small.ipynb").is_file() and (
+        out / "lessons" / "GLOSSARY.md"
+    ).is_file()
+    assert (out / "site" / "index.html").read_text() == "the site"
+    told = (out / "README.txt").read_text()
+    assert "install.bat" in told and "site/index.html" in told
+    assert b"\r\n" in (out / "install.bat").read_bytes()
+    assert b"\r" not in (out / "install.sh").read_bytes()
+    (out / "wheels" / "tiny_b-1.0-py3-none-any.whl").unlink()
+    shutil.rmtree(out / "venv")
+    done = subprocess.run(
+        [*blocked, "sh", str(out / "install.sh")], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode != 0 and "tiny-b" in done.stderr + done.stdout
+
+
+def test_sizes_are_told_apart(tmp_path):
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "venv").mkdir()
+    named = {"torch-2-x.whl": 5, "nvidia_cublas-1-x.whl": 7, "torchvision-1-x.whl": 2}
+    for name, size in named.items():
+        (tmp_path / "wheels" / name).write_bytes(b"x" * size)
+    (tmp_path / "venv" / "big").write_bytes(b"x" * 99)
+    assert list(workshop.sizes(tmp_path).values()) == [5, 7, 2, 0]
+
+
+def test_the_command_says_what_is_wrong(tutorials, tmp_path, capsys):
+    command.main(["learners", str(tmp_path / "out"), "--tutorials", str(tutorials)])
+    assert "1 lessons" in capsys.readouterr().out
+    for arguments, words_ in (
+        (["learners", str(tmp_path / "x"), "--tutorials", str(tmp_path)], "NN_topic.ipynb"),
+        (["workshop", str(tmp_path / "x"), "--site", str(tmp_path)], "make site"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            command.main(arguments)
+        assert caught.value.code == 2 and words_ in capsys.readouterr().err
