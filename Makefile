@@ -6,7 +6,7 @@ RUN = .venv/bin/python
 # Idle threads that spin cost up to 4x on a busy machine; this has to be set before torch loads.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo check-machine test test-fast format check study real maps data clean
+.PHONY: help setup demo check-machine test test-fast format check study real downstream maps data learners notebooks site workshop clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,11 +53,26 @@ study: .venv/ready-dev  ## benchmarks/blue_marble.md: all methods, three seeds (
 real: .venv/ready-dev  ## benchmarks/real_imagery.md: NAIP and Landsat, three seeds (geossl fetch naip landsat)
 	$(RUN) benchmarks/real_imagery.py
 
+downstream: .venv/ready-dev  ## benchmarks/downstream.md: EuroSAT, ships, power plants, three seeds (needs ../shared/data)
+	$(RUN) benchmarks/downstream.py
+
 maps: .venv/ready-dev  ## benchmarks/maps.md: maps of a thousand to a million places (needs Chromium)
 	$(RUN) benchmarks/maps.py
 
 data: .venv/ready-dev  ## benchmarks/data.md: a million rows described, ten thousand JPEGs decoded
 	$(RUN) benchmarks/data.py
+
+learners: .venv/ready  ## the learner's copies of the lessons, without solutions, in lessons/
+	$(RUN) -m geossl.lessons learners lessons
+
+notebooks: .venv/ready-dev  ## every lesson at full size: computing time beside the stated one
+	$(RUN) -m geossl.lessons run
+
+site: .venv/ready-dev  ## runs/site/index.html: the lessons executed, readable without a network
+	$(RUN) -m geossl.lessons site
+
+workshop: site  ## runs/workshop: wheels, lessons and site in one folder that installs without a network
+	$(RUN) -m geossl.lessons workshop --site runs/site
 
 clean:  ## remove .venv and runs
 	rm -rf .venv runs

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from geossl import (  # noqa: F401
         augment,
+        detect,
         embedding,
         explore,
         geo,
@@ -20,12 +21,17 @@ if TYPE_CHECKING:
         models,
         pairs,
         plots,
+        plots_detect,
         plots_probe,
+        plots_segment,
         probe,
         projection,
         readers,
         scenes,
+        segment,
+        transfer,
         weights,
+        world_tasks,
     )
     from geossl.chips import ChipStore  # noqa: F401
     from geossl.clusters import GeoClusters  # noqa: F401
@@ -51,8 +57,9 @@ _NAMES = {
     "pretrain": "pretraining",
 }
 _ROOMS = (
-    "augment", "embedding", "explore", "geo", "losses", "maps", "metrics", "models",
-    "pairs", "plots", "plots_probe", "probe", "projection", "readers", "scenes", "weights",
+    "augment", "detect", "embedding", "explore", "geo", "losses", "maps", "metrics", "models",
+    "pairs", "plots", "plots_detect", "plots_probe", "plots_segment", "probe", "projection",
+    "readers", "scenes", "segment", "transfer", "weights", "world_tasks",
 )  # fmt: skip
 
 __all__ = sorted([*_NAMES, *_ROOMS])

@@ -5,6 +5,7 @@ Every error a person can cause ends as one sentence and exit status 2.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -19,6 +20,7 @@ from geossl.commands.data import Chips, Clusters, Fetch, Scenes
 from geossl.commands.harvest import Stac
 from geossl.commands.learning import Embed, Pretrain
 from geossl.commands.results import Check, Demo, Map, Probe, Retrieve
+from geossl.commands.transferring import Transfer
 
 _COMMANDS: tuple[tuple[str, type], ...] = (
     ("fetch", Fetch),
@@ -30,6 +32,7 @@ _COMMANDS: tuple[tuple[str, type], ...] = (
     ("embed", Embed),
     ("probe", Probe),
     ("retrieve", Retrieve),
+    ("transfer", Transfer),
     ("map", Map),
     ("demo", Demo),
     ("check", Check),
@@ -39,17 +42,36 @@ _COMMANDS: tuple[tuple[str, type], ...] = (
 def main(args: list[str] | None = None) -> None:
     """The entry point of ``geossl`` and ``python -m geossl``."""
     commands: dict[str, Any] = dict(_COMMANDS)
-    command = tyro.extras.subcommand_cli_from_dict(
-        commands,
-        prog="geossl",
-        description="Learn from where and when an image was taken.",
-        args=args,
-    )
+    with contextlib.ExitStack() as silence:
+        if _process() > 0:  # the first process of a machine speaks for all that torchrun started
+            nowhere = silence.enter_context(open(os.devnull, "w"))
+            silence.enter_context(contextlib.redirect_stdout(nowhere))
+            silence.enter_context(contextlib.redirect_stderr(nowhere))
+        command = tyro.extras.subcommand_cli_from_dict(
+            commands,
+            prog="geossl",
+            description="Learn from where and when an image was taken.",
+            args=args,
+        )
     try:
         command.run()
     except KeyboardInterrupt:
-        sys.stderr.write("geossl: stopped; the same line goes on where it was\n")
+        _tell("stopped; the same line goes on where it was")
         raise SystemExit(130) from None
-    except (ValueError, OSError, ImportError) as error:
-        sys.stderr.write(f"geossl: {error}\n")
+    except ConnectionError as error:
+        _tell(error, processes=2)  # the first one may be the one that died
         raise SystemExit(2) from None
+    except (ValueError, OSError, ImportError) as error:
+        _tell(error)
+        raise SystemExit(2) from None
+
+
+def _process() -> int:
+    """Which of the processes that torchrun started on this machine this is; 0 without it."""
+    return int(os.environ.get("LOCAL_RANK", 0)) if "TORCHELASTIC_RUN_ID" in os.environ else 0
+
+
+def _tell(words: object, *, processes: int = 1) -> None:
+    if _process() < processes:
+        sys.stderr.write(f"geossl: {words}\n")
+        sys.stderr.flush()

@@ -1,16 +1,18 @@
-"""Matplotlib figures of probes: confusion, calibration, few labels."""
+"""Matplotlib figures of probes: confusion, calibration, few labels, encoders side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from geossl import transfer
 from geossl.colours import GREY, PALETTE
 from geossl.plots import _axes, _quiet
 from geossl.probe import ProbeResult
+from geossl.transfer import Row
 
 _WRITTEN = 12  # classes up to which every share is written into its cell
 
@@ -105,3 +107,33 @@ def plot_label_efficiency(tables: Mapping[str, pd.DataFrame], *, ax: Axes | None
     ax.set_ylabel(str(first["metric"].iloc[0]))
     ax.legend(frameon=False, fontsize=8)
     return ax
+
+
+def plot_comparison(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
+    """Encoders side by side: the mean of the seeds, each seed as a dot, 95 % over the test places.
+
+    Args:
+        rows: of `transfer.compare`, of one metric.
+        ax: where to draw; a new figure when None.
+
+    Raises:
+        ValueError: no rows, or rows of several metrics.
+    """
+    metrics = {row.metric for row in rows}
+    if len(metrics) != 1:
+        raise ValueError(f"expected rows of one metric, came {sorted(metrics) or 'none'}")
+    table = transfer.table(rows)
+    ax = _axes(ax, 6.4, 0.9 + 0.36 * len(table))
+    for place, method in enumerate(table.itertuples()):
+        colour = GREY if method.method == "random" else PALETTE[0]
+        ax.plot([method.low, method.high], [place, place], color=colour, linewidth=1.5)
+        ax.plot(method.value, place, "|", color=colour, markersize=13, markeredgewidth=2.5)
+        seen = [row.value for row in rows if row.method == method.method]
+        ax.plot(seen, [place] * len(seen), "o", color=colour, markersize=4, alpha=0.6)
+        ax.annotate(f"{method.value:.3f}", (method.high, place), (6, 0), va="center",
+                    textcoords="offset points", fontsize=8)  # fmt: skip
+    ax.set_yticks(range(len(table)), table["method"], fontsize=9)
+    ax.set_ylim(len(table) - 0.5, -0.5)
+    ax.margins(x=0.12)
+    ax.set_xlabel(f"{metrics.pop()} (line: 95 % over test places; dots: seeds)")
+    return _quiet(ax)

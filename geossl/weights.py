@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -184,7 +185,7 @@ def with_bands(
 
 
 def with_input(
-    encoder: models.Encoder, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor
+    encoder: models.Encoder, mean: ArrayLike | Tensor, std: ArrayLike | Tensor
 ) -> models.Encoder:
     """A copy of an encoder that normalises its input otherwise, e.g. by a store's own statistics.
 

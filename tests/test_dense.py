@@ -129,6 +129,8 @@ def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path):
     for bad in (pd.DataFrame(), pd.DataFrame({"path": []}), pd.DataFrame({"path": [None]})):
         with pytest.raises(ValueError, match="path"):
             areas.scene_rows(bad, bands=1)
+    with pytest.raises(ValueError, match="several for x.tif; give a table of whole scenes"):
+        areas.scene_rows(pd.DataFrame({"path": ["x.tif", "y.tif", "x.tif"]}), bands=1)
     with pytest.raises(ValueError, match="one file"):
         areas.scene_rows(pd.DataFrame({"path": ["x/{band}.tif"]}), bands=1)
 

@@ -33,25 +33,31 @@ class Grid:
 
     Attributes:
         height, width: pixels.
+        bands: how many.
         crs: coordinate reference system as text, or None where the file has none.
         transform: from (column, row) to coordinates; the identity without a CRS.
     """
 
     height: int
     width: int
+    bands: int
     crs: str | None
     transform: Affine
 
 
-def scene_rows(scenes: pd.DataFrame | str | os.PathLike[str], *, bands: int) -> list[Row]:
+def scene_rows(
+    scenes: pd.DataFrame | str | os.PathLike[str], *, bands: int | None = None
+) -> list[Row]:
     """What to read of each scene: the rows of a table, or of one file.
 
     Args:
         scenes: a scene table of whole files (`readers.coco`, `readers.xview`, ...), any table
             with a column ``path``, or the path of one file.
-        bands: number of bands of files of which the table says nothing: the first ones.
+        bands: number of bands of files of which the table says nothing: the first ones; all of
+            the first file when None.
 
     Raises:
+        FileNotFoundError: the first file is needed, and absent.
         ValueError: no row, no ``path``, or rows that are not whole files.
     """
     if not isinstance(scenes, pd.DataFrame):
@@ -65,13 +71,20 @@ def scene_rows(scenes: pd.DataFrame | str | os.PathLike[str], *, bands: int) -> 
         raise ValueError(
             f"expected a path in each row, row {scenes['path'].isna().argmax()} is empty"
         )
+    twice = scenes["path"].duplicated()
+    if twice.any():
+        raise ValueError(
+            f"expected a row for each scene, came several for {scenes['path'][twice].iloc[0]}; "
+            "give a table of whole scenes, not one of boxes or chips"
+        )
     if "{band}" in "".join(map(str, scenes["path"].head(1))):
         raise ValueError(
             "expected all bands of a scene in one file, came a file a band; stack them first, "
             "e.g. by gdal_merge.py -separate"
         )
     if "dtype" not in scenes or "bands" not in scenes:
-        numbers = range(1, bands + 1)
+        count = bands or grid({"path": scenes["path"].iloc[0]}).bands
+        numbers = range(1, count + 1)
         names = [f"band{n}" for n in numbers]
         scenes = described(scenes, reader="areas", bands=numbers, band_names=names)
         scenes["dtype"] = None  # as it is in the file
@@ -85,9 +98,9 @@ def grid(row: Row) -> Grid:
         FileNotFoundError: there is no such file.
         ValueError: the file cannot be read.
     """
-    with _opened(row) as file:
+    with opened(row) as file:
         crs = None if file.crs is None else file.crs.to_string()
-        return Grid(file.height, file.width, crs, file.transform)
+        return Grid(file.height, file.width, file.count, crs, file.transform)
 
 
 def read_area(
@@ -112,7 +125,7 @@ def read_area(
     from rasterio.windows import Window
 
     bands = [int(band) for band in row["bands"].split(",")]
-    with _opened(row) as file:
+    with opened(row) as file:
         left, top, right, bottom = window or (0, 0, file.width, file.height)
         if file.count < 3 and max(bands) == 3 and _suffix(row) not in TIFFS:
             bands = [1] * len(bands)  # a grey picture fills all colours
@@ -144,8 +157,13 @@ def _suffix(row: Row) -> str:
 
 
 @contextmanager
-def _opened(row: Row) -> Iterator[Any]:
-    """The file of a row, opened as what its name says and nothing else."""
+def opened(row: Row) -> Iterator[Any]:
+    """The file of a row, opened by rasterio as what its name says and nothing else.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file cannot be read, or is of no known kind.
+    """
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
@@ -176,7 +194,7 @@ def statistics(rows: Sequence[Row], *, most: int = 64) -> tuple[np.ndarray, np.n
     Raises:
         ValueError: no pixel holds data, or what `read_area` refuses.
     """
-    count, total, squares = 0, np.float64(0), np.float64(0)
+    count, total, squares = 0, np.zeros(1), np.zeros(1)
     for row in rows[:: -(-len(rows) // most)]:
         size = grid(row)
         for top in range(0, size.height, 2048):

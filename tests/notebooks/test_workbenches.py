@@ -68,3 +68,17 @@ def test_the_explorers_run(tmp_path, name):
     told = run(name, tmp_path, PLACES=60)
     assert "240" in told
     assert (tmp_path / "runs" / "explore" / "embeddings.parquet").is_file()
+
+
+def test_encoders_are_probed(tmp_path):
+    told = run("probe.ipynb", tmp_path, PLACES=60, SEEDS=(0,))
+    assert "random" in told and "workbench" in told and "linear top-1" in told
+    assert "within" in told or "km" in told  # of the leakage report
+    assert "\n4 pictures" in told
+
+
+def test_objects_are_found_and_pixels_are_named(tmp_path):
+    told = run("detect_segment.ipynb", tmp_path, PLACES=60, EPOCHS=1)
+    assert "AP50" in told and "mIoU" in told and "island" in told
+    assert (tmp_path / "runs" / "scenes" / "map.tif").is_file()
+    assert (tmp_path / "runs" / "detector" / "detector.safetensors").is_file()

@@ -1,0 +1,210 @@
+"""Encoders at work elsewhere: EuroSAT, ships in ports, power plants; three seeds, random init beside.
+
+    make downstream        about two hours on two idle cores, goes on where it was
+
+Pre-training on NAIP (RGB, ten dates), then four tasks of other sensors, places and scales. Needs the
+images of ../shared/data. Writes downstream.md and downstream.json beside itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+from study import METHODS, Records, hardware, run_jobs
+
+import geossl
+from geossl import detect, readers, segment, transfer
+from geossl.augment import Views
+
+HERE = Path(__file__).parent
+SHARED = HERE.parent.parent / "shared" / "data"
+FOLDER = HERE.parent / "runs" / "downstream"
+SEEDS = (0, 1, 2)
+LEARNED = ("moco", "moco+tp", "moco+geo", "moco+geo+tp")
+METRICS = ("eurosat_top1", "ports_ap50", "plants_miou", "plants_fuel_top1")
+RGB = ("red", "green", "blue")
+RECIPE = geossl.PretrainConfig(
+    views=Views(size_px=48), queue=2048, epochs=40, knn_every=0, split=None
+)
+TEST_PORTS = ("honolulu", "marseille", "valencia")
+LEFT_OUT = ("santos", "san_francisco")  # false colour; the fewest ships
+IMAGENET = Path(torch.hub.get_dir()) / "checkpoints" / "resnet18-f37072fd.pth"
+PORTS = detect.DetectConfig(epochs=10, crops=800, batch=8, size_px=64, freeze="none", lr=1e-3)
+PLANTS = segment.SegmentConfig()
+
+
+def naip() -> geossl.ChipStore:
+    """Chips of 64 px at stride 32 of the places that every date shows, in red, green and blue."""
+    table = readers.geotiff(
+        SHARED / "naip_north_dakota", chip_px=64, stride_px=32, bands=[1, 2, 3], band_names=RGB,
+        test_side="east",
+    )  # fmt: skip
+    complete = table.groupby("location")["time"].transform("nunique")
+    table = table[complete == table["time"].nunique()]
+    return geossl.ChipStore.build(FOLDER / "naip", table, size_px=64)
+
+
+def pretrained(method: str, seed: int) -> geossl.models.Encoder | Path | None:
+    """The encoder of a method, trained where it is not at hand; None is an untrained one."""
+    if method == "random":
+        return None
+    if method == "imagenet":
+        return geossl.weights.load(IMAGENET)
+    store = naip()
+    pairs, geo, _ = METHODS[method]
+    run = geossl.pretrain(
+        store,
+        pairs=pairs,
+        geo=geossl.GeoClusters.fit(store.scenes, k=16, seed=seed) if geo else None,
+        config=RECIPE,
+        out=FOLDER / f"{method}-{seed}",
+        seed=seed,
+    ).finish(progress=False)
+    return run.encoder
+
+
+def eurosat() -> geossl.ChipStore:
+    """EuroSAT-100 in red, green and blue."""
+    table = readers.eurosat(SHARED / "eurosat_100", kind="ms")
+    table = readers.images.described(
+        table, reader="eurosat", bands=(4, 3, 2), band_names=RGB, dtype="uint16"
+    )
+    return geossl.ChipStore.build(FOLDER / "eurosat", table, size_px=64)
+
+
+def ports() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scenes of thirteen ports, and the ships in them."""
+    folder = SHARED / "ports_sentinel2"
+    boxes = pd.read_csv(folder / "boxes.csv")
+    files = {file.name.rsplit("_", 1)[0]: str(file) for file in sorted(folder.glob("*.tif"))}
+    table = pd.DataFrame({"path": files.values(), "location": files.keys()})
+    table["split"] = table["location"].isin(TEST_PORTS).map({True: "test", False: "train"})
+    table = table[~table["location"].isin(LEFT_OUT)].reset_index(drop=True)
+    table = readers.images.described(table, reader="image_folder")
+    boxes = boxes.assign(
+        path=boxes["scene"].map(files), label=boxes["cls"],
+        box_left=boxes["x"], box_top=boxes["y"],
+        box_right=boxes["x"] + boxes["w"], box_bottom=boxes["y"] + boxes["h"],
+    )  # fmt: skip
+    return table, boxes
+
+
+def plants() -> pd.DataFrame:
+    """Power plants with their fuel, their masks, and Arizona to train on, California to test."""
+    folder = SHARED / "us_power_plants"
+    table = readers.table(
+        folder / "uspp_metadata.geojson", root=folder / "images", files="ls8_{egrid_ID}_*.tif",
+        columns={"primary_fuel": "label"},
+    )  # fmt: skip
+    table["label"] = table["label"].replace("", None)
+    table["mask"] = [str(folder / "masks" / f"bilabels_{i}.png") for i in table["egrid_ID"]]
+    table["split"] = table["state_name"].map({"AZ": "train", "CA": "test"})
+    return table
+
+
+def task(metric: str) -> transfer.Task:
+    """The task that a metric is of."""
+    if metric == "eurosat_top1":
+        return transfer.classification(eurosat(), folds=5, block_deg=1.0)
+    if metric == "ports_ap50":
+        return transfer.detection(*ports(), config=PORTS)
+    if metric == "plants_fuel_top1":
+        store = geossl.ChipStore.build(FOLDER / "plants", plants(), size_px=64)
+        return transfer.classification(store, folds=5, block_deg=1.0)
+    return transfer.segmentation(
+        plants(), classes=("ground", "plant"), values=(0, 255), resample=True, config=PLANTS
+    )
+
+
+def measure(metric: str, method: str, seed: int) -> dict[str, float]:
+    """One task by one method with one seed."""
+    start = pretrained(method, seed)
+    (row,) = transfer.compare({method: start}, task(metric), seeds=(seed,))
+    print(f"{method} seed {seed}, {metric}: {row.result}", flush=True)
+    return {metric: row.value}
+
+
+def page(records: Records) -> str:
+    """The page, with what was found."""
+    table, boxes = ports()
+    inside = boxes[boxes["path"].isin(table["path"])]
+    ships = inside["path"].map(table.set_index("path")["split"]).value_counts()
+    places = plants()
+    states = places["split"].value_counts()
+    methods = ["random", *(["imagenet"] if IMAGENET.is_file() else []), *LEARNED]
+    gaps = [
+        f"| {a} less {b} | " + " | ".join(records.paired(a, b, m) for m in METRICS) + " |"
+        for a, b in (
+            ("moco", "random"), ("moco+tp", "moco"), ("moco+geo", "moco"), ("moco+geo+tp", "moco")
+        )
+    ]  # fmt: skip
+    imagenet = "" if IMAGENET.is_file() else (
+        "\nImageNet weights were not at hand (nothing can be downloaded where this ran): put torchvision's\n"
+        f"`{IMAGENET.name}` into torch.hub's checkpoints and run it again. They would be of a ResNet-18,\n"
+        "which has eleven million weights where the small encoder has one.\n"
+    )  # fmt: skip
+    r, d, s = RECIPE, PORTS, PLANTS
+    return f"""# Downstream: what an encoder of one place is worth elsewhere
+
+Made by `make downstream` on {hardware()}, one process a core with one thread each.
+
+Pre-training sees NAIP of North Dakota (aerial, 5 m, ten dates, 546 overlapping places, RGB) and no label. The
+tasks have other sensors, scales and continents. Mean ± standard deviation over {len(SEEDS)} seeds of weights, pairs,
+views, heads and crops; `random` starts from the same encoder untrained.
+
+- `eurosat_top1`: EuroSAT-100, Sentinel-2 at 10 m in red, green and blue, 10 classes x 10 tiles of 64 px; linear
+  probe of frozen embeddings, 5 folds by blocks of one degree, every tile tested once.
+- `ports_ap50`: ships in ports, Sentinel-2 at 10 m, trained on {(table["split"] == "train").sum()} ports ({ships["train"]} ships), AP50 on three others ({ships["test"]} ships:
+  {", ".join(TEST_PORTS)}); RetinaNet, all layers trained. Left out: santos (false colour), san_francisco (6 ships).
+- `plants_miou`: power plants, Landsat-8 at 15 m, mean IoU of plant and ground, trained on Arizona
+  ({states["train"]} plants), tested on California ({states["test"]}); all layers trained.
+- `plants_fuel_top1`: the fuel of these plants (12 classes, the most frequent is {(places["label"] == "SUN").mean():.2f} of all); linear probe of
+  frozen embeddings, 5 folds by blocks of one degree.
+
+{records.table(methods, METRICS)}
+{imagenet}
+Paired differences, seed by seed: mean (smallest to largest).
+
+| difference | {" | ".join(METRICS)} |
+|{"---|" * (len(METRICS) + 1)}
+{chr(10).join(gaps)}
+
+Each task's images normalise the encoder (`transfer.compare(input="task")`). Pre-training: the small encoder,
+{r.epochs:g} epochs of 64 px chips seen at {r.views.size_px} px, batch {r.batch}, AdamW {r.lr:g}, queue {r.queue}, temperature {r.temperature:g}, 16 geo clusters.
+Ships: {d.epochs} epochs of {d.crops} crops of {d.size_px} px enlarged {d.upsample} times, AdamW {d.lr:g}. Plants: {s.head} head, {s.epochs} epochs, AdamW {s.lr:g}.
+
+{CHOSEN}"""
+
+
+CHOSEN = """How the settings were chosen: not measured yet.
+"""
+
+
+def main() -> None:
+    """Build the stores, run the jobs, write the page."""
+    if not (SHARED / "ports_sentinel2").is_dir():
+        raise SystemExit(
+            f"expected the images of {SHARED}, found no folder; they are not published"
+        )
+    naip()
+    starts = ("random", *(["imagenet"] if IMAGENET.is_file() else []), *LEARNED)
+    jobs = [(method, seed) for seed in SEEDS for method in starts]
+    records = Records(HERE / "downstream.json")
+    records.rows = []
+    for metric in METRICS:
+        task(metric)  # its chips are there before the parts ask for them at once
+        folder = FOLDER / metric
+        folder.mkdir(parents=True, exist_ok=True)
+        records.rows += run_jobs(jobs, partial(measure, metric), folder, folder / "all.json").rows
+    if "--part" not in sys.argv:
+        records.write()
+        (HERE / "downstream.md").write_text(page(records), "utf-8")
+        print((HERE / "downstream.md").read_text("utf-8"))
+
+
+if __name__ == "__main__":
+    main()

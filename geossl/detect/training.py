@@ -1,0 +1,237 @@
+"""Training a detector: a copy of the encoder and new heads learn boxes from crops of scenes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torchvision.models.detection.retinanet import RetinaNet
+from tqdm.auto import tqdm
+
+from geossl import models, records, state_dicts
+from geossl.augment import Views
+from geossl.detect.boxes import checked
+from geossl.detect.crops import Crops
+from geossl.detect.finding import FORMAT, READING, Detector, rows_of
+from geossl.detect.network import DetectConfig, build
+from geossl.files import atomic
+from geossl.probe.tuning import _rate
+from geossl.readers import areas
+from geossl.readers.images import BOX
+from geossl.running import derived_seed, pick_device, pick_precision, training_rows
+from geossl.scenes import label_codes
+
+_STATE = "last.safetensors"
+_LOSSES = ("classification", "bbox_regression")
+
+
+def train(
+    scenes: pd.DataFrame,
+    boxes: pd.DataFrame,
+    encoder: models.Encoder,
+    *,
+    config: DetectConfig | None = None,
+    out: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    skip_bad: bool = False,
+    progress: bool = False,
+) -> Detector:
+    """Train a detector on crops drawn from whole scenes.
+
+    Args:
+        scenes: a table of whole scenes, such as `readers.coco` and `readers.xview` make. With a
+            column ``split`` only the rows "train" are learned from.
+        boxes: what is in them, see `checked`; scenes without a box are background. Boxes marked
+            ``crowd`` are neither objects nor background.
+        encoder: where to start; it is left bit for bit as it was.
+        config: everything else.
+        out: folder of the run, for `load`. If it holds an unfinished run of the same arguments,
+            that one goes on after its last epoch, bit for bit; None keeps nothing on disk.
+        seed: of the heads and the crops. The global random state is not touched.
+        skip_bad: leave out boxes that cannot be used, counted in ``skipped``.
+        progress: show a bar.
+
+    Raises:
+        FileNotFoundError: a scene is absent.
+        ValueError: an encoder for other bands, no training scene, a scene that cannot be read, a
+            box that cannot be used, a folder that holds another run, or a loss that is no longer
+            finite.
+    """
+    config = config or DetectConfig()
+    scenes = scenes.iloc[training_rows(scenes, "train").numpy()]
+    rows = rows_of(scenes, bands=encoder.bands)
+    found = checked(boxes, scenes, skip_bad=skip_bad)
+    codes, classes = label_codes(found["label"][~found["crowd"]].astype(object))
+    counts = pd.Series(np.bincount(codes, minlength=len(classes)), pd.Index(classes, dtype=object))
+    net = build(encoder, len(classes), config, seed=derived_seed(seed, "detector"))
+    net.to(pick_device(config.device), memory_format=torch.channels_last)
+    net.backbone.pyramid.encoder.note = dict(encoder.note)
+    solver = torch.optim.AdamW(_groups(net, config), config.lr)
+    logs: list[dict[str, float]] = []
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        about = _identity(rows, found, encoder, config, seed)
+        logs = _resume(folder, about, net, solver)
+    crops = Crops(rows, found, classes, config)
+    with tqdm(total=config.epochs, initial=len(logs), unit="epoch", disable=not progress) as bar:
+        while len(logs) < config.epochs:
+            logs.append(_epoch(net, solver, crops, config=config, epoch=len(logs), seed=seed))
+            if folder is not None:
+                _save(folder, net, solver, logs)
+            bar.set_postfix(loss=f"{logs[-1]['loss']:.2f}", refresh=False)
+            bar.update()
+    reading = {name: rows[0][name] for name in READING}
+    skipped = len(found.attrs["skipped"])
+    tuned = Detector(net.eval(), config, reading, counts, skipped, pd.DataFrame(logs))
+    if folder is not None:
+        tuned.save(folder)
+    return tuned
+
+
+def _epoch(
+    net: RetinaNet, solver: torch.optim.Optimizer, crops: Crops, *,
+    config: DetectConfig, epoch: int, seed: int,
+) -> dict[str, float]:  # fmt: skip
+    """Train an epoch in place; its log."""
+    encoder = net.backbone.pyramid.encoder
+    net.train()
+    device, began = encoder.mean.device, time.monotonic()
+    fast = pick_precision(config.precision, device) == "bf16"
+    steps = max(1, config.crops // config.batch)
+    sums = torch.zeros(len(_LOSSES), device=device)
+    colour = config.colour
+    if colour is not None:  # where the pixels lie is drawn with the boxes, not here
+        colour = replace(colour, size_px=None, crop=(1, 1), ratio=(1, 1), flip=0, dihedral=False)
+    with ThreadPoolExecutor(1, thread_name_prefix="geossl-crops") as pool:
+        seeds = [derived_seed(seed, "crops", epoch, step) for step in range(steps)]
+        ahead = pool.submit(crops.batch, seeds[0])
+        for step in range(steps):
+            pixels, valid, targets = ahead.result()
+            if step + 1 < steps:
+                ahead = pool.submit(crops.batch, seeds[step + 1])
+            x = _view(encoder, pixels.to(device), valid.to(device), colour, seeds[step])
+            x = x.contiguous(memory_format=torch.channels_last)
+            targets = [{k: v.to(device) for k, v in target.items()} for target in targets]
+            rate = _rate(epoch * steps + step, config.epochs * steps, config.warmup)
+            for group in solver.param_groups:
+                group["lr"] = group["peak"] * rate
+            with torch.enable_grad():
+                with torch.autocast(device.type, torch.bfloat16, enabled=fast):
+                    found = net(x, targets)
+                losses = torch.stack([found[name] for name in _LOSSES])
+                losses.sum().backward()
+            solver.step()
+            solver.zero_grad(set_to_none=True)
+            sums += losses.detach()
+    classification, box = (sums / steps).tolist()
+    loss = classification + box
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"expected a finite loss, came {loss} in epoch {epoch + 1}; lower lr = {config.lr}"
+        )
+    return {
+        "epoch": epoch + 1,
+        "loss": loss,
+        "classification": classification,
+        "box": box,
+        "seconds": time.monotonic() - began,
+    }
+
+
+def _view(
+    encoder: models.Encoder, chips: Tensor, valid: Tensor, colour: Views | None, seed: int
+) -> Tensor:
+    """Normalised crops, 0 (the bands' mean) where there is no data."""
+    seen = valid[:, None]
+    if colour is None:
+        return encoder.normalise(chips) * seen
+    chips = torch.where(seen, chips, encoder.mean[:, None, None])  # so that contrast is the data's
+    generator = torch.Generator(chips.device).manual_seed(seed)
+    return colour(chips, mean=encoder.mean, std=encoder.std, generator=generator) * seen
+
+
+def _groups(net: RetinaNet, config: DetectConfig) -> list[dict[str, Any]]:
+    """Parameter groups with their peak rates; biases and norms without decay."""
+    slow = set(net.backbone.pyramid.parameters())
+    learned = [p for p in net.parameters() if p.requires_grad]
+    found = []
+    for own in (True, False):
+        for matrix in (True, False):
+            found.append({
+                "params": [p for p in learned if (p in slow) == own and (p.ndim > 1) == matrix],
+                "peak": config.lr * (config.encoder_rate if own else 1.0),
+                "weight_decay": config.weight_decay if matrix else 0.0,
+            })  # fmt: skip
+    return [group for group in found if group["params"]]
+
+
+def _identity(
+    rows: list[areas.Row], boxes: pd.DataFrame, encoder: models.Encoder, config: DetectConfig,
+    seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """What makes a run that run, as json holds it."""
+    known = hashlib.blake2b(digest_size=8)
+    for row in rows:
+        known.update(f"{os.path.basename(row['path'])}/{row['bands']}/{row['dtype']}\n".encode())
+    for box in boxes[[*BOX, "label", "crowd"]].itertuples(index=False):
+        known.update(repr(tuple(box)).encode())
+    start = hashlib.blake2b(digest_size=8)
+    for value in encoder.state_dict().values():
+        start.update(value.detach().cpu().numpy().tobytes())
+    settings = {k: v for k, v in asdict(config).items() if k != "device"}
+    about = {
+        "format": FORMAT,
+        "seed": seed,
+        "data": known.hexdigest(),
+        "encoder": start.hexdigest(),
+        **{f"config.{k}": v for k, v in settings.items()},
+    }
+    return json.loads(json.dumps(about))
+
+
+def _save(
+    folder: Path, net: RetinaNet, solver: torch.optim.Optimizer, logs: list[dict[str, float]]
+) -> None:
+    """Write what it takes to go on bit for bit."""
+    tensors = {f"network.{k}": v for k, v in net.state_dict().items()}
+    for i, state in solver.state_dict()["state"].items():
+        tensors |= {f"solver.{i}.{k}": v for k, v in state.items()}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    with atomic(folder / _STATE) as part:
+        save_file(tensors, part, {"logs": json.dumps(logs)})
+
+
+def _resume(
+    folder: Path, about: dict[str, Any], net: RetinaNet, solver: torch.optim.Optimizer
+) -> list[dict[str, float]]:
+    """Begin a run in a folder, or take up the one that is there; its logs so far."""
+    known, path = folder / "config.json", folder / _STATE
+    if known.exists():
+        records.refuse_other(json.loads(known.read_text("utf-8")), about, folder)
+    else:
+        with atomic(known) as part:
+            part.write_text(json.dumps(about, indent=1), "utf-8")
+    if not path.exists():
+        return []
+    metadata, tensors = state_dicts.safetensors(path)
+    weights = {k.removeprefix("network."): v for k, v in tensors.items() if k[:8] == "network."}
+    state_dicts.fill(net, weights, path)
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("solver."):
+            _, number, name = key.split(".")
+            state.setdefault(int(number), {})[name] = value
+    solver.load_state_dict({**solver.state_dict(), "state": state})
+    return json.loads(metadata["logs"])
