@@ -1,143 +1,325 @@
-"""The same loop on a GPU: ResNet-50, 224 px views, bf16, beside the model alone.
+"""The training loop on a GPU: ResNet-50, 224 px views, bf16, compiled, chips on the GPU.
 
-    python benchmarks/gpu.py        ends within ten minutes; needs a CUDA device for the figure
+    PYTHONPATH=. python benchmarks/gpu.py             ends within ten minutes
+    PYTHONPATH=. python benchmarks/gpu.py --small     a shrunk form on the CPU proves that it works
 
-Random pixels: only the rate is measured. `geossl` is the training loop end to end, `model_only` the
-same model on one fixed batch without data, views or logs. Writes gpu.md and gpu.json. Without a
-GPU a small form runs on the CPU to prove that the script works, and the figure stays "not
+`geossl` is the training loop end to end, `model_only` the same model on one fixed batch without data,
+views or logs, `dataloader` the same model behind JPEGs, PIL, torchvision and a DataLoader of all
+cores, as the paper's. In turn, several times. Synthetic pixels: only rates are measured. Writes
+gpu.md and gpu.json beside itself. Without a GPU the small form runs, and the figures stay "not
 measured".
 """
 
 from __future__ import annotations
 
-import json
+import argparse
+import collections
+import gc
+import os
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import jpegs
 import numpy as np
-import pandas as pd
+import roofline
+import synthetic
 import torch
+from roofline import synchronise
 from study import Records, hardware
+from torch import Tensor
+from torch.utils.data import DataLoader
 
 import geossl
 from geossl import losses, models
 from geossl.augment import moco_v2
 
 HERE = Path(__file__).parent
-GPU = torch.cuda.is_available()
-SIZE, BATCH, PLACES, STEPS = (256, 256, 2048, 60) if GPU else (32, 16, 64, 4)
-CONFIG = geossl.paper_config(
-    encoder="resnet50" if GPU else "small",
-    batch=BATCH,
-    queue=65_536 if GPU else 256,
-    views=moco_v2(224 if GPU else 32, crop=(0.08, 1.0)),
-    precision="bf16" if GPU else "fp32",
-    compile=GPU,
-    log_every=10 if GPU else 1,
-    knn_every=0,
-    bn_splits=1,
-)
-REPEATS = 3
+METHODS = ("geossl", "model_only", "dataloader")
+METRICS = ("pairs_per_s", "share_of_roofline", "memory_gb")
+REPEATS, INTERVALS, EXTRA = 3, 3, 20  # steps beyond the measured ones, for what else is looked at
+BUDGET_S = 540
+SYNCHRONISING = (
+    "cudaDeviceSynchronize", "cudaStreamSynchronize", "cudaEventSynchronize", "cudaMemcpy",
+    "Memcpy HtoD (Pageable -> Device)", "Memcpy DtoH (Device -> Pageable)",
+)  # fmt: skip
 
 
-def write_store(folder: Path) -> geossl.ChipStore:
-    """A chip store of random pixels, four dates a place."""
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    count = 4 * PLACES
-    np.save(folder / "chips.npy", rng.integers(0, 256, (count, 3, SIZE, SIZE), dtype=np.uint8))
-    table = pd.DataFrame(
-        {
-            "path": "random",
-            "location": np.repeat(np.arange(PLACES), 4),
-            "time": pd.to_datetime(np.tile(["2001", "2006", "2011", "2016"], PLACES), utc=True),
-            "lon": np.repeat(rng.uniform(-180, 180, PLACES), 4),
-            "lat": np.repeat(rng.uniform(-80, 80, PLACES), 4),
-            "label": None,
-            "split": None,
-        }
-    )
-    table.to_parquet(folder / "scenes.parquet")
-    info = {
-        "format": 1, "bands": ["red", "green", "blue"], "mean": [127.5] * 3, "std": [73.9] * 3,
-        "size_px": SIZE, "dtype": "uint8", "rgb": [0, 1, 2], "units": "", "source": "random",
-        "n": count, "bad": {},
-    }  # fmt: skip
-    (folder / "store.json").write_text(json.dumps(info))
-    return geossl.ChipStore.open(folder)
+@dataclass(frozen=True)
+class Setting:
+    """What is run: on a GPU, or small on the CPU."""
+
+    device: torch.device
+    config: geossl.PretrainConfig
+    size_px: int = 256
+    places: int = 2048
+    interval: int = 80  # steps
+    workers: int = os.cpu_count() or 1
+
+    @property
+    def side(self) -> int:
+        """Height and width of a view."""
+        return self.config.views.size_px or self.size_px
 
 
-def end_to_end(store: geossl.ChipStore, seed: int) -> float:
-    """Pairs/s of the training loop, the median interval after the first three."""
-    epochs = STEPS * BATCH / len(store)
+GPU = Setting(
+    torch.device("cuda"),
+    geossl.paper_config(
+        views=moco_v2(224, crop=(0.08, 1.0)), precision="bf16", compile=True, device="cuda",
+        log_every=80, knn_every=0, bn_splits=1,
+    ),
+)  # fmt: skip
+SMALL = Setting(
+    torch.device("cpu"),
+    replace(
+        GPU.config, encoder="small", batch=16, queue=256, views=moco_v2(32), precision="fp32",
+        compile=False, device="cpu", log_every=2,
+    ),
+    size_px=40, places=64, interval=2, workers=1,
+)  # fmt: skip
+
+
+def end_to_end(store: geossl.ChipStore, setting: Setting, seed: int) -> tuple[float, str]:
+    """Pairs/s of the training loop, its logs included; and who waited for the GPU on the way."""
+    config = setting.config
+    steps = setting.interval * (1 + INTERVALS) + EXTRA
+    epochs = steps / (len(store) // config.batch)
     run = geossl.pretrain(
-        store,
-        pairs=geossl.pairs.temporal(),
-        config=geossl.paper_config(**{**vars(CONFIG), "epochs": epochs}),
-        seed=seed,
+        store, pairs=geossl.pairs.temporal(), config=replace(config, epochs=epochs), seed=seed
     )
-    return float(np.median([log.pairs_per_s for log in run][3:]))
+    marks = []
+    with closing(iter(run)) as logs:
+        for _ in islice(logs, 1 + INTERVALS):  # the first interval compiles
+            marks.append(time.perf_counter())
+    rate = INTERVALS * setting.interval * config.batch / (marks[-1] - marks[0])
+    return rate, waiting(run, setting) if seed == 0 else ""
 
 
-def model_only(seed: int) -> float:
-    """Pairs/s of query, key, loss, backward, step and queue on one fixed batch."""
-    device = torch.device("cuda" if GPU else "cpu")
-    layout = torch.channels_last if GPU else torch.contiguous_format
-    encoder = models.encoder(CONFIG.encoder, stem=CONFIG.stem, seed=seed)
-    moco = models.MoCo(encoder, queue=CONFIG.queue, momentum=CONFIG.momentum).to(device)
+def waiting(run: Any, setting: Setting) -> str:
+    """Where the host waits for the device within an interval, and what the device spends time on."""
+    for _ in range(EXTRA // 4):
+        run._one_step()
+    synchronise(setting.device)
+    with torch.profiler.profile() as profile:
+        for _ in range(EXTRA // 4):
+            run._one_step()
+    seen = collections.Counter(e.name for e in profile.events() if e.name in SYNCHRONISING)
+    order = "self_device_time_total" if setting.device.type == "cuda" else "self_cpu_time_total"
+    print(profile.key_averages().table(sort_by=order, row_limit=25, max_name_column_width=80))
+    found = ", ".join(f"{n} x {name}" for name, n in seen.items()) or "none"
+    text = f"in {EXTRA // 4} steps the profiler saw these synchronising calls: {found}"
+    if setting.device.type == "cuda":
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for _ in range(EXTRA // 4):
+                run._one_step()
+            text += f"; `torch.cuda.set_sync_debug_mode('error')` let {EXTRA // 4} steps pass"
+        except RuntimeError as error:
+            first = str(error).splitlines()[0]
+            text += f"; `torch.cuda.set_sync_debug_mode('error')` stopped a step: {first}"
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return text
+
+
+def bare_step(setting: Setting, seed: int) -> Callable[[Tensor, Tensor], None]:
+    """The model's part of a step, by hand: query, key, loss, backward, step, queue."""
+    config, device = setting.config, setting.device
+    fast = config.precision == "bf16"
+    layout = torch.channels_last if fast else torch.contiguous_format
+    encoder = models.encoder(config.encoder, stem=config.stem, seed=seed)
+    moco = models.MoCo(encoder, queue=config.queue, momentum=config.momentum).to(device)
     moco = moco.to(memory_format=layout).train()
-    query, key = (torch.compile(f) if GPU else f for f in (moco.query, moco.key))
+    query, key = (torch.compile(f) if config.compile else f for f in (moco.query, moco.key))
     learned = [p for p in moco.parameters() if p.requires_grad]
-    solver = torch.optim.SGD(learned, CONFIG.lr, CONFIG.sgd_momentum, weight_decay=1e-4)
-    side = CONFIG.views.size_px or SIZE
-    x = torch.randn(BATCH, 3, side, side, device=device).to(memory_format=layout)
-    location = torch.arange(BATCH, device=device)
-    began = 0.0
-    for step in range(STEPS):
-        if step == STEPS // 2:
-            if GPU:
-                torch.cuda.synchronize()
-            began = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=GPU):
-            _, projection = query(x)
+    solver = torch.optim.SGD(learned, config.lr, config.sgd_momentum, weight_decay=1e-4)
+    location = torch.arange(config.batch, device=device)
+
+    def step(x_query: Tensor, x_key: Tensor) -> None:
+        x_query, x_key = (
+            x.to(device, memory_format=layout, non_blocking=True) for x in (x_query, x_key)
+        )
+        with torch.autocast(device.type, torch.bfloat16, enabled=fast):
+            _, projection = query(x_query)
             moco.update_key()
-            keys = key(x)
-        loss = losses.info_nce(projection, keys, moco.queue, temperature=CONFIG.temperature)
+            keys = key(x_key)
+        loss = losses.info_nce(projection, keys, moco.queue, temperature=config.temperature)
         loss.backward()
         moco.enqueue(keys, location)
         solver.step()
         solver.zero_grad(set_to_none=True)
-    if GPU:
-        torch.cuda.synchronize()
-    return (STEPS - STEPS // 2) * BATCH / (time.perf_counter() - began)
+
+    return step
 
 
-def main() -> None:
-    """Measure in turn, several times, and write what was seen."""
-    with tempfile.TemporaryDirectory() as folder:
-        store = write_store(Path(folder) / "chips")
-        records = Records(HERE / "gpu.json")
+def model_only(setting: Setting, seed: int) -> float:
+    """Pairs/s of the model on one fixed batch."""
+    step = bare_step(setting, seed)
+    x = torch.randn(setting.config.batch, 3, setting.side, setting.side, device=setting.device)
+    x = x.contiguous(memory_format=torch.channels_last)
+    return rate_of(lambda: step(x, x), setting, warm=setting.interval // 2)
+
+
+def dataloader(paths: list[str], setting: Setting, seed: int) -> float:
+    """Pairs/s of the same model behind files, PIL, torchvision and a DataLoader."""
+    step, batch = bare_step(setting, seed), setting.config.batch
+    warm = setting.interval // 2 + 2 * setting.workers  # what was loaded while it compiled
+    loader = DataLoader(
+        jpegs.Pairs(paths, jpegs.view(setting.side), (warm + setting.interval + 1) * batch),
+        batch_size=batch, num_workers=setting.workers, drop_last=True,
+        pin_memory=setting.device.type == "cuda",
+    )  # fmt: skip
+    batches = iter(loader)
+    return rate_of(lambda: step(*next(batches)), setting, warm=warm)
+
+
+def rate_of(work: Callable[[], None], setting: Setting, *, warm: int) -> float:
+    """Pairs/s of so many steps of one interval, after some that do not count."""
+    for _ in range(warm):
+        work()
+    synchronise(setting.device)
+    began = time.perf_counter()
+    for _ in range(setting.interval):
+        work()
+    synchronise(setting.device)
+    return setting.interval * setting.config.batch / (time.perf_counter() - began)
+
+
+def alone(work: Callable[[], Any], setting: Setting) -> tuple[Any, float]:
+    """The result of a method that starts with an empty GPU, and the gigabytes it took at most."""
+    gc.collect()
+    torch.compiler.reset()  # else its cache of compiled code fills up and the rest runs eagerly
+    if setting.device.type != "cuda":
+        return work(), float("nan")
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return work(), torch.cuda.max_memory_allocated() / 1e9
+
+
+def measure(setting: Setting, records: Records) -> str:
+    """All methods in turn, while there is time; who waited for the GPU."""
+    began, config, waited = time.perf_counter(), setting.config, ""
+    counts = roofline.counted(config, batch=config.batch, size_px=setting.side)
+    peak = limits(setting)
+    floor = roofline.floor_s(counts, *peak)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        store = synthetic.store(
+            folder / "chips", setting.places * synthetic.DATES, size_px=setting.size_px
+        )
+        paths = jpegs.pictures(folder / "jpg", setting.places, size_px=setting.size_px)
+        for seed in range(REPEATS if setting is GPU else 1):
+            start = time.perf_counter()
+            for method, work in {
+                "geossl": lambda s=seed: end_to_end(store, setting, s),
+                "model_only": lambda s=seed: model_only(setting, s),
+                "dataloader": lambda s=seed: dataloader(paths, setting, s),
+            }.items():
+                result, memory = alone(work, setting)
+                if method == "geossl":
+                    result, text = result
+                    waited = waited or text
+                values = {"pairs_per_s": result, "share_of_roofline": result * floor / config.batch}
+                records.add(
+                    method, seed, values | ({} if np.isnan(memory) else {"memory_gb": memory})
+                )
+                print(method, seed, values, f"{memory:.1f} GB", flush=True)
+            took = time.perf_counter() - start
+            if time.perf_counter() - began + took > BUDGET_S:
+                break
+    return waited
+
+
+def limits(setting: Setting) -> tuple[float, float]:
+    """TFLOP/s and TB/s of the card by its data sheet, else as measured."""
+    if setting.device.type == "cuda":
+        key = roofline.card(torch.cuda.get_device_name())
+        if key is not None:
+            return roofline.CARDS[key]
+    return roofline.ceilings(setting.device, small=setting is SMALL)
+
+
+def counts_text() -> str:
+    """What a step costs at least, by counting."""
+    config = GPU.config
+    counts = roofline.counted(config, batch=config.batch, size_px=GPU.side)
+    flops, moved = (sum(column) / config.batch for column in zip(*counts, strict=True))
+    lines = [
+        f"| {name} | {tflops:,} | {tb:g} | {tflops * 1e12 / flops:,.0f} | "
+        f"{config.batch / roofline.floor_s(counts, tflops, tb):,.0f} |"
+        for name, (tflops, tb) in roofline.CARDS.items()
+    ]
+    return f"""Counted, not measured: one pair (query forward and backward, key forward) takes {flops / 1e9:.1f} GFLOP in
+convolutions and matrix products, and at least {moved / 1e9:.3f} GB to and from memory when each of them reads its
+inputs and writes its outputs once in bf16 (batch norm, ReLU and the optimiser counted as nothing). Each is bound
+by arithmetic or by memory; the sum is the roofline. Dense bf16 TFLOP/s and TB/s are NVIDIA's data sheets'.
+
+| card | TFLOP/s | TB/s | pairs/s by arithmetic alone | pairs/s at the roofline |
+|---|---|---|---|---|
+{chr(10).join(lines)}
+"""
+
+
+def page(records: Records, waited: str) -> str:
+    """The page, with what was found or that nothing was."""
+    head = f"""# On a GPU
+
+`PYTHONPATH=. python benchmarks/gpu.py`: ResNet-50, views of {GPU.side} px from chips of {GPU.size_px} px, batch {GPU.config.batch},
+queue {GPU.config.queue:,}, bf16, channels_last, compiled, chips on the GPU. `geossl` is the training loop end to end, its
+logs (one every {GPU.interval} steps) included; `model_only` the same model on one fixed batch; `dataloader` the same model
+behind JPEGs of {GPU.size_px} px, PIL, torchvision's transforms and a DataLoader with a worker a core, files in the
+cache of the system.
+"""
+    if not records.rows:
+        found = "**Not measured**: no GPU was at hand. The small form runs on the CPU, as a test."
+        return f"{head}\n{found}\n\n{counts_text()}"
+    rates = {
+        (r["method"], r["seed"]): r["value"] for r in records.rows if r["metric"] == METRICS[0]
+    }
+    seeds = sorted({seed for _, seed in rates})
+    shares = [rates["geossl", s] / rates["model_only", s] for s in seeds]
+    times = [rates["geossl", s] / rates["dataloader", s] for s in seeds]
+    product, copy = roofline.ceilings(GPU.device, small=False)
+    tflops, tb = limits(GPU)
+    return f"""{head}
+On {hardware()}; mean ± standard deviation of {len(seeds)} repeats in turn.
+
+{records.table(METHODS, METRICS)}
+
+- The loop reaches {np.mean(shares):.1%} of the model-only rate ({min(shares):.1%} to {max(shares):.1%}; aimed at: 90 %), and
+  {np.mean(times):.2f} ({min(times):.2f} to {max(times):.2f}) times the rate of the DataLoader.
+- Roofline: {tflops:,g} TFLOP/s and {tb:g} TB/s (data sheet, or measured where the card is not listed). Measured here:
+  {product:,.0f} TFLOP/s in a product of 8,192-wide matrices, {copy:.2f} TB/s in a copy.
+- Waiting for the GPU: {waited}. The profiler itself synchronises the device once at its end.
+
+{counts_text()}"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure in turn, and write what was seen."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--small", action="store_true", help="a shrunk form on the CPU")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of gpu.md and gpu.json")
+    given = parser.parse_args(arguments)
+    small = given.small or not torch.cuda.is_available()
+    records = Records(given.out / "gpu.json")
+    if small:
+        with tempfile.TemporaryDirectory() as folder:
+            print(measure(SMALL, Records(Path(folder) / "small.json")))
+        print("this was the small form on the CPU; its figures are not kept")
+        if records.rows:
+            return
+    else:
         records.rows = []
-        seen = [(end_to_end(store, seed), model_only(seed)) for seed in range(REPEATS)]
-    ratio = [a / b for a, b in seen]
-    rates = "\n".join(f"- geossl {a:,.0f}, model alone {b:,.0f} pairs/s" for a, b in seen)
-    found = f"{np.mean(ratio):.1%} ({min(ratio):.1%} to {max(ratio):.1%}, {REPEATS} repeats)"
-    print(f"{hardware()}\n{rates}\nshare of the model-only rate: {found}")
-    if not GPU:
-        print("no CUDA device: this was the small form, the figure stays not measured")
-        return
-    for seed, (ours, alone) in enumerate(seen):
-        records.add("geossl", seed, {"pairs_per_s": ours})
-        records.add("model_only", seed, {"pairs_per_s": alone})
-    memory = torch.cuda.max_memory_allocated() / 1e9
-    records.add("geossl", 0, {"memory_gb": memory})
-    (HERE / "gpu.md").write_text(
-        f"# On a GPU\n\n`python benchmarks/gpu.py` ({hardware()}). ResNet-50, views of 224 px, batch "
-        f"{BATCH}, bf16, compiled, chips on the GPU.\n\n{rates}\n\nThe loop reaches {found} of the "
-        f"model-only rate; at most {memory:.1f} GB allocated.\n",
-        "utf-8",
-    )
+        waited = measure(GPU, records)
+    records.write()
+    (given.out / "gpu.md").write_text(page(records, "" if small else waited), "utf-8")
+    print((given.out / "gpu.md").read_text("utf-8"))
 
 
 if __name__ == "__main__":

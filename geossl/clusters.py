@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 On = Literal["sphere", "degrees"]
-_ROWS = 65_536  # places assigned at a time
+_ROWS = 4096  # places assigned at a time; their similarities stay in the cache
 _MANY = 200_000  # places above which k-means learns from a sample of so many
 _STEP_DEG = 2.0  # a cell's edge follows the great circle in steps of this
 
@@ -69,10 +69,10 @@ class GeoClusters:
         if on not in ("sphere", "degrees"):
             raise ValueError(f"expected on of sphere or degrees, came {on!r}")
         scenes.need_positions(table, "geo clusters")
-        first = np.unique(scenes.location_codes(table), return_index=True)[1]
+        first = scenes.first_rows(scenes.location_codes(table))
         lon, lat = table["lon"].to_numpy(float)[first], table["lat"].to_numpy(float)[first]
         points = _points(lon, lat, on)
-        distinct = len(np.unique(points, axis=0))
+        distinct = int((~pd.DataFrame(points).duplicated()).sum())
         if not 1 <= k <= distinct:
             raise ValueError(
                 f"expected 1 <= k <= {distinct}, the number of distinct places; came k = {k}; "
@@ -92,12 +92,12 @@ class GeoClusters:
 
     def assign(self, lon: ArrayLike, lat: ArrayLike) -> np.ndarray:
         """Cluster ``(M,)`` int64 of positions in degrees: that of the nearest centre."""
-        points = _points(np.atleast_1d(lon), np.atleast_1d(lat), self.on)
+        lon, lat = np.atleast_1d(lon), np.atleast_1d(lat)
         centers = _points(self.centers[:, 0], self.centers[:, 1], self.on)
         half = (centers**2).sum(1) / 2  # nearest = largest dot product less half the norm
         parts = [
-            (points[i : i + _ROWS] @ centers.T - half).argmax(1)
-            for i in range(0, len(points), _ROWS)
+            (_points(lon[i : i + _ROWS], lat[i : i + _ROWS], self.on) @ centers.T - half).argmax(1)
+            for i in range(0, len(lon), _ROWS)
         ]
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 

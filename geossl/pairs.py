@@ -129,7 +129,7 @@ class Spatial:
         order = np.argsort(codes, kind="stable")
         size = np.bincount(codes)
         first = np.concatenate([[0], np.cumsum(size)])
-        rows = np.unique(codes, return_index=True)[1]
+        rows = scenes.first_rows(codes)
         at = geo.unit_vectors(table["lon"].to_numpy()[rows], table["lat"].to_numpy()[rows])
         chord = 2 * np.sin(min(self.radius_km / geo.EARTH_RADIUS_KM, np.pi) / 2)
         near = cKDTree(at).query_pairs(chord * (1 + 1e-12), output_type="ndarray")
@@ -314,11 +314,11 @@ def _in_groups(
     begin = 0
     for cut in np.unique(np.maximum(cuts, 1)):
         rows = np.arange(begin, cut)
-        begin = cut
         query = np.repeat(rows, many[rows])
         key = order[_ranges(first[codes[rows]], many[rows])]
         ok = allowed(query, key)
         parts.append(key[ok])
-        counts += np.bincount(query[ok], minlength=len(codes))
+        counts[begin:cut] = np.bincount(query[ok] - begin, minlength=len(rows))
+        begin = cut
     start = np.concatenate([[0], np.cumsum(counts)])
     return _Candidates(np.concatenate(parts), start, np.arange(len(codes)))

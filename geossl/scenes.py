@@ -131,7 +131,7 @@ def _times(times: pd.Series, source: str) -> pd.Series:
 def _refuse_scattered(table: pd.DataFrame, source: str) -> None:
     """Rows of one location must lie together: within a degree of its first row on the ground."""
     codes = location_codes(table)
-    first = np.unique(codes, return_index=True)[1][codes]
+    first = first_rows(codes)[codes]
     lon, lat = table["lon"].to_numpy(), table["lat"].to_numpy()
     moved = np.flatnonzero((lon != lon[first]) | (lat != lat[first]))  # also those without a place
     apart = geo.great_circle_km(lon[moved], lat[moved], lon[first[moved]], lat[first[moved]])
@@ -162,6 +162,11 @@ def need_positions(scenes: pd.DataFrame, purpose: str) -> None:
 def location_codes(scenes: pd.DataFrame) -> np.ndarray:
     """Codes ``(M,)`` int64 of the locations, 0, 1, 2, ... in order of first appearance."""
     return pd.factorize(scenes["location"])[0].astype(np.int64)
+
+
+def first_rows(codes: np.ndarray) -> np.ndarray:
+    """Row ``(L,)`` where each location appears first, of codes ``(M,)`` by `location_codes`."""
+    return np.flatnonzero(np.diff(np.maximum.accumulate(codes), prepend=-1))
 
 
 def label_codes(values: pd.Series) -> tuple[np.ndarray, list[Any]]:
@@ -196,7 +201,7 @@ def split_by_blocks(
         raise ValueError(f"expected shares > 0, came {wanted}")
     need_positions(scenes, "a split by blocks of space")
     codes = location_codes(scenes)
-    first = np.unique(codes, return_index=True)[1]
+    first = first_rows(codes)
     block = geo.block_ids(
         scenes["lon"].to_numpy()[first], scenes["lat"].to_numpy()[first], block_deg=block_deg
     )

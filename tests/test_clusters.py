@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from shapely import Point, union_all
 
-from geossl import geo
+from geossl import geo, scenes
 from geossl.clusters import GeoClusters
 
 
@@ -76,6 +76,31 @@ def test_sizes_count_locations_once_and_a_seed_decides():
     a, b = (GeoClusters.fit(table, k=7, seed=3) for _ in range(2))
     assert a.sizes.sum() == 100 and (a.centers == b.centers).all()
     assert not np.array_equal(a.centers, GeoClusters.fit(table, k=7, seed=4).centers)
+
+
+def test_places_are_told_apart_by_their_position_and_found_by_their_first_row():
+    table = pd.concat([places(40), places(40, seed=1), places(40)], ignore_index=True)
+    table["location"] = np.random.default_rng(0).permutation(np.arange(120) % 90)
+    codes = scenes.location_codes(table)
+    want = np.unique(codes, return_index=True)[1]
+    assert (scenes.first_rows(codes) == want).all()
+    distinct = table.iloc[want].drop_duplicates(["lon", "lat"])  # some places lie on each other
+    assert len(distinct) < 90
+    for k, message in ((len(distinct), None), (len(distinct) + 1, f"1 <= k <= {len(distinct)}")):
+        if message is None:
+            assert GeoClusters.fit(table, k=k).sizes.sum() == 90
+        else:
+            with pytest.raises(ValueError, match=message):
+                GeoClusters.fit(table, k=k)
+
+
+def test_many_rows_are_assigned_as_one_by_one():
+    clusters, table = GeoClusters.fit(places(500), k=20, seed=0), places(10_000, seed=2)
+    lon, lat = table["lon"].to_numpy(), table["lat"].to_numpy()
+    got = clusters.assign(lon, lat)
+    some = [0, 4095, 4096, 4097, 8191, 8192, 9999]
+    assert [int(clusters.assign(lon[i], lat[i])[0]) for i in some] == got[some].tolist()
+    assert len(got) == 10_000 and len(clusters.assign([], [])) == 0
 
 
 @pytest.mark.parametrize("on", ["sphere", "degrees"])

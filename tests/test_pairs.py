@@ -95,6 +95,14 @@ def test_the_same_seed_gives_the_same_epoch_and_epochs_differ():
     assert not torch.equal(first[0], second[0])
 
 
+@pytest.mark.parametrize("chunk", [1, 7, 40])
+def test_the_pairs_do_not_depend_on_how_many_are_looked_at_together(chunk, monkeypatch):
+    t, policy = table(), pairs.temporal(min_gap_days=60)
+    want = policy.prepare(t)(generator())
+    monkeypatch.setattr(pairs, "_CHUNK", chunk)
+    assert all(torch.equal(a, b) for a, b in zip(policy.prepare(t)(generator()), want, strict=True))
+
+
 def test_same_image_is_a_permutation_paired_with_itself():
     query, key = pairs.same_image().prepare(table())(generator())
     assert torch.equal(query, key) and sorted(query.tolist()) == list(range(60))

@@ -1,0 +1,102 @@
+"""What a GPU could do at most: operations and bytes of one step, beside what the card can do."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from geossl import PretrainConfig, losses, models
+
+# words of the card's name -> dense bf16 TFLOP/s and memory TB/s, of NVIDIA's data sheets; the first fits
+CARDS = {
+    "H100 PCIe": (756, 2.0),
+    "H100 NVL": (835, 3.9),
+    "H100": (989, 3.35),
+    "H200": (989, 4.8),
+    "B200": (2250, 8.0),
+    "A100 40GB": (312, 1.555),
+    "A100 PCIe": (312, 1.935),
+    "A100": (312, 2.039),
+    "L40S": (362, 0.864),
+    "L4": (121, 0.3),
+}
+_BYTES = 2  # of a bf16 number
+
+
+class _Counter(TorchDispatchMode):
+    """Operations and fewest bytes of every convolution and matrix product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: list[tuple[float, float]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            seen = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, Tensor)]
+            moved = _BYTES * sum(t.numel() for t in seen)
+            self.counts.append((formula(*args, **kwargs, out_val=out), moved))
+        return out
+
+
+def counted(config: PretrainConfig, *, batch: int, size_px: int) -> list[tuple[float, float]]:
+    """(operations, bytes) of each convolution and product of one step: query, key, loss, backward.
+
+    Bytes: every input read once, every output written once, in bf16. What lies between two of them
+    (batch norm, ReLU, additions) could be merged with them and counts nothing, nor does the optimiser.
+    Nothing is computed.
+    """
+    encoder = models.encoder(config.encoder, stem=config.stem)
+    moco = models.MoCo(encoder, queue=config.queue).to("meta").train()
+    x = torch.empty(batch, 3, size_px, size_px, device="meta")
+    with _Counter() as counter:
+        _, query = moco.query(x)
+        losses.info_nce(query, moco.key(x), moco.queue).backward()
+    return counter.counts
+
+
+def floor_s(counts: list[tuple[float, float]], tflops: float, tb_per_s: float) -> float:
+    """Seconds that a card needs at least: each operation is bound by arithmetic or by memory."""
+    return sum(max(flops / tflops, moved / tb_per_s) for flops, moved in counts) / 1e12
+
+
+def card(name: str) -> str | None:
+    """The entry of `CARDS` for the name that CUDA gives a GPU; None when it is not listed."""
+    words = set(re.findall(r"\w+", name.lower()))
+    return next((key for key in CARDS if set(key.lower().split()) <= words), None)
+
+
+def ceilings(device: torch.device, *, small: bool) -> tuple[float, float]:
+    """Measured TFLOP/s of a large bf16 matrix product and TB/s of a large copy, read and written."""
+    side, length = (256, 2**20) if small else (8192, 2**31)
+    a, b = (torch.randn(side, side, device=device).bfloat16() for _ in range(2))
+    here, there = (
+        torch.randint(256, (length,), dtype=torch.uint8, device=device) for _ in range(2)
+    )
+
+    def seconds(work: Any, repeats: int = 20) -> float:
+        work()
+        synchronise(device)
+        began = time.perf_counter()
+        for _ in range(repeats):
+            work()
+        synchronise(device)
+        return (time.perf_counter() - began) / repeats
+
+    product, copy = seconds(lambda: a @ b), seconds(lambda: here.copy_(there))
+    return 2 * side**3 / product / 1e12, 2 * length / copy / 1e12
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

