@@ -72,6 +72,8 @@ class Records:
         """Difference of two methods, seed by seed: mean, smallest, largest."""
         values = {(r["method"], r["seed"]): r["value"] for r in self.rows if r["metric"] == metric}
         seeds = sorted(s for m, s in values if m == a and (b, s) in values)
+        if not seeds:
+            return "not measured"
         gaps = np.array([values[a, s] - values[b, s] for s in seeds])
         return f"{gaps.mean():+.3f} ({gaps.min():+.3f} to {gaps.max():+.3f})"
 
