@@ -6,7 +6,7 @@ RUN = .venv/bin/python
 # Idle threads that spin cost up to 4x on a busy machine; this has to be set before torch loads.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo check-machine test test-fast format check study real downstream maps data world learners notebooks site workshop clean
+.PHONY: help setup demo check-machine test test-fast format check study real downstream maps data world streams learners notebooks site workshop clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,9 @@ data: .venv/ready-dev  ## benchmarks/data.md: a million rows described, ten thou
 world: .venv/ready-dev  ## benchmarks/world_study.md: the study at scale; for a GPU; stops and goes on
 	$(RUN) benchmarks/world_study.py --build
 	$(RUN) benchmarks/world_study.py
+
+streams: .venv/ready-dev  ## benchmarks/streams.md: a store ten times the memory (root for the cgroup; 4 GB of disk)
+	$(RUN) benchmarks/streams.py
 
 learners: .venv/ready  ## the learner's copies of the lessons, without solutions, in lessons/
 	$(RUN) -m geossl.lessons learners lessons

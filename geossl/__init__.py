@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         readers,
         scenes,
         segment,
+        streams,
         transfer,
         weights,
         world_tasks,
@@ -59,7 +60,7 @@ _NAMES = {
 _ROOMS = (
     "augment", "detect", "embedding", "explore", "geo", "losses", "maps", "metrics", "models",
     "pairs", "plots", "plots_detect", "plots_probe", "plots_segment", "probe", "projection",
-    "readers", "scenes", "segment", "transfer", "weights", "world_tasks",
+    "readers", "scenes", "segment", "streams", "transfer", "weights", "world_tasks",
 )  # fmt: skip
 
 __all__ = sorted([*_NAMES, *_ROOMS])

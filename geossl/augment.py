@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -98,35 +99,59 @@ class Views:
         draws = torch.rand(n, _DRAWS + 2 * bands, generator=generator, device=chips.device)
         x = self._crop(chips, draws[:, :8])  # (N, C, S, S)
         x = self._blurred(x, draws[:, 8], generator) if self.blur > 0 else x
-        matrix, offset = self._colour(x, draws[:, 9:], mean, std)  # (N, C, C), (N, C, 1)
-        return torch.baddbmm(offset, matrix, x.flatten(2)).unflatten(2, x.shape[2:])
+        return self._coloured(x, draws[:, 9:], mean, std)
+
+    def draw(self, count: int, bands: int, *, generator: torch.Generator) -> Tensor:
+        """The random numbers of ``count`` views, a row each, which `see` turns into views.
+
+        A row holds numbers of [0, 1); its last is 1 where the view is blurred, else 0. They lie on
+        the generator's device: on the CPU, `see` need not wait for a GPU.
+        """
+        where = generator.device
+        numbers = torch.rand(count, _DRAWS + 2 * bands, generator=generator, device=where)
+        blurred = torch.zeros(count, 1, device=where)
+        if self.blur > 0:
+            blurred[self._chosen(count, generator)] = 1
+        return torch.cat([numbers, blurred], 1)
+
+    def see(self, chips: Tensor, draws: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
+        """Views of chips by the rows of `draw`; arguments and result as those of a call."""
+        there = draws.to(chips.device, non_blocking=True)
+        x = self._crop(chips, there[:, :8])
+        chosen = draws[:, -1].nonzero()[:, 0].to(chips.device, non_blocking=True)
+        x = self._blur(x, there[:, 8], chosen) if len(chosen) else x
+        return self._coloured(x, there[:, 9:-1], mean, std)
 
     def _crop(self, chips: Tensor, u: Tensor) -> Tensor:
         """Crop, flip, turn and resize by one affine map per image; ``u`` is ``(N, 8)`` uniform."""
-        n, bands, height, width = chips.shape
-        size = self.size_px or height
+        size = self.size_px or chips.shape[2]
         area = self.crop[0] + u[:, 0] * (self.crop[1] - self.crop[0])
         low, high = (math.log(r) for r in self.ratio)
         shape = torch.exp(low + u[:, 1] * (high - low)).sqrt()
         wide = (area.sqrt() * shape).clamp(max=1)  # share of the chip's width
         tall = (area.sqrt() / shape).clamp(max=1)
         flip = torch.where(u[:, 4] < self.flip, -1.0, 1.0)
-        theta = torch.zeros(n, 2, 3, device=chips.device)
         if self.dihedral:
             quarter = (u[:, 5] * 4).floor() * (math.pi / 2)
             cos, sin = quarter.cos().round(), quarter.sin().round()
         else:
             cos, sin = torch.ones_like(flip), torch.zeros_like(flip)
-        theta[:, 0, 0] = wide * cos * flip
-        theta[:, 0, 1] = -wide * sin
-        theta[:, 1, 0] = tall * sin * flip
-        theta[:, 1, 1] = tall * cos
-        theta[:, 0, 2] = (2 * u[:, 2] - 1) * (1 - wide)
-        theta[:, 1, 2] = (2 * u[:, 3] - 1) * (1 - tall)
-        grid = F.affine_grid(theta, [n, bands, size, size], align_corners=False)
+        middle = (2 * u[:, 2:4] - 1) * (1 - torch.stack([wide, tall], 1))  # (N, 2)
+        right = torch.stack(
+            [wide * cos * flip, tall * sin * flip], 1
+        )  # (N, 2) half a view to the right
+        down = torch.stack([-wide * sin, tall * cos], 1)  # likewise down
+        place = (2 * torch.arange(size, device=chips.device) + 1) / size - 1  # middles of pixels
+        along = right[..., None] * place  # (N, 2, S)
+        below = down[..., None] * place + middle[..., None]
+        grid = (along[:, :, None] + below[..., None]).permute(0, 2, 3, 1)  # (N, S, S, 2)
         return F.grid_sample(
             chips.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
         )
+
+    def _coloured(self, x: Tensor, u: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        matrix, offset = self._colour(x, u, mean, std)  # (N, C, C), (N, C, 1)
+        return torch.baddbmm(offset, matrix, x.flatten(2)).unflatten(2, x.shape[2:])
 
     def _colour(self, x: Tensor, u: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
         """Colour jitter, grey and normalisation as one matrix and one offset per image."""
@@ -142,7 +167,7 @@ class Views:
         matrix = torch.diag_embed(own * brightness[:, None])  # (N, C, C)
         level = (matrix @ x.mean((2, 3))[:, :, None])[:, :, 0]  # (N, C) mean of the brightened view
         if bands == 3:
-            luma = torch.tensor(_LUMA, device=x.device)
+            luma = _constants(x.device)[0]
             middle = (level @ luma)[:, None].expand(-1, 3)  # contrast is about the mean grey
             grey = (u[:, 5] < self.grey).float()
             saturation = gain(3, self.saturation) * (1 - grey)
@@ -156,13 +181,18 @@ class Views:
         offset = (colour @ ((1 - contrast)[:, None] * middle + shift)[:, :, None])[:, :, 0]
         return matrix / std[:, None], ((offset - mean) / std)[:, :, None]
 
+    def _chosen(self, count: int, generator: torch.Generator) -> Tensor:
+        """Which views are blurred: exactly the share ``blur`` of them."""
+        order = torch.randperm(count, generator=generator, device=generator.device)
+        return order[: round(self.blur * count)]
+
     def _blurred(self, x: Tensor, u: Tensor, generator: torch.Generator) -> Tensor:
-        """Blur exactly the share ``blur`` of the batch, each image with its own sigma."""
-        n, bands, height, width = x.shape
-        count = round(self.blur * n)
-        if count == 0:
-            return x
-        chosen = torch.randperm(n, generator=generator, device=x.device)[:count]
+        chosen = self._chosen(len(x), generator)
+        return self._blur(x, u, chosen) if len(chosen) else x
+
+    def _blur(self, x: Tensor, u: Tensor, chosen: Tensor) -> Tensor:
+        """Blur some of the views, each with its own sigma."""
+        bands, (height, width), count = x.shape[1], x.shape[2:], len(chosen)
         low, high = self.blur_sigma_px
         sigma = low + u[chosen] * (high - low)  # (M,)
         radius = min(math.ceil(2 * high), (min(height, width) - 1))
@@ -178,14 +208,23 @@ class Views:
 
 def _hue_rotation(turns: Tensor) -> Tensor:
     """``(N, 3, 3)`` matrices that turn the hue by ``(N,)`` turns at constant luma (in YIQ)."""
-    to_yiq = torch.tensor(_RGB_TO_YIQ, device=turns.device)
+    _, to_yiq, to_rgb = _constants(turns.device)
     angle = turns * (2 * math.pi)
     turn = torch.zeros(len(turns), 3, 3, device=turns.device)
     turn[:, 0, 0] = 1
     turn[:, 1, 1] = turn[:, 2, 2] = angle.cos()
     turn[:, 2, 1] = angle.sin()
     turn[:, 1, 2] = -turn[:, 2, 1]
-    return torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    return to_rgb @ turn @ to_yiq
+
+
+@cache
+def _constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Luma ``(3,)``, RGB to YIQ and back ``(3, 3)``; kept, as making them waits for a GPU."""
+    with torch.inference_mode(False):  # whoever comes first
+        to_yiq = torch.tensor(_RGB_TO_YIQ)
+        to_rgb = torch.linalg.inv(to_yiq)
+        return torch.tensor(_LUMA).to(device), to_yiq.to(device), to_rgb.to(device)
 
 
 def moco_v2(size_px: int | None = None, *, crop: tuple[float, float] = (0.2, 1.0)) -> Views:

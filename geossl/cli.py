@@ -16,7 +16,7 @@ from typing import Any
 
 import tyro
 
-from geossl.commands.data import Chips, Clusters, Fetch, Scenes
+from geossl.commands.data import Chips, Clusters, Fetch, Scenes, Stream
 from geossl.commands.harvest import Stac
 from geossl.commands.learning import Embed, Pretrain
 from geossl.commands.results import Check, Demo, Map, Probe, Retrieve
@@ -27,6 +27,7 @@ _COMMANDS: tuple[tuple[str, type], ...] = (
     ("stac", Stac),
     ("scenes", Scenes),
     ("chips", Chips),
+    ("stream", Stream),
     ("clusters", Clusters),
     ("pretrain", Pretrain),
     ("embed", Embed),

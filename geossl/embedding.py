@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm.auto import tqdm
 
-from geossl import models, scenes
+from geossl import distributed, models, scenes
 from geossl.chips import ChipStore
 from geossl.files import atomic
 
@@ -182,6 +182,9 @@ def embed(
 ) -> Embeddings:
     """Embeddings of a store's chips; the encoder is left bit for bit as it was.
 
+    Under ``torchrun``, or inside a process group, all processes call it alike; each embeds its
+    share of the chips, and all get all vectors.
+
     Args:
         store: the chips.
         encoder: normalises the chips itself; BatchNorm uses its running statistics.
@@ -208,19 +211,23 @@ def embed(
     if where != encoder.mean.device:
         encoder = copy.deepcopy(encoder).to(where)
     modes = {module: module.training for module in encoder.modules()}
-    vectors = np.empty((len(rows), encoder.width), np.float32)
+    distributed.join(where)
+    mine = rows[distributed.share(len(rows))]
+    vectors = torch.empty(len(mine), encoder.width)
+    quiet = not progress or distributed.rank() > 0
     encoder.eval()
     try:
-        with torch.no_grad(), tqdm(total=len(rows), unit="chip", disable=not progress) as bar:
-            for start in range(0, len(rows), batch):
-                chips = store.gather(rows[start : start + batch]).to(where)  # (N, C, H, W)
+        with torch.no_grad(), tqdm(total=len(mine), unit="chip", disable=quiet) as bar:
+            for start in range(0, len(mine), batch):
+                chips = store.gather(mine[start : start + batch]).to(where)  # (N, C, H, W)
                 found = encoder(encoder.normalise(chips))  # (N, E)
-                vectors[start : start + batch] = found.float().cpu().numpy()
+                vectors[start : start + batch] = found.float().cpu()
                 bar.update(len(chips))
     finally:
         for module, training in modes.items():
             module.training = training
-    return Embeddings(vectors, store.scenes.iloc[rows].reset_index(drop=True))
+    whole = distributed.gather(vectors, len(rows)).numpy()
+    return Embeddings(whole, store.scenes.iloc[rows].reset_index(drop=True))
 
 
 def neighbours(

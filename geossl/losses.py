@@ -44,7 +44,7 @@ def contrastive_logits(
         )
     if temperature <= 0:
         raise ValueError(f"expected a temperature > 0, came {temperature}")
-    query = F.normalize(query.float(), dim=1)
+    query = F.normalize(query.float(), dim=1) / temperature  # here it is small
     key = F.normalize(key.detach().float(), dim=1)
     positive = (query * key).sum(1, keepdim=True)  # (N, 1)
     negative = query @ queue.detach().float().T  # (N, K)
@@ -53,8 +53,8 @@ def contrastive_logits(
             raise ValueError(
                 f"expected a mask {tuple(negative.shape)} (N, K), came {tuple(mask.shape)}"
             )
-        negative = negative.masked_fill(mask, -torch.inf)
-    return torch.cat([positive, negative], 1) / temperature  # (N, 1 + K)
+        negative.masked_fill_(mask, -torch.inf)
+    return torch.cat([positive, negative], 1)  # (N, 1 + K)
 
 
 def info_nce(

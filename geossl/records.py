@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from geossl import metrics, models, scenes
+from geossl import distributed, metrics, models, scenes
 from geossl.chips import ChipStore
 from geossl.clusters import GeoClusters
 from geossl.config import PretrainConfig
 from geossl.embedding import embed
 from geossl.running import derived_seed
+from geossl.streams import StreamStore
 
 FORMAT = 1
 _KNN_ROWS = 2000  # chips at most on either side of the kNN measured while training
@@ -68,15 +69,6 @@ MEANS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Saved:
-    """The last checkpoint: its step, when it was written, and how long that took, in seconds."""
-
-    step: int = -1
-    at: float = -math.inf
-    took: float = 0.0
-
-
 class KnnWatch:
     """20-NN accuracy on the val split by training chips, at most 2,000 of each.
 
@@ -109,8 +101,10 @@ class KnnWatch:
         train, val = (
             embed(self._store, encoder, index=rows).tensor() for rows in (self._train, self._val)
         )
-        guess = metrics.knn_predict(train, self._codes[self._train], val, k=20)
-        return float((guess == self._codes[self._val]).float().mean())
+        mine = distributed.share(len(val))
+        guess = metrics.knn_predict(train, self._codes[self._train], val[mine], k=20)
+        hit = guess == self._codes[self._val[mine]]
+        return float(distributed.gather(hit.float(), len(val)).mean())
 
 
 def identity(
@@ -123,13 +117,16 @@ def identity(
 ) -> dict[str, Any]:
     """What makes a run that run, as json holds it."""
     settings = {k: v for k, v in asdict(config).items() if k not in _FREE}
+    order = []  # what else decides the order of an epoch
+    if isinstance(store, StreamStore):
+        order = [store.info["identity"], store.chips.memory]
     about = {
         "format": FORMAT,
         "seed": seed,
         "pairs": None if pairs is None else repr(pairs),
         "geo": None if geo is None else [geo.k, geo.on, float(np.sum(geo.centers))],
         "label": label,
-        "store": [len(store), store.size_px, list(store.bands), store.mean.tolist()],
+        "store": [len(store), store.size_px, list(store.bands), store.mean.tolist(), *order],
         **{f"config.{k}": v for k, v in settings.items()},
     }
     return json.loads(json.dumps(about))

@@ -1,4 +1,4 @@
-"""What a loop stands on: device, precision, seeds, rows, targets, interrupts, chips in time."""
+"""What a loop stands on: device, precision, seeds, rows, model, interrupts, chips in time."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from geossl import scenes
+from geossl import distributed, models, scenes
 from geossl.chips import ChipStore
 from geossl.clusters import GeoClusters
+from geossl.config import PretrainConfig
 
 _AHEAD = 3  # batches gathered before they are needed
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a name; "auto" takes the first GPU, else the CPU.
+    """The device of a name; "auto" takes a GPU, else the CPU.
+
+    Under torchrun each process takes the GPU of its number on its machine.
 
     Raises:
         ValueError: the name is no device, or the machine lacks it.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -40,6 +43,13 @@ def pick_device(name: str) -> torch.device:
             f"expected the device {name!r}, but torch finds {found.get(device.type, 0)} of that "
             "kind here; use device='auto' or 'cpu'"
         )
+    if device.type == "cuda" and device.index is None and distributed.ranks() > 1:
+        if distributed.local_ranks() > found["cuda"]:
+            raise ValueError(
+                f"expected a GPU for each of the {distributed.local_ranks()} processes of this "
+                f"machine, but torch finds {found['cuda']}; start as many, or use device='cpu'"
+            )
+        device = torch.device("cuda", distributed.local_rank())
     return device
 
 
@@ -92,6 +102,42 @@ def class_targets(
     return targets, classes
 
 
+def new_moco(
+    store: ChipStore, config: PretrainConfig, classes: dict[str, int], *, queue: bool, seed: int
+) -> models.MoCo:
+    """The untrained model of a run, on the CPU; without a queue it holds one key."""
+    encoder = models.encoder(
+        config.encoder,
+        bands=len(store.bands),
+        stem=config.stem,
+        mean=store.mean.tolist(),
+        std=store.std.tolist(),
+        seed=derived_seed(seed, "encoder"),
+    )
+    ranks = distributed.ranks()
+    if config.bn_splits > 1 or ranks > 1:
+        here, sharing = max(1, config.bn_splits // ranks), max(1, ranks // config.bn_splits)
+        models.split_batchnorm(encoder, here, sharing=sharing)
+    return models.MoCo(
+        encoder,
+        dim=config.dim,
+        queue=config.queue if queue else 1,
+        momentum=config.momentum,
+        classes=classes,
+        heads_on={"geo": config.geo_on, "label": "embedding"},
+        seed=derived_seed(seed, "heads"),
+    )
+
+
+def new_optimizer(learned: list[nn.Parameter], config: PretrainConfig) -> torch.optim.Optimizer:
+    """What changes the parameters."""
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            learned, config.lr, config.sgd_momentum, weight_decay=config.weight_decay
+        )
+    return torch.optim.AdamW(learned, config.lr, weight_decay=config.weight_decay)
+
+
 @contextmanager
 def deferred_interrupt() -> Iterator[None]:
     """Let a Ctrl-C (or a notebook's interrupt) that comes inside take effect at the end."""
@@ -112,8 +158,9 @@ def deferred_interrupt() -> Iterator[None]:
 class Feed:
     """Chips on the device, gathered ahead by a thread.
 
-    They lie on the GPU when the whole store takes less than half of its free memory; else they are
-    read from the memory map through pinned memory.
+    They lie on the GPU when the whole store takes less than half of its free memory, where each
+    process reads its share of them once and has the rest from the others; else they are read from
+    the memory map through pinned memory.
 
     Args:
         store: where the chips are.
@@ -124,10 +171,13 @@ class Feed:
     def __init__(self, store: ChipStore, device: torch.device, rows: Tensor):
         self._store, self._device, self._rows = store, device, rows
         self._resident: Tensor | None = None
-        wanted = store.chips[:1].nbytes * len(rows)
-        if device.type == "cuda" and wanted < torch.cuda.mem_get_info(device)[0] / 2:
-            parts = [_indexable(store.gather(part)).to(device) for part in rows.split(4096)]
-            self._resident = torch.cat(parts)
+        if device.type == "cuda":
+            distributed.join(device)
+            wanted = store.chips[:1].nbytes * len(rows)
+            if all(distributed.of_all(wanted < torch.cuda.mem_get_info(device)[0] / 2)):
+                mine = rows[distributed.share(len(rows))]
+                parts = [_indexable(store.gather(part)).to(device) for part in mine.split(4096)]
+                self._resident = distributed.gather(torch.cat(parts), len(rows))
 
     def _get(self, index: Tensor) -> Tensor:
         if self._resident is not None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torchvision.transforms.functional as TF
 
+from geossl import augment
 from geossl.augment import Views, moco_v2
 
 PLAIN = Views(crop=(1, 1), ratio=(1, 1), flip=0, dihedral=False, jitter=0)
@@ -68,6 +69,22 @@ def test_a_crop_covers_the_share_it_says_and_stays_inside():
     assert float(got.min()) >= 0 and float(got.max()) <= 1
 
 
+def test_a_crop_lies_anywhere_with_equal_chance_and_a_turn_keeps_it_whole():
+    ramp = torch.linspace(-1, 1, 33).expand(1, 1, 33, 33)
+    x = torch.cat([ramp, ramp.transpose(2, 3)], 1).expand(1000, -1, -1, -1)
+    for dihedral in (False, True):
+        views = dataclasses.replace(PLAIN, size_px=9, crop=(0.25, 0.25), dihedral=dihedral)
+        got = views(x, mean=torch.zeros(2), std=torch.ones(2), generator=generator())
+        middle = got[:, :, 4, 4] * 32 / 33  # where the crop lies, of -0.5 to 0.5
+        for axis in (0, 1):
+            ordered = middle[:, axis].sort().values + 0.5
+            uniform = torch.arange(1, 1001) / 1000
+            assert float((ordered - uniform).abs().max()) < 0.0616  # Kolmogorov, p = 0.001
+        corners = got[:, :, ::8, ::8].flatten(2) * 32 / 33 - middle[:, :, None]  # (N, 2, 4)
+        torch.testing.assert_close(corners.abs(), torch.full_like(corners, 0.5 * 8 / 9))
+        assert torch.equal(corners.sum(2).abs() < 1e-4, torch.ones(1000, 2, dtype=torch.bool))
+
+
 def colour_only(**settings):
     off = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "jitter": 1.0}
     return dataclasses.replace(PLAIN, **{**off, **settings})
@@ -105,6 +122,27 @@ def test_blur_equals_torchvisions_on_exactly_its_share():
     assert int(same.sum()) == 5
     want = TF.gaussian_blur(x[~same], [5, 5], [1.0, 1.0])
     torch.testing.assert_close(got[~same], want, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("blur", [0.0, 0.1, 0.5])
+def test_views_by_numbers_drawn_before_are_those_of_a_call_and_each_row_stands_for_itself(blur):
+    views = dataclasses.replace(moco_v2(12), blur=blur, band_gain=0.1, dihedral=True)
+    x, units = chips(7), {"mean": ZERO, "std": ONE}
+    draws = views.draw(7, 3, generator=generator())
+    whole = views.see(x, draws, **units)
+    torch.testing.assert_close(whole, views(x, generator=generator(), **units))
+    assert float(draws[:, -1].sum()) == round(blur * 7)
+    parts = [views.see(x[rows], draws[rows], **units) for rows in (slice(0, 1), slice(1, 7))]
+    torch.testing.assert_close(torch.cat(parts), whole)
+
+
+def test_views_can_be_differentiated_after_they_were_drawn_in_inference_mode():
+    augment._constants.cache_clear()
+    with torch.inference_mode():
+        moco_v2()(chips(), mean=ZERO, std=ONE, generator=generator())
+    x = chips().float().requires_grad_()
+    moco_v2()(x, mean=ZERO, std=ONE, generator=generator()).sum().backward()
+    assert x.grad is not None and bool(x.grad.isfinite().all())
 
 
 def test_clear_words_for_wrong_arguments():

@@ -426,7 +426,15 @@ def test_a_detector_learns_bright_squares(tmp_path):
     scenes, boxes = scattered(tmp_path, count=5)
     scenes["split"] = ["train"] * 4 + ["test"]
     config = detect.DetectConfig(
-        epochs=12, crops=40, batch=4, size_px=48, upsample=1, width=16, lr=5e-3, device="cpu"
+        freeze="none",
+        epochs=8,
+        crops=40,
+        batch=4,
+        size_px=48,
+        upsample=1,
+        width=16,
+        lr=5e-3,
+        device="cpu",
     )
     tuned = detect.train(scenes, boxes, encoder_of(), config=config)
     assert tuned.logs["loss"].iloc[-1] < tuned.logs["loss"].iloc[0] / 3

@@ -196,6 +196,39 @@ class Chips:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """Write a chip store as a stream, for folders and object stores past one disk; it goes on."""
+
+    store: Positional[Path]
+    """The chip store."""
+    out: str
+    """A folder, or s3://bucket/prefix (AWS_ENDPOINT_URL and the like say where that is)."""
+    seed: int = 0
+    """Of the order of the locations."""
+    chunk_mb: float = 32.0
+    """About the size of a file, in megabytes."""
+    workers: int | None = None
+    """Files written at a time; by all cores, or all of the cluster, when not given."""
+    dask: str | None = None
+    """A Dask cluster in place of threads: tcp://host:8786, or local:3 for three processes."""
+
+    def run(self) -> None:
+        """Write the stream."""
+        from geossl import ChipStore, streams
+
+        stream = streams.write(
+            ChipStore.open(self.store),
+            self.out,
+            seed=self.seed,
+            chunk_mb=self.chunk_mb,
+            workers=self.workers,
+            dask=self.dask,
+        )
+        places, files = len(stream.location.unique()), len(stream.info["locations"])
+        say(f"{self.out}: {len(stream):,} chips of {places:,} places in {files:,} files")
+
+
+@dataclass(frozen=True)
 class Clusters:
     """Group the places of a scene table into geo clusters (k-means on the sphere)."""
 

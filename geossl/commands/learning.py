@@ -14,10 +14,13 @@ from geossl.config import PretrainConfig
 
 @dataclass(frozen=True)
 class Pretrain:
-    """Pre-train an encoder; the same line goes on with a run that was stopped."""
+    """Pre-train an encoder; the same line goes on with a run that was stopped.
 
-    store: Positional[Path]
-    """The chip store."""
+    On many devices: torchrun --nproc-per-node N -m geossl pretrain ...
+    """
+
+    store: Positional[str]
+    """The chip store, or a stream: a folder, or s3://bucket/prefix."""
     out: Path
     """Folder of the run."""
     pairs: Literal["same-image", "temporal", "spatial", "none"] = "temporal"
@@ -42,7 +45,7 @@ class Pretrain:
 
     def run(self) -> None:
         """Train, with a progress bar."""
-        from geossl import ChipStore, GeoClusters, pairs, pretrain
+        from geossl import GeoClusters, distributed, pairs, pretrain, streams
 
         policies: dict[str, Any] = {
             "same-image": pairs.same_image,
@@ -56,8 +59,8 @@ class Pretrain:
             "none": lambda: None,
         }
         policy = policies[self.pairs]()
-        store = ChipStore.open(self.store)
-        if policy is not None:
+        store = streams.open_store(self.store)
+        if policy is not None and distributed.rank() == 0:
             seen = pairs.report(policy, store.scenes)
             say(f"pairs: {seen['n_pairs']:,}, of which {seen['degenerate_share']:.1%} self-pairs")
         run = pretrain(
@@ -69,6 +72,8 @@ class Pretrain:
             out=self.out,
             seed=self.seed,
         ).finish()
+        if distributed.rank() > 0:
+            return
         last = run.logs.iloc[-1]
         say(
             f"{self.out}: {run.step} steps in {last['seconds']:.0f} s, loss {last['loss']:.3f}, "
@@ -80,8 +85,8 @@ class Pretrain:
 class Embed:
     """Embed every chip of a store."""
 
-    store: Positional[Path]
-    """The chip store."""
+    store: Positional[str]
+    """The chip store, or a stream: a folder, or s3://bucket/prefix."""
     encoder: str
     """A run's folder, an encoder.safetensors, weights of others (the paper's, MoCo, SeCo,
     SSL4EO-S12, torchvision, timm), or "random" or "hog" for comparison."""
@@ -98,9 +103,10 @@ class Embed:
 
     def run(self) -> None:
         """Embed and write."""
-        from geossl import ChipStore, embed, probe, weights
+        from geossl import distributed, embed, probe, streams, weights
+        from geossl.running import pick_device
 
-        store = ChipStore.open(self.store)
+        store = streams.open_store(self.store)
         if self.encoder == "random":
             vectors = probe.random_features(store, name="small", seed=self.seed)
         elif self.encoder == "hog":
@@ -113,6 +119,7 @@ class Embed:
                 bands=store.bands,
                 adapt=self.adapt,
             )
-            vectors = embed(store, encoder, progress=True)
-        vectors.save(self.out)
-        say(f"{self.out}: {vectors.vectors.shape[0]:,} x {vectors.vectors.shape[1]}")
+            vectors = embed(store, encoder, device=pick_device("auto"), progress=True)
+        if distributed.rank() == 0:
+            vectors.save(self.out)
+            say(f"{self.out}: {vectors.vectors.shape[0]:,} x {vectors.vectors.shape[1]}")
