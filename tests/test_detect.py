@@ -225,7 +225,7 @@ def test_detections_that_are_none_are_refused(seven, column, value):
 # --- boxes --------------------------------------------------------------------------------------
 
 BAD = {
-    "nan": (1, np.nan, 9, 9), "infinite": (1, 1, np.inf, 9), "a word": (1, "x", 9, 9),
+    "nan": (1, np.nan, 9, 9), "infinite": (np.inf, 1, np.inf, 9), "a word": (1, "x", 9, 9),
     "inverted": (9, 1, 1, 9), "no area": (4, 4, 4, 9), "outside": (64, 1, 80, 9),
     "above": (1, -9, 9, 0), "a sliver": (1, 63.99, 9, 80),
 }  # fmt: skip

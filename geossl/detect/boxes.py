@@ -47,7 +47,8 @@ def checked(
     size = np.array([(grids[p].width, grids[p].height) if p in grids else (0, 0)
                      for p in table["path"]]).reshape(-1, 2)  # fmt: skip
     cut = np.clip(given, 0, np.tile(size, 2))
-    sides = np.minimum(cut[:, 2:] - cut[:, :2], given[:, 2:] - given[:, :2])
+    with np.errstate(invalid="ignore"):  # of two infinities
+        sides = np.minimum(cut[:, 2:] - cut[:, :2], given[:, 2:] - given[:, :2])
     good = np.isfinite(given).all(1) & (sides >= _LEAST_PX).all(1)
     good &= table[["path", "label"]].notna().all(axis=1).to_numpy()
     skipped = {
