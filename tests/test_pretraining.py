@@ -181,6 +181,7 @@ def test_a_run_killed_at_any_step_and_resumed_equals_the_run_that_was_not(store,
 
 
 def test_an_interrupt_leaves_a_usable_encoder_and_a_run_that_goes_on(store, tmp_path):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
     config = dataclasses.replace(TINY, epochs=4, checkpoint_s=1e9)
     run = run_of(store, config=config, out=tmp_path)
     real = run._one_step

@@ -73,7 +73,9 @@ def fetched(stream, monkeypatch):
 
     def fetch(number):
         found = plain(number)
-        seen.append((number, pixels._bytes, sum(chips.nbytes for chips in pixels._kept.values())))
+        seen.append(
+            (number, pixels._bytes, sum(chips.nbytes for chips in list(pixels._kept.values())))
+        )
         return found
 
     monkeypatch.setattr(pixels, "_fetch", fetch)
