@@ -33,7 +33,7 @@ RECIPE = geossl.PretrainConfig(
 TEST_PORTS = ("honolulu", "marseille", "valencia")
 LEFT_OUT = ("santos", "san_francisco")  # false colour; the fewest ships
 IMAGENET = Path(torch.hub.get_dir()) / "checkpoints" / "resnet18-f37072fd.pth"
-PORTS = detect.DetectConfig(epochs=10, crops=800, batch=8, size_px=64, freeze="none", lr=1e-3)
+PORTS = detect.DetectConfig()
 PLANTS = segment.SegmentConfig()
 
 

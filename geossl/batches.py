@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from geossl import distributed, scenes
-from geossl.augment import _DRAWS, Views
 from geossl.chips import ChipStore
 from geossl.clusters import GeoClusters
 from geossl.config import PretrainConfig
@@ -121,7 +120,7 @@ class Batches:
             rows = [r[part * config.batch :][: config.batch] for r in self.pairs_of(epoch)]
             query = rows[0]
             draws = [
-                drawn(config.views, config.batch, len(self._store.bands), generator=generator)
+                config.views.draw(config.batch, len(self._store.bands), generator=generator)
                 for _ in rows
             ]
             order = location = None
@@ -141,26 +140,3 @@ class Batches:
                 tuple(r[mine] for r in rows),
                 Batch(mine, order, (), tuple(d[mine] for d in draws), location, targets, weights),
             )
-
-
-def drawn(views: Views, count: int, bands: int, *, generator: torch.Generator) -> Tensor:
-    """The random numbers of ``count`` views, a row each, as `Views` draws them; on the CPU."""
-    numbers = torch.rand(count, _DRAWS + 2 * bands, generator=generator)
-    blurred = torch.zeros(count, 1)
-    if round(views.blur * count) > 0:
-        blurred[torch.randperm(count, generator=generator)[: round(views.blur * count)]] = 1
-    return torch.cat([numbers, blurred], 1)
-
-
-def seen(views: Views, chips: Tensor, draws: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
-    """`Views` of chips by random numbers of `drawn`, a row each."""
-    there = draws.to(chips.device, non_blocking=True)
-    x = views._crop(chips, there[:, :8])
-    chosen = draws[:, -1].nonzero()[:, 0]
-    if len(chosen):
-        chosen = chosen.to(chips.device, non_blocking=True)
-        all_of_them = replace(views, blur=1.0)
-        generator = torch.Generator(chips.device)
-        x = x.index_copy(0, chosen, all_of_them._blurred(x[chosen], there[chosen, 8], generator))
-    matrix, offset = views._colour(x, there[:, 9:-1], mean, std)
-    return torch.baddbmm(offset, matrix, x.flatten(2)).unflatten(2, x.shape[2:])

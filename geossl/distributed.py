@@ -8,7 +8,6 @@ GPUs.
 from __future__ import annotations
 
 import atexit
-import functools
 import os
 import signal
 import threading
@@ -21,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 T = TypeVar("T")
+_GROUPS: dict[int, Any] = {}  # by the number of ranks in each: the one that this rank is in
 
 
 def _joined() -> bool:
@@ -138,7 +138,7 @@ class _Neighbours(torch.autograd.Function):
         ctx.size = size
         whole = mine.new_empty(size, *mine.shape)
         with _told():
-            dist.all_gather(list(whole), mine.contiguous(), group=_group(size))
+            dist.all_gather(list(whole), mine.contiguous(), group=_GROUPS[size])
         return whole
 
     @staticmethod
@@ -146,7 +146,7 @@ class _Neighbours(torch.autograd.Function):
         """Each rank's loss depends on the statistics of all: their gradients add up."""
         total = gradients[0].contiguous()
         with _told():
-            dist.all_reduce(total, group=_group(ctx.size))
+            dist.all_reduce(total, group=_GROUPS[ctx.size])
         return total[rank() % ctx.size], None
 
 
@@ -158,9 +158,10 @@ def neighbours(mine: Tensor, size: int) -> Tensor:
     return _Neighbours.apply(mine, size)
 
 
-@functools.cache
-def _group(size: int) -> Any:
-    return dist.group.WORLD if size == ranks() else dist.new_subgroups(size)[0]
+def group_up(size: int) -> None:
+    """Make groups of ``size`` ranks beside each other, before `neighbours` are asked for."""
+    if size not in _GROUPS:
+        _GROUPS[size] = dist.group.WORLD if size == ranks() else dist.new_subgroups(size)[0]
 
 
 def on_first(work: Callable[[], T]) -> T:

@@ -202,6 +202,8 @@ def split_batchnorm(module: nn.Module, splits: int, *, sharing: int = 1) -> nn.M
         splits: parts of this process's batch.
         sharing: processes beside each other whose batches are one part; then ``splits`` is 1.
     """
+    if sharing > 1:
+        distributed.group_up(sharing)
     for child in module.modules():
         if isinstance(child, nn.BatchNorm2d):
             child.__class__ = SplitBatchNorm2d

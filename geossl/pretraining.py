@@ -25,7 +25,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from geossl import distributed, losses, metrics, models
-from geossl.batches import Batch, Batches, seen
+from geossl.batches import Batch, Batches
 from geossl.chips import ChipStore
 from geossl.clusters import GeoClusters
 from geossl.config import PretrainConfig
@@ -255,7 +255,8 @@ class Run:
 
     def _view(self, batch: Batch, which: int) -> Tensor:
         encoder, chips = self._moco.encoder, batch.chips[which]
-        x = seen(self.config.views, chips, batch.draws[which], mean=encoder.mean, std=encoder.std)
+        draws, mean, std = batch.draws[which], encoder.mean, encoder.std
+        x = self.config.views.see(chips, draws, mean=mean, std=std)
         return x.contiguous(memory_format=self._format)
 
     def _learning_rate(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import signal
 import threading
 from collections.abc import Iterable, Iterator
@@ -136,6 +137,20 @@ def new_optimizer(learned: list[nn.Parameter], config: PretrainConfig) -> torch.
             learned, config.lr, config.sgd_momentum, weight_decay=config.weight_decay
         )
     return torch.optim.AdamW(learned, config.lr, weight_decay=config.weight_decay)
+
+
+def warm_cosine(step: int, steps: int, warmup: float) -> float:
+    """Share of the peak learning rate at a step: a straight rise, then a cosine down to zero.
+
+    Args:
+        step: from 0.
+        steps: of the whole training.
+        warmup: share of them in which it rises.
+    """
+    warm = round(warmup * steps)
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
 @contextmanager

@@ -72,19 +72,19 @@ def in_double():
     In float32 rounding decides which side of a ReLU's kink a value lies on where BatchNorm sees
     four equal images: the gradient jumps, and training makes a few per cent of it in ten steps.
     """
-    build, seen = models.MoCo.__init__, pretraining.seen
+    build, see = models.MoCo.__init__, Views.see
 
     def build_double(moco, *given, **options):
         build(moco, *given, **options)
         moco.double()
 
-    def seen_double(views, chips, draws, *, mean, std):
-        return seen(views, chips, draws, mean=mean.float(), std=std.float()).double()
+    def see_double(views, chips, draws, *, mean, std):
+        return see(views, chips, draws, mean=mean.float(), std=std.float()).double()
 
-    models.MoCo.__init__, pretraining.seen = build_double, seen_double
+    models.MoCo.__init__, Views.see = build_double, see_double
 
     def undo():
-        models.MoCo.__init__, pretraining.seen = build, seen
+        models.MoCo.__init__, Views.see = build, see
 
     return undo
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from geossl import batches, pairs, pretrain
-from geossl.augment import Views, moco_v2
+from geossl import pairs, pretrain
+from geossl.augment import Views
 from geossl.chips import ChipStore
 from geossl.clusters import GeoClusters
 from geossl.config import PretrainConfig, paper_config
@@ -245,21 +245,6 @@ def test_no_positive_is_among_its_negatives(store, monkeypatch):
     assert masks[-1] is None
 
 
-@pytest.mark.parametrize("views", [Views(), moco_v2(12), Views(size_px=9, blur=1.0, band_gain=0.1)])
-@pytest.mark.parametrize("bands", [2, 3])
-def test_views_of_drawn_numbers_are_those_of_the_views(views, bands):
-    chips = torch.randint(0, 255, (7, bands, 16, 16), generator=torch.Generator().manual_seed(1))
-    scale = {"mean": torch.full((bands,), 120.0), "std": torch.full((bands,), 60.0)}
-    one, other = (torch.Generator().manual_seed(3) for _ in range(2))
-    want = views(chips, generator=one, **scale)
-    draws = batches.drawn(views, 7, bands, generator=other)
-    assert torch.equal(batches.seen(views, chips, draws, **scale), want)
-    assert torch.equal(one.get_state(), other.get_state())
-    some = torch.tensor([5, 0])  # as another process's share, in another order
-    found = batches.seen(views, chips[some], draws[some], **scale)
-    torch.testing.assert_close(found, want[some])
-
-
 def test_shuffled_keys_come_back_to_their_queries(store, monkeypatch):
     from geossl import losses
     from geossl.running import derived_seed
@@ -275,11 +260,11 @@ def test_shuffled_keys_come_back_to_their_queries(store, monkeypatch):
     twin = copy.deepcopy(run._moco).train()
     run._one_step()
     generator = torch.Generator().manual_seed(derived_seed(0, "views", 0))
-    _, draws = (batches.drawn(TINY.views, 8, 3, generator=generator) for _ in range(2))
+    _, draws = (TINY.views.draw(8, 3, generator=generator) for _ in range(2))
     order = torch.randperm(8, generator=generator)
     chips = store.gather(run._batches.rows[run._batches.pairs_of(0)[1][:8]])
     scale = {"mean": twin.encoder.mean, "std": twin.encoder.std}
-    x = batches.seen(TINY.views, chips, draws, **scale)
+    x = TINY.views.see(chips, draws, **scale)
     torch.testing.assert_close(keys[0], twin.key(x, order=order), rtol=1e-4, atol=1e-5)
     plain = twin.key(x)
     assert not torch.allclose(keys[0], plain, atol=1e-2)  # the parts held other images

@@ -13,6 +13,7 @@ from geossl import embed, models, probe
 from geossl.augment import Views
 from geossl.embedding import Embeddings
 from geossl.probe import bootstrap, splits, tuning
+from geossl.running import warm_cosine
 
 
 def standard(found, train):
@@ -592,10 +593,10 @@ def test_early_layers_learn_slowly():
 
 
 def test_the_rate_rises_and_falls_and_reaches_the_layers(store, monkeypatch):
-    assert tuning._rate(0, 100, 0.1) == pytest.approx(0.1)
-    assert tuning._rate(9, 100, 0.1) == tuning._rate(10, 100, 0.1) == 1
-    assert tuning._rate(55, 100, 0.1) == pytest.approx(0.5)
-    assert tuning._rate(99, 100, 0.1) < 0.001 and tuning._rate(0, 1, 0.0) == 1
+    assert warm_cosine(0, 100, 0.1) == pytest.approx(0.1)
+    assert warm_cosine(9, 100, 0.1) == warm_cosine(10, 100, 0.1) == 1
+    assert warm_cosine(55, 100, 0.1) == pytest.approx(0.5)
+    assert warm_cosine(99, 100, 0.1) < 0.001 and warm_cosine(0, 1, 0.0) == 1
     rates = []
     step = torch.optim.AdamW.step
 
@@ -609,7 +610,7 @@ def test_the_rate_rises_and_falls_and_reaches_the_layers(store, monkeypatch):
     n = (store.scenes["split"] == "train").sum()
     assert len(rates) == 2 * (n // 13) and n % 13  # what does not fill a batch is left out
     assert rates[0] == pytest.approx([5e-3 * 0.7**d for d in range(5)])
-    assert rates[-1][0] == pytest.approx(5e-3 * tuning._rate(len(rates) - 1, len(rates), 0.0))
+    assert rates[-1][0] == pytest.approx(5e-3 * warm_cosine(len(rates) - 1, len(rates), 0.0))
 
 
 def test_the_views_follow_the_seed(store, monkeypatch):

@@ -27,10 +27,15 @@ from geossl.detect.crops import Crops
 from geossl.detect.finding import FORMAT, READING, Detector, rows_of
 from geossl.detect.network import DetectConfig, build
 from geossl.files import atomic
-from geossl.probe.tuning import _rate
 from geossl.readers import areas
 from geossl.readers.images import BOX
-from geossl.running import derived_seed, pick_device, pick_precision, training_rows
+from geossl.running import (
+    derived_seed,
+    pick_device,
+    pick_precision,
+    training_rows,
+    warm_cosine,
+)
 from geossl.scenes import label_codes
 
 _STATE = "last.safetensors"
@@ -124,7 +129,7 @@ def _epoch(
             x = _view(encoder, pixels.to(device), valid.to(device), colour, seeds[step])
             x = x.contiguous(memory_format=torch.channels_last)
             targets = [{k: v.to(device) for k, v in target.items()} for target in targets]
-            rate = _rate(epoch * steps + step, config.epochs * steps, config.warmup)
+            rate = warm_cosine(epoch * steps + step, config.epochs * steps, config.warmup)
             for group in solver.param_groups:
                 group["lr"] = group["peak"] * rate
             with torch.enable_grad():

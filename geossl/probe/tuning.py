@@ -22,7 +22,7 @@ from geossl.chips import ChipStore
 from geossl.embedding import embed
 from geossl.probe.results import ProbeResult, classified
 from geossl.probe.splits import Split, known_classes, prepare, two_classes
-from geossl.running import Feed, derived_seed, pick_device, pick_precision
+from geossl.running import Feed, derived_seed, pick_device, pick_precision, warm_cosine
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def _train(
         for step, ((index,), (chips,)) in enumerate(ahead):
             tuned.train()
             for group in solver.param_groups:
-                group["lr"] = group["peak"] * _rate(step, steps, config.warmup)
+                group["lr"] = group["peak"] * warm_cosine(step, steps, config.warmup)
             x = config.views(chips, mean=tuned.mean, std=tuned.std, generator=views)
             with torch.enable_grad():
                 with torch.autocast(device.type, torch.bfloat16, enabled=fast):
@@ -255,13 +255,6 @@ def stages(backbone: nn.Module) -> list[list[nn.Module]]:
         else:
             found.append([child])
     return found
-
-
-def _rate(step: int, steps: int, warmup: float) -> float:
-    warm = round(warmup * steps)
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
 @torch.no_grad()

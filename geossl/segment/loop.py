@@ -19,9 +19,8 @@ from tqdm.auto import tqdm
 
 from geossl.augment import Views
 from geossl.files import atomic
-from geossl.probe.tuning import _rate
 from geossl.records import refuse_other
-from geossl.running import derived_seed, pick_precision
+from geossl.running import derived_seed, pick_precision, warm_cosine
 from geossl.segment.crops import Areas
 from geossl.segment.masks import IGNORE
 from geossl.segment.measuring import confusions, iou
@@ -96,7 +95,7 @@ def _epoch(
     with closing(ahead), dropout, torch.enable_grad():
         for step, batch in enumerate(ahead):
             chips, valid, target = (part.to(device, non_blocking=True) for part in batch)
-            rate = _rate(epoch * steps + step, config.epochs * steps, config.warmup)
+            rate = warm_cosine(epoch * steps + step, config.epochs * steps, config.warmup)
             for group in solver.param_groups:
                 group["lr"] = group["peak"] * rate
             own = derived_seed(seed, "segment views", epoch, step)
