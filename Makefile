@@ -6,7 +6,7 @@ RUN = .venv/bin/python
 # Idle threads that spin cost up to 4x on a busy machine; this has to be set before torch loads.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo check-machine test test-fast format check study real downstream maps data bench-quick world streams learners notebooks site workshop clean
+.PHONY: help setup demo check-machine test test-fast format check study real downstream maps data bench bench-quick world streams learners notebooks site workshop clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,15 @@ maps: .venv/ready-dev  ## benchmarks/maps.md: maps of a thousand to a million pl
 
 data: .venv/ready-dev  ## benchmarks/data.md: a million rows described, ten thousand JPEGs decoded
 	$(RUN) benchmarks/data.py
+
+.venv/ready-bench: .venv/ready-dev
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[data,notebooks,dev,bench]'
+	@touch $@
+
+bench: .venv/ready-bench  ## speed, time to quality and growth beside what people use (an hour on two idle cores)
+	$(RUN) benchmarks/speed.py
+	$(RUN) benchmarks/quality.py
+	$(RUN) benchmarks/growth.py
 
 bench-quick: .venv/ready-dev  ## each hot function beside a matrix product, in a minute
 	$(RUN) benchmarks/quick.py

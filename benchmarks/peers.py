@@ -17,6 +17,7 @@ import copy
 import glob
 import logging
 import random
+import threading
 import time
 import warnings
 from collections import Counter
@@ -131,7 +132,7 @@ def lightly(
 
 
 def torchgeo(folder: Path, size: int, *, batch: int, queue: int, workers: int = 0) -> Pipeline:
-    """MoCoTask of torchgeo, version 2, fitted by Lightning; `epoch` yields once, at its end."""
+    """MoCoTask of torchgeo, version 2, fitted by Lightning in a thread; `epoch` yields once, at its end."""
     from lightning.pytorch import Callback, Trainer
     from torchgeo.datamodules import NonGeoDataModule
     from torchgeo.datasets import NonGeoClassificationDataset
@@ -153,25 +154,47 @@ def torchgeo(folder: Path, size: int, *, batch: int, queue: int, workers: int = 
         def setup(self, stage: str) -> None:
             self.train_dataset = dataset
 
+    go, done = threading.Semaphore(0), threading.Semaphore(0)
+
     class Stages(Callback):
+        def on_train_epoch_start(self, *_: Any) -> None:
+            go.acquire()
+
         def on_train_batch_start(self, *_: Any) -> None:
             watch.switch("model")
 
         def on_train_batch_end(self, *_: Any) -> None:
             watch.switch("rest")
 
+        def on_train_epoch_end(self, *_: Any) -> None:
+            done.release()
+
     data = Data(NonGeoClassificationDataset, batch_size=batch, num_workers=workers)
     data.aug = watch.timed("views", data.aug)  # to [0, 1]
 
-    def epoch() -> Iterator[None]:
+    def fit() -> None:
         trainer = Trainer(
-            accelerator="cpu", devices=1, max_epochs=1, logger=False, callbacks=[Stages()],
+            accelerator="cpu", devices=1, max_epochs=-1, logger=False, callbacks=[Stages()],
             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
             limit_val_batches=0,
         )  # fmt: skip
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it advises more workers
-            trainer.fit(task, data)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it advises more workers
+                trainer.fit(task, data)
+        finally:
+            fitting.clear()
+            done.release()
+
+    fitting = [threading.Thread(target=fit, daemon=True)]
+
+    def epoch() -> Iterator[None]:
+        if fitting and not fitting[0].ident:
+            fitting[0].start()
+        go.release()
+        done.acquire()
+        if not fitting:
+            raise RuntimeError("Lightning's fit ended; its own message stands above")
         yield
 
     return Pipeline(epoch, task.backbone, watch)

@@ -3,12 +3,13 @@
     make speed            about ten minutes on two idle cores; a killed run goes on where it was
 
 Writes speed.md and speed.json beside itself. ResNet-18 with its usual stem, batch 64, queue 4096, fp32
-and eager; every round measures every method on a block of steps, in an order that turns by one, and
-figures are compared within a round. `geossl_tuned` has what we offer besides. See peers.py for the others.
+and eager. Every method has a process of its own and waits; a round goes through all of them, a block of
+steps each, in an order that turns by one, and figures are compared within a round. `geossl_tuned` has what we offer besides. See peers.py for the others.
 """
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import resource
@@ -131,74 +132,115 @@ def timed_parts(spent: Counter[str]) -> None:
     timed(ChipStore, "gather", "decode")
 
 
-def blocks_of(
-    side: int, workers: int, spent: Counter[str]
-) -> dict[str, tuple[Callable[[], object], Counter[str]]]:
-    """For each method what trains a block, and where its stages are counted."""
+def block_of(
+    method: str, side: int, *, workers: int, spent: Counter[str]
+) -> tuple[Callable[[], object], Counter[str]]:
+    """What trains a block by a method, and where its stages are counted."""
     import peers
 
     size = SIZES[side][1]
-    plain, tuned = Ours(side, precision="fp32"), Ours(side, precision="auto")
-    made: dict[str, tuple[Callable[[], object], Counter[str]]] = {
-        "geossl": (plain.block, spent),
-        "geossl_tuned": (tuned.block, spent),
-    }
-    named = {"batch": BATCH, "queue": QUEUE, "workers": workers}
-    folder = images(side)
-    pipelines = {
-        "lightly": peers.lightly(folder, size, **named),
-        "torchgeo": peers.torchgeo(folder, size, **named),
-        "paper": peers.paper(folder, size, **named),
-        "bare": peers.bare(plain.run.encoder, size, batch=BATCH, queue=QUEUE, steps=STEPS),
-    }
+    if method in ("geossl", "geossl_tuned"):
+        return Ours(side, precision="fp32" if method == "geossl" else "auto").block, spent
+    if method == "bare":
+        encoder = Ours(side, precision="fp32").run.encoder
+        pipeline = peers.bare(encoder, size, batch=BATCH, queue=QUEUE, steps=STEPS)
+    else:
+        way = getattr(peers, method)
+        pipeline = way(images(side), size, batch=BATCH, queue=QUEUE, workers=workers)
 
-    def epoch(pipeline: Any) -> Callable[[], None]:
-        def block() -> None:
-            pipeline.watch.switch("rest")
-            pipeline.watch.spent.clear()
-            for _ in pipeline.epoch():
-                pass
-            pipeline.watch.switch("rest")
+    def block() -> None:
+        pipeline.watch.switch("rest")
+        pipeline.watch.spent.clear()
+        for _ in pipeline.epoch():
+            pass
+        pipeline.watch.switch("rest")
 
-        return block
-
-    return made | {name: (epoch(p), p.watch.spent) for name, p in pipelines.items()}
+    return block, pipeline.watch.spent
 
 
-def measure(threads: int) -> None:
-    """All rounds at a number of threads, in this process; those that are done are kept."""
+def serve(method: str, threads: int) -> None:
+    """One method in a process of its own: for each side that comes in, a block and its figures."""
     torch.set_num_threads(threads)
-    records = Records(FOLDER / f"records-{threads}.json")
-    todo = [r for r in range(ROUNDS[threads]) if not records.has("bare", r)]
-    if not todo:
-        return
-    records.rows = [r for r in records.rows if records.has("bare", r["seed"])]
     spent: Counter[str] = Counter()
     timed_parts(spent)
     workers = 0 if threads == 1 else threads
-    sides = {side: blocks_of(side, workers, spent) for side in SIZES}
-    for blocks in sides.values():  # not counted: the first steps allocate
-        for block, _ in blocks.values():
-            block()
-    for turn in todo:
-        found: dict[str, dict[str, float]] = {}
-        for side, blocks in sides.items():
-            for k in range(len(METHODS)):
-                method = METHODS[(k + turn) % len(METHODS)]
-                block, spent = blocks[method]
-                spent.clear()
-                cpu, wall = cpu_seconds(), time.perf_counter()
-                block()
-                cpu, wall = cpu_seconds() - cpu, time.perf_counter() - wall
-                ms = 1e3 / (STEPS * BATCH)
-                values = found.setdefault(method, {})
-                if threads == 1:
-                    values |= split(method, side, cpu * ms, {k: s * ms for k, s in spent.items()})
-                else:
-                    values |= {f"pair_ms_{side}_2t": cpu * ms, f"pair_wall_ms_{side}_2t": wall * ms}
-        for method in METHODS:  # the last of them marks the round as done
-            records.add(method, turn, found[method])
-        print(f"round {turn} of {threads} thread(s):", found, flush=True)
+    sides = {s: block_of(method, s, workers=workers, spent=spent) for s in SIZES}
+    for block, _ in sides.values():  # not counted: the first steps allocate
+        block()
+    print("@ ready", flush=True)
+    for line in sys.stdin:
+        side, ms = int(line), 1e3 / (STEPS * BATCH)
+        block, parts = sides[side]
+        parts.clear()
+        cpu, wall = cpu_seconds(), time.perf_counter()
+        block()
+        cpu, wall = cpu_seconds() - cpu, time.perf_counter() - wall
+        values = {
+            f"pair_ms_{side}_{threads}t": cpu * ms,
+            f"pair_wall_ms_{side}_{threads}t": wall * ms,
+        }
+        if threads == 1:
+            values = split(method, side, cpu * ms, {k: s * ms for k, s in parts.items()})
+        print("@", json.dumps(values), flush=True)
+    sys.stdout.flush()
+    os._exit(0)  # workers and Lightning's thread have nothing to save
+
+
+class Served:
+    """A method in its process, waiting between blocks."""
+
+    def __init__(self, method: str, threads: int):
+        command = [sys.executable, *sys.argv, "--serve", method, str(threads)]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+        self.method = method
+        self.process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.answer()
+
+    def answer(self) -> str:
+        """The next line that is meant for us."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("@ "):
+                return line[2:]
+        raise SystemExit(f"{self.method} failed; mend the cause, the same line goes on")
+
+    def block(self, side: int) -> dict[str, float]:
+        """Train a block; its figures."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{side}\n")
+        self.process.stdin.flush()
+        return json.loads(self.answer())
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(threads: int) -> None:
+    """All rounds at a number of threads; those that are done are kept."""
+    records = Records(FOLDER / f"records-{threads}.json")
+    records.rows = [r for r in records.rows if records.has(METHODS[-1], r["seed"])]
+    todo = [r for r in range(ROUNDS[threads]) if not records.has(METHODS[-1], r)]
+    if not todo:
+        return
+    served = [Served(method, threads) for method in METHODS]
+    try:
+        for turn in todo:
+            found: dict[str, dict[str, float]] = {method: {} for method in METHODS}
+            for side in SIZES:
+                for k in range(len(METHODS)):
+                    one = served[(k + turn) % len(METHODS)]
+                    found[one.method] |= one.block(side)
+            for method in METHODS:  # the last of them marks the round as done
+                records.add(method, turn, found[method])
+            print(f"round {turn} of {threads} thread(s):", found, flush=True)
+    finally:
+        for one in served:
+            one.close()
 
 
 def split(method: str, side: int, whole: float, spent: dict[str, float]) -> dict[str, float]:
@@ -221,20 +263,16 @@ def split(method: str, side: int, whole: float, spent: dict[str, float]) -> dict
 
 def main() -> None:
     """Make the images, measure in a process for each number of threads, write records and page."""
-    if "--threads" in sys.argv:
-        return measure(int(sys.argv[sys.argv.index("--threads") + 1]))
+    if "--serve" in sys.argv:
+        method, threads = sys.argv[sys.argv.index("--serve") + 1 :]
+        return serve(method, int(threads))
     FOLDER.mkdir(parents=True, exist_ok=True)
     made = Records(FOLDER / "records-0.json")
     if not made.rows:
         cost = {f"store_ms_{side}": store_of(side)[1] for side in SIZES}
         made.add("geossl", 0, cost)
     for threads in ROUNDS:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        command = [sys.executable, *sys.argv, "--threads", str(threads)]
-        if subprocess.run(command, env=environment).returncode:
-            raise SystemExit(
-                "a part of the benchmark failed; mend the cause, the same line goes on"
-            )
+        measure(threads)
     records = Records(HERE / "speed.json")
     records.rows = [r for r in records.rows if r["metric"] == "seconds_to_quality"]
     for part in (0, *ROUNDS):

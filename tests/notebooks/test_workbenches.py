@@ -9,6 +9,8 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
+import geossl
+
 ROOT = Path(__file__).parent.parent.parent
 NAIP = ROOT.parent / "shared" / "data" / "naip_north_dakota"
 
@@ -68,6 +70,26 @@ def test_the_explorers_run(tmp_path, name):
     told = run(name, tmp_path, PLACES=60)
     assert "240" in told
     assert (tmp_path / "runs" / "explore" / "embeddings.parquet").is_file()
+
+
+def test_an_encoder_is_pre_trained_and_taken_away(tmp_path):
+    settings = {"epochs": 1, "batch": 32}
+    told = run("pretrain.ipynb", tmp_path, PLACES=60, GEO_K=5, SETTINGS=settings)
+    assert "finished" in told and "effective rank" in told and "untrained" in told
+    out = tmp_path / "runs" / "pretrain"
+    assert geossl.weights.load(out / "run").bands == 3
+    assert (out / "encoder.onnx").is_file() and (out / "embeddings.parquet").is_file()
+    again = run("pretrain.ipynb", tmp_path, PLACES=60, GEO_K=5, SETTINGS=settings)
+    assert "finished" in again  # the run that is there, taken up at its end
+
+
+def test_an_encoder_is_pre_trained_without_pairs_on_a_store_of_ones_own(tmp_path):
+    scenes = geossl.readers.blue_marble(places=80, dates=1).drop(columns="label")
+    geossl.ChipStore.build(tmp_path / "own", scenes, size_px=16, progress=False)
+    settings = {"epochs": 1, "batch": 16, "encoder": "resnet18", "stem": "standard"}
+    told = run("pretrain.ipynb", tmp_path, STORE="own", PAIRS=None, GEO_K=4, SETTINGS=settings)
+    assert "no contrastive loss" in told and "no label to measure with" in told
+    assert (tmp_path / "runs" / "pretrain" / "resnet18.pth").is_file()
 
 
 def test_encoders_are_probed(tmp_path):
