@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from geossl.distributed import sent
+
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 _DRAWS = 16  # uniform numbers an image gets, besides two per band
@@ -116,9 +118,9 @@ class Views:
 
     def see(self, chips: Tensor, draws: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
         """Views of chips by the rows of `draw`; arguments and result as those of a call."""
-        there = draws.to(chips.device, non_blocking=True)
+        there = sent(draws, chips.device)
         x = self._crop(chips, there[:, :8])
-        chosen = draws[:, -1].nonzero()[:, 0].to(chips.device, non_blocking=True)
+        chosen = sent(draws[:, -1].nonzero()[:, 0], chips.device)
         x = self._blur(x, there[:, 8], chosen) if len(chosen) else x
         return self._coloured(x, there[:, 9:-1], mean, std)
 

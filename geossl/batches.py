@@ -15,7 +15,6 @@ from geossl.chips import ChipStore
 from geossl.clusters import GeoClusters
 from geossl.config import PretrainConfig
 from geossl.running import Feed, class_targets, derived_seed, training_rows
-from geossl.streams import StreamStore
 
 
 @dataclass(frozen=True)
@@ -90,9 +89,8 @@ class Batches:
                 drawn: tuple[Tensor, ...] = (torch.randperm(len(self.rows), generator=generator),)
             else:
                 drawn = self._draw(generator)
-            if isinstance(self._store, StreamStore):
-                size = self._config.batch
-                drawn = self._store.arrange(drawn, self.rows, batch=size, generator=generator)
+            batch = self._config.batch
+            drawn = self._store.arrange(drawn, self.rows, batch=batch, generator=generator)
             self._drawn = (epoch, drawn)
         return self._drawn[1]
 
@@ -125,15 +123,15 @@ class Batches:
             ]
             order = location = None
             if len(rows) > 1:
-                location = self.location[query].to(self._device, non_blocking=True)
+                location = distributed.sent(self.location[query], self._device)
                 if config.bn_splits > 1:
                     order = torch.randperm(config.batch, generator=generator)
                     rows[1], draws[1] = rows[1][order], draws[1][order]
-                    order = order.to(self._device, non_blocking=True)
+                    order = distributed.sent(order, self._device)
             targets, weights = {}, {}
             for name, target in self._targets.items():
                 known = target[query] >= 0
-                targets[name] = target[query[mine]].to(self._device, non_blocking=True)
+                targets[name] = distributed.sent(target[query[mine]], self._device)
                 whole = max(1, int(known.sum()))
                 weights[name] = distributed.ranks() * int(known[mine].sum()) / whole
             yield (

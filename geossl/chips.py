@@ -137,6 +137,17 @@ class ChipStore:
     def __reduce__(self) -> tuple[Any, ...]:
         return ChipStore.open, (self.path,)
 
+    @property
+    def ordering(self) -> list[Any]:
+        """What of the store decides the order of an epoch; json can hold it."""
+        return []
+
+    def arrange(
+        self, drawn: tuple[Tensor, ...], rows: Tensor, *, batch: int, generator: torch.Generator
+    ) -> tuple[Tensor, ...]:
+        """Bring an epoch's pairs into the order in which the store is best read; here any is."""
+        return drawn
+
     def gather(self, index: ArrayLike | Tensor) -> Tensor:
         """Copies of some chips: ``(len(index), C, H, W)`` of the stored dtype, on the CPU."""
         return torch.from_numpy(self._take(index))

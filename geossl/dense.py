@@ -6,12 +6,17 @@ Detection and segmentation stand on this. Shapes: N images, C bands, H x W pixel
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geossl import models
+from geossl.augment import Views
 
+FREEZE = ("none", "norm", "all")
 Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 
@@ -20,6 +25,7 @@ class Pyramid(nn.Module):
 
     Args:
         encoder: what to look into; it is not copied.
+        freeze: in training: "none"; "norm" and "all" keep the statistics of its BatchNorms.
 
     Attributes:
         encoder: the same.
@@ -28,9 +34,9 @@ class Pyramid(nn.Module):
         widths: channels of each map.
     """
 
-    def __init__(self, encoder: models.Encoder):
+    def __init__(self, encoder: models.Encoder, *, freeze: str = "none"):
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.freeze = encoder, freeze
         blocks = [child for child in encoder.backbone.children() if _is_stage(child)]
         self.widths = tuple(_channels(block) for block in blocks)
         first = 4
@@ -39,6 +45,10 @@ class Pyramid(nn.Module):
         elif encoder.stem == "small":
             first = 1
         self.strides = tuple(first * 2**stage for stage in range(len(blocks)))
+
+    def train(self, mode: bool = True) -> Pyramid:
+        """As in torch, but a frozen one stays in eval mode; only its BatchNorms differ there."""
+        return super().train(mode and self.freeze == "none")
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Normalised images ``(N, C, H, W)`` -> maps ``(N, width, H / stride, W / stride)``.
@@ -71,6 +81,58 @@ def padded(x: Tensor, multiple: int) -> Tensor:
     """
     height, width = x.shape[-2:]
     return F.pad(x, (0, -width % multiple, 0, -height % multiple))
+
+
+def coloured(
+    encoder: models.Encoder, chips: Tensor, valid: Tensor, *, colour: Views | None, seed: int
+) -> Tensor:
+    """Normalised crops ``(N, C, H, W)`` in changed colours, 0 (the bands' mean) without data.
+
+    Args:
+        encoder: what normalises.
+        chips: ``(N, C, H, W)`` in stored units.
+        valid: ``(N, H, W)`` bool, which pixels hold data.
+        colour: what is done to the colours; None: nothing. Where the pixels lie does not change:
+            that is drawn with their boxes or masks.
+        seed: of the draws.
+    """
+    seen = valid[:, None]
+    if colour is None:
+        return encoder.normalise(chips) * seen
+    chips = torch.where(seen, chips, encoder.mean[:, None, None])  # so that contrast is the data's
+    generator = torch.Generator(chips.device).manual_seed(seed)
+    colour = replace(colour, size_px=None, crop=(1, 1), ratio=(1, 1), flip=0, dihedral=False)
+    return colour(chips, mean=encoder.mean, std=encoder.std, generator=generator) * seen
+
+
+def groups(
+    network: nn.Module,
+    encoder: models.Encoder,
+    *,
+    lr: float,
+    encoder_rate: float,
+    weight_decay: float,
+) -> list[dict[str, Any]]:
+    """Parameter groups of what learns, with their peak rates; biases and norms without decay.
+
+    Args:
+        network: what is trained.
+        encoder: the part of it that was trained before.
+        lr: peak learning rate.
+        encoder_rate: that of the encoder, as a share of ``lr``.
+        weight_decay: of matrices and kernels.
+    """
+    slow = set(encoder.parameters())
+    learned = [p for p in network.parameters() if p.requires_grad]
+    found = []
+    for own in (True, False):
+        for matrix in (True, False):
+            found.append({
+                "params": [p for p in learned if (p in slow) == own and (p.ndim > 1) == matrix],
+                "peak": lr * (encoder_rate if own else 1.0),
+                "weight_decay": weight_decay if matrix else 0.0,
+            })  # fmt: skip
+    return [group for group in found if group["params"]]
 
 
 def windows(height: int, width: int, *, size_px: int, overlap_px: int) -> Iterator[Window]:

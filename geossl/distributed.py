@@ -1,4 +1,4 @@
-"""Many devices: which rank this process is, what its share is, and all that ranks tell each other.
+"""Many devices: which rank this is, what its share is, what ranks tell each other and a GPU.
 
 ``torchrun`` starts one process a device. In a process alone everything here gives back what it was
 given. All ranks call the same functions in the same order; gloo carries CPU tensors, NCCL those of
@@ -97,6 +97,13 @@ def check_shares(batch: int, splits: int) -> None:
         )
 
 
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; to a GPU it goes through pinned memory, so that nobody waits for it."""
+    if device.type == "cuda" and x.device.type == "cpu":
+        x = x.pin_memory()
+    return x.to(device, non_blocking=True)
+
+
 def share(count: int) -> slice:
     """This rank's rows of ``count``; the shares lie in the order of the ranks."""
     size = -(-count // ranks())
@@ -115,6 +122,16 @@ def gather(mine: Tensor, count: int) -> Tensor:
     with _told():
         dist.all_gather(list(whole.split(size)), mine.contiguous())
     return whole[:count]
+
+
+@torch.no_grad()
+def spread(whole: Tensor) -> None:
+    """Bring each rank's `share` of the rows of ``whole`` to all others, in place."""
+    if ranks() == 1 or len(whole) == 0:
+        return
+    with _told():
+        for source, part in enumerate(whole.split(-(-len(whole) // ranks()))):
+            dist.broadcast(part.view(torch.uint8), source)  # NCCL knows no 16-bit integers
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from geossl.chips import ChipStore
 from geossl.clusters import GeoClusters
 from geossl.colours import PALETTE, Paint, by_column, packed, rgb_of, subset
 from geossl.embedding import Embeddings, neighbours
+from geossl.marks import cluster_cards, places_of, strips
 from geossl.probe import ProbeResult
 from geossl.projection import to_rgb
 
@@ -50,7 +51,7 @@ def map_scenes(
         colour = "label"
     if colour is not None and colour not in scenes:
         raise ValueError(f"expected a column {colour!r}, came {list(scenes.columns)}")
-    places, dropped = _places(scenes, store)
+    places, dropped = places_of(scenes, store)
     names, alt = ["location", "chips"], f"{len(places):,} places"
     if colour is None:
         paint, legend = by_column(pd.Series("place", index=places.index))[0], None
@@ -91,7 +92,7 @@ def map_embeddings(
     if not finite.any():
         raise ValueError("expected finite vectors, came none; did the training diverge?")
     mean = embeddings.subset(finite).mean_of_locations()
-    places, dropped = _places(mean.scenes)
+    places, dropped = places_of(mean.scenes)
     vectors = mean.vectors[places["row"].to_numpy()]
     dropped["without finite vectors"] = int((~finite).sum())
     large: list[int] = []
@@ -184,7 +185,7 @@ def map_probe(
     if "confidence" in seen:
         table["confidence"] = seen["confidence"].to_numpy()
     share = table.groupby("location", sort=False)["hit"].mean().to_numpy()
-    places, dropped = _places(table)
+    places, dropped = places_of(table)
     right = share[places["row_of_place"]]
     places["right"] = [f"{r:.0%} of its chips" for r in right]
     kinds = np.select([right == 1, right == 0], [0, 2], 1)
@@ -233,7 +234,7 @@ def map_clusters(
 
     if highlight is not None and not 0 <= highlight < clusters.k:
         raise ValueError(f"expected highlight from 0 to {clusters.k - 1}, came {highlight}")
-    cards, table = _cluster_cards(clusters, scenes, store, label)
+    cards, table = cluster_cards(clusters, scenes, store, label=label)
     cells = []
     for i, (cell, number) in enumerate(zip(clusters.cells(), clusters.colours(), strict=True)):
         lon, lat = clusters.centers[i]
@@ -246,72 +247,6 @@ def map_clusters(
         parts["highlight"] = highlight
     alt = f"{clusters.k} geo clusters of {int(clusters.sizes.sum()):,} places"
     return leaflet.draw(parts, alt=alt, box=None, tiles=tiles)
-
-
-def _cluster_cards(
-    clusters: GeoClusters, scenes: pd.DataFrame | None, store: ChipStore | None, label: str
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """What the popup of each cluster says, and the table beside the map."""
-    sizes = clusters.sizes
-    cards: list[dict[str, Any]] = [
-        {"title": f"cluster {i}", "rows": [["places", f"{int(n):,}"]]} for i, n in enumerate(sizes)
-    ]
-    columns = ["cluster", "places"]
-    rows: list[list[Any]] = [[i, int(n)] for i, n in enumerate(sizes)]
-    if scenes is not None:
-        placed = scenes[scenes[["lon", "lat"]].notna().all(axis=1)]
-        _same_length(scenes, store)
-        own = clusters.assign(placed["lon"], placed["lat"])
-        row = np.flatnonzero(scenes[["lon", "lat"]].notna().all(axis=1).to_numpy())
-        rng = np.random.default_rng(0)
-        labelled = label in placed and placed[label].notna().any()
-        purity = clusters.purity(placed, label=label).set_index("cluster") if labelled else None
-        columns += ["chips", *(["purity", "most are"] if labelled else [])]
-        for i, card in enumerate(cards):
-            here = np.flatnonzero(own == i)
-            part = placed.iloc[here]
-            card["rows"].append(["chips", f"{len(part):,}"])
-            times = part["time"].dropna() if "time" in part else []
-            if len(times):
-                first, last = min(times), max(times)
-                card["rows"].append(["dates", f"{first:%Y-%m-%d} to {last:%Y-%m-%d}"])
-            rows[i].append(len(part))
-            if purity is not None:
-                known = i in purity.index and pd.notna(purity.loc[i, "purity"])
-                share = float(purity.loc[i, "purity"]) if known else float("nan")
-                usual = str(purity.loc[i, "label"]) if known else "no label"
-                card["rows"].append(["purity", f"{share:.0%}" if known else "no label"])
-                counts = part[label].value_counts().head(5)
-                card["histogram"] = [[str(name), int(n)] for name, n in counts.items()]
-                rows[i] += [f"{share:.0%}" if known else "–", usual[:24]]
-            if store is not None and len(here):
-                some = row[rng.permutation(here)[:8]]
-                card["strip"] = _strip(store, np.sort(some), f"chips of cluster {i}")
-    rows.sort(key=lambda r: -r[1])
-    return cards, {"title": f"{clusters.k} clusters", "columns": columns, "rows": rows}
-
-
-def _places(
-    scenes: pd.DataFrame, store: ChipStore | None = None
-) -> tuple[pd.DataFrame, dict[str, int]]:
-    """One row per location with a position; ``row`` is its first in the table."""
-    _same_length(scenes, store)
-    codes = pd.factorize(scenes["location"])[0]
-    first = np.unique(codes, return_index=True)[1]
-    places = scenes.iloc[first].reset_index(drop=True)
-    places["row"], places["row_of_place"] = first, np.arange(len(first))
-    places["chips"] = np.bincount(codes[codes >= 0], minlength=len(first))[: len(first)]
-    bad = ~np.isfinite(places[["lon", "lat"]].to_numpy(float)).all(1)
-    if bad.all():
-        raise ValueError(f"expected places with a position, none of the {len(places)} has one")
-    return places[~bad].reset_index(drop=True), {"without coordinates": int(bad.sum())}
-
-
-def _same_length(scenes: pd.DataFrame, store: ChipStore | None) -> None:
-    if store is not None and len(store) != len(scenes):
-        raise ValueError(
-            f"expected the store of these {len(scenes)} rows, came one of {len(store)} chips"
-        )
 
 
 def _map_points(
@@ -363,32 +298,13 @@ def _map_points(
     if single and large:
         points["large"] = large
     if single and store is not None:
-        points["strips"] = _strips(store, places, scenes)
+        points["strips"] = strips(store, places, scenes)
     parts |= {"points": points}
     if legend is not None:
         parts["legend"] = legend
     if captions:
         parts["caption"] = " ".join(captions)
     return leaflet.draw(parts, alt=alt, box=box, tiles=tiles)
-
-
-def _strips(
-    store: ChipStore, places: pd.DataFrame, scenes: pd.DataFrame | None
-) -> list[dict[str, Any]]:
-    """A strip of chips per place: its dates (up to six), or its own row."""
-    if scenes is None:
-        return [_strip(store, np.array([row]), "the chip") for row in places["row"]]
-    rows = pd.Series(np.arange(len(scenes))).groupby(scenes["location"].to_numpy()).agg(list)
-    dates = (np.array(rows[place][:6]) for place in places["location"])
-    return [_strip(store, some, "its chips by date") for some in dates]
-
-
-def _strip(store: ChipStore, rows: np.ndarray, alt: str) -> dict[str, Any]:
-    """Chips side by side as one small picture."""
-    chips = store.preview(rows)
-    step = max(1, store.size_px // 64)
-    wide = np.concatenate(list(chips[:, ::step, ::step]), axis=1)
-    return {"image": leaflet.jpeg(wide), "alt": alt, "width": 48 * len(rows)}
 
 
 def _great_circle(

@@ -42,6 +42,11 @@ class Encoder(nn.Module):
         self.register_buffer("mean", torch.zeros(bands))
         self.register_buffer("std", torch.ones(bands))
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What `encoder` makes one like it from, as json holds it."""
+        return {"name": self.name, "bands": self.bands, "stem": self.stem}
+
     def normalise(self, chips: Tensor) -> Tensor:
         """Chips ``(N, C, H, W)`` in stored units -> float32 of about zero mean and unit spread."""
         return (chips.float() - self.mean[:, None, None]) / self.std[:, None, None]
@@ -210,6 +215,21 @@ def split_batchnorm(module: nn.Module, splits: int, *, sharing: int = 1) -> nn.M
             setattr(child, "splits", splits)  # noqa: B010 (the class has just changed)
             setattr(child, "sharing", sharing)  # noqa: B010
     return module
+
+
+def trainable_copy(encoder: Encoder, *, frozen: bool = False) -> Encoder:
+    """A copy to tune on a task: all of it learns, and BatchNorms see whole batches of one process.
+
+    Args:
+        encoder: left as it is.
+        frozen: nothing of it learns.
+    """
+    copied = copy.deepcopy(encoder).requires_grad_(not frozen)
+    copied.zero_grad(set_to_none=True)
+    for module in copied.modules():
+        if isinstance(module, SplitBatchNorm2d):
+            module.splits = module.sharing = 1  # there is no key to be recognised
+    return copied
 
 
 class MoCo(nn.Module):

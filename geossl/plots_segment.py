@@ -12,13 +12,13 @@ from matplotlib.patches import Patch
 
 from geossl.colours import PALETTE
 from geossl.plots import _figure, _picture
-from geossl.readers.areas import Row
+from geossl.readers.areas import Row, rows_of
 from geossl.readers.images import pixel_info
 from geossl.segment import Segmenter
 from geossl.segment.crops import Areas
 from geossl.segment.masks import IGNORE
 from geossl.segment.measuring import confusion, iou
-from geossl.segment.segmenter import OVERLAP_PX, SIZE_PX, class_map, rows_of
+from geossl.segment.segmenter import OVERLAP_PX, SIZE_PX, class_map
 from geossl.segment.writing import class_colours, said, shares
 
 _SHOWN_PX = 512  # longest side of a picture; larger scenes are thinned out

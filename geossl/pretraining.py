@@ -24,19 +24,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from geossl import distributed, losses, metrics, models
+from geossl import distributed, losses, metrics, models, running
 from geossl.batches import Batch, Batches
 from geossl.chips import ChipStore
 from geossl.clusters import GeoClusters
 from geossl.config import PretrainConfig
-from geossl.records import MEANS, KnnWatch, Log, identity
-from geossl.running import (
-    deferred_interrupt,
-    new_moco,
-    new_optimizer,
-    pick_device,
-    pick_precision,
-)
+from geossl.records import MEANS, KnnWatch, Log, identity, refuse_diverged
 from geossl.saving import RunFolder
 
 
@@ -70,7 +63,8 @@ def pretrain(
 
     Raises:
         ValueError: nothing to learn from, a batch larger than the data or one that the processes
-            cannot share evenly, an absent column, or a folder that holds another run.
+            cannot share evenly, an absent column, a folder that holds another run, or views too
+            small for bf16 on a CPU; while it trains, a loss that is no longer finite.
         ConnectionError: another process died; the last checkpoint goes on.
     """
     return Run(store, pairs, geo, label, config or PretrainConfig(), out, seed)
@@ -102,7 +96,7 @@ class Run:
             )
         self.store, self.config, self.seed = store, config, seed
         distributed.check_shares(config.batch, config.bn_splits)
-        self.device = pick_device(config.device)
+        self.device = running.pick_device(config.device)
         distributed.join(self.device)
         self._batches = Batches(
             store, pairs, geo=geo, label=label, config=config, device=self.device, seed=seed
@@ -110,17 +104,20 @@ class Run:
         per_epoch = self._batches.per_epoch
         self.steps = max(1, round(per_epoch * config.epochs))
         self._log_every = config.log_every or max(1, min(per_epoch, self.steps // 20))
-        self._moco = new_moco(
+        self._moco = running.new_moco(
             store, config, self._batches.classes, queue=pairs is not None, seed=seed
         )
-        self._bf16 = pick_precision(config.precision, self.device) == "bf16"
+        self._bf16 = running.pick_precision(config.precision, self.device) == "bf16"
+        if self._bf16 and self.device.type == "cpu":
+            side, asked = config.views.size_px or store.size_px, config.precision == "bf16"
+            self._bf16 = running.right_in_bf16(self._moco.encoder, side, asked=asked)
         self._format = torch.channels_last if self._bf16 else torch.contiguous_format
         self._moco.to(self.device).to(memory_format=self._format)
         self._query, self._key = self._moco.query, self._moco.key
         if config.compile:
             self._query, self._key = torch.compile(self._query), torch.compile(self._key)
         self._learned = [p for p in self._moco.parameters() if p.requires_grad]
-        self._optimizer = new_optimizer(self._learned, config)
+        self._optimizer = running.new_optimizer(self._learned, config)
         self._statistics = None
         if distributed.ranks() > 1:
             self._statistics = distributed.RunningStatistics(self._moco, config.bn_splits)
@@ -158,11 +155,12 @@ class Run:
         with distributed.stopping() as asked:
             try:
                 while self.step < self.steps:
-                    with deferred_interrupt():
+                    with running.deferred_interrupt():
                         self._one_step()
-                        self._seconds = time.monotonic() - started
                         due = self.step % self._log_every == 0 or self.step == self.steps
-                        log = self._record(*marks) if due else None
+                        means = self._interval_means() if due else []  # waits for a GPU
+                        self._seconds = time.monotonic() - started
+                        log = self._record(means, *marks) if due else None
                     if log is not None:
                         marks = (self.step, time.monotonic() - started)
                         yield log
@@ -271,19 +269,25 @@ class Run:
 
     # --- what is seen and kept ----------------------------------------------------------------
 
-    def _record(self, since_step: int, since_seconds: float) -> Log:
+    def _interval_means(self) -> list[float]:
+        """Means over the interval and all processes; they are there when all its steps are."""
+        means = self._means / (self.config.accumulate * self._interval)
+        distributed.average([means])
+        return means.tolist()
+
+    def _record(self, means: list[float], since_step: int, since_seconds: float) -> Log:
         """The log record of an interval that began at a step and a second of the run."""
         config, steps = self.config, self.step - since_step
-        means = self._means / (config.accumulate * self._interval)
-        distributed.average([means])
-        embedding, projection = (distributed.gather(x, config.batch) for x in self._last)
+        self._clean = math.isfinite(means[0])  # else what was saved before stays
+        refuse_diverged(means[0], since_step, self.step)
+        embedding, projection = (distributed.gather(x, config.batch).cpu() for x in self._last)
         every = config.knn_every * self._log_every
         measure = every > 0 and (self.step % every == 0 or self.step == self.steps)
         seconds = self._seconds - since_seconds
         log = Log(
             step=self.step,
             epoch=self.step / self._batches.per_epoch,
-            **dict(zip(MEANS, means.tolist(), strict=True)),
+            **dict(zip(MEANS, means, strict=True)),
             feature_std=float(metrics.feature_std(projection)),
             effective_rank=float(metrics.effective_rank(embedding)),
             knn=self._knn.measure(self._moco.encoder) if measure else math.nan,
@@ -314,11 +318,11 @@ class Run:
 
     def _resume(self) -> None:
         """Take up the run that the folder holds, if any."""
-        state = self._folder.load(self.device)
+        state = self._folder.load(torch.device("cpu"))  # on a GPU Adam would wait for its counters
         if state is not None:
             self._moco.load_state_dict(state["moco"])
             self._optimizer.load_state_dict(state["optimizer"])
             self.step, self._seconds = state["step"], state["seconds"]
-            self._means, self._interval = state["means"], state["interval"]
+            self._means, self._interval = state["means"].to(self.device), state["interval"]
             self._records = state["records"]
         self._folder.write_log(self._records)

@@ -17,7 +17,6 @@ from geossl.clusters import GeoClusters
 from geossl.config import PretrainConfig
 from geossl.embedding import embed
 from geossl.running import derived_seed
-from geossl.streams import StreamStore
 
 FORMAT = 1
 _KNN_ROWS = 2000  # chips at most on either side of the kNN measured while training
@@ -117,19 +116,31 @@ def identity(
 ) -> dict[str, Any]:
     """What makes a run that run, as json holds it."""
     settings = {k: v for k, v in asdict(config).items() if k not in _FREE}
-    order = []  # what else decides the order of an epoch
-    if isinstance(store, StreamStore):
-        order = [store.info["identity"], store.chips.memory]
     about = {
         "format": FORMAT,
         "seed": seed,
         "pairs": None if pairs is None else repr(pairs),
         "geo": None if geo is None else [geo.k, geo.on, float(np.sum(geo.centers))],
         "label": label,
-        "store": [len(store), store.size_px, list(store.bands), store.mean.tolist(), *order],
+        "store": [
+            len(store),
+            store.size_px,
+            list(store.bands),
+            store.mean.tolist(),
+            *store.ordering,
+        ],
         **{f"config.{k}": v for k, v in settings.items()},
     }
     return json.loads(json.dumps(about))
+
+
+def refuse_diverged(loss: float, since: int, step: int) -> None:
+    """Raise when the mean loss of the steps from ``since`` to ``step`` is not finite."""
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"expected a finite loss, came {loss} between the steps {since} and {step}: the "
+            "training diverged; give a lower lr, a higher temperature or precision='fp32'"
+        )
 
 
 def refuse_other(there: dict[str, Any], here: dict[str, Any], out: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import signal
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +24,7 @@ from geossl.clusters import GeoClusters
 from geossl.config import PretrainConfig
 
 _AHEAD = 3  # batches gathered before they are needed
+_PART = 512  # chips read together on their way to a GPU
 
 
 def pick_device(name: str) -> torch.device:
@@ -175,7 +179,7 @@ class Feed:
 
     They lie on the GPU when the whole store takes less than half of its free memory, where each
     process reads its share of them once and has the rest from the others; else they are read from
-    the memory map through pinned memory.
+    the memory map through pinned memory. A stream of its own brings them, beside the training step.
 
     Args:
         store: where the chips are.
@@ -186,41 +190,106 @@ class Feed:
     def __init__(self, store: ChipStore, device: torch.device, rows: Tensor):
         self._store, self._device, self._rows = store, device, rows
         self._resident: Tensor | None = None
+        self._side: torch.cuda.Stream | None = None
         if device.type == "cuda":
             distributed.join(device)
-            wanted = store.chips[:1].nbytes * len(rows)
+            self._side = torch.cuda.Stream(device)
+            wanted = store.chips.nbytes // len(store) * len(rows)
             if all(distributed.of_all(wanted < torch.cuda.mem_get_info(device)[0] / 2)):
-                mine = rows[distributed.share(len(rows))]
-                parts = [_indexable(store.gather(part)).to(device) for part in mine.split(4096)]
-                self._resident = distributed.gather(torch.cat(parts), len(rows))
+                self._resident = resident(store, rows, device)
+                self._resident.record_stream(self._side)
+                self._side.wait_stream(torch.cuda.current_stream(device))
 
     def _get(self, index: Tensor) -> Tensor:
         if self._resident is not None:
-            return self._resident[index.to(self._device, non_blocking=True)]
+            return unsigned(self._resident[distributed.sent(index, self._device)])
         chips = self._store.gather(self._rows[index])
-        if self._device.type == "cuda":
-            chips = chips.pin_memory()
-        return chips.to(self._device, non_blocking=True)
+        if self._device.type == "cpu":
+            return chips
+        return unsigned(distributed.sent(signed(chips), self._device))
+
+    def _gathered(self, index: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Any]:
+        """The chips, and what tells when they are there."""
+        with torch.cuda.stream(self._side):  # as good as nothing where there is none
+            chips = tuple(self._get(part) for part in index)
+            return chips, self._side.record_event() if self._side is not None else None
+
+    def _ready(self, job: Future[tuple[tuple[Tensor, ...], Any]]) -> tuple[Tensor, ...]:
+        """The chips, for the stream that works on them: it waits for them, the host does not."""
+        chips, there = job.result()
+        if there is not None:
+            stream = torch.cuda.current_stream(self._device)
+            stream.wait_event(there)
+            for part in chips:
+                part.record_stream(stream)  # its memory is not used anew before that work is done
+        return chips
 
     def batches(
         self, indices: Iterable[tuple[Tensor, ...]]
     ) -> Iterator[tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
         """For each tuple of ``(N,)`` index tensors: that tuple, and a tuple of ``(N, C, H, W)``."""
-        waiting: list[tuple[tuple[Tensor, ...], Future[tuple[Tensor, ...]]]] = []
+        waiting: deque[tuple[tuple[Tensor, ...], Future[Any]]] = deque()
         with ThreadPoolExecutor(1, thread_name_prefix="geossl-feed") as pool:
             try:
                 for index in indices:
-                    job = pool.submit(lambda i: tuple(self._get(part) for part in i), index)
-                    waiting.append((index, job))
+                    waiting.append((index, pool.submit(self._gathered, index)))
                     if len(waiting) > _AHEAD:
-                        index, job = waiting.pop(0)
-                        yield index, job.result()
-                for index, job in waiting:
-                    yield index, job.result()
+                        index, job = waiting.popleft()
+                        yield index, self._ready(job)
+                while waiting:
+                    index, job = waiting.popleft()
+                    yield index, self._ready(job)
             finally:
                 pool.shutdown(cancel_futures=True)
 
 
-def _indexable(chips: Tensor) -> Tensor:
-    """GPUs do not index uint16; int32 holds the same values."""
-    return chips.to(torch.int32) if chips.dtype == torch.uint16 else chips
+def resident(store: ChipStore, rows: Tensor, device: torch.device) -> Tensor:
+    """Chips ``(M, C, H, W)`` of some rows on a device, uint16 `signed`.
+
+    One tensor is filled in place, from the store with this process's share and from the others with
+    theirs, so that nothing takes twice the memory.
+    """
+    dtype = torch.int16 if store.dtype == "uint16" else torch.uint8
+    whole = torch.empty(len(rows), *store.chips.shape[1:], dtype=dtype, device=device)
+    mine = distributed.share(len(rows))
+    for here, part in zip(whole[mine].split(_PART), rows[mine].split(_PART), strict=True):
+        here.copy_(signed(store.gather(part)))
+    distributed.spread(whole)
+    return whole
+
+
+def signed(chips: Tensor) -> Tensor:
+    """uint16 as int16 of the same bits, for GPUs index no uint16; others as they are."""
+    return chips.view(torch.int16) if chips.dtype == torch.uint16 else chips
+
+
+def unsigned(chips: Tensor) -> Tensor:
+    """The counts of `signed` chips, as int32; others as they are."""
+    return chips.to(torch.int32) & 0xFFFF if chips.dtype == torch.int16 else chips
+
+
+def right_in_bf16(encoder: models.Encoder, size_px: int, *, asked: bool) -> bool:
+    """Whether torch's gradients are right in bf16 on a CPU, for views ``size_px`` high and wide.
+
+    Where a convolution with a stride sees a single pixel, oneDNN (that of torch 2.14) leaves the
+    gradient unwritten of those taps that lie on padding only: it is what the memory held before.
+
+    Args:
+        encoder: as it is before training.
+        size_px: height and width of a view.
+        asked: bf16 is wanted by name.
+
+    Raises:
+        ValueError: it is asked for, and they are not.
+    """
+    bare, seen = copy.deepcopy(encoder).to("meta").eval(), [size_px]
+    for layer in bare.modules():
+        if isinstance(layer, nn.Conv2d) and max(layer.stride) > 1 and max(layer.kernel_size) > 1:
+            layer.register_forward_pre_hook(lambda _, given: seen.append(min(given[0].shape[2:])))
+    bare(torch.empty(1, encoder.bands, size_px, size_px, device="meta"))
+    if min(seen) <= 1 and asked:
+        raise ValueError(
+            f"expected larger views for bf16 on a CPU, came {size_px} px: torch's gradients are "
+            "wrong where a convolution with a stride sees one pixel; use precision='fp32'"
+        )
+    return min(seen) > 1

@@ -5,17 +5,24 @@ A file is read as tensors and plain values only; nothing in it is ever run.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import pickle
 import re
 import struct
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from geossl.files import atomic
 
 _WRAPPED = ("state_dict", "model", "model_state_dict")
 _LIGHTNING = ("pytorch_lightning.", "lightning.", "lightning_fabric.")
@@ -40,6 +47,96 @@ def safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise ValueError(
             f"expected a safetensors file at {path}, came a damaged one: {error}"
         ) from None
+
+
+def save(
+    tensors: Mapping[str, Tensor], metadata: dict[str, str], path: str | os.PathLike[str]
+) -> None:
+    """Write a safetensors file of tensors from any device; atomic."""
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with atomic(path) as part:
+        save_file(plain, part, metadata)
+
+
+def save_tuned(
+    kind: str, network: nn.Module, about: dict[str, Any], *, path: str | os.PathLike[str], form: int
+) -> None:
+    """Write a network with its description; atomic.
+
+    Args:
+        kind: "detector", "segmenter": the name of the file in a folder.
+        network: what to write.
+        about: what json can hold.
+        path: a ``.safetensors`` file, or a folder for one.
+        form: number of the description's format.
+    """
+    path = Path(path)
+    path = path if path.suffix == ".safetensors" else path / f"{kind}.safetensors"
+    save(network.state_dict(), {"format": str(form), kind: json.dumps(about)}, path)
+
+
+def open_tuned(
+    kind: str, path: str | os.PathLike[str], *, known: int
+) -> tuple[Path, str, dict[str, Tensor]]:
+    """What `save_tuned` wrote: the file, its description as json that may be anything, its tensors.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, of another kind, or written by a newer version.
+    """
+    path = Path(path)
+    path = path / f"{kind}.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"expected a {kind} at {path}, found no file; give the folder of a finished training"
+        )
+    metadata, tensors = safetensors(path)
+    if kind not in metadata:
+        raise ValueError(
+            f"expected a {kind} at {path}, came a file without its description; write it with "
+            f"train(..., out=...) or {kind.capitalize()}.save"
+        )
+    refuse_newer(metadata, known, path)
+    return path, metadata[kind], tensors
+
+
+def refuse_newer(metadata: Mapping[str, str], known: int, path: Path) -> None:
+    """Refuse a file whose "format" is of a later number than the one known.
+
+    Raises:
+        ValueError: which.
+    """
+    number = metadata.get("format", "")
+    if number.isdecimal() and int(number) > known:
+        raise ValueError(
+            f"{path} was written by a newer geossl (format {number}, known {known}); update geossl"
+        )
+
+
+@contextmanager
+def checkpoint(path: Path) -> Iterator[Any]:
+    """The content of a checkpoint, to take up a training from inside the block.
+
+    Yields:
+        What ``torch.save`` wrote, on the CPU; of a ``.safetensors`` file what `safetensors` gives.
+
+    Raises:
+        ValueError: the file is damaged, or its content raised inside the block.
+    """
+    try:
+        yield safetensors(path) if path.suffix == ".safetensors" else _load(path)
+    except _DAMAGE:
+        raise ValueError(
+            f"the checkpoint {path} is damaged; delete the folder and train again"
+        ) from None
+
+
+def digest(module: nn.Module) -> str:
+    """16 hexadecimal digits that tell the values of a module from others."""
+    found = hashlib.blake2b(digest_size=8)
+    for value in module.state_dict().values():
+        found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], list[str]]:

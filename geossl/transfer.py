@@ -13,15 +13,18 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from geossl import detect, models, probe, segment, weights
+from geossl import models, probe, weights
 from geossl.chips import ChipStore
 from geossl.embedding import embed
 from geossl.readers import areas
+
+if TYPE_CHECKING:
+    from geossl import detect, segment
 
 # An encoder, a file of one, an untrained one (None), or what gives one of these for a seed.
 Start: TypeAlias = models.Encoder | str | os.PathLike[str] | None
@@ -191,6 +194,8 @@ def detection(
     Raises:
         ValueError: no training or test scene, or a scene that cannot be read.
     """
+    from geossl import detect  # torchvision's detectors take seconds to load
+
     train, test = (_of(scenes, name) for name in ("train", "test"))
     rows = areas.scene_rows(train)
     mean, std = areas.statistics(rows)
@@ -223,6 +228,8 @@ def segmentation(
     Raises:
         ValueError: no training or test scene, or a scene that cannot be read.
     """
+    from geossl import segment
+
     train, test = (_of(scenes, name) for name in ("train", "test"))
     rows = areas.scene_rows(train)
     mean, std = areas.statistics(rows)

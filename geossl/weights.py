@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from geossl import foreign, models, state_dicts
@@ -36,11 +35,12 @@ def save_encoder(
             encoder's own note when None.
     """
     note = encoder.note if note is None else note
-    about = {"name": encoder.name, "bands": encoder.bands, "stem": encoder.stem}
-    metadata = {"format": str(FORMAT), "encoder": json.dumps(about), "note": json.dumps(note or {})}
-    tensors = {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
-    with atomic(path) as part:
-        save_file(tensors, part, metadata=metadata)
+    metadata = {
+        "format": str(FORMAT),
+        "encoder": json.dumps(encoder.about),
+        "note": json.dumps(note or {}),
+    }
+    state_dicts.save(encoder.state_dict(), metadata, path)
 
 
 def load_encoder(path: str | os.PathLike[str]) -> models.Encoder:
@@ -57,11 +57,7 @@ def load_encoder(path: str | os.PathLike[str]) -> models.Encoder:
             f"expected an encoder written by geossl at {path}, came a safetensors file without its "
             "description; write it with weights.save_encoder, or read it with weights.load"
         )
-    number = metadata.get("format", "")
-    if number.isdecimal() and int(number) > FORMAT:
-        raise ValueError(
-            f"{path} was written by a newer geossl (format {number}, known {FORMAT}); update geossl"
-        )
+    state_dicts.refuse_newer(metadata, FORMAT, path)
     try:
         about, note = json.loads(metadata["encoder"]), json.loads(metadata.get("note", "{}"))
         name, bands, stem = about["name"], about["bands"], about["stem"]

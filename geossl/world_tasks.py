@@ -47,6 +47,7 @@ def islands(
         ImportError: the packages of the Blue Marble are missing.
     """
     table = scenes(folder, seed=seed)
+    west, north = table["lon"].to_numpy() - _SIDE_DEG / 2, table["lat"].to_numpy() + _SIDE_DEG / 2
     rows = []
     for label, kind in (("island", "land"), ("lake", "lake")):
         usual = world.outlines(kind, min_area_km2=min_area_km2, max_area_km2=max_area_km2)
@@ -54,17 +55,14 @@ def islands(
         odd += world.outlines(kind, min_area_km2=max_area_km2, max_area_km2=_DOUBTFUL[1])
         for line, crowd in [*((line, False) for line in usual), *((line, True) for line in odd)]:
             (x0, y0), (x1, y1) = line.min(0), line.max(0)
-            for scene in table.itertuples():
-                west, north = scene.lon - _SIDE_DEG / 2, scene.lat + _SIDE_DEG / 2
-                left = (x0 - west) % 360  # longitudes are cyclic
-                left = left - 360 if left + x1 - x0 >= 360 else left
-                box = np.array([left, north - y1, left + x1 - x0, north - y0])
-                inside = box.clip(0, _SIDE_DEG)
-                area, seen = (np.prod(b[2:] - b[:2]) for b in (box, inside))
-                if (inside[2:] - inside[:2]).min() * _PER_DEG >= 1:
-                    rows.append(
-                        (scene.path, *inside * _PER_DEG, label, crowd or seen < _VISIBLE * area)
-                    )
+            left = (x0 - west) % 360  # longitudes are cyclic
+            left = np.where(left + x1 - x0 >= 360, left - 360, left)
+            box = np.stack([left, north - y1, left + x1 - x0, north - y0])  # (4, scenes)
+            inside = box.clip(0, _SIDE_DEG)
+            area, seen = ((b[2:] - b[:2]).prod(0) for b in (box, inside))
+            neither = crowd | (seen < _VISIBLE * area)
+            for at in np.flatnonzero((inside[2:] - inside[:2]).min(0) * _PER_DEG >= 1):
+                rows.append((table["path"][at], *inside[:, at] * _PER_DEG, label, neither[at]))
     return table, pd.DataFrame(rows, columns=["path", *BOX, "label", "crowd"])
 
 
@@ -82,10 +80,9 @@ def climates(folder: str | os.PathLike[str], *, seed: int = 0) -> pd.DataFrame:
         ImportError: the packages of the Blue Marble are missing.
     """
     table = scenes(folder, seed=seed)
-    first = {number: "ABCDE".find(name[:1]) + 1 for number, name in world.zone_names().items()}
     code = np.zeros(256, np.uint8)
-    for number, place in first.items():
-        code[number] = max(place, 0)
+    for number, name in world.zone_names().items():
+        code[number] = "ABCDE".find(name[:1]) + 1
     code[world.OCEAN] = 0
     table["mask"] = [str(Path(path).with_suffix(".mask.tif")) for path in table["path"]]
     for scene in table.itertuples():
@@ -108,7 +105,7 @@ def scenes(folder: str | os.PathLike[str], *, seed: int = 0) -> pd.DataFrame:
     Returns:
         A scene table; a scene is a place.
     """
-    rows, zones, whole = [], world.zones(), world.world_image()
+    rows, zones = [], world.zones()
     per_deg = zones.shape[0] // 180
     for north in range(90, -60, -_SIDE_DEG):
         for west in range(-180, 180, _SIDE_DEG):
@@ -120,8 +117,8 @@ def scenes(folder: str | os.PathLike[str], *, seed: int = 0) -> pd.DataFrame:
             path = Path(folder) / f"{name}.tif"
             if not path.exists():
                 top, left = (90 - north) * _PER_DEG, (west + 180) * _PER_DEG
-                pixels = whole[top : top + _SIDE, left : left + _SIDE].transpose(2, 0, 1)
-                _write(path, pixels, west, north)
+                pixels = world.world_image()[top : top + _SIDE, left : left + _SIDE]
+                _write(path, pixels.transpose(2, 0, 1), west, north)
             rows.append((str(path), name, west + _SIDE_DEG / 2, north - _SIDE_DEG / 2))
     table = pd.DataFrame(rows, columns=["path", "location", "lon", "lat"])
     table = scene_tables.check(table)

@@ -160,6 +160,13 @@ def test_gather_copies_the_rows_asked_for(tmp_path, reader):
     assert expected.max() > 2**15
 
 
+def test_pairs_stay_in_the_order_they_were_drawn_in(tmp_path, reader):
+    store = build(tmp_path / "chips", table_of(9))
+    drawn = (torch.tensor([8, 0, 3]), torch.tensor([1, 1, 2]))
+    assert store.arrange(drawn, torch.arange(9), batch=2, generator=torch.Generator()) is drawn
+    assert store.ordering == []
+
+
 def test_preview_shows_red_green_blue(tmp_path, reader):
     store = build(tmp_path / "chips", table_of(9))
     expected = np.asarray(store.chips)[[4, 2]][:, [2, 1, 0]].transpose(0, 2, 3, 1)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from test_pretraining import CLOCK, write_store
 
-from geossl import cli, distributed, embed, models, pairs, pretrain, pretraining
+from geossl import cli, distributed, embed, models, pairs, pretrain, pretraining, running
 from geossl.augment import Views, moco_v2
 from geossl.chips import ChipStore
 from geossl.clusters import GeoClusters
@@ -134,14 +134,16 @@ def two(folder, tmp_path_factory):
     for log in pretrain(open_store(folder), out=out / "one then two", **GIVEN):
         if log.step == 4:
             break
-    found, done = launch(2, out, folder, "every_run", "embedded", "written")
+    found, done = launch(2, out, folder, "every_run", "embedded", "spread", "written")
     assert done.returncode == 0, done.stderr[-3000:]
     return out, found, done
 
 
 @pytest.fixture(scope="module")
 def four(folder, tmp_path_factory):
-    found, done = launch(4, tmp_path_factory.mktemp("four"), folder, "some_runs", "embedded")
+    found, done = launch(
+        4, tmp_path_factory.mktemp("four"), folder, "some_runs", "embedded", "spread"
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return found
 
@@ -212,6 +214,24 @@ def embedded(out, folder):
     one = embed(store, encoder, index=[5])
     none = embed(store, encoder, index=[])
     return {"whole": whole.vectors, "one": one.vectors, "none": none.vectors, "read": read}
+
+
+def spread(out, folder):
+    """Tensors of which each process fills its share, and chips of which it reads its share."""
+    found = []
+    for count in (0, 1, 3, 7):
+        whole = torch.zeros(count, 3, dtype=torch.int16)
+        mine = distributed.share(count)
+        whole[mine] = values(count)[mine]
+        distributed.spread(whole)
+        found.append(whole)
+    counted = Counted()
+    chips = running.resident(open_store(folder), torch.arange(70).flip(0), torch.device("cpu"))
+    return {"tensors": found, "chips": chips, "read": counted.read}
+
+
+def values(count):
+    return (torch.arange(count * 3).reshape(count, 3) * 9973 - 30_000).to(torch.int16)
 
 
 def written(out, folder):
@@ -342,6 +362,18 @@ def test_embedding_is_shared_out(folder, processes, request):
         np.testing.assert_allclose(vectors["whole"], whole, atol=2e-5)
         np.testing.assert_allclose(vectors["one"], whole[5:6], atol=2e-5)
         assert vectors["none"].shape == (0, 256)
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_what_each_process_has_a_share_of_comes_to_all(folder, processes, request):
+    found = request.getfixturevalue("two")[1] if processes == 2 else request.getfixturevalue("four")
+    whole = open_store(folder).gather(torch.arange(70).flip(0))
+    for each in found:
+        for count, tensor in zip((0, 1, 3, 7), each["spread"]["tensors"], strict=True):
+            assert torch.equal(tensor, values(count))
+        assert torch.equal(each["spread"]["chips"], whole)
+    read = [each["spread"]["read"] for each in found]
+    assert read == ([35, 35] if processes == 2 else [18, 18, 18, 16])
 
 
 def test_runs_go_on_with_more_processes_and_with_fewer(folder, two):

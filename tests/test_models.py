@@ -51,6 +51,21 @@ def test_key_order_changes_who_is_normalised_together_but_not_whose_key_it_is():
     assert torch.allclose(moco.key(x).norm(dim=1), torch.ones(6))
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_trainable_copy_is_one_and_leaves_the_encoder_as_it_is(frozen):
+    encoder = models.split_batchnorm(models.encoder("small"), 4).requires_grad_(frozen)
+    encoder.note, first, norm = {"bands": ["r"]}, encoder.backbone[0].weight, encoder.backbone[1]
+    first.grad, norm.sharing = torch.ones_like(first), 2
+    copied = models.trainable_copy(encoder, frozen=frozen)
+    assert all(p.requires_grad != frozen and p.grad is None for p in copied.parameters())
+    assert all(p.requires_grad == frozen for p in encoder.parameters())
+    assert (norm.splits, norm.sharing) == (4, 2) and first.grad is not None
+    assert (copied.backbone[1].splits, copied.backbone[1].sharing) == (1, 1)
+    with torch.no_grad():
+        copied.backbone[0].weight.zero_()
+    assert first.any() and copied.note == encoder.note and copied.about == encoder.about
+
+
 def test_split_batchnorm_is_batchnorm_of_each_part():
     x = torch.randn(8, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     norm = models.split_batchnorm(torch.nn.Sequential(torch.nn.BatchNorm2d(4)), 2)

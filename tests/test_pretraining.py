@@ -5,14 +5,16 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from geossl import pairs, pretrain
-from geossl.augment import Views
+from geossl import distributed, models, pairs, pretrain, pretraining, running
+from geossl.augment import Views, moco_v2
 from geossl.chips import ChipStore
 from geossl.clusters import GeoClusters
 from geossl.config import PretrainConfig, paper_config
@@ -287,6 +289,172 @@ def test_bf16_and_adamw_take_the_same_path(store):
     config = dataclasses.replace(TINY, precision="bf16", optimizer="adamw", lr=1e-3)
     logs = run_of(store, config=config).finish(progress=False).logs
     assert np.isfinite(logs["loss"]).all()
+
+
+def test_seconds_hold_the_wait_for_the_device(store, monkeypatch):
+    """A GPU is asked for the means when it has not done the steps yet."""
+    clock = [0.0]
+    monkeypatch.setattr(pretraining, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def average(tensors):
+        clock[0] += 5
+
+    monkeypatch.setattr(distributed, "average", average)
+    logs = run_of(store).finish(progress=False).logs
+    assert logs["seconds"].tolist() == [5.0 * n for n in range(1, len(logs) + 1)]
+    assert (logs["pairs_per_s"] == 2 * TINY.batch / 5).all()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_checkpoint(store, tmp_path):
+    run = run_of(store, out=tmp_path)
+    real = run._one_step
+
+    def poisoned():
+        if run.step == 4:
+            with torch.no_grad():
+                run._moco.head[0].weight.fill_(float("nan"))
+        real()
+
+    run._one_step = poisoned
+    with pytest.raises(ValueError, match="came nan between the steps 4 and 6: .* diverged; give"):
+        run.finish(progress=False)
+    again = run_of(store, out=tmp_path)
+    assert 0 < again.step <= 4
+    assert_same_run(run_of(store).finish(progress=False), again.finish(progress=False))
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "smallest"),
+    [("small", "small", 10), ("small", "standard", 20), ("resnet18", "small", 5)],
+)
+def test_bf16_on_a_cpu_is_for_views_that_a_stride_sees_in_full(name, stem, smallest):
+    """The sizes are those of each layer by hand: a map of one pixel leads to wrong gradients."""
+    encoder = models.encoder(name, stem=stem)
+    assert running.right_in_bf16(encoder, smallest, asked=True)
+    assert not running.right_in_bf16(encoder, smallest - 1, asked=False)
+    with pytest.raises(ValueError, match=f"bf16 on a CPU, came {smallest - 1} px: .*'fp32'"):
+        running.right_in_bf16(encoder, smallest - 1, asked=True)
+
+
+def test_small_views_train_in_fp32_unless_bf16_is_asked_for(store, monkeypatch):
+    monkeypatch.setattr(running, "pick_precision", lambda name, device: "bf16")
+    config = dataclasses.replace(TINY, views=Views(size_px=8), epochs=1)
+    found = [
+        run_of(store, config=dataclasses.replace(config, precision=name)).finish(progress=False)
+        for name in ("auto", "fp32")
+    ]
+    assert_same_run(*found)
+    assert not found[0]._bf16 and run_of(store)._bf16
+    with pytest.raises(ValueError, match="expected larger views for bf16 on a CPU, came 8 px"):
+        run_of(store, config=dataclasses.replace(config, precision="bf16"))
+
+
+# --- chips on their way to a GPU, which need none here; `benchmarks/gpu.py` asks a real one -------
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_chips_that_lie_on_the_device_are_those_of_the_store(tmp_path, monkeypatch, dtype):
+    store = write_store(tmp_path / "chips", dtype=dtype)
+    some = np.random.default_rng(1).integers(0, np.iinfo(dtype).max + 1, store.chips.shape)
+    some[0, 0, 0, :5] = np.array([0, 1, 32_767, 32_768, 65_535]) % (np.iinfo(dtype).max + 1)
+    store = dataclasses.replace(store, chips=some.astype(dtype))
+    monkeypatch.setattr(running, "_PART", 7)  # 29 rows in five parts
+    rows = torch.from_numpy(np.random.default_rng(2).permutation(len(store))[:29])
+    device = torch.device("cpu")
+    whole = running.resident(store, rows, device)
+    assert whole.nbytes == store.chips[:29].nbytes
+    feed, plain = (running.Feed(store, device, rows) for _ in range(2))
+    feed._resident = whole
+    index = [(torch.tensor([3, 3, 28]), torch.tensor([0, 1, 2])), (torch.arange(29),)]
+    for (_, here), (_, there) in zip(feed.batches(index), plain.batches(index), strict=True):
+        for one, other in zip(here, there, strict=True):
+            assert torch.equal(one.float(), other.float())
+    assert np.array_equal(there[0].numpy(), store.chips[rows.numpy()])
+
+
+def test_what_goes_to_a_gpu_is_pinned_and_nobody_waits_for_it():
+    done = []
+
+    class Traveller:
+        device = torch.device("cpu")
+
+        def pin_memory(self):
+            done.append("pinned")
+            return self
+
+        def to(self, device, *, non_blocking):
+            done.append((device.type, non_blocking))
+            return self
+
+    distributed.sent(Traveller(), torch.device("cuda"))
+    assert done == ["pinned", ("cuda", True)]
+    x = torch.arange(3)
+    assert distributed.sent(x, torch.device("cpu")) is x
+
+
+def test_chips_of_a_side_stream_are_waited_for_and_kept_by_the_stream_that_uses_them(
+    store, monkeypatch
+):
+    done = []
+
+    class Stream:
+        def record_event(self):
+            done.append("there")
+            return done.count("there")
+
+        def wait_event(self, event):
+            done.append(("waited", event))
+
+    side, main = Stream(), Stream()
+    feed = running.Feed(store, torch.device("cpu"), torch.arange(20))
+    feed._side = side
+    monkeypatch.setattr(torch.cuda, "stream", lambda s: done.append(s) or nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: main)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda x, s: done.append((s, len(x))))
+    monkeypatch.setattr(running, "_AHEAD", 0)  # one after the other
+    list(feed.batches([(torch.arange(3), torch.arange(2)), (torch.arange(5),)]))
+    first = [side, "there", ("waited", 1), (main, 3), (main, 2)]
+    assert done == [*first, side, "there", ("waited", 2), (main, 5)]
+
+
+def test_a_run_is_taken_up_on_the_cpu(store, tmp_path, monkeypatch):
+    """Adam's step counters stay there: on a GPU each step would wait for them."""
+    next(iter(run_of(store, out=tmp_path)))
+    run = run_of(store, out=tmp_path)
+    run.device = torch.device("meta")  # another than the CPU
+    places, load = [], torch.load
+    monkeypatch.setattr(
+        torch, "load", lambda *a, **k: places.append(k["map_location"]) or load(*a, **k)
+    )
+    run._resume()
+    assert places == [torch.device("cpu")]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_gpu_trains_as_the_cpu_does_and_no_step_waits_for_it(
+    tmp_path, monkeypatch, dtype, resident
+):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    if not resident:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 0))
+    store = write_store(tmp_path / "chips", dtype=dtype)
+    config = dataclasses.replace(TINY, epochs=10, log_every=6, lr=1e-4, views=moco_v2(16))
+    here, there = (
+        run_of(store, config=dataclasses.replace(config, device=name)) for name in ("cpu", "cuda")
+    )
+    for run in (here, there):
+        next(iter(run))
+    np.testing.assert_allclose(here.logs["loss"], there.logs["loss"], rtol=1e-3)
+    there._one_step()  # what is made once
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            there._one_step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_clear_words_for_wrong_arguments(store, tmp_path):

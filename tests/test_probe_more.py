@@ -635,6 +635,15 @@ def test_fine_tuning_undoes_the_split_of_batch_norm(store):
     assert tuned.encoder.backbone[1].splits == 1 and tuned.logs["val"].isna().all()
 
 
+def test_an_encoder_of_several_processes_is_tuned_in_one(store):
+    encoder = models.split_batchnorm(untrained(store), 1)
+    for module in encoder.modules():
+        if isinstance(module, models.SplitBatchNorm2d):
+            module.sharing = 2  # as a run of torchrun has it: it asks for a process group
+    tuned = probe.fine_tune(store, encoder, config=QUICK)
+    assert np.isfinite(tuned.result.value) and encoder.backbone[1].sharing == 2
+
+
 def test_fine_tuning_refuses_in_one_sentence(store):
     encoder = untrained(store)
     with pytest.raises(ValueError, match="store's 3 bands .* came one for 4"):

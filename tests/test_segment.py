@@ -503,6 +503,15 @@ def test_pixels_without_data_do_not_reach_the_network():
         assert torch.allclose(net.from_chips(chips, torch.ones_like(valid)), first, atol=1e-6)
 
 
+def test_an_encoder_of_several_processes_is_tuned_in_one():
+    encoder = models.split_batchnorm(small(), 1)
+    for module in encoder.modules():
+        if isinstance(module, models.SplitBatchNorm2d):
+            module.sharing = 2  # as a run of torchrun has it: it asks for a process group
+    maps = Network(encoder, classes=2, head="fcn").pyramid.train()(noise(2, 3, 32, 32))
+    assert maps[-1].isfinite().all() and encoder.backbone[1].sharing == 2
+
+
 @pytest.mark.parametrize("freeze", ["none", "norm", "all"])
 def test_what_is_frozen_stays_bit_for_bit_and_the_encoder_given_is_never_touched(freeze, tmp_path):
     scenes, encoder = squares(tmp_path, 2), small()

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -55,6 +57,13 @@ def scenes(tmp_path_factory):
         rows.append((str(folder / f"{i}.png"), str(folder / f"{i}_mask.png"), i, split))
     table = pd.DataFrame(rows, columns=["path", "mask", "location", "split"])
     return table, pd.DataFrame(boxes, columns=["path", *readers.images.BOX, "label"])
+
+
+def test_what_shows_figures_does_not_load_the_detectors_that_made_them():
+    code = "import sys, geossl.transfer, geossl.plots_probe, geossl.explore.comparison\n"
+    code += "assert not {'torchvision.models.detection', 'geossl.detect'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_classification_is_the_probe_itself(store):

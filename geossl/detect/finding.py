@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.models.detection.retinanet import RetinaNet
 from torchvision.ops import batched_nms
@@ -20,14 +18,11 @@ from tqdm.auto import tqdm
 from geossl import dense, models, state_dicts
 from geossl.augment import Views
 from geossl.detect.network import DetectConfig, build
-from geossl.files import atomic
 from geossl.readers import areas, named
 from geossl.readers.images import BOX
 from geossl.running import pick_device, pick_precision
 
 FORMAT = 1
-FILE = "detector.safetensors"
-READING = ("bands", "band_names", "dtype", "scale_low", "scale_high")
 _PER_WINDOW = 1000  # boxes of a window at most
 
 
@@ -105,7 +100,7 @@ class Detector:
         net, tables = self.network.eval(), []
         net.score_thresh, net.nms_thresh = score, nms_iou
         net.detections_per_img = net.topk_candidates = _PER_WINDOW
-        rows = rows_of(scenes, bands=self.encoder.bands, reading=self.reading)
+        rows = areas.rows_of(scenes, bands=self.encoder.bands, reading=self.reading)
         for row in tqdm(rows, unit="scene", disable=not progress):
             parts = list(self._windows(row, size_px, overlap_px))
             boxes, scores, codes = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -152,60 +147,16 @@ class Detector:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file, or ``detector.safetensors`` into a folder: weights and json; atomic."""
-        path = Path(path)
-        path = path if path.suffix == ".safetensors" else path / FILE
-        encoder = self.encoder
         about = {
-            "encoder": {"name": encoder.name, "bands": encoder.bands, "stem": encoder.stem},
-            "note": encoder.note,
+            "encoder": self.encoder.about,
+            "note": self.encoder.note,
             "config": asdict(self.config),
             "reading": self.reading,
             "boxes": list(zip(self.classes, self.boxes.tolist(), strict=True)),
             "skipped": self.skipped,
             "logs": self.logs.to_dict("list"),
         }
-        tensors = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
-        with atomic(path) as part:
-            save_file(tensors, part, {"format": str(FORMAT), "detector": json.dumps(about)})
-
-
-def rows_of(
-    scenes: pd.DataFrame | str | os.PathLike[str],
-    *,
-    bands: int,
-    reading: dict[str, Any] | None = None,
-) -> list[areas.Row]:
-    """What to read of each scene, all alike.
-
-    Args:
-        scenes: as in `readers.areas.scene_rows`.
-        bands: of the encoder.
-        reading: how the training scenes were read; None: these are they, and the first tells.
-
-    Raises:
-        FileNotFoundError: the first scene is absent.
-        ValueError: no scene, or one of other bands, another dtype or scale.
-    """
-    rows = areas.scene_rows(scenes, bands=bands)
-    if reading is None:
-        reading = {name: rows[0][name] for name in READING}
-        if reading["dtype"] is None:
-            reading["dtype"] = str(areas.read_area(rows[0], (0, 0, 1, 1))[0].dtype)
-    known: dict[Hashable, Any] = {name: reading[name] for name in READING}
-    rows = [row if row["dtype"] is not None else {**row, **known} for row in rows]
-    for row in rows:
-        if len(str(row["bands"]).split(",")) != bands:
-            raise ValueError(
-                f"expected scenes of the encoder's {bands} bands, came {row['band_names']} of "
-                f"{row['path']}; fit the encoder by weights.with_bands"
-            )
-        for name in ("dtype", "scale_low", "scale_high"):
-            if row[name] != reading[name] and not (pd.isna(row[name]) and pd.isna(reading[name])):
-                raise ValueError(
-                    f"expected scenes of {name} {reading[name]}, as in training, came {row[name]} "
-                    f"of {row['path']}"
-                )
-    return rows
+        state_dicts.save_tuned("detector", self.network, about, path=path, form=FORMAT)
 
 
 def load(path: str | os.PathLike[str], *, device: str = "cpu") -> Detector:
@@ -219,22 +170,13 @@ def load(path: str | os.PathLike[str], *, device: str = "cpu") -> Detector:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, of another kind, or written by a newer version.
     """
-    path = Path(path)
-    path = path / FILE if path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(f"expected a detector at {path}, found no file; train one first")
-    metadata, tensors = state_dicts.safetensors(path)
-    number = metadata.get("format", "")
-    if number.isdecimal() and int(number) > FORMAT:
-        raise ValueError(
-            f"{path} was written by a newer geossl (format {number}, known {FORMAT}); update geossl"
-        )
+    path, described, tensors = state_dicts.open_tuned("detector", path, known=FORMAT)
     try:
-        about = json.loads(metadata["detector"])
+        about = json.loads(described)
         config = _config({**about["config"], "device": device})
         names, counts = zip(*about["boxes"], strict=True) if about["boxes"] else ((), ())
         boxes = pd.Series(counts, index=pd.Index(names, dtype=object), dtype="int64")
-        reading = {name: about["reading"][name] for name in READING}
+        reading = areas.reading_of(about["reading"])
         logs, skipped, note = pd.DataFrame(about["logs"]), int(about["skipped"]), about["note"]
         encoder = about["encoder"]
         anchors = len(config.anchor_sides) * len(config.anchor_ratios)

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
 from geossl.detect.boxes import checked, need_columns
-from geossl.probe.bootstrap import RESAMPLES
+from geossl.probe.bootstrap import RESAMPLES, interval_of
 from geossl.readers import areas
 from geossl.readers.images import BOX
 from geossl.scenes import label_codes
@@ -230,20 +232,23 @@ def _interval(
     """The 95 % interval of AP50, scenes drawn with replacement."""
     if scenes < 2 or truth.empty:
         return np.nan, np.nan
-    rng = np.random.default_rng(seed)
-    times = rng.multinomial(scenes, np.full(scenes, 1 / scenes), RESAMPLES)  # (R, scenes)
-    sums, counted = np.zeros(RESAMPLES), np.zeros(RESAMPLES)
+    of_class = []
     for code, boxes in truth.groupby("class"):
-        total = times @ np.bincount(boxes["scene"], minlength=scenes)
         mine = guess[guess["class"] == code].sort_values(["scene"], kind="stable")
         mine = mine.sort_values("score", ascending=False, kind="stable")
-        ap = _average_precision(
-            (mine["outcome"] == "hit").to_numpy(), times[:, mine["scene"]], total
-        )
-        sums, counted = sums + np.where(total > 0, ap, 0), counted + (total > 0)
-    value = sums[counted > 0] / counted[counted > 0]
-    low, high = np.percentile(value, [2.5, 97.5])
-    return float(low), float(high)
+        count = np.bincount(boxes["scene"], minlength=scenes)
+        of_class.append(((mine["outcome"] == "hit").to_numpy(), mine["scene"].to_numpy(), count))
+
+    def ap50(weights: Tensor) -> Tensor:
+        times = weights.numpy()  # (R, scenes)
+        sums, counted = np.zeros(len(times)), np.zeros(len(times))
+        for hit, where, count in of_class:
+            total = times @ count
+            ap = _average_precision(hit, times[:, where], total)
+            sums, counted = sums + np.where(total > 0, ap, 0), counted + (total > 0)
+        return torch.from_numpy(_share(sums, counted))
+
+    return interval_of(ap50, np.arange(scenes), seed=seed, resamples=RESAMPLES)
 
 
 def _average_precision(hit: np.ndarray, times: np.ndarray, total: np.ndarray) -> np.ndarray:

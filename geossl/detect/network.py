@@ -5,7 +5,6 @@ Shapes: N images, C bands, H x W pixels, K classes, A anchors of an image.
 
 from __future__ import annotations
 
-import copy
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -22,7 +21,6 @@ from torchvision.ops import FeaturePyramidNetwork, box_area, box_iou
 from geossl import dense, models
 from geossl.augment import Views
 
-FREEZE = ("none", "norm", "all")
 _COVERED = 0.5  # share of an anchor in an ignored box from which it teaches nothing
 
 
@@ -84,8 +82,8 @@ class DetectConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.freeze not in FREEZE:
-            raise ValueError(f"expected freeze of {', '.join(FREEZE)}, came {self.freeze!r}")
+        if self.freeze not in dense.FREEZE:
+            raise ValueError(f"expected freeze of {', '.join(dense.FREEZE)}, came {self.freeze!r}")
         for name in ("epochs", "crops", "batch", "size_px", "upsample", "finest_stride", "width"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
@@ -110,8 +108,7 @@ class _Body(nn.Module):
 
     def __init__(self, encoder: models.Encoder, config: DetectConfig):
         super().__init__()
-        self.freeze = config.freeze
-        self.pyramid = dense.Pyramid(encoder)
+        self.pyramid = dense.Pyramid(encoder, freeze=config.freeze)
         strides = self.pyramid.strides
         self.first = sum(stride < config.finest_stride for stride in strides)
         if self.first == len(strides):
@@ -124,13 +121,6 @@ class _Body(nn.Module):
         self.fpn = FeaturePyramidNetwork(
             list(self.pyramid.widths[self.first :]), config.width, norm_layer=LayerNorm2d
         )
-
-    def train(self, mode: bool = True) -> _Body:
-        """As in torch, but what is frozen stays in eval mode."""
-        super().train(mode)
-        if self.freeze != "none":
-            self.pyramid.eval()  # nothing but its BatchNorms differs
-        return self
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
         maps = self.pyramid(x)[self.first :]
@@ -204,11 +194,7 @@ def _share_in(anchors: Tensor, boxes: Tensor) -> Tensor:
 
 def build(encoder: models.Encoder, classes: int, config: DetectConfig, *, seed: int) -> RetinaNet:
     """A detector on a copy of an encoder, with new heads; the global random state is untouched."""
-    copied = copy.deepcopy(encoder).requires_grad_(config.freeze != "all")
-    copied.zero_grad(set_to_none=True)
-    for module in copied.modules():
-        if isinstance(module, models.SplitBatchNorm2d):
-            module.splits = module.sharing = 1  # there is no key to be recognised
+    copied = models.trainable_copy(encoder, frozen=config.freeze == "all")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = _Body(copied, config)

@@ -8,23 +8,20 @@ import math
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
 from torchvision.models.detection.retinanet import RetinaNet
 from tqdm.auto import tqdm
 
-from geossl import models, records, state_dicts
-from geossl.augment import Views
+from geossl import dense, models, records, state_dicts
 from geossl.detect.boxes import checked
 from geossl.detect.crops import Crops
-from geossl.detect.finding import FORMAT, READING, Detector, rows_of
+from geossl.detect.finding import FORMAT, Detector
 from geossl.detect.network import DetectConfig, build
 from geossl.files import atomic
 from geossl.readers import areas
@@ -76,14 +73,17 @@ def train(
     """
     config = config or DetectConfig()
     scenes = scenes.iloc[training_rows(scenes, "train").numpy()]
-    rows = rows_of(scenes, bands=encoder.bands)
+    rows = areas.rows_of(scenes, bands=encoder.bands)
     found = checked(boxes, scenes, skip_bad=skip_bad)
     codes, classes = label_codes(found["label"][~found["crowd"]].astype(object))
     counts = pd.Series(np.bincount(codes, minlength=len(classes)), pd.Index(classes, dtype=object))
     net = build(encoder, len(classes), config, seed=derived_seed(seed, "detector"))
     net.to(pick_device(config.device), memory_format=torch.channels_last)
-    net.backbone.pyramid.encoder.note = dict(encoder.note)
-    solver = torch.optim.AdamW(_groups(net, config), config.lr)
+    groups = dense.groups(
+        net, net.backbone.pyramid.encoder, lr=config.lr, encoder_rate=config.encoder_rate,
+        weight_decay=config.weight_decay,
+    )  # fmt: skip
+    solver = torch.optim.AdamW(groups, config.lr)
     logs: list[dict[str, float]] = []
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -97,7 +97,7 @@ def train(
                 _save(folder, net, solver, logs)
             bar.set_postfix(loss=f"{logs[-1]['loss']:.2f}", refresh=False)
             bar.update()
-    reading = {name: rows[0][name] for name in READING}
+    reading = areas.reading_of(rows[0])
     skipped = len(found.attrs["skipped"])
     tuned = Detector(net.eval(), config, reading, counts, skipped, pd.DataFrame(logs))
     if folder is not None:
@@ -116,9 +116,6 @@ def _epoch(
     fast = pick_precision(config.precision, device) == "bf16"
     steps = max(1, config.crops // config.batch)
     sums = torch.zeros(len(_LOSSES), device=device)
-    colour = config.colour
-    if colour is not None:  # where the pixels lie is drawn with the boxes, not here
-        colour = replace(colour, size_px=None, crop=(1, 1), ratio=(1, 1), flip=0, dihedral=False)
     with ThreadPoolExecutor(1, thread_name_prefix="geossl-crops") as pool:
         seeds = [derived_seed(seed, "crops", epoch, step) for step in range(steps)]
         ahead = pool.submit(crops.batch, seeds[0])
@@ -126,7 +123,8 @@ def _epoch(
             pixels, valid, targets = ahead.result()
             if step + 1 < steps:
                 ahead = pool.submit(crops.batch, seeds[step + 1])
-            x = _view(encoder, pixels.to(device), valid.to(device), colour, seeds[step])
+            pixels, valid = pixels.to(device), valid.to(device)
+            x = dense.coloured(encoder, pixels, valid, colour=config.colour, seed=seeds[step])
             x = x.contiguous(memory_format=torch.channels_last)
             targets = [{k: v.to(device) for k, v in target.items()} for target in targets]
             rate = warm_cosine(epoch * steps + step, config.epochs * steps, config.warmup)
@@ -155,33 +153,6 @@ def _epoch(
     }
 
 
-def _view(
-    encoder: models.Encoder, chips: Tensor, valid: Tensor, colour: Views | None, seed: int
-) -> Tensor:
-    """Normalised crops, 0 (the bands' mean) where there is no data."""
-    seen = valid[:, None]
-    if colour is None:
-        return encoder.normalise(chips) * seen
-    chips = torch.where(seen, chips, encoder.mean[:, None, None])  # so that contrast is the data's
-    generator = torch.Generator(chips.device).manual_seed(seed)
-    return colour(chips, mean=encoder.mean, std=encoder.std, generator=generator) * seen
-
-
-def _groups(net: RetinaNet, config: DetectConfig) -> list[dict[str, Any]]:
-    """Parameter groups with their peak rates; biases and norms without decay."""
-    slow = set(net.backbone.pyramid.parameters())
-    learned = [p for p in net.parameters() if p.requires_grad]
-    found = []
-    for own in (True, False):
-        for matrix in (True, False):
-            found.append({
-                "params": [p for p in learned if (p in slow) == own and (p.ndim > 1) == matrix],
-                "peak": config.lr * (config.encoder_rate if own else 1.0),
-                "weight_decay": config.weight_decay if matrix else 0.0,
-            })  # fmt: skip
-    return [group for group in found if group["params"]]
-
-
 def _identity(
     rows: list[areas.Row], boxes: pd.DataFrame, encoder: models.Encoder, config: DetectConfig,
     seed: int,
@@ -192,15 +163,12 @@ def _identity(
         known.update(f"{os.path.basename(row['path'])}/{row['bands']}/{row['dtype']}\n".encode())
     for box in boxes[[*BOX, "label", "crowd"]].itertuples(index=False):
         known.update(repr(tuple(box)).encode())
-    start = hashlib.blake2b(digest_size=8)
-    for value in encoder.state_dict().values():
-        start.update(value.detach().cpu().numpy().tobytes())
     settings = {k: v for k, v in asdict(config).items() if k != "device"}
     about = {
         "format": FORMAT,
         "seed": seed,
         "data": known.hexdigest(),
-        "encoder": start.hexdigest(),
+        "encoder": state_dicts.digest(encoder),
         **{f"config.{k}": v for k, v in settings.items()},
     }
     return json.loads(json.dumps(about))
@@ -213,9 +181,7 @@ def _save(
     tensors = {f"network.{k}": v for k, v in net.state_dict().items()}
     for i, state in solver.state_dict()["state"].items():
         tensors |= {f"solver.{i}.{k}": v for k, v in state.items()}
-    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    with atomic(folder / _STATE) as part:
-        save_file(tensors, part, {"logs": json.dumps(logs)})
+    state_dicts.save(tensors, {"logs": json.dumps(logs)}, folder / _STATE)
 
 
 def _resume(
@@ -230,13 +196,13 @@ def _resume(
             part.write_text(json.dumps(about, indent=1), "utf-8")
     if not path.exists():
         return []
-    metadata, tensors = state_dicts.safetensors(path)
-    weights = {k.removeprefix("network."): v for k, v in tensors.items() if k[:8] == "network."}
-    state_dicts.fill(net, weights, path)
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("solver."):
-            _, number, name = key.split(".")
-            state.setdefault(int(number), {})[name] = value
-    solver.load_state_dict({**solver.state_dict(), "state": state})
-    return json.loads(metadata["logs"])
+    with state_dicts.checkpoint(path) as (metadata, tensors):
+        weights = {k.removeprefix("network."): v for k, v in tensors.items() if k[:8] == "network."}
+        state_dicts.fill(net, weights, path)
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("solver."):
+                _, number, name = key.split(".")
+                state.setdefault(int(number), {})[name] = value
+        solver.load_state_dict({**solver.state_dict(), "state": state})
+        return list(json.loads(metadata["logs"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -162,11 +161,7 @@ def _copy_of(
     encoder: models.Encoder, classes: int, device: torch.device
 ) -> tuple[models.Encoder, nn.Linear]:
     """An encoder to train, and a head that starts at zero."""
-    tuned = copy.deepcopy(encoder).to(device).requires_grad_(True)
-    tuned.zero_grad(set_to_none=True)
-    for module in tuned.modules():
-        if isinstance(module, models.SplitBatchNorm2d):
-            module.splits = 1  # there is no key to be recognised
+    tuned = models.trainable_copy(encoder).to(device)
     head = nn.utils.skip_init(nn.Linear, encoder.width, classes, device=device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = Mapping[Hashable, Any]
 TIFFS = (".tif", ".tiff")
+READING = ("bands", "band_names", "dtype", "scale_low", "scale_high")
 _DRIVERS = {".jp2": "JP2OpenJPEG", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
@@ -89,6 +90,51 @@ def scene_rows(
         scenes = described(scenes, reader="areas", bands=numbers, band_names=names)
         scenes["dtype"] = None  # as it is in the file
     return scenes.to_dict("records")
+
+
+def rows_of(
+    scenes: pd.DataFrame | str | os.PathLike[str],
+    *,
+    bands: int,
+    reading: dict[str, Any] | None = None,
+) -> list[Row]:
+    """What to read of each scene, all alike.
+
+    Args:
+        scenes: as in `scene_rows`.
+        bands: of the encoder.
+        reading: how the training scenes were read; None: these are they, and the first tells.
+
+    Raises:
+        FileNotFoundError: the first scene is absent.
+        ValueError: no scene, or one of other bands, another dtype or scale.
+    """
+    rows = scene_rows(scenes, bands=bands)
+    if reading is None:
+        reading = reading_of(rows[0])
+        if reading["dtype"] is None:
+            reading["dtype"] = str(read_area(rows[0], (0, 0, 1, 1))[0].dtype)
+    rows = [row if row["dtype"] is not None else {**row, **reading_of(reading)} for row in rows]
+    stated = {"dtype": "of dtype", "scale_low": "all with scale_low =",
+              "scale_high": "all with scale_high ="}  # fmt: skip
+    for row in rows:
+        if len(str(row["bands"]).split(",")) != bands:
+            raise ValueError(
+                f"expected scenes of the encoder's {bands} bands, came {row['band_names']} of "
+                f"{row['path']}; fit the encoder by weights.with_bands"
+            )
+        for name, words in stated.items():
+            if row[name] != reading[name] and not (pd.isna(row[name]) and pd.isna(reading[name])):
+                raise ValueError(
+                    f"expected scenes {words} {reading[name]}, as in training, came {row[name]} "
+                    f"of {row['path']}"
+                )
+    return rows
+
+
+def reading_of(row: Mapping[Any, Any]) -> dict[Any, Any]:
+    """How the scene of a row is read: `READING`, to be kept beside what learned from it."""
+    return {name: row[name] for name in READING}
 
 
 def grid(row: Row) -> Grid:

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from geossl.augment import Views
+from geossl import dense, state_dicts
 from geossl.files import atomic
 from geossl.records import refuse_other
 from geossl.running import derived_seed, pick_precision, warm_cosine
@@ -26,7 +25,6 @@ from geossl.segment.masks import IGNORE
 from geossl.segment.measuring import confusions, iou
 from geossl.segment.network import Network
 from geossl.segment.segmenter import OVERLAP_PX, SIZE_PX, Segmenter
-from geossl.state_dicts import _DAMAGE, _load
 
 if TYPE_CHECKING:
     from geossl.segment.training import SegmentConfig
@@ -46,7 +44,11 @@ def learn(
 ) -> list[dict[str, float]]:
     """Train a network in place, from the last epoch kept in ``out``; a record an epoch."""
     network, device = tuned.network, tuned.encoder.mean.device
-    solver = torch.optim.AdamW(_groups(network, config), config.lr)
+    groups = dense.groups(
+        network, network.encoder, lr=config.lr, encoder_rate=config.encoder_rate,
+        weight_decay=config.weight_decay,
+    )  # fmt: skip
+    solver = torch.optim.AdamW(groups, config.lr)
     weight = class_weights(tuned.pixels, balance=config.balance).to(device)
     logs = [] if out is None else _resumed(out, network, solver)
     due = time.monotonic()
@@ -99,7 +101,9 @@ def _epoch(
             for group in solver.param_groups:
                 group["lr"] = group["peak"] * rate
             own = derived_seed(seed, "segment views", epoch, step)
-            x = _view(network, chips, valid, colour=config.colour, seed=own)  # (N, C, S, S)
+            x = dense.coloured(
+                network.encoder, chips, valid, colour=config.colour, seed=own
+            )  # (N, C, S, S)
             with torch.autocast(device.type, torch.bfloat16, enabled=fast):
                 logits = network(x)  # (N, classes, S, S)
             total, heft = pixel_loss(logits, target, weight)
@@ -140,40 +144,12 @@ def class_weights(pixels: pd.Series, *, balance: float) -> Tensor:
     return torch.where(count > 0, weight / (weight * share).sum(), 1).float()
 
 
-def _view(
-    network: Network, chips: Tensor, valid: Tensor, *, colour: Views | None, seed: int
-) -> Tensor:
-    """Normalised crops, 0 (the bands' mean) where there is no data."""
-    encoder, seen = network.encoder, valid[:, None]
-    if colour is None:
-        return encoder.normalise(chips) * seen
-    chips = torch.where(seen, chips, encoder.mean[:, None, None])  # so that contrast is the data's
-    generator = torch.Generator(chips.device).manual_seed(seed)
-    # where each pixel lies is drawn with its mask, not here
-    colour = replace(colour, size_px=None, crop=(1, 1), ratio=(1, 1), flip=0, dihedral=False)
-    return colour(chips, mean=encoder.mean, std=encoder.std, generator=generator) * seen
-
-
 def _watched(tuned: Segmenter, watch: Areas) -> float:
     """The mIoU of scenes; nan without any."""
     if len(watch) == 0:
         return math.nan
     found = confusions(tuned, watch, size_px=SIZE_PX, overlap_px=OVERLAP_PX)
     return float(iou(found.sum(0)).nanmean())
-
-
-def _groups(network: Network, config: SegmentConfig) -> list[dict[str, Any]]:
-    """Parameter groups with their peak rates; biases and norms without decay."""
-    own = {id(p) for p in network.encoder.parameters()}
-    return [
-        {
-            "params": [p],
-            "peak": config.lr * (config.encoder_rate if id(p) in own else 1.0),
-            "weight_decay": config.weight_decay if p.ndim > 1 else 0.0,
-        }
-        for p in network.parameters()
-        if p.requires_grad
-    ]
 
 
 @contextmanager
@@ -228,12 +204,7 @@ def _resumed(out: Path, network: Network, solver: torch.optim.Optimizer) -> list
     path = out / "last.pt"
     if not path.exists():
         return []
-    try:
-        state = _load(path)
+    with state_dicts.checkpoint(path) as state:
         network.load_state_dict(state["network"])
         solver.load_state_dict(state["solver"])
         return list(state["logs"])
-    except _DAMAGE:
-        raise ValueError(
-            f"the checkpoint {path} is damaged; delete the folder and train again"
-        ) from None

@@ -13,10 +13,11 @@ from tqdm.auto import tqdm
 
 from geossl import scenes as scene_tables
 from geossl.probe.bootstrap import RESAMPLES, interval_of
+from geossl.readers.areas import rows_of
 from geossl.running import derived_seed
 from geossl.segment.crops import Areas
 from geossl.segment.masks import IGNORE
-from geossl.segment.segmenter import OVERLAP_PX, SIZE_PX, Segmenter, class_map, rows_of
+from geossl.segment.segmenter import OVERLAP_PX, SIZE_PX, Segmenter, class_map
 
 _PART = 2**24  # pixels counted at a time
 

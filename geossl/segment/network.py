@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,7 +12,6 @@ from torchvision.ops import FeaturePyramidNetwork
 from geossl import dense, models
 
 HEADS = ("fpn", "fcn", "deeplab")
-FREEZE = ("none", "norm", "all")
 _REACH_PX = (96, 192, 288)  # DeepLabV3's rates 12, 24, 36 at a stride of 8
 
 
@@ -48,14 +45,9 @@ class Network(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
-        own = copy.deepcopy(encoder).requires_grad_(freeze != "all")
-        own.zero_grad(set_to_none=True)
-        for module in own.modules():
-            if isinstance(module, models.SplitBatchNorm2d):
-                module.splits = 1  # there is no key to be recognised
+        own = models.trainable_copy(encoder, frozen=freeze == "all")
         self.about = {"head": head, "width": width}
-        self.freeze = freeze
-        self.pyramid = dense.Pyramid(own)
+        self.pyramid = dense.Pyramid(own, freeze=freeze)
         self.stride = self.pyramid.strides[-1]
         coarse = self.pyramid.widths[-1]
         with torch.random.fork_rng(devices=[]):
@@ -76,14 +68,6 @@ class Network(nn.Module):
         """The copy that is trained."""
         return self.pyramid.encoder
 
-    def train(self, mode: bool = True) -> Network:
-        """As in torch, but what is frozen stays in eval mode."""
-        super().train(mode)
-        for module in self.pyramid.modules():
-            if self.freeze == "all" or self.freeze == "norm" and _is_norm(module):
-                module.training = False
-        return self
-
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images ``(N, C, H, W)`` -> logits ``(N, classes, H, W)`` float32.
 
@@ -101,7 +85,3 @@ class Network(nn.Module):
     def from_chips(self, chips: Tensor, valid: Tensor) -> Tensor:
         """Pixels ``(N, C, H, W)`` in stored units -> logits; where not ``valid`` they are 0."""
         return self(self.encoder.normalise(chips) * valid[:, None])
-
-
-def _is_norm(module: nn.Module) -> bool:
-    return isinstance(module, nn.BatchNorm2d)

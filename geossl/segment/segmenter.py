@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 
 from geossl import dense, models, state_dicts
-from geossl.files import atomic
-from geossl.readers import areas
+from geossl.readers.areas import READING, rows_of
 from geossl.running import pick_device
 from geossl.segment.crops import Areas
 from geossl.segment.masks import IGNORE, Masks
@@ -23,9 +20,7 @@ from geossl.segment.network import HEADS, Network
 from geossl.segment.writing import ClassMap, tif_path
 
 FORMAT = 1
-FILE = "segmenter.safetensors"
 SIZE_PX, OVERLAP_PX = 512, 160
-READING = ("bands", "band_names", "dtype", "scale_low", "scale_high")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -111,21 +106,16 @@ class Segmenter:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file, or ``segmenter.safetensors`` into a folder: weights and json; atomic."""
-        path = Path(path)
-        path = path if path.suffix == ".safetensors" else path / FILE
-        encoder = self.encoder
         about = {
-            "encoder": {"name": encoder.name, "bands": encoder.bands, "stem": encoder.stem},
-            "note": encoder.note,
+            "encoder": self.encoder.about,
+            "note": self.encoder.note,
             "network": self.network.about,
             "masks": asdict(self.masks),
             "reading": self.reading,
             "pixels": self.pixels.tolist(),
             "logs": self.logs.to_dict("list"),
         }
-        tensors = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
-        with atomic(path) as part:
-            save_file(tensors, part, {"format": str(FORMAT), "segmenter": json.dumps(about)})
+        state_dicts.save_tuned("segmenter", self.network, about, path=path, form=FORMAT)
 
 
 def load(path: str | os.PathLike[str], *, device: str = "auto") -> Segmenter:
@@ -139,23 +129,9 @@ def load(path: str | os.PathLike[str], *, device: str = "auto") -> Segmenter:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, of another kind, or written by a newer version.
     """
-    path = Path(path)
-    path = path / FILE if path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"expected a segmenter at {path}, found no file; give the folder of a finished training"
-        )
-    metadata, tensors = state_dicts.safetensors(path)
-    if "segmenter" not in metadata:
-        raise ValueError(
-            f"expected a segmenter at {path}, came a file without its description; write it with "
-            "segment.train(..., out=...) or Segmenter.save"
-        )
-    number = metadata.get("format", "")
-    if number.isdecimal() and int(number) > FORMAT:
-        raise ValueError(f"{path} was written by a newer geossl (format {number}); update geossl")
+    path, described, tensors = state_dicts.open_tuned("segmenter", path, known=FORMAT)
     try:
-        about = json.loads(metadata["segmenter"])
+        about = json.loads(described)
         masks = Masks(**about["masks"])
         head, width, note = about["network"]["head"], about["network"]["width"], about["note"]
         encoder = models.encoder(**about["encoder"])
@@ -173,47 +149,6 @@ def load(path: str | os.PathLike[str], *, device: str = "auto") -> Segmenter:
     state_dicts.fill(network, tensors, path)
     network.to(pick_device(device)).eval()
     return Segmenter(network, masks, reading, pixels, logs)
-
-
-def rows_of(
-    scenes: str | os.PathLike[str] | pd.DataFrame,
-    *,
-    bands: int,
-    reading: dict[str, Any] | None = None,
-) -> list[areas.Row]:
-    """What to read of each scene, all alike.
-
-    Args:
-        scenes: as in `readers.areas.scene_rows`.
-        bands: of the encoder.
-        reading: how the training scenes were read; None: these are they, and the first tells.
-
-    Raises:
-        FileNotFoundError: the first scene is no file.
-        ValueError: no scene, or others than these.
-    """
-    rows = areas.scene_rows(scenes, bands=bands)
-    if reading is None:
-        reading = {name: rows[0][name] for name in READING}
-        if reading["dtype"] is None:
-            reading["dtype"] = str(areas.read_area(rows[0], (0, 0, 1, 1))[0].dtype)
-    found = []
-    for row in rows:
-        if row["dtype"] is None:
-            row = {**row, **{name: reading[name] for name in READING}}
-        if len(row["bands"].split(",")) != bands:
-            raise ValueError(
-                f"expected scenes of the encoder's {bands} bands, came {row['band_names']} of "
-                f"{row['path']}; fit the encoder with weights.with_bands"
-            )
-        for name in ("dtype", "scale_low", "scale_high"):
-            if row[name] != reading[name] and not (pd.isna(row[name]) and pd.isna(reading[name])):
-                raise ValueError(
-                    f"expected scenes all with {name} = {reading[name]}, as in training, came "
-                    f"{row[name]} of {row['path']}"
-                )
-        found.append(row)
-    return found
 
 
 @torch.no_grad()

@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-import torch
 
-from geossl import models
+from geossl import models, state_dicts
 from geossl.augment import Views
+from geossl.dense import FREEZE
+from geossl.readers.areas import READING, reading_of, rows_of
 from geossl.running import derived_seed, pick_device, training_rows
 from geossl.segment.crops import Areas
 from geossl.segment.loop import begin, learn
 from geossl.segment.masks import Masks
 from geossl.segment.measuring import masked
-from geossl.segment.network import FREEZE, HEADS, Network
-from geossl.segment.segmenter import READING, Segmenter, rows_of
+from geossl.segment.network import HEADS, Network
+from geossl.segment.segmenter import Segmenter
 
 FORMAT = 1
 _FREE = ("device", "keep_gb")  # settings that may change when a training goes on
@@ -161,7 +162,7 @@ def train(
         freeze=config.freeze, seed=derived_seed(seed, "segment head"),
     ).to(device)  # fmt: skip
     pixels = pd.Series(counts, index=pd.Index(masks.classes))
-    tuned = Segmenter(network, masks, {name: rows[0][name] for name in READING}, pixels)
+    tuned = Segmenter(network, masks, reading_of(rows[0]), pixels)
     kept = None if out is None else Path(out)
     if kept is not None:
         begin(kept, _identity(table, encoder, masks, config=config, seed=seed))
@@ -177,9 +178,6 @@ def _identity(
     table: pd.DataFrame, encoder: models.Encoder, masks: Masks, *, config: SegmentConfig, seed: int
 ) -> dict[str, Any]:
     """What makes a training that training, as json holds it."""
-    weights = hashlib.blake2b(digest_size=8)
-    for value in encoder.state_dict().values():
-        weights.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     told = [name for name in ("split", *READING) if name in table]
     files = table[["path", masks.column]].map(os.path.basename)  # a folder may be moved
     rows = hashlib.blake2b(files.join(table[told]).to_csv().encode(), digest_size=8)
@@ -187,7 +185,7 @@ def _identity(
     about = {
         "format": FORMAT,
         "seed": seed,
-        "encoder": [encoder.name, encoder.stem, encoder.bands, weights.hexdigest()],
+        "encoder": [encoder.name, encoder.stem, encoder.bands, state_dicts.digest(encoder)],
         "scenes": [len(table), rows.hexdigest()],
         **{f"masks.{k}": v for k, v in asdict(masks).items()},
         **{f"config.{k}": v for k, v in settings.items()},

@@ -103,6 +103,11 @@ class StreamStore(ChipStore):
             self.path, self.chips.memory, self.chips.threads, self.storage_options,
         )  # fmt: skip
 
+    @property
+    def ordering(self) -> list[Any]:
+        """What of the store decides the order of an epoch."""
+        return [self.info["identity"], self.chips.memory]
+
     def arrange(
         self, drawn: tuple[Tensor, ...], rows: Tensor, *, batch: int, generator: torch.Generator
     ) -> tuple[Tensor, ...]:
