@@ -90,6 +90,16 @@ def test_copies_refuse_the_folder_of_the_sources(tutorials, tmp_path):
         copies.write_copies(tmp_path / "x", "learners", tutorials=tmp_path)
 
 
+def test_links_out_of_the_folder_are_words_in_a_copy():
+    book = small_lesson()
+    book.cells[
+        0
+    ].source += "\n[the *workbenches*](../notebooks/README.md), a [view](GLOSSARY.md#view)"
+    told = copies.copy_of(book, "learners").cells[0].source
+    assert told.endswith("\nthe *workbenches*, a [view](GLOSSARY.md#view)")
+    assert "../notebooks" in book.cells[0].source
+
+
 def test_the_first_cell_is_read():
     book = small_lesson()
     assert copies.title(book) == "05 · A small lesson"

