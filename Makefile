@@ -31,7 +31,7 @@ check-machine: .venv/ready  ## is this machine ready?
 	$(RUN) -m geossl check
 
 test: .venv/ready-dev  ## all tests (the browser's are skipped without Chromium)
-	$(RUN) -m pytest -q
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist worksteal
 
 test-fast: .venv/ready-dev  ## the unit tests
 	$(RUN) -m pytest -q -m "not browser and not slow" --ignore tests/browser

@@ -16,6 +16,7 @@ from geossl.chips import ChipStore
 from geossl.clusters import GeoClusters
 from geossl.config import PretrainConfig
 from geossl.embedding import embed
+from geossl.files import atomic
 from geossl.running import derived_seed
 
 FORMAT = 1
@@ -143,7 +144,32 @@ def refuse_diverged(loss: float, since: int, step: int) -> None:
         )
 
 
-def refuse_other(there: dict[str, Any], here: dict[str, Any], out: Path) -> None:
+def begin(out: Path, about: dict[str, Any]) -> None:
+    """Make the folder of a run, or see that it holds this one.
+
+    Args:
+        out: the folder.
+        about: what makes a run that run, as json holds it; kept as ``config.json``.
+
+    Raises:
+        ValueError: it holds another run, or one that cannot be read.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    known = out / "config.json"
+    if not known.exists():
+        with atomic(known) as part:
+            part.write_text(json.dumps(about, indent=1), "utf-8")
+        return
+    try:
+        there = json.loads(known.read_text("utf-8"))
+    except ValueError:
+        there = None
+    if not isinstance(there, dict):
+        raise ValueError(f"{known} is damaged; delete the folder and train again")
+    _refuse_other(there, about, out)
+
+
+def _refuse_other(there: dict[str, Any], here: dict[str, Any], out: Path) -> None:
     """Raise when a folder holds a run of other arguments."""
     if there.get("format", 0) > FORMAT:
         raise ValueError(f"the run in {out} was written by a newer geossl; update geossl")

@@ -15,7 +15,7 @@ import torch
 from geossl import distributed, weights
 from geossl.files import atomic
 from geossl.models import Encoder
-from geossl.records import FORMAT, refuse_other
+from geossl.records import FORMAT, begin
 
 
 class RunFolder:
@@ -42,18 +42,7 @@ class RunFolder:
                     f"{odd[0]} = {other.get(odd[0])} and rank {distributed.rank()} with "
                     f"{about[odd[0]]}; give them the same store and arguments"
                 )
-        distributed.on_first(self._begin)
-
-    def _begin(self) -> None:
-        if self.path is None:
-            return
-        self.path.mkdir(parents=True, exist_ok=True)
-        if (self.path / "config.json").exists():
-            there = json.loads((self.path / "config.json").read_text("utf-8"))
-            refuse_other(there, self._about, self.path)
-        else:
-            with atomic(self.path / "config.json") as part:
-                part.write_text(json.dumps(self._about, indent=1), "utf-8")
+        distributed.on_first(lambda: None if self.path is None else begin(self.path, about))
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
         """What `save` was given last, on every rank; None when nothing was saved yet.

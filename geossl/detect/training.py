@@ -23,7 +23,6 @@ from geossl.detect.boxes import checked
 from geossl.detect.crops import Crops
 from geossl.detect.finding import FORMAT, Detector
 from geossl.detect.network import DetectConfig, build
-from geossl.files import atomic
 from geossl.readers import areas
 from geossl.readers.images import BOX
 from geossl.running import (
@@ -188,12 +187,8 @@ def _resume(
     folder: Path, about: dict[str, Any], net: RetinaNet, solver: torch.optim.Optimizer
 ) -> list[dict[str, float]]:
     """Begin a run in a folder, or take up the one that is there; its logs so far."""
-    known, path = folder / "config.json", folder / _STATE
-    if known.exists():
-        records.refuse_other(json.loads(known.read_text("utf-8")), about, folder)
-    else:
-        with atomic(known) as part:
-            part.write_text(json.dumps(about, indent=1), "utf-8")
+    records.begin(folder, about)
+    path = folder / _STATE
     if not path.exists():
         return []
     with state_dicts.checkpoint(path) as (metadata, tensors):

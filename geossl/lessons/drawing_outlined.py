@@ -74,8 +74,13 @@ def plot_pairs_of_boxes(pairs: Sequence[tuple[ArrayLike, ArrayLike]]) -> Figure:
     for number, (ax, pair) in enumerate(zip(axes[0], pairs, strict=True)):
         a, b = (np.asarray(box, float) for box in pair)
         for box, colour, line in ((a, PALETTE[4], "-"), (b, PALETTE[5], "--")):
-            ax.add_patch(Rectangle(tuple(box[:2]), *(box[2:] - box[:2]), fill=False, edgecolor=colour,
-                                   linestyle=line, linewidth=2.2))  # fmt: skip
+            look: dict[str, Any] = {
+                "edgecolor": colour,
+                "linestyle": line,
+                "linewidth": 2.2,
+                "fill": False,
+            }
+            ax.add_patch(Rectangle(tuple(box[:2]), *(box[2:] - box[:2]), **look))
         inner = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
         if (inner[1] > inner[0]).all():
             shared = Rectangle(inner[0], *(inner[1] - inner[0]), facecolor="#dddddd", zorder=0)

@@ -18,7 +18,6 @@ from tqdm.auto import tqdm
 
 from geossl import dense, state_dicts
 from geossl.files import atomic
-from geossl.records import refuse_other
 from geossl.running import derived_seed, pick_precision, warm_cosine
 from geossl.segment.crops import Areas
 from geossl.segment.masks import IGNORE
@@ -165,28 +164,6 @@ def _dropout(device: torch.device, seed: int) -> Iterator[None]:
 
 
 # --- on disk ----------------------------------------------------------------------------------
-
-
-def begin(out: Path, about: dict[str, Any]) -> None:
-    """Make the folder of a training, or see that it holds this one.
-
-    Raises:
-        ValueError: it holds another one.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    if (out / "config.json").exists():
-        try:
-            there = json.loads((out / "config.json").read_text("utf-8"))
-            if not isinstance(there, dict):
-                raise ValueError
-        except ValueError:
-            raise ValueError(
-                f"{out / 'config.json'} is damaged; delete the folder and train again"
-            ) from None
-        refuse_other(there, about, out)
-        return
-    with atomic(out / "config.json") as part:
-        part.write_text(json.dumps(about, indent=1), "utf-8")
 
 
 def _keep(

@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from geossl import models, state_dicts
+from geossl import models, records, state_dicts
 from geossl.augment import Views
 from geossl.dense import FREEZE
 from geossl.readers.areas import READING, reading_of, rows_of
 from geossl.running import derived_seed, pick_device, training_rows
 from geossl.segment.crops import Areas
-from geossl.segment.loop import begin, learn
+from geossl.segment.loop import learn
 from geossl.segment.masks import Masks
 from geossl.segment.measuring import masked
 from geossl.segment.network import HEADS, Network
@@ -165,7 +165,7 @@ def train(
     tuned = Segmenter(network, masks, reading_of(rows[0]), pixels)
     kept = None if out is None else Path(out)
     if kept is not None:
-        begin(kept, _identity(table, encoder, masks, config=config, seed=seed))
+        records.begin(kept, _identity(table, encoder, masks, config=config, seed=seed))
     logs = learn(tuned, train_on, watch, config=config, out=kept, seed=seed, progress=progress)
     network.eval()
     tuned = replace(tuned, logs=pd.DataFrame(logs))
