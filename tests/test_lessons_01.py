@@ -233,7 +233,7 @@ def test_the_ways_slider_follows_its_control(store):
     found = exams.scores(exams.ask_all(vectors, dealt, label="label"))
     slider = WaysSlider(table, dealt, found)
     said = slider.children[-1]
-    assert slider.way == exams.PICTURES and "random pictures: half" in said.value
+    assert slider.way == exams.PICTURES and "random pictures: the nearest" in said.value
     slider.way_slider.value = "blocks of 10°"
     value = found.set_index("way").loc["blocks of 10°", "value"]
     assert f"it {value:.0%}" in said.value and f"{value:.1%}" in slider.children[1].value

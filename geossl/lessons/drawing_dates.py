@@ -22,7 +22,7 @@ def plot_moved(found: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         found: of `geossl.lessons.invariance.moved`.
         ax: where to draw; a new figure when None.
     """
-    ax = _quiet(_axes(ax, 6.8, 0.75 * len(found) + 1.4))
+    ax = _quiet(_axes(ax, 7.2, 0.75 * len(found) + 1.4))
     changes = [name for name in found if name != "encoder"]
     for i, (change, hatch) in enumerate(zip(changes, _HATCH, strict=True)):
         y = np.arange(len(found)) + 0.2 * (2 * i - 1)

@@ -78,7 +78,7 @@ def plot_splits(table: pd.DataFrame, dealt: Mapping[str, np.ndarray]) -> Figure:
     for ax, (name, fold) in zip(axes[0], dealt.items(), strict=True):
         draw_split(ax, lon, lat, np.asarray(fold)[first] == 0)
         ax.set_title(name, fontsize=11)
-    axes[0][0].legend(frameon=False, fontsize=9, loc="lower left", markerscale=2)
+    axes[0][0].legend(framealpha=0.85, fontsize=9, loc="lower left", markerscale=2)
     return figure
 
 
@@ -164,7 +164,7 @@ def plot_fall(found: pd.DataFrame, *, chance: float, ax: Axes | None = None) -> 
         chance: accuracy of guessing, drawn as a line.
         ax: where to draw; a new figure when None.
     """
-    ax = _quiet(_axes(ax, 7.0, 4.2))
+    ax = _quiet(_axes(ax, 7.2, 4.2))
     styles = zip(found.groupby("classifier", sort=False), PALETTE, _MARKS, strict=False)
     for (name, part), colour, mark in styles:
         part = part.sort_values("km", kind="stable")

@@ -59,7 +59,7 @@ class WaysSlider(widgets.VBox):
         part = self._found[self._found["way"] == self.way]
         figure, ax = plots._figure(6.4, 3.2)
         draw_split(ax, self._lon, self._lat, self._dealt[self.way][self._first] == 0)
-        ax.legend(frameon=False, fontsize=9, loc="lower left", markerscale=2)
+        ax.legend(framealpha=0.85, fontsize=9, loc="lower left", markerscale=2)
         words = f"map of training places (blue dots) and test places (orange squares), {self.way}"
         bars = "".join(
             f'<tr><td style="padding-right: 12px">{html.escape(row.classifier)}</td>'
@@ -73,6 +73,6 @@ class WaysSlider(widgets.VBox):
         )
         told = ", ".join(f"{row.classifier} {row.value:.0%}" for row in part.itertuples())
         self._status.say(
-            f"{self.way}: half of the test pictures lie {part['km'].iloc[0]:,.0f} km or more from "
-            f"the nearest training place; right are {told}"
+            f"{self.way}: the nearest training place of a test picture is "
+            f"{part['km'].iloc[0]:,.0f} km away (median); right are {told}"
         )
