@@ -155,7 +155,8 @@ class Run:
         with distributed.stopping() as asked:
             try:
                 while self.step < self.steps:
-                    with running.deferred_interrupt():
+                    few = running.few_threads(self._moco.encoder, bf16=self._bf16)
+                    with running.deferred_interrupt(), few:
                         self._one_step()
                         due = self.step % self._log_every == 0 or self.step == self.steps
                         means = self._interval_means() if due else []  # waits for a GPU

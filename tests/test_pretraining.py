@@ -528,3 +528,17 @@ def test_a_store_of_twice_the_memory_trains(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip() == "the limit holds"
+
+
+def test_the_small_encoder_learns_on_one_thread_in_bf16_and_others_keep_theirs():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        small, large = models.encoder("small"), models.encoder("resnet18")
+        for encoder, bf16, inside in ((small, True, 1), (small, False, 2), (large, True, 2)):
+            with pytest.raises(ZeroDivisionError), running.few_threads(encoder, bf16=bf16):
+                assert torch.get_num_threads() == inside
+                raise ZeroDivisionError
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
