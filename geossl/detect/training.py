@@ -27,6 +27,7 @@ from geossl.readers import areas
 from geossl.readers.images import BOX
 from geossl.running import (
     derived_seed,
+    few_threads,
     pick_device,
     pick_precision,
     training_rows,
@@ -115,7 +116,8 @@ def _epoch(
     fast = pick_precision(config.precision, device) == "bf16"
     steps = max(1, config.crops // config.batch)
     sums = torch.zeros(len(_LOSSES), device=device)
-    with ThreadPoolExecutor(1, thread_name_prefix="geossl-crops") as pool:
+    few = few_threads(encoder, bf16=fast)
+    with few, ThreadPoolExecutor(1, thread_name_prefix="geossl-crops") as pool:
         seeds = [derived_seed(seed, "crops", epoch, step) for step in range(steps)]
         ahead = pool.submit(crops.batch, seeds[0])
         for step in range(steps):

@@ -21,7 +21,7 @@ from geossl.chips import ChipStore
 from geossl.embedding import embed
 from geossl.probe.results import ProbeResult, classified
 from geossl.probe.splits import Split, known_classes, prepare, two_classes
-from geossl.running import Feed, derived_seed, pick_device, pick_precision, warm_cosine
+from geossl.running import Feed, derived_seed, few_threads, pick_device, pick_precision, warm_cosine
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def _train(
             for group in solver.param_groups:
                 group["lr"] = group["peak"] * warm_cosine(step, steps, config.warmup)
             x = config.views(chips, mean=tuned.mean, std=tuned.std, generator=views)
-            with torch.enable_grad():
+            with few_threads(tuned, bf16=fast), torch.enable_grad():
                 with torch.autocast(device.type, torch.bfloat16, enabled=fast):
                     logits = head(tuned(x)).float()  # (N, classes)
                 y = wanted[index.to(device, non_blocking=True)]

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from geossl import dense, state_dicts
 from geossl.files import atomic
-from geossl.running import derived_seed, pick_precision, warm_cosine
+from geossl.running import derived_seed, few_threads, pick_precision, warm_cosine
 from geossl.segment.crops import Areas
 from geossl.segment.masks import IGNORE
 from geossl.segment.measuring import confusions, iou
@@ -93,7 +93,8 @@ def _epoch(
     sums = torch.zeros(4, device=device, dtype=torch.float64)
     ahead: Any = scenes.batches(**drawn)
     dropout = _dropout(device, derived_seed(seed, "segment dropout", epoch))
-    with closing(ahead), dropout, torch.enable_grad():
+    few = few_threads(network.encoder, bf16=fast)
+    with few, closing(ahead), dropout, torch.enable_grad():
         for step, batch in enumerate(ahead):
             chips, valid, target = (part.to(device, non_blocking=True) for part in batch)
             rate = warm_cosine(epoch * steps + step, config.epochs * steps, config.warmup)

@@ -37,8 +37,8 @@ def move_sliders(book, number):
         handle.scroll_into_view_if_needed()
         handle.focus()
         before = handle.get_attribute("aria-valuenow")
-        key = "ArrowLeft" if before == handle.get_attribute("aria-valuemax") else "ArrowRight"
-        for _ in range(3):  # a logarithmic slider rounds what it says
+        key = "PageDown" if before == handle.get_attribute("aria-valuemax") else "PageUp"
+        for _ in range(3):  # of five steps each: what is said is rounded to tenths
             page.keyboard.press(key)
         moved = "([e, before]) => e.getAttribute('aria-valuenow') !== before"
         if handle.get_attribute("aria-valuemin") != handle.get_attribute("aria-valuemax"):
