@@ -13,6 +13,7 @@ import torch
 
 from geossl import losses, models
 from geossl.augment import Views
+from geossl.running import few_threads
 
 # Dense bf16 TFLOP/s of NVIDIA's data sheets (no sparsity), as in benchmarks/roofline.py.
 CARDS = {"L4": 121.0, "A100": 312.0, "H100": 989.0}
@@ -79,14 +80,15 @@ def pairs_per_s(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    step()
     rates = []
-    for _ in range(repeats):
-        steps, began = 0, time.perf_counter()
-        while not steps or time.perf_counter() - began < seconds:
-            step()
-            steps += 1
-        rates.append(steps * batch / (time.perf_counter() - began))
+    with few_threads(encoder, bf16=bf16):  # as `geossl.pretrain` does
+        step()
+        for _ in range(repeats):
+            steps, began = 0, time.perf_counter()
+            while not steps or time.perf_counter() - began < seconds:
+                step()
+                steps += 1
+            rates.append(steps * batch / (time.perf_counter() - began))
     return Rate(float(np.median(rates)), min(rates), max(rates))
 
 

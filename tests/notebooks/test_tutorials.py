@@ -171,6 +171,16 @@ def test_the_readme_lists_every_lesson_as_it_is():
         assert wanted in text, wanted
 
 
+def test_the_instructors_page_has_every_lesson():
+    page = (TUTORIALS / "INSTRUCTORS.md").read_text("utf-8")
+    for path in LESSONS:
+        book = read(path)
+        section = page.split(f"### {copies.title(book)}\n")[1].split("\n### ")[0]
+        for word in ("Minutes", "Run beforehand", "Expected", "Questions", "goes wrong", "late"):
+            assert word in section, f"{path.stem} lacks {word!r}"
+        assert f"{copies.person_minutes(book):.0f} for a person" in section
+
+
 def test_binder_gets_the_environment_of_everyone_else():
     plain, binder = (
         (TUTORIALS.parent / name).read_text("utf-8").split("\nname:")[1]
