@@ -55,7 +55,13 @@ def targets(f: Figures) -> list[str]:
 
     def target(what: str, limit: float, found: pd.Series, *, most: bool) -> None:
         met = np.nan if found.empty else found.median()
-        word = "yes" if (met <= limit if most else met >= limit) else "**no**"
+        word = (
+            "-"
+            if np.isnan(met)
+            else "yes"
+            if (met <= limit if most else met >= limit)
+            else "**no**"
+        )
         sign = "at most" if most else "at least"
         rows.append(f"| {what} | {sign} {limit:g} | {spread(found)} | {word} |")
 
