@@ -68,6 +68,19 @@ def pick_precision(name: str, device: torch.device) -> str:
     return "bf16" if device.type == "cpu" and capabilities.get("amx_bf16") else "fp32"
 
 
+def set_rates(solver: torch.optim.Optimizer, step: int, steps: int, *, warmup: float) -> None:
+    """Give each group of parameters its ``peak`` rate times `warm_cosine` at a step."""
+    rate = warm_cosine(step, steps, warmup)
+    for group in solver.param_groups:
+        group["lr"] = group["peak"] * rate
+
+
+def refuse_not_finite(loss: float, *, epoch: int, lr: float) -> None:
+    """Raise when the mean loss of an epoch, counted from 1, is not finite."""
+    if not math.isfinite(loss):
+        raise ValueError(f"expected a finite loss, came {loss} in epoch {epoch}; lower lr = {lr}")
+
+
 @contextmanager
 def few_threads(encoder: models.Encoder, *, bf16: bool) -> Iterator[None]:
     """Inside, training the small encoder in bf16 on a CPU has one thread.

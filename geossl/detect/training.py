@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -30,8 +29,9 @@ from geossl.running import (
     few_threads,
     pick_device,
     pick_precision,
+    refuse_not_finite,
+    set_rates,
     training_rows,
-    warm_cosine,
 )
 from geossl.scenes import label_codes
 
@@ -128,9 +128,8 @@ def _epoch(
             x = dense.coloured(encoder, pixels, valid, colour=config.colour, seed=seeds[step])
             x = x.contiguous(memory_format=torch.channels_last)
             targets = [{k: v.to(device) for k, v in target.items()} for target in targets]
-            rate = warm_cosine(epoch * steps + step, config.epochs * steps, config.warmup)
-            for group in solver.param_groups:
-                group["lr"] = group["peak"] * rate
+            done, whole = epoch * steps + step, config.epochs * steps
+            set_rates(solver, done, whole, warmup=config.warmup)
             with torch.enable_grad():
                 with torch.autocast(device.type, torch.bfloat16, enabled=fast):
                     found = net(x, targets)
@@ -141,10 +140,7 @@ def _epoch(
             sums += losses.detach()
     classification, box = (sums / steps).tolist()
     loss = classification + box
-    if not math.isfinite(loss):
-        raise ValueError(
-            f"expected a finite loss, came {loss} in epoch {epoch + 1}; lower lr = {config.lr}"
-        )
+    refuse_not_finite(loss, epoch=epoch + 1, lr=config.lr)
     return {
         "epoch": epoch + 1,
         "loss": loss,

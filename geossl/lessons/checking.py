@@ -134,6 +134,24 @@ def as_array(answer: object, shape: Sequence[int] | None = None) -> np.ndarray:
     return value
 
 
+def as_matching(answer: object, order: Sequence[int]) -> int:
+    """How many letters are matched rightly, of an answer with the number of each letter's partner.
+
+    Args:
+        answer: the numbers, from 1, in the order of the letters.
+        order: the letter, from 0, that belongs to each number.
+
+    Raises:
+        NotYet: not each number stands there once.
+    """
+    found = as_array(answer, (len(order),))
+    if sorted(found.tolist()) != list(range(1, len(order) + 1)):
+        raise NotYet(
+            f"Each number from 1 to {len(order)} stands there once, in the order A, B, ..."
+        )
+    return sum(order[int(number) - 1] == letter for letter, number in enumerate(found))
+
+
 def as_choice(answer: object, options: Sequence[str]) -> str:
     """One of some words out of an answer, whatever its capitals and spaces.
 

@@ -7,17 +7,12 @@ from collections import Counter
 from typing import Any
 
 from geossl.clusters import GeoClusters
-from geossl.lessons.checking import NotYet, as_array, as_choice, as_number
+from geossl.lessons.checking import NotYet, as_choice, as_matching, as_number
 
 
 def exercise_1(answer: object, given: Any) -> None:
     """The number of each letter's place; ``given`` is the place, from 0, of each number."""
-    found = as_array(answer, (len(given),))
-    if sorted(found.tolist()) != list(range(1, len(given) + 1)):
-        raise NotYet(
-            f"Each number from 1 to {len(given)} stands there once, in the order A, B, ..."
-        )
-    right = sum(given[int(number) - 1] == letter for letter, number in enumerate(found))
+    right = as_matching(answer, given)
     if right < len(given):
         raise NotYet(
             f"{right} of {len(given)} are right. White may be cloud, snow or haze; look at what "

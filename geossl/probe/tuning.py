@@ -21,7 +21,15 @@ from geossl.chips import ChipStore
 from geossl.embedding import embed
 from geossl.probe.results import ProbeResult, classified
 from geossl.probe.splits import Split, known_classes, prepare, two_classes
-from geossl.running import Feed, derived_seed, few_threads, pick_device, pick_precision, warm_cosine
+from geossl.running import (
+    Feed,
+    derived_seed,
+    few_threads,
+    pick_device,
+    pick_precision,
+    refuse_not_finite,
+    set_rates,
+)
 
 
 @dataclass(frozen=True)
@@ -138,10 +146,7 @@ def fine_tune(
     epochs = _train(store, tuned, head, rows=train, target=target, config=config, seed=seed)
     with closing(epochs), tqdm(total=config.epochs, unit="epoch", disable=not progress) as bar:
         for epoch, (loss, accuracy) in enumerate(epochs, 1):
-            if not math.isfinite(loss):
-                raise ValueError(
-                    f"expected a finite loss, came {loss} in epoch {epoch}; lower lr = {config.lr}"
-                )
+            refuse_not_finite(loss, epoch=epoch, lr=config.lr)
             guess = _probabilities(store, tuned, head, val).argmax(1)
             score = float((guess == target[val]).float().mean()) if len(val) else math.nan
             logs.append({"epoch": epoch, "loss": loss, "accuracy": accuracy, "val": score})
@@ -200,8 +205,7 @@ def _train(
     with closing(ahead):
         for step, ((index,), (chips,)) in enumerate(ahead):
             tuned.train()
-            for group in solver.param_groups:
-                group["lr"] = group["peak"] * warm_cosine(step, steps, config.warmup)
+            set_rates(solver, step, steps, warmup=config.warmup)
             x = config.views(chips, mean=tuned.mean, std=tuned.std, generator=views)
             with few_threads(tuned, bf16=fast), torch.enable_grad():
                 with torch.autocast(device.type, torch.bfloat16, enabled=fast):

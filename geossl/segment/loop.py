@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from geossl import dense, state_dicts
 from geossl.files import atomic
-from geossl.running import derived_seed, few_threads, pick_precision, warm_cosine
+from geossl.running import derived_seed, few_threads, pick_precision, refuse_not_finite, set_rates
 from geossl.segment.crops import Areas
 from geossl.segment.masks import IGNORE
 from geossl.segment.measuring import confusions, iou
@@ -56,11 +56,7 @@ def learn(
             log = _epoch(
                 epoch, network, solver, scenes=train_on, weight=weight, config=config, seed=seed
             )
-            if not math.isfinite(log["loss"]):
-                raise ValueError(
-                    f"expected a finite loss, came {log['loss']} in epoch {epoch + 1}; lower "
-                    f"lr = {config.lr}"
-                )
+            refuse_not_finite(log["loss"], epoch=epoch + 1, lr=config.lr)
             log["val"] = _watched(tuned, watch)
             logs.append(log)
             began = time.monotonic()
@@ -97,9 +93,8 @@ def _epoch(
     with few, closing(ahead), dropout, torch.enable_grad():
         for step, batch in enumerate(ahead):
             chips, valid, target = (part.to(device, non_blocking=True) for part in batch)
-            rate = warm_cosine(epoch * steps + step, config.epochs * steps, config.warmup)
-            for group in solver.param_groups:
-                group["lr"] = group["peak"] * rate
+            done, whole = epoch * steps + step, config.epochs * steps
+            set_rates(solver, done, whole, warmup=config.warmup)
             own = derived_seed(seed, "segment views", epoch, step)
             x = dense.coloured(
                 network.encoder, chips, valid, colour=config.colour, seed=own
