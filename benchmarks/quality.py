@@ -1,6 +1,6 @@
 """Time to quality: seconds of training until the linear probe on the Blue Marble passes a mark.
 
-    make quality          about 25 minutes on two idle cores; a killed run goes on where it was
+    python benchmarks/quality.py    about 25 minutes on two idle cores; a killed run goes on where it was
 
 The same images for all: geossl reads them from a chip store, lightly's MoCo-v2 and the paper's way
 (peers.py) from JPEGs of the same chips. The probe is measured on val after every half pass, the clock
@@ -166,7 +166,7 @@ def page(records: Records) -> str:
     r = RECIPE
     return f"""# Time to quality: the Blue Marble on two cores
 
-Made by `make quality` on {hardware()}.
+Made by `python benchmarks/quality.py` on {hardware()}.
 
 Seconds of training until a linear probe of the climate (5 classes) reaches {MARK} on val; the clock
 stands while it is measured, after every half pass. 6,000 places x 4 simulated dates, 32 px; the probe

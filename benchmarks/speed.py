@@ -1,6 +1,6 @@
 """CPU ms a positive pair, against what people use today: split, in turn, one and two threads.
 
-    make speed            about ten minutes on two idle cores; a killed run goes on where it was
+    python benchmarks/speed.py     about ten minutes on two idle cores; a killed run goes on where it was
 
 Writes speed.md and speed.json beside itself. ResNet-18 with its usual stem, batch 64, queue 4096, fp32
 and eager. Every method has a process of its own and waits; a round goes through all of them, a block of

@@ -123,7 +123,7 @@ def page(records: Records, *, versions: str) -> str:
     rounds = len(f.of("bare", "model_ms_64"))
     return f"""# Speed: CPU ms a positive pair, beside what people use
 
-Made by `make speed` on {hardware()};
+Made by `python benchmarks/speed.py` on {hardware()};
 {versions}. Median (smallest to largest) of {rounds} rounds; in a round every way trains a block of four
 steps in turn, and ratios are taken within a round. ResNet-18 with its usual stem, batch 64, queue 4096,
 fp32 and eager, one thread, loaders in the same process; CPU time is the process's own.
@@ -157,5 +157,7 @@ fp32 and eager, one thread, loaders in the same process; CPU time is the process
 - The paper's way opens two files a pair (the image and another date of its place), the others one.
 - lightly's example has SGD without momentum or weight decay, which is less work than the others' SGD.
 - `geossl_tuned`: bf16 where the processor has AMX, else fp32; channels_last. `torch.compile` is left out:
-  on this processor it took a minute to start and gained nothing (FIELD: 30 to 50 s).
+  on this processor it took 30 to 50 s to start and gained nothing.
+- Were all of geossl free but the bare loop's step, lightly would take {spread(f.of("lightly", "pair_ms_64") / f.of("bare", "model_ms_64"))} of its time at 64 px and
+  {spread(f.of("lightly", "pair_ms_512") / f.of("bare", "model_ms_96"))} at 512 px; three quarters of that step are oneDNN's convolutions, the same for all.
 """

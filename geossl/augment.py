@@ -1,7 +1,7 @@
 """Augmentation: batched views on the device, one independent draw per image.
 
 The whole batch is cropped, flipped and turned by one ``grid_sample``, coloured and normalised by
-one matrix per image, and blurred in one grouped convolution. No loop over samples, no host sync.
+one matrix per image, and blurred by two matrices per image. No loop over samples, no host sync.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,8 @@ from geossl.distributed import sent
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 _DRAWS = 16  # uniform numbers an image gets, besides two per band
+_SAMPLING: dict[str, Any] = {"mode": "bilinear", "padding_mode": "border", "align_corners": False}
+_PART = 2**18  # numbers of chips that a CPU turns to floats at a time, to crop them from its cache
 
 
 @dataclass(frozen=True)
@@ -147,9 +150,10 @@ class Views:
         along = right[..., None] * place  # (N, 2, S)
         below = down[..., None] * place + middle[..., None]
         grid = (along[:, :, None] + below[..., None]).permute(0, 2, 3, 1)  # (N, S, S, 2)
-        return F.grid_sample(
-            chips.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
-        )
+        few = max(1, _PART // chips[0].numel()) if chips.device.type == "cpu" else len(chips)
+        parts = zip(chips.split(few), grid.split(few), strict=True)
+        views = [F.grid_sample(c.float(), g, **_SAMPLING) for c, g in parts]
+        return torch.cat(views) if len(views) > 1 else views[0]
 
     def _coloured(self, x: Tensor, u: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         matrix, offset = self._colour(x, u, mean, std)  # (N, C, C), (N, C, 1)
@@ -193,19 +197,32 @@ class Views:
         return self._blur(x, u, chosen) if len(chosen) else x
 
     def _blur(self, x: Tensor, u: Tensor, chosen: Tensor) -> Tensor:
-        """Blur some of the views, each with its own sigma."""
-        bands, (height, width), count = x.shape[1], x.shape[2:], len(chosen)
+        """Blur some of the views, each with its own sigma; in place."""
+        height, width = x.shape[2:]
         low, high = self.blur_sigma_px
         sigma = low + u[chosen] * (high - low)  # (M,)
         radius = min(math.ceil(2 * high), (min(height, width) - 1))
         taps = torch.arange(-radius, radius + 1, device=x.device)
         kernel = torch.exp(-0.5 * (taps / sigma[:, None]) ** 2)  # (M, T)
-        kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(bands, 0)  # (M*C, T)
-        flat = x[chosen].reshape(1, count * bands, height, width)
-        flat = F.pad(flat, (radius, radius, radius, radius), mode="reflect")
-        flat = F.conv2d(flat, kernel[:, None, None, :], groups=count * bands)
-        flat = F.conv2d(flat, kernel[:, None, :, None], groups=count * bands)
-        return x.index_copy(0, chosen, flat.reshape(count, bands, height, width))
+        kernel = kernel / kernel.sum(1, keepdim=True)
+        down, along = (
+            (kernel @ _taps(size, radius, x.device)).unflatten(1, (size, size))
+            for size in (height, width)
+        )  # (M, H, H) and (M, W, W)
+        rows = torch.bmm(x[chosen].flatten(1, 2), along.mT).unflatten(1, (-1, height))
+        return x.index_copy_(0, chosen, torch.stack([down @ b for b in rows.unbind(1)], 1))
+
+
+@cache
+def _taps(size: int, radius: int, device: torch.device) -> Tensor:
+    """``(T, size * size)``: 1 where a tap of row i's kernel falls on row j; edges mirror."""
+    with torch.inference_mode(False):
+        row = torch.arange(size)
+        found = torch.zeros(2 * radius + 1, size, size)
+        for tap, shift in zip(found, range(-radius, radius + 1), strict=True):
+            there = (row + shift).abs()
+            tap[row, torch.where(there < size, there, 2 * (size - 1) - there)] = 1
+        return found.flatten(1).to(device)
 
 
 def _hue_rotation(turns: Tensor) -> Tensor:

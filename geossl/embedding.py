@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm.auto import tqdm
 
-from geossl import distributed, models, scenes
+from geossl import distributed, memory, models, scenes
 from geossl.chips import ChipStore
 from geossl.files import atomic
 
@@ -217,7 +217,8 @@ def embed(
     quiet = not progress or distributed.rank() > 0
     encoder.eval()
     try:
-        with torch.no_grad(), tqdm(total=len(mine), unit="chip", disable=quiet) as bar:
+        bar = tqdm(total=len(mine), unit="chip", disable=quiet)
+        with memory.kept(), torch.no_grad(), bar:
             for start in range(0, len(mine), batch):
                 chips = store.gather(mine[start : start + batch]).to(where)  # (N, C, H, W)
                 found = encoder(encoder.normalise(chips))  # (N, E)

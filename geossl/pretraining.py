@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from geossl import distributed, losses, metrics, models, running
+from geossl import distributed, losses, memory, metrics, models, running
 from geossl.batches import Batch, Batches
 from geossl.chips import ChipStore
 from geossl.clusters import GeoClusters
@@ -152,7 +152,7 @@ class Run:
         """Train; yields a `Log` an interval. An interrupt keeps the run usable and resumable."""
         started = time.monotonic() - self._seconds
         marks = (self.step, self._seconds)
-        with distributed.stopping() as asked:
+        with distributed.stopping() as asked, memory.kept():
             try:
                 while self.step < self.steps:
                     few = running.few_threads(self._moco.encoder, bf16=self._bf16)
@@ -322,7 +322,7 @@ class Run:
         state = self._folder.load(torch.device("cpu"))  # on a GPU Adam would wait for its counters
         if state is not None:
             self._moco.load_state_dict(state["moco"])
-            self._optimizer.load_state_dict(state["optimizer"])
+            running.take_up(self._optimizer, state["optimizer"])
             self.step, self._seconds = state["step"], state["seconds"]
             self._means, self._interval = state["means"].to(self.device), state["interval"]
             self._records = state["records"]

@@ -167,12 +167,28 @@ def new_moco(
 
 
 def new_optimizer(learned: list[nn.Parameter], config: PretrainConfig) -> torch.optim.Optimizer:
-    """What changes the parameters."""
+    """What changes the parameters, in one pass over them."""
+    settings: Any = {"weight_decay": config.weight_decay, "fused": fused(learned[0].device)}
     if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            learned, config.lr, config.sgd_momentum, weight_decay=config.weight_decay
-        )
-    return torch.optim.AdamW(learned, config.lr, weight_decay=config.weight_decay)
+        return torch.optim.SGD(learned, config.lr, config.sgd_momentum, **settings)
+    return torch.optim.AdamW(learned, config.lr, **settings)
+
+
+def fused(device: torch.device) -> bool | None:
+    """Whether an optimiser should go over its parameters in one pass there; None: as it likes."""
+    return True if device.type in ("cpu", "cuda") else None
+
+
+def take_up(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load the state of an optimiser, and lay it out in memory as its parameters are.
+
+    A step in one pass goes along both and does not look at their layout, and files keep another.
+    """
+    optimizer.load_state_dict(state)
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                kept[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def warm_cosine(step: int, steps: int, warmup: float) -> float:

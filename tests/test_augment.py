@@ -136,8 +136,25 @@ def test_views_by_numbers_drawn_before_are_those_of_a_call_and_each_row_stands_f
     torch.testing.assert_close(torch.cat(parts), whole)
 
 
+def test_blur_of_oblong_views_mirrors_at_each_edge():
+    x = torch.rand(3, 2, 9, 14, generator=generator())
+    views = Views(blur=1.0, blur_sigma_px=(1.5, 1.5))
+    want = TF.gaussian_blur(x, [7, 7], [1.5, 1.5])
+    got = views._blur(x.clone(), torch.zeros(3), torch.arange(3))
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=0)
+
+
+def test_chips_are_cropped_alike_in_parts(monkeypatch):
+    views, x = moco_v2(12), chips(7)
+    draws = views.draw(7, 3, generator=generator())
+    whole = views.see(x, draws, mean=ZERO, std=ONE)
+    monkeypatch.setattr(augment, "_PART", 2 * x[0].numel())
+    assert torch.equal(views.see(x, draws, mean=ZERO, std=ONE), whole)
+
+
 def test_views_can_be_differentiated_after_they_were_drawn_in_inference_mode():
     augment._constants.cache_clear()
+    augment._taps.cache_clear()
     with torch.inference_mode():
         moco_v2()(chips(), mean=ZERO, std=ONE, generator=generator())
     x = chips().float().requires_grad_()

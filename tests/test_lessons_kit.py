@@ -337,3 +337,23 @@ def test_the_command_says_what_is_wrong(tutorials, tmp_path, capsys):
         with pytest.raises(SystemExit) as caught:
             command.main(arguments)
         assert caught.value.code == 2 and words_ in capsys.readouterr().err
+
+
+def test_a_kernel_whose_port_another_took_is_started_again():
+    asked = []
+
+    def run(failures, words):
+        asked.append(words)
+        if len(asked) <= failures:
+            raise RuntimeError(words)
+        return "ran"
+
+    assert executing.started(lambda: run(2, "Kernel died before replying to kernel_info")) == "ran"
+    assert len(asked) == 3
+    asked.clear()
+    with pytest.raises(RuntimeError, match="a cell failed"):
+        executing.started(lambda: run(1, "a cell failed"))
+    asked.clear()
+    with pytest.raises(RuntimeError, match="before replying"):
+        executing.started(lambda: run(9, "died before replying"))
+    assert len(asked) == 3

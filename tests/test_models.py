@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from geossl import models, weights
 
@@ -93,6 +94,24 @@ def test_the_same_seed_gives_the_same_encoder_and_leaves_the_global_state_alone(
     assert torch.equal(before, torch.random.get_rng_state())
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert any(not torch.equal(a[k], c[k]) for k in a)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("learned", [True, False])
+def test_max_pooling_of_the_standard_stem_is_torchs(layout, learned):
+    mine, torchs = (
+        models.encoder("resnet18", stem="standard").backbone.maxpool,
+        nn.MaxPool2d(3, 2, 1),
+    )
+    x = torch.randn(2, 8, 13, 10).round(decimals=1).contiguous(memory_format=layout)  # with ties
+    a, b = (x.clone().requires_grad_(learned) for _ in range(2))
+    got, want = mine(a), torchs(b)
+    assert torch.equal(got, want) and got.stride() == want.stride()
+    if learned:
+        slope = torch.randn_like(want)
+        got.backward(slope)
+        want.backward(slope)
+        assert torch.equal(a.grad, b.grad)
 
 
 def test_class_heads_sit_where_they_are_told():

@@ -26,6 +26,14 @@ def slow(task):
     return os.getpid()
 
 
+def comes_true(condition, *, within_s=30):
+    """Wait for what other threads and processes bring about; fails when it does not come."""
+    until = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < until, "it did not come true"
+        time.sleep(0.02)
+
+
 def refuse_three(task):
     if task == 3:
         raise ValueError("expected anything but 3, came 3")
@@ -116,7 +124,7 @@ def test_tasks_are_taken_when_there_is_room_and_closing_ends_it(where):
         next(work)
     before = time.monotonic()
     work.close()
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 30
     assert next(taken) <= 6 + 2 * 3
     assert not [t for t in threading.enumerate() if t.name.startswith("geossl")]
 
@@ -154,12 +162,9 @@ def test_workers_bounds_how_many_run_at_once(where):
 def test_after_a_close_the_cluster_is_free(cluster):
     work = work_off(slow, itertools.count(), dask=cluster.scheduler_address)
     next(work)
-    assert len(cluster.scheduler.tasks) > 20
+    comes_true(lambda: len(cluster.scheduler.tasks) > 20)
     work.close()
-    until = time.monotonic() + 5
-    while cluster.scheduler.tasks and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not cluster.scheduler.tasks
+    comes_true(lambda: not cluster.scheduler.tasks)
 
 
 def test_a_cluster_works_in_its_own_processes(cluster):

@@ -530,6 +530,28 @@ def test_a_store_of_twice_the_memory_trains(tmp_path):
     assert done.stdout.strip() == "the limit holds"
 
 
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_the_state_of_an_optimiser_follows_the_layout_of_its_parameters(kind):
+    weight, slopes = torch.randn(4, 3, 3, 3), torch.randn(3, 4, 3, 3, 3)
+    config = PretrainConfig(optimizer=kind, lr=0.1)
+
+    def stepped(resumed):
+        layer = torch.nn.Parameter(weight.clone(memory_format=torch.channels_last))
+        optimizer = running.new_optimizer([layer], config)
+        for slope in slopes:
+            if resumed:
+                state = optimizer.state_dict()
+                for kept in state["state"].values():
+                    for name, value in kept.items():
+                        kept[name] = value.clone(memory_format=torch.contiguous_format)
+                running.take_up(optimizer, state)
+            layer.grad = slope.to(memory_format=torch.channels_last)
+            optimizer.step()
+        return layer
+
+    assert torch.equal(stepped(True), stepped(False))
+
+
 def test_the_small_encoder_learns_on_one_thread_in_bf16_and_others_keep_theirs():
     before = torch.get_num_threads()
     try:

@@ -17,7 +17,7 @@ import torch
 from torchvision.models.detection.retinanet import RetinaNet
 from tqdm.auto import tqdm
 
-from geossl import dense, models, records, state_dicts
+from geossl import dense, memory, models, records, state_dicts
 from geossl.detect.boxes import checked
 from geossl.detect.crops import Crops
 from geossl.detect.finding import FORMAT, Detector
@@ -27,10 +27,12 @@ from geossl.readers.images import BOX
 from geossl.running import (
     derived_seed,
     few_threads,
+    fused,
     pick_device,
     pick_precision,
     refuse_not_finite,
     set_rates,
+    take_up,
     training_rows,
 )
 from geossl.scenes import label_codes
@@ -83,7 +85,7 @@ def train(
         net, net.backbone.pyramid.encoder, lr=config.lr, encoder_rate=config.encoder_rate,
         weight_decay=config.weight_decay,
     )  # fmt: skip
-    solver = torch.optim.AdamW(groups, config.lr)
+    solver = torch.optim.AdamW(groups, config.lr, fused=fused(pick_device(config.device)))
     logs: list[dict[str, float]] = []
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -117,7 +119,8 @@ def _epoch(
     steps = max(1, config.crops // config.batch)
     sums = torch.zeros(len(_LOSSES), device=device)
     few = few_threads(encoder, bf16=fast)
-    with few, ThreadPoolExecutor(1, thread_name_prefix="geossl-crops") as pool:
+    pool = ThreadPoolExecutor(1, thread_name_prefix="geossl-crops")
+    with few, memory.kept(), pool:
         seeds = [derived_seed(seed, "crops", epoch, step) for step in range(steps)]
         ahead = pool.submit(crops.batch, seeds[0])
         for step in range(steps):
@@ -197,5 +200,5 @@ def _resume(
             if key.startswith("solver."):
                 _, number, name = key.split(".")
                 state.setdefault(int(number), {})[name] = value
-        solver.load_state_dict({**solver.state_dict(), "state": state})
+        take_up(solver, {**solver.state_dict(), "state": state})
         return list(json.loads(metadata["logs"]))

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from geossl import losses, models
+from geossl import losses, memory, models
 from geossl.augment import Views
-from geossl.running import few_threads
+from geossl.running import few_threads, fused
 
 # Dense bf16 TFLOP/s of NVIDIA's data sheets (no sparsity), as in benchmarks/roofline.py.
 CARDS = {"L4": 121.0, "A100": 312.0, "H100": 989.0}
@@ -64,7 +64,8 @@ def pairs_per_s(
     moco = (
         models.MoCo(copy.deepcopy(encoder), queue=1024, seed=seed).to(memory_format=layout).train()
     )
-    optimizer = torch.optim.AdamW([p for p in moco.parameters() if p.requires_grad], 1e-3)
+    learned = [p for p in moco.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learned, 1e-3, fused=fused(learned[0].device))
     generator, views = torch.Generator().manual_seed(seed), Views(size_px=size_px)
     size = (batch, encoder.bands, size_px, size_px)
     chips = torch.randint(256, size, generator=generator).to(torch.uint8)
@@ -81,7 +82,7 @@ def pairs_per_s(
         optimizer.zero_grad(set_to_none=True)
 
     rates = []
-    with few_threads(encoder, bf16=bf16):  # as `geossl.pretrain` does
+    with few_threads(encoder, bf16=bf16), memory.kept():  # as `geossl.pretrain` does
         step()
         for _ in range(repeats):
             steps, began = 0, time.perf_counter()

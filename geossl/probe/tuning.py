@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from geossl import models
+from geossl import memory, models
 from geossl.augment import Views
 from geossl.chips import ChipStore
 from geossl.embedding import embed
@@ -25,6 +25,7 @@ from geossl.running import (
     Feed,
     derived_seed,
     few_threads,
+    fused,
     pick_device,
     pick_precision,
     refuse_not_finite,
@@ -188,7 +189,7 @@ def _train(
     batch = min(config.batch, len(rows))
     per_epoch = len(rows) // batch
     steps = per_epoch * config.epochs
-    solver = torch.optim.AdamW(_groups(tuned, head, config), config.lr)
+    solver = torch.optim.AdamW(_groups(tuned, head, config), config.lr, fused=fused(device))
     views = torch.Generator(device).manual_seed(derived_seed(seed, "fine-tuning views"))
     order = torch.Generator().manual_seed(derived_seed(seed, "fine-tuning order"))
     fast = pick_precision(config.precision, device) == "bf16"
@@ -202,7 +203,7 @@ def _train(
     feed = Feed(store, device, torch.from_numpy(rows))
     sums = torch.zeros(2, device=device)
     ahead: Any = feed.batches(batches())
-    with closing(ahead):
+    with closing(ahead), memory.kept():
         for step, ((index,), (chips,)) in enumerate(ahead):
             tuned.train()
             set_rates(solver, step, steps, warmup=config.warmup)

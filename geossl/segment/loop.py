@@ -16,9 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from geossl import dense, state_dicts
+from geossl import dense, memory, state_dicts
 from geossl.files import atomic
-from geossl.running import derived_seed, few_threads, pick_precision, refuse_not_finite, set_rates
+from geossl.running import (
+    derived_seed,
+    few_threads,
+    fused,
+    pick_precision,
+    refuse_not_finite,
+    set_rates,
+    take_up,
+)
 from geossl.segment.crops import Areas
 from geossl.segment.masks import IGNORE
 from geossl.segment.measuring import confusions, iou
@@ -47,7 +55,7 @@ def learn(
         network, network.encoder, lr=config.lr, encoder_rate=config.encoder_rate,
         weight_decay=config.weight_decay,
     )  # fmt: skip
-    solver = torch.optim.AdamW(groups, config.lr)
+    solver = torch.optim.AdamW(groups, config.lr, fused=fused(device))
     weight = class_weights(tuned.pixels, balance=config.balance).to(device)
     logs = [] if out is None else _resumed(out, network, solver)
     due = time.monotonic()
@@ -90,7 +98,7 @@ def _epoch(
     ahead: Any = scenes.batches(**drawn)
     dropout = _dropout(device, derived_seed(seed, "segment dropout", epoch))
     few = few_threads(network.encoder, bf16=fast)
-    with few, closing(ahead), dropout, torch.enable_grad():
+    with few, memory.kept(), closing(ahead), dropout, torch.enable_grad():
         for step, batch in enumerate(ahead):
             chips, valid, target = (part.to(device, non_blocking=True) for part in batch)
             done, whole = epoch * steps + step, config.epochs * steps
@@ -179,5 +187,5 @@ def _resumed(out: Path, network: Network, solver: torch.optim.Optimizer) -> list
         return []
     with state_dicts.checkpoint(path) as state:
         network.load_state_dict(state["network"])
-        solver.load_state_dict(state["solver"])
+        take_up(solver, state["solver"])
         return list(state["logs"])

@@ -135,6 +135,13 @@ class Notebook:
             code,
         )
 
+    def comes_to(self, code, wanted):
+        """Wait until the kernel prints that: a message of the page may still be on its way."""
+        until = time.monotonic() + 30
+        while (found := self.ask(code)) != wanted:
+            assert time.monotonic() < until, f"{code} gives {found}, wanted {wanted}"
+            time.sleep(0.1)
+
     def close(self):
         self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
         self._context.close()

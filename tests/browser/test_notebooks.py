@@ -67,7 +67,7 @@ def test_the_cluster_explorer(lab, world, notebook, tmp_path_factory):
     page.wait_for_selector("text=/cluster 2: \\d+ places/")
     book.wait_idle()
     keep_picture(page, "explore_clusters", tmp_path_factory)
-    assert book.ask("print(explorer.cluster)") == "2"
+    book.comes_to("print(explorer.cluster)", "2")
     rows = int(book.ask("print(len(explorer.rows))"))
     assert page.locator(".jp-OutputArea img[alt^='chip of']").count() == min(24, rows)
     assert book.failures() == [] and book.blocked == [] and book.errors == []
@@ -86,7 +86,7 @@ def test_the_embedding_explorer(lab, world, notebook, tmp_path_factory):
         book.wait_idle()
         told = int(page.locator(".geossl-status").first.inner_text().split()[0])
         assert 0 < told < 800
-        assert book.ask("print(len(explorer.selection))") == str(told)
+        book.comes_to("print(len(explorer.selection))", str(told))
         keep_picture(page, f"explore_embeddings_{name}", tmp_path_factory)
     page.locator(".geossl-gallery button").nth(1).click()
     page.wait_for_selector("text=/images most like the first/")
@@ -96,7 +96,8 @@ def test_the_embedding_explorer(lab, world, notebook, tmp_path_factory):
     corners = [(0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.2, 0.8), (0.2, 0.2)]
     drag(page, [(x + across * wide, y + down * high) for across, down in corners])
     page.wait_for_selector("text=/\\d+ of 800 selected/")
-    book.wait_idle()
+    told = page.locator(".geossl-status").first.inner_text().split()[0]
+    book.comes_to("print(len(explorer.selection))", told)
     drawn = json.loads(book.ask(
         "import json, numpy; flat = numpy.frombuffer(explorer.views.first, 'f4').reshape(-1, 2)\n"
         "print(json.dumps([flat.tolist(), explorer.selection.tolist()]))"
@@ -107,8 +108,7 @@ def test_the_embedding_explorer(lab, world, notebook, tmp_path_factory):
     page.locator(".geossl-view canvas").first.focus()
     page.keyboard.press("Escape")
     page.wait_for_selector("text=/800 images, none selected/")
-    book.wait_idle()
-    assert book.ask("print(len(explorer.selection))") == "0"
+    book.comes_to("print(len(explorer.selection))", "0")
     assert book.failures() == [] and book.blocked == [] and book.errors == []
 
 
@@ -133,7 +133,7 @@ def test_the_pair_explorer(lab, world, notebook, tmp_path_factory):
     page.wait_for_function(f"document.querySelector({pictures!r}).src !== {before!r}")
     book.wait_idle()
     keep_picture(page, "pair_explorer", tmp_path_factory)
-    assert book.ask("print(explorer.views.brightness)") == "1.0"
+    book.comes_to("print(explorer.views.brightness)", "1.0")
     assert book.failures() == [] and book.blocked == [] and book.errors == []
 
 

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from geossl.lessons import copies
+from geossl.lessons import copies, executing
 
 TUTORIALS = Path(__file__).parent.parent.parent / "tutorials"
 LESSONS = copies.sources(TUTORIALS)
@@ -212,15 +212,19 @@ class Kernel:
     """A kernel in a folder, in which the cells of a notebook are run as one likes."""
 
     def __init__(self, book, folder):
-        self.book = book
-        self.client = NotebookClient(
-            book, timeout=300, allow_errors=True, resources={"metadata": {"path": str(folder)}}
-        )
+        self.book, self.folder = book, folder
 
     def __enter__(self):
+        executing.started(self._start)
+        return self
+
+    def _start(self):
+        self.client = NotebookClient(
+            self.book, timeout=300, allow_errors=True,
+            resources={"metadata": {"path": str(self.folder)}},
+        )  # fmt: skip
         self._context = self.client.setup_kernel(env=os.environ | {"GEOSSL_STRICT": "0"})
         self._context.__enter__()
-        return self
 
     def __exit__(self, *error):
         self._context.__exit__(*error)

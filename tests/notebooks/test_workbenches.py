@@ -6,10 +6,10 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from nbclient import NotebookClient
 from PIL import Image
 
 import geossl
+from geossl.lessons.executing import execute
 
 ROOT = Path(__file__).parent.parent.parent
 NAIP = ROOT.parent / "shared" / "data" / "naip_north_dakota"
@@ -20,7 +20,7 @@ def run(name, folder, **knobs):
     book = nbformat.read(ROOT / "notebooks" / name, as_version=4)
     cell = next(c for c in book.cells if "parameters" in c.metadata.get("tags", []))
     cell.source += "".join(f"\n{knob} = {value!r}" for knob, value in knobs.items())
-    NotebookClient(book, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+    execute(book, folder, timeout_s=300)
     outputs = [output for c in book.cells for output in c.get("outputs", [])]
     shown = [
         o["data"].get("text/html", o["data"].get("text/plain", "")) for o in outputs if "data" in o
