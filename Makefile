@@ -78,14 +78,14 @@ world: .venv/ready-dev  ## benchmarks/world_study.md: the study at scale; for a 
 	$(RUN) benchmarks/world_study.py --build
 	$(RUN) benchmarks/world_study.py
 
-streams: .venv/ready-dev  ## benchmarks/streams.md: a store ten times the memory (root for the cgroup; 4 GB of disk)
+streams: .venv/ready-dev  ## benchmarks/streams.md: a store ten times the memory (root for the cgroup; 20 GB of disk)
 	$(RUN) benchmarks/streams.py
 
 learners: .venv/ready  ## the learner's copies of the lessons, without solutions, in lessons/
 	$(RUN) -m geossl.lessons learners lessons
 
 notebooks: .venv/ready-dev  ## every lesson at full size: computing time beside the stated one
-	$(RUN) -m geossl.lessons run
+	$(RUN) -m geossl.lessons run --keep runs/notebooks
 
 site: .venv/ready-dev  ## runs/site/index.html: the lessons executed, readable without a network
 	$(RUN) -m geossl.lessons site

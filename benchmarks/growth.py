@@ -4,8 +4,7 @@
     python benchmarks/growth.py --small     a shrunk form that proves that it works
 
 Synthetic chips of 16 px, four dates a place. Each size is measured in a process of its own, so that
-memory is its own too. Writes growth.md and growth.json beside itself and the figure, log over log,
-to runs/growth.png.
+memory is its own too. Writes growth.md, growth.json and growth.png, log over log, beside itself.
 """
 
 from __future__ import annotations
@@ -214,8 +213,10 @@ def page(records: Records, repeats: int) -> str:
     return f"""# Growth
 
 Made by `python benchmarks/growth.py` on {hardware()}, one thread. Median of
-{repeats} repeats, each in a process of its own. It also makes the figure of these tables, log over log:
-`runs/growth.png`.
+{repeats} repeats, each in a process of its own.
+
+![The tables below, log over log: a pair costs the same in stores of a thousand and of a million chips, the \
+rest grows with the rows or less, but for random draws among ten million](growth.png)
 
 Chip stores: synthetic chips of {SIZE_PX} px in three bands, {synthetic.DATES} dates a place, places uniform on the sphere,
 the store in the cache of the system.
@@ -239,21 +240,27 @@ def figure(records: Records, path: Path) -> None:
     """Log over log, a line a metric."""
     from matplotlib.figure import Figure
 
-    fig = Figure(figsize=(13, 5), layout="constrained")
-    axes = fig.subplots(1, 4)
-    parts = ((STORES, "_us", "µs a pair"), (STORES, "_s", "seconds"), (TABLES, "_s", "seconds"),
-             (STORES | TABLES, "_mb", "MB"))  # fmt: skip
-    for ax, (names, end, unit) in zip(axes, parts, strict=True):
+    fig = Figure(figsize=(11, 8), layout="constrained")
+    axes = fig.subplots(2, 2).flat
+    both = {"memory_mb": "with a chip store", "rows_mb": "tables without pixels"}
+    parts = (("A pair, by chips in the store", STORES, "_us", "µs"),
+             ("Start, by chips in the store", STORES, "_s", "seconds"),
+             ("Clusters and pairs, by rows of the table", TABLES, "_s", "seconds"),
+             ("Memory at most", both, "_mb", "MB"))  # fmt: skip
+    for ax, (title, names, end, unit) in zip(axes, parts, strict=True):
         for name, values in medians(records, names).iterrows():
             if str(name).endswith(end):
-                ax.loglog(values.dropna(), marker="o", markersize=3, label=name)
+                label = names[str(name)].split(";")[0].replace("`", "")
+                ax.loglog(values.dropna(), marker="o", markersize=3, label=label)
         low, high = ax.get_xlim()
         if end != "_us":
             start = ax.get_ylim()[0]
             ax.loglog([low, high], [start, start * high / low], "k:", linewidth=1)
-        ax.set(xlabel="rows" if names is TABLES else "chips", ylabel=unit)
-        ax.legend(fontsize=7)
-    fig.suptitle("Growth; dotted: proportional to the rows")
+        ax.set(title=title, xlabel="chips or rows", ylabel=unit)
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, high * (high / low) ** 0.5)  # room for the legend
+        ax.legend(fontsize=8, loc="upper left")
+    fig.suptitle("Growth, log over log; dotted: proportional")
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(path, dpi=120)
 
@@ -263,7 +270,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--small", action="store_true", help="a shrunk form")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of growth.md and .json")
-    parser.add_argument("--figure", type=Path, default=HERE.parent / "runs" / "growth.png")
+    parser.add_argument("--figure", type=Path, default=HERE / "growth.png")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)

@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -64,7 +65,7 @@ def images(side: int) -> Path:
 
 
 def store_of(side: int) -> tuple[Any, float]:
-    """The chip store of the images, and the CPU ms an image that its making took (0: it was there)."""
+    """The chip store of the images, and the CPU ms an image that its making took if it was not there."""
     import geossl
     from geossl.readers import images as reader
 
@@ -269,6 +270,8 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     made = Records(FOLDER / "records-0.json")
     if not made.rows:
+        for side in SIZES:
+            shutil.rmtree(FOLDER / f"chips-{side}", ignore_errors=True)
         cost = {f"store_ms_{side}": store_of(side)[1] for side in SIZES}
         made.add("geossl", 0, cost)
     for threads in ROUNDS:

@@ -319,7 +319,7 @@ class Run:
 
     def _resume(self) -> None:
         """Take up the run that the folder holds, if any."""
-        state = self._folder.load(torch.device("cpu"))  # on a GPU Adam would wait for its counters
+        state = self._folder.load()
         if state is not None:
             self._moco.load_state_dict(state["moco"])
             running.take_up(self._optimizer, state["optimizer"])

@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
-import pickle
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from geossl import distributed, weights
+from geossl import distributed, state_dicts, weights
 from geossl.files import atomic
 from geossl.models import Encoder
 from geossl.records import FORMAT, begin
@@ -44,8 +43,8 @@ class RunFolder:
                 )
         distributed.on_first(lambda: None if self.path is None else begin(self.path, about))
 
-    def load(self, device: torch.device) -> dict[str, Any] | None:
-        """What `save` was given last, on every rank; None when nothing was saved yet.
+    def load(self) -> dict[str, Any] | None:
+        """What `save` was given last, on the CPU of every rank; None when nothing was saved yet.
 
         Raises:
             ValueError: the checkpoint is damaged.
@@ -55,15 +54,10 @@ class RunFolder:
             return None
         assert path is not None
         alone = distributed.ranks() == 1
-        source = path if alone else io.BytesIO(distributed.on_first(path.read_bytes))
-        try:
-            state = torch.load(source, map_location=device, weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise ValueError(
-                f"the checkpoint {path} is damaged ({error}); delete the folder and train again"
-            ) from None
-        self._step, self._at = state["step"], time.monotonic()
-        return state
+        content = None if alone else io.BytesIO(distributed.on_first(path.read_bytes))
+        with state_dicts.checkpoint(path, content) as state:
+            self._step, self._at = state["step"], time.monotonic()
+            return state
 
     def write_log(self, records: list[dict[str, float]]) -> None:
         """Write the log anew: what came after the checkpoint comes again."""

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -114,8 +114,12 @@ def refuse_newer(metadata: Mapping[str, str], known: int, path: Path) -> None:
 
 
 @contextmanager
-def checkpoint(path: Path) -> Iterator[Any]:
+def checkpoint(path: Path, content: BinaryIO | None = None) -> Iterator[Any]:
     """The content of a checkpoint, to take up a training from inside the block.
+
+    Args:
+        path: the file.
+        content: what is in it, where another process has read it.
 
     Yields:
         What ``torch.save`` wrote, on the CPU; of a ``.safetensors`` file what `safetensors` gives.
@@ -124,7 +128,7 @@ def checkpoint(path: Path) -> Iterator[Any]:
         ValueError: the file is damaged, or its content raised inside the block.
     """
     try:
-        yield safetensors(path) if path.suffix == ".safetensors" else _load(path)
+        yield safetensors(path) if path.suffix == ".safetensors" else _load(content or path)
     except _DAMAGE:
         raise ValueError(
             f"the checkpoint {path} is damaged; delete the folder and train again"
@@ -195,7 +199,7 @@ def _unpickled(path: Path) -> Any:
     )
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path | BinaryIO) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of pickle protocols and old storages: nothing to do
         return torch.load(path, map_location="cpu", weights_only=True)

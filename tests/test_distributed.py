@@ -115,13 +115,14 @@ def alone(folder):
     return {name: outcome(train(open_store(folder), name)) for name in RUNS}
 
 
-def launch(processes, out, folder, *work):
+def launch(processes, out, folder, *work, restarts=0):
     """Run functions of this file in several processes; what each saved, and how it ended."""
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-        + [str(processes), __file__, str(out), str(folder), *work],
+        + [str(processes), "--max-restarts", str(restarts), __file__, str(out), str(folder), *work],
         capture_output=True, text=True, timeout=600,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error",
+             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
     )  # fmt: skip
     files = [out / f"{rank}.pt" for rank in range(processes)]
     return [torch.load(file, weights_only=False) for file in files if file.exists()], done
@@ -284,11 +285,11 @@ def written(out, folder):
 
 
 def dying(out, folder):
-    """The command line, whose second process is killed in its eighth step."""
-    real = pretraining.Run._one_step
+    """The command line, whose second process is killed in its eighth step, the first time."""
+    real, first = pretraining.Run._one_step, os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
 
     def one_step(run):
-        if run.step == 7 and distributed.rank() == 1:
+        if run.step == 7 and distributed.rank() == 1 and first:
             os.kill(os.getpid(), signal.SIGKILL)
         real(run)
 
@@ -428,6 +429,15 @@ def test_a_process_that_dies_ends_the_run_which_then_goes_on_alone(folder, tmp_p
     )
     assert [r["step"] for r in resumed] == [w["step"] for w in whole]
     np.testing.assert_allclose([r["loss"] for r in resumed], [w["loss"] for w in whole], rtol=1e-6)
+
+
+def test_torchrun_starts_it_again_where_the_checkpoint_left_it(folder, tmp_path):
+    _, done = launch(2, tmp_path, folder, "dying", restarts=1)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = [line for line in done.stderr.splitlines() if line.startswith("geossl: ")]
+    assert len(told) == 1 and "lost touch with another rank" in told[0]
+    steps = [json.loads(line)["step"] for line in open(tmp_path / "run" / "log.jsonl")]
+    assert steps == list(range(2, steps[-1] + 1, 2)) and steps[-1] > 8
 
 
 def test_one_sentence_from_one_process(folder, tmp_path, monkeypatch, capsys):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_pretraining import TINY, write_store
 
-from geossl import GeoClusters, geo, models, pretrain, probe
+from geossl import GeoClusters, geo, models, pretrain
 from geossl.embedding import embed
 from geossl.lessons import checking, drawing_where, where
 
@@ -194,17 +194,6 @@ def test_the_head_is_asked_as_it_was_trained(run, store, clusters):
         for b, lon, lat in zip(best, part["lon"], part["lat"], strict=True)
     ]
     assert np.isclose(seen.km, np.median(km)) and "in the right region" in str(seen)
-
-
-def test_the_gain_is_paired(store):
-    encoder = models.encoder(mean=store.mean, std=store.std)
-    one = probe.linear(embed(store, encoder), l2=0.1)
-    assert where.gain(one, one) == (0, 0, 0)
-    wrong = replace(one, predictions=one.predictions.assign(hit=False))
-    value, low, high = where.gain(one, wrong)
-    assert value == one.value and low <= value <= high
-    with pytest.raises(ValueError, match="same test rows"):
-        where.gain(one, replace(one, predictions=one.predictions.iloc[1:]))
 
 
 def test_what_was_learned_is_concluded_from_the_gain(store, clusters, run):

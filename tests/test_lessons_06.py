@@ -131,6 +131,8 @@ def test_a_paired_difference_is_sharper_than_two_intervals():
     half = 1.96 * means.std() / len(means) ** 0.5
     assert np.allclose([gap.low, gap.high], [gap.value - half, gap.value + half], atol=0.012)
     assert ours.low < theirs.high and gap.verdict == "better" and "better" in str(gap)
+    none = judging.difference(ours, ours)
+    assert (none.value, none.low, none.high) == (0, 0, 0) and none.verdict == "cannot tell"
     back = judging.difference(theirs, ours)
     assert np.isclose(back.value, -gap.value) and back.verdict == "worse"
     with pytest.raises(ValueError, match="same test chips"):

@@ -132,7 +132,10 @@ def test_notebooks_are_timed_and_failures_are_told(tutorials, tmp_path):
     book = new_notebook(cells=[new_markdown_cell("*One minute on two cores.*"), cell("1 / 0")])
     nbformat.write(book, tmp_path / "broken.ipynb")
     paths = [tutorials / "05_small.ipynb", tmp_path / "broken.ipynb"]
-    assert not executing.time_notebooks(paths, quick=True, say=said.append)
+    kept = tmp_path / "kept"
+    assert not executing.time_notebooks(paths, quick=True, keep=kept, say=said.append)
+    seen = [nbformat.read(kept / path.name, as_version=4).cells[-1].outputs for path in paths]
+    assert seen[1][0].ename == "ZeroDivisionError" and seen[0][-1].output_type != "error"
     assert "05_small" in said[2] and "0.5" in said[2] and "small knobs" in said[2]
     assert "broken" in said[3] and "ZeroDivisionError" in said[3]
 

@@ -62,13 +62,15 @@ class RunAll:
     """The notebooks; all lessons and workbenches when none is given."""
     quick: bool = False
     """With the small knobs of the tests."""
+    keep: Path | None = None
+    """Folder for the notebooks as they ran."""
 
     def run(self) -> None:
         """Run; exit status 1 when one failed, or took another time than it states."""
         from geossl.lessons.executing import time_notebooks
 
         chosen = self.notebooks or (*copies.sources(), *sorted(Path("notebooks").glob("*.ipynb")))
-        if not time_notebooks(chosen, quick=self.quick, say=_say):
+        if not time_notebooks(chosen, quick=self.quick, keep=self.keep, say=_say):
             raise SystemExit(1)
 
 

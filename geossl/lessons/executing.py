@@ -12,6 +12,7 @@ from typing import TypeVar
 import nbformat
 from nbformat import NotebookNode
 
+from geossl.files import atomic
 from geossl.lessons import checking, copies
 
 Result = TypeVar("Result")
@@ -58,13 +59,18 @@ def started(run: Callable[[], Result]) -> Result:
 
 
 def time_notebooks(
-    paths: Iterable[Path], *, quick: bool = False, say: Callable[[object], None]
+    paths: Iterable[Path],
+    *,
+    quick: bool = False,
+    keep: Path | None = None,
+    say: Callable[[object], None],
 ) -> bool:
     """Run notebooks with their solutions, strictly, and print measured beside stated minutes.
 
     Args:
         paths: the notebooks.
         quick: with the small knobs of the tests; the times then mean nothing.
+        keep: folder for the notebooks as they ran, with what they show; also of those that failed.
         say: takes the lines.
 
     Returns:
@@ -86,6 +92,10 @@ def time_notebooks(
                 say(f"{path.name:44} failed: {str(error).strip().splitlines()[-1]}")
                 fine = False
                 continue
+            finally:
+                if keep is not None:
+                    with atomic(keep / path.name) as part:
+                        nbformat.write(book, part)
         told, true = _judged(seconds, stated, quick=quick)
         share = (_worked() - worked) / 60
         say(f"{path.name:44} {seconds / 60:8.2f} {share:9.2f} {stated or '?':>7} {told}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from geossl import geo, models, probe
 from geossl.chips import ChipStore
 from geossl.clusters import GeoClusters
 from geossl.embedding import Embeddings, embed
+from geossl.lessons.judging import difference
 from geossl.pretraining import Run
 from geossl.probe import ProbeResult, bootstrap
 from geossl.running import derived_seed
@@ -202,27 +203,6 @@ def guessed(
     return Guessed(*share, chance, float(km), float(chance_km))
 
 
-def gain(result: ProbeResult, base: ProbeResult, *, seed: int = 0) -> tuple[float, float, float]:
-    """How much better one probe is than another on the same pictures, with a paired interval.
-
-    Returns:
-        Difference of the shares of hits, and its 95 % interval by bootstrap over places.
-
-    Raises:
-        ValueError: they were measured on different pictures.
-    """
-    one, other = result.predictions, base.predictions
-    if len(one) != len(other) or not (one["row"].to_numpy() == other["row"].to_numpy()).all():
-        raise ValueError("expected two results on the same test rows, came different ones")
-    better = one["hit"].to_numpy(float) - other["hit"].to_numpy(float)
-    place = np.unique(one["location"].to_numpy(), return_inverse=True)[1]
-    total, size = np.bincount(place, weights=better), np.bincount(place)
-    rng = np.random.default_rng(derived_seed(seed, "gain"))
-    times = rng.multinomial(len(size), np.full(len(size), 1 / len(size)), bootstrap.RESAMPLES)
-    low, high = np.percentile((times @ total) / (times @ size), [2.5, 97.5])
-    return float(better.mean()), float(low), float(high)
-
-
 def what_it_learned(
     store: ChipStore,
     encoders: Mapping[str, models.Encoder],
@@ -250,7 +230,9 @@ def what_it_learned(
         found = Embeddings(found.vectors, found.scenes.assign(region=region))
         for task, label in (("region", "region"), ("climate", "label")):
             result = probe.linear(found, label=label, l2=_L2, seed=seed)
-            more = gain(result, base[task], seed=seed) if task in base else (np.nan,) * 3
+            more = (np.nan,) * 3
+            if task in base:
+                more = astuple(difference(result, base[task], seed=seed))
             base.setdefault(task, result)
             lines.append([name, task, result.value, result.low, result.high, result.chance, *more])
     columns = "encoder task value low high chance gain gain_low gain_high".split()
