@@ -105,7 +105,12 @@ def test_the_first_cell_is_read():
     assert copies.title(book) == "05 · A small lesson"
     assert copies.question(book) == "How many is two and two?"
     assert copies.person_minutes(book) == 20 and copies.stated_minutes(book) == 0.5
-    said = {"*One minute on two cores the": 1, "2.5 minutes on\ntwo cores": 2.5, "a minute": None}
+    said = {
+        "*One minute on two cores the": 1,
+        "A quarter of a minute on two cores": 0.25,
+        "2.5 minutes on\ntwo cores": 2.5,
+        "a minute": None,
+    }
     for text, minutes in said.items():
         book.cells[0].source = text
         assert copies.stated_minutes(book) == minutes

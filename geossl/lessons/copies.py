@@ -13,7 +13,10 @@ from nbformat import NotebookNode
 TUTORIALS = Path("tutorials")
 KINDS = {"learners": {"solution", "source-only"}, "instructors": {"source-only"}}
 _BESIDE = {"learners": ["GLOSSARY.md"], "instructors": ["GLOSSARY.md", "INSTRUCTORS.md"]}
-_WORDS = {"half a": 0.5, "one": 1.0, "two": 2.0, "three": 3.0, "four": 4.0, "five": 5.0}
+_WORDS = {
+    "a quarter of a": 0.25, "half a": 0.5, "three quarters of a": 0.75,
+    "one": 1.0, "two": 2.0, "three": 3.0, "four": 4.0, "five": 5.0,
+}  # fmt: skip
 
 
 def copy_of(book: NotebookNode, kind: str) -> NotebookNode:

@@ -72,7 +72,8 @@ def header(
                 shape = file.transform, file.width, file.height
                 kinds = set(file.dtypes)
     except RasterioIOError as error:
-        raise UnreadableError(f"{path} cannot be read as a GeoTIFF: {error}") from None
+        why = str(error).rstrip(".")
+        raise UnreadableError(f"{path} cannot be read as a GeoTIFF: {why}") from None
     if not crs:
         raise ValueError(
             f"{path} has no CRS; georeference it (e.g. gdal_edit.py -a_srs EPSG:...) or remove it"

@@ -134,7 +134,7 @@ def _header(path: str) -> tuple[str, float, float, int, str, str]:
             x, y = at(file.transform, file.width / 2, file.height / 2)
             return file.crs.to_wkt(), x, y, *about, ""
     except (RasterioError, UnicodeError) as error:
-        return *lost, 0, "", f"cannot be read as a GeoTIFF: {error}"
+        return *lost, 0, "", f"cannot be read as a GeoTIFF: {str(error).rstrip('.')}"
 
 
 def lon_lat(crs: pd.Series, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
