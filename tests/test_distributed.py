@@ -436,7 +436,8 @@ def test_torchrun_starts_it_again_where_the_checkpoint_left_it(folder, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     told = [line for line in done.stderr.splitlines() if line.startswith("geossl: ")]
     assert len(told) == 1 and "lost touch with another rank" in told[0]
-    steps = [json.loads(line)["step"] for line in open(tmp_path / "run" / "log.jsonl")]
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
     assert steps == list(range(2, steps[-1] + 1, 2)) and steps[-1] > 8
 
 
