@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from study import Records, hardware
 
@@ -54,14 +53,10 @@ def targets(f: Figures) -> list[str]:
     rows = []
 
     def target(what: str, limit: float, found: pd.Series, *, most: bool) -> None:
-        met = np.nan if found.empty else found.median()
-        word = (
-            "-"
-            if np.isnan(met)
-            else "yes"
-            if (met <= limit if most else met >= limit)
-            else "**no**"
-        )
+        word = "-"
+        if not found.empty:
+            met = found.median()
+            word = "yes" if (met <= limit if most else met >= limit) else "**no**"
         sign = "at most" if most else "at least"
         rows.append(f"| {what} | {sign} {limit:g} | {spread(found)} | {word} |")
 

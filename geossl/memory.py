@@ -30,8 +30,9 @@ def kept() -> Iterator[None]:
     if libc is None:
         yield
         return
+    if not _depth:
+        _set(libc, _KEEPING)
     _depth += 1
-    _set(libc, _KEEPING)
     try:
         yield
     finally:

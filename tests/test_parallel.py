@@ -124,7 +124,7 @@ def test_tasks_are_taken_when_there_is_room_and_closing_ends_it(where):
         next(work)
     before = time.monotonic()
     work.close()
-    assert time.monotonic() - before < 30
+    assert time.monotonic() - before < 5
     assert next(taken) <= 6 + 2 * 3
     assert not [t for t in threading.enumerate() if t.name.startswith("geossl")]
 
@@ -164,7 +164,7 @@ def test_after_a_close_the_cluster_is_free(cluster):
     next(work)
     comes_true(lambda: len(cluster.scheduler.tasks) > 20)
     work.close()
-    comes_true(lambda: not cluster.scheduler.tasks)
+    comes_true(lambda: not cluster.scheduler.tasks, within_s=5)
 
 
 def test_a_cluster_works_in_its_own_processes(cluster):

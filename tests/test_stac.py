@@ -296,7 +296,7 @@ def test_a_dead_server_ends_in_a_sentence_and_a_second_start_finishes(sky, undis
     begun = time.monotonic()
     with pytest.raises(ValueError, match=r"none of the 4 places got a chip.*a broken connection"):
         reap(sky, tmp_path)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 5
     sky.faults = {"32TQT": ["404!"]}  # an answer that waiting does not change
     table = reap(sky, tmp_path)
     assert len(table) == 9 and list(table.attrs["short"]) == ["b"]
@@ -582,7 +582,7 @@ def test_a_window_that_is_a_mistake_or_a_bomb_is_not_read(sky, tmp_path):
         patch.setattr(harvest_work, "_MOST_PX", 2**30)
         with pytest.raises(GaveUpError, match="not wholly in the scene|pixels there, too many"):
             harvest_work._read(where, monster, place)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 2
 
 
 def test_many_threads_read_one_file(sky, tmp_path):

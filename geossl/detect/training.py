@@ -80,12 +80,13 @@ def train(
     codes, classes = label_codes(found["label"][~found["crowd"]].astype(object))
     counts = pd.Series(np.bincount(codes, minlength=len(classes)), pd.Index(classes, dtype=object))
     net = build(encoder, len(classes), config, seed=derived_seed(seed, "detector"))
-    net.to(pick_device(config.device), memory_format=torch.channels_last)
+    device = pick_device(config.device)
+    net.to(device, memory_format=torch.channels_last)
     groups = dense.groups(
         net, net.backbone.pyramid.encoder, lr=config.lr, encoder_rate=config.encoder_rate,
         weight_decay=config.weight_decay,
     )  # fmt: skip
-    solver = torch.optim.AdamW(groups, config.lr, fused=fused(pick_device(config.device)))
+    solver = torch.optim.AdamW(groups, config.lr, fused=fused(device))
     logs: list[dict[str, float]] = []
     folder = None if out is None else Path(out)
     if folder is not None:
