@@ -43,7 +43,6 @@ HERE = Path(__file__).parent
 METHODS = ("geossl", "model_only", "dataloader")
 METRICS = ("pairs_per_s", "share_of_roofline", "memory_gb")
 REPEATS, INTERVALS, EXTRA = 3, 3, 20  # steps beyond the measured ones, for what else is looked at
-BUDGET_S = 540
 SYNCHRONISING = (
     "cudaDeviceSynchronize", "cudaStreamSynchronize", "cudaEventSynchronize", "cudaMemcpy",
     "Memcpy HtoD (Pageable -> Device)", "Memcpy DtoH (Device -> Pageable)",
@@ -58,7 +57,7 @@ class Setting:
     config: geossl.PretrainConfig
     size_px: int = 256
     places: int = 2048
-    interval: int = 80  # steps
+    interval: int = 40  # steps
     workers: int = os.cpu_count() or 1
 
     @property
@@ -71,7 +70,7 @@ GPU = Setting(
     torch.device("cuda"),
     geossl.paper_config(
         views=moco_v2(224, crop=(0.08, 1.0)), precision="bf16", compile=True, device="cuda",
-        log_every=80, knn_every=0, bn_splits=1,
+        log_every=40, knn_every=0, bn_splits=1,
     ),
 )  # fmt: skip
 SMALL = Setting(
@@ -201,8 +200,8 @@ def alone(work: Callable[[], Any], setting: Setting) -> tuple[Any, float]:
     return work(), torch.cuda.max_memory_allocated() / 1e9
 
 
-def measure(setting: Setting, records: Records) -> str:
-    """All methods in turn, while there is time; who waited for the GPU."""
+def measure(setting: Setting, records: Records, *, minutes: float) -> str:
+    """All methods in turn, while so many minutes last; who waited for the GPU."""
     began, config, waited = time.perf_counter(), setting.config, ""
     counts = roofline.counted(config, batch=config.batch, size_px=setting.side)
     peak = limits(setting)
@@ -230,7 +229,7 @@ def measure(setting: Setting, records: Records) -> str:
                 )
                 print(method, seed, values, f"{memory:.1f} GB", flush=True)
             took = time.perf_counter() - start
-            if time.perf_counter() - began + took > BUDGET_S:
+            if time.perf_counter() - began + took > 60 * minutes:
                 break
     return waited
 
@@ -304,19 +303,20 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure in turn, and write what was seen."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--small", action="store_true", help="a shrunk form on the CPU")
+    parser.add_argument("--minutes", type=float, default=9, help="how long another repeat may last")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of gpu.md and gpu.json")
     given = parser.parse_args(arguments)
     small = given.small or not torch.cuda.is_available()
     records = Records(given.out / "gpu.json")
     if small:
         with tempfile.TemporaryDirectory() as folder:
-            print(measure(SMALL, Records(Path(folder) / "small.json")))
+            print(measure(SMALL, Records(Path(folder) / "small.json"), minutes=given.minutes))
         print("this was the small form on the CPU; its figures are not kept")
         if records.rows:
             return
     else:
         records.rows = []
-        waited = measure(GPU, records)
+        waited = measure(GPU, records, minutes=given.minutes)
     records.write()
     (given.out / "gpu.md").write_text(page(records, "" if small else waited), "utf-8")
     print((given.out / "gpu.md").read_text("utf-8"))

@@ -20,7 +20,7 @@ import time
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +50,7 @@ class Setting:
     size_px: int = 64
     k: int = 100
     config: geossl.PretrainConfig = geossl.PretrainConfig(
-        encoder="resnet50", stem="standard", epochs=8, batch=1024, queue=16_384, log_every=20,
+        encoder="resnet50", stem="standard", epochs=1, batch=512, queue=16_384, log_every=40,
         knn_every=0,
     )  # fmt: skip
 
@@ -109,7 +109,7 @@ def job(
         yield f"{method} seed {seed}: embedded"
     embeddings = geossl.Embeddings.load(vectors)
     for metric in missing(records, method, seed):
-        value = measured(embeddings, metric)
+        value = measured(embeddings, metric, device=setting.config.device)
         records.add(method, seed, {metric: value})
         yield f"{method} seed {seed}: {metric} {value:.3f}"
 
@@ -164,16 +164,19 @@ def embed(setting: Setting, encoder: models.Encoder) -> geossl.Embeddings:
     return geossl.Embeddings(found.vectors, found.scenes.assign(one=one[one | ends]))
 
 
-def measured(embeddings: geossl.Embeddings, metric: str) -> float:
+def measured(embeddings: geossl.Embeddings, metric: str, *, device: str) -> float:
     """One figure of one method and seed."""
     if metric == "recall_at_1":
-        return probe.same_place(embeddings, split="test").value
+        return probe.same_place(embeddings, split="test", device=device).value
     one = embeddings.subset(embeddings.scenes["one"].to_numpy(bool))
     if metric == "knn_main":
-        return probe.knn(one, label=LABELS["main"]).value
+        return probe.knn(one, label=LABELS["main"], device=device).value
     _, name, share = metric.split("_")
     draws = (0, 1, 2) if int(share) < 100 else (0,)  # which places keep their label
-    found = probe.label_efficiency(one, label=LABELS[name], shares=(int(share) / 100,), seeds=draws)
+    found = probe.label_efficiency(
+        one, label=LABELS[name], shares=(int(share) / 100,), seeds=draws,
+        measure=partial(probe.linear, device=device),
+    )  # fmt: skip
     return float(found["value"].mean())
 
 

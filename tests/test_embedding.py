@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import geopandas
 import numpy as np
 import pandas as pd
 import pytest
@@ -163,6 +162,8 @@ def test_saved_embeddings_come_back_bit_for_bit(tmp_path, monkeypatch, suffix, b
     pd.testing.assert_frame_equal(after.scenes, before.scenes)
     assert Embeddings.is_file(path)
     if suffix == ".geoparquet":
+        import geopandas
+
         frame = geopandas.read_parquet(path)
         assert frame.crs.to_epsg() == 4326
         assert frame.geometry.x.tolist() == before.scenes["lon"].tolist()

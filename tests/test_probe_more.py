@@ -694,3 +694,47 @@ def test_one_class_in_training_and_unused_categories():
 def test_solvers_that_are_none():
     with pytest.raises(ValueError, match="lbfgs, sgd or a probe.SGD, came 'adam'"):
         probe.linear(embeddings(), solver="adam")
+
+
+# --- where probes are computed ---------------------------------------------------------------
+
+MEASURES = {
+    "linear": lambda found, **a: probe.linear(found, **a),
+    "sgd": lambda found, **a: probe.linear(found, solver=probe.SGD(epochs=5), **a),
+    "knn": lambda found, **a: probe.knn(found, **a),
+    "multi_label": lambda found, **a: probe.multi_label(found, label="label", **a),
+    "same_place": lambda found, **a: probe.same_place(found, **a),
+}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+def test_a_gpu_finds_what_the_cpu_finds(measure):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    found = embeddings(noise=2.0)
+    here, there = (measure(found, device=name) for name in ("cpu", "cuda"))
+    assert there.value == pytest.approx(here.value, abs=0.02)
+    assert there.n_test == here.n_test and there.more.keys() == here.more.keys()
+    if here.probabilities is not None:
+        np.testing.assert_allclose(there.probabilities, here.probabilities, atol=2e-3)
+
+
+@pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+def test_a_probe_computes_where_it_is_told(measure, monkeypatch):
+    asked = []
+
+    def pick(name):
+        asked.append(name)
+        return torch.device("cpu")
+
+    for room in ("classifiers", "labels", "retrieval"):
+        monkeypatch.setattr(f"geossl.probe.{room}.pick_device", pick)
+    measure(embeddings(), device="auto")
+    assert asked == ["auto"]
+
+
+@pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+def test_a_device_that_is_not_there_is_told(measure):
+    with pytest.raises(ValueError, match="such as auto, cpu or cuda; came 'abacus'"):
+        measure(embeddings(), device="abacus")

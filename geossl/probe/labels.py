@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from geossl import metrics, scenes
 from geossl.embedding import Embeddings
@@ -15,6 +16,7 @@ from geossl.probe.bootstrap import RESAMPLES, interval_of
 from geossl.probe.classifiers import L2
 from geossl.probe.results import JOINT, ProbeResult, has_label, split_labels, unlearned
 from geossl.probe.splits import Parts, Split, need_finite, need_label, parts_of, set_aside
+from geossl.running import pick_device
 
 
 def multi_label(
@@ -24,6 +26,7 @@ def multi_label(
     split: Split = "column",
     block_deg: float = 10.0,
     l2: float | Sequence[float] = L2,
+    device: str = "cpu",
     seed: int = 0,
 ) -> ProbeResult:
     """Mean average precision of a linear classifier of frozen embeddings, several labels a chip.
@@ -39,6 +42,7 @@ def multi_label(
         split: as in `linear`, like the next ones.
         block_deg: side of the blocks in degrees.
         l2: penalties; scikit-learn's ``C`` is ``1 / (2 * l2 * n_train)``.
+        device: where it is fitted, as for `linear`.
         seed: of the blocks, the stand-in val and the bootstrap.
 
     Returns:
@@ -47,11 +51,12 @@ def multi_label(
 
     Raises:
         ValueError: no such column, no label that some training chips have and others lack, an
-            empty split, vectors with NaN.
+            empty split, vectors with NaN, an absent device.
     """
     penalties = sorted(np.atleast_1d(np.asarray(l2, float)).tolist(), reverse=True)
     if not penalties or min(penalties) <= 0:
         raise ValueError(f"expected penalties l2 > 0, came {l2!r}")
+    where = pick_device(device)
     need_finite(embeddings)
     table = embeddings.scenes
     need_label(table, label)
@@ -72,7 +77,7 @@ def multi_label(
             f"expected a label of {label!r} that some training chips have and others lack, came "
             f"none among {len(names)} labels of {len(train)} training chips"
         )
-    probabilities, more = _fitted(embeddings, has, parts, penalties=penalties)
+    probabilities, more = _fitted(embeddings.tensor().to(where), has, parts, penalties=penalties)
     p, true = torch.from_numpy(probabilities), torch.from_numpy(has[test])
     micro = metrics.average_precision(p.reshape(-1, 1), true.reshape(-1, 1))
     seen = pd.DataFrame({
@@ -106,15 +111,14 @@ def mean_precision(
 
 
 def _fitted(
-    embeddings: Embeddings, has: np.ndarray, parts: Parts, *, penalties: list[float]
+    x: Tensor, has: np.ndarray, parts: Parts, *, penalties: list[float]
 ) -> tuple[np.ndarray, dict[str, float]]:
     """Probabilities ``(n_test, C)`` by the penalty that is best on val, and which it was."""
     train, val, test = parts
     known = has[train].any(0)
-    y = torch.from_numpy(has[:, known]).float()
-    x = embeddings.tensor()
+    y = torch.from_numpy(has[:, known]).float().to(x.device)
     x, variance = solvers.on_principal_axes(x, x[train])
-    weight = torch.zeros(x.shape[1] + 1, y.shape[1])
+    weight = torch.zeros(x.shape[1] + 1, y.shape[1], device=x.device)
     best = (-1.0, weight, penalties[0])
     for penalty in penalties:
         weight = solvers.lbfgs(x[train], y[train], weight, variance=variance, penalty=penalty)
@@ -123,7 +127,7 @@ def _fitted(
         if score > best[0]:
             best = (score, weight, penalty)
     probabilities = np.zeros((len(test), has.shape[1]), np.float32)
-    probabilities[:, known] = solvers.scores(x[test], best[1]).sigmoid().numpy()
+    probabilities[:, known] = solvers.scores(x[test], best[1]).sigmoid().cpu().numpy()
     return probabilities, {"l2": best[2]} | ({"val": best[0]} if len(val) else {})
 
 

@@ -13,6 +13,7 @@ from geossl.embedding import Embeddings
 from geossl.probe.bootstrap import interval
 from geossl.probe.results import ProbeResult
 from geossl.probe.splits import column, counts, need_finite, rows_of
+from geossl.running import pick_device
 
 
 def same_place(
@@ -21,6 +22,7 @@ def same_place(
     key: Literal["last", "other"] = "last",
     split: str | None = None,
     centre_dates: bool | Literal["time", "year"] = False,
+    device: str = "cpu",
     seed: int = 0,
 ) -> ProbeResult:
     """Recall: is a place at its first date found again among all places at another date?
@@ -31,16 +33,19 @@ def same_place(
             chip of the place counts as found.
         split: only places of this split, in the query and in the gallery.
         centre_dates: take the mean vector of each date (exact time, or "year") out first.
+        device: where vectors are compared, as for `linear`.
         seed: of the bootstrap over places.
 
     Returns:
         Recall@1, with recall@5, its interval and the size of the gallery in ``more``.
 
     Raises:
-        ValueError: fewer than two places with two dates, no place of that split, NaN.
+        ValueError: fewer than two places with two dates, no place of that split, NaN, an
+            absent device.
     """
     if key not in ("last", "other"):
         raise ValueError(f"expected key of last or other, came {key!r}")
+    where = pick_device(device)
     need_finite(embeddings)
     kept = np.arange(len(embeddings))
     if split is not None:
@@ -59,7 +64,8 @@ def same_place(
     if centre_dates:
         some = some.centred(by="time" if centre_dates is True else centre_dates)
     x, codes = some.tensor(), torch.from_numpy(scenes.location_codes(some.scenes))
-    rank, nearest = metrics.ranks(x[query], x[gallery], codes[query], codes[gallery])
+    compared = (t[i].to(where) for t in (x, codes) for i in (query, gallery))
+    rank, nearest = (found.cpu() for found in metrics.ranks(*compared))
     location = some.scenes["location"].to_numpy()
     nearest, ranked = gallery[nearest.numpy()], rank.numpy()
     seen = pd.DataFrame({

@@ -78,7 +78,7 @@ def lbfgs(x: Tensor, y: Tensor, start: Tensor, *, variance: Tensor, penalty: flo
         penalty: times the sum of squared weights, intercepts left out.
     """
     curvature = variance / start.shape[1] + 2 * penalty
-    scale = torch.cat([curvature, torch.tensor([1 / start.shape[1]], dtype=torch.float64)])
+    scale = torch.cat([curvature, curvature.new_full((1,), 1 / start.shape[1])])
     scale = scale.rsqrt().float()[:, None]
     free = (start / scale).requires_grad_(True)
     solver = torch.optim.LBFGS(
