@@ -1,10 +1,12 @@
 """CPU ms a positive pair, against what people use today: split, in turn, one and two threads.
 
-    python benchmarks/speed.py     about ten minutes on two idle cores; a killed run goes on where it was
+    python benchmarks/speed.py     about twenty minutes on two idle cores; a killed run goes on where it was
 
 Writes speed.md and speed.json beside itself. ResNet-18 with its usual stem, batch 64, queue 4096, fp32
-and eager. Every method has a process of its own and waits; a round goes through all of them, a block of
-steps each, in an order that turns by one, and figures are compared within a round. `geossl_tuned` has what we offer besides. See peers.py for the others.
+and eager. In a round every method has a new process of its own and waits; a block of steps each, in an order
+that turns by one, and figures are compared within the round. New, because where a process happens to lie in
+memory was seen to cost it up to a tenth for as long as it lives. `geossl_tuned` has what we offer besides. See
+peers.py for the others.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from study import Records
 HERE = Path(__file__).parent
 FOLDER = HERE.parent / "runs" / "speed"
 BATCH, QUEUE, PLACES = 64, 4096, 128  # two dates a place
-ROUNDS = {1: 5, 2: 3}  # by threads
+ROUNDS = {1: 7, 2: 3}  # by threads
 SIZES = {64: (64, 64), 512: (192, 96)}  # side of the files -> of our chips, of a view
 STEPS = 2 * PLACES // BATCH  # of a block: an epoch
 METHODS = ("geossl", "geossl_tuned", "lightly", "torchgeo", "paper", "bare")
@@ -197,7 +199,6 @@ class Served:
         self.process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.answer()
 
     def answer(self) -> str:
         """The next line that is meant for us."""
@@ -228,20 +229,22 @@ def measure(threads: int) -> None:
     todo = [r for r in range(ROUNDS[threads]) if not records.has(METHODS[-1], r)]
     if not todo:
         return
-    served = [Served(method, threads) for method in METHODS]
-    try:
-        for turn in todo:
+    for turn in todo:
+        served = [Served(method, threads) for method in METHODS]  # they start together
+        try:
             found: dict[str, dict[str, float]] = {method: {} for method in METHODS}
+            for one in served:
+                one.answer()
             for side in SIZES:
                 for k in range(len(METHODS)):
                     one = served[(k + turn) % len(METHODS)]
                     found[one.method] |= one.block(side)
-            for method in METHODS:  # the last of them marks the round as done
-                records.add(method, turn, found[method])
-            print(f"round {turn} of {threads} thread(s):", found, flush=True)
-    finally:
-        for one in served:
-            one.close()
+        finally:
+            for one in served:
+                one.close()
+        for method in METHODS:  # the last of them marks the round as done
+            records.add(method, turn, found[method])
+        print(f"round {turn} of {threads} thread(s):", found, flush=True)
 
 
 def split(method: str, side: int, whole: float, spent: dict[str, float]) -> dict[str, float]:

@@ -119,8 +119,8 @@ def page(records: Records, *, versions: str) -> str:
     return f"""# Speed: CPU ms a positive pair, beside what people use
 
 Made by `python benchmarks/speed.py` on {hardware()};
-{versions}. Median (smallest to largest) of {rounds} rounds; in a round every way trains a block of four
-steps in turn, and ratios are taken within a round. ResNet-18 with its usual stem, batch 64, queue 4096,
+{versions}. Median (smallest to largest) of {rounds} rounds; in a round every way starts anew, then
+each trains a block of four steps in turn, and ratios are taken within the round. ResNet-18 with its usual stem, batch 64, queue 4096,
 fp32 and eager, one thread, loaders in the same process; CPU time is the process's own.
 
 | what | target | found | met |
@@ -144,8 +144,11 @@ fp32 and eager, one thread, loaders in the same process; CPU time is the process
 - The same 256 JPEGs, cut out of the land of the Blue Marble, quality 90, two to a folder. geossl reads a
   chip store that was made of them once: {f.cell("geossl", "store_ms_64")} and
   {f.cell("geossl", "store_ms_512")} ms an image at 64 and 512 px (to 64 and 192 px), not counted above.
-- geossl's model step counts its whole loop but views and reads. The bare loop has geossl's encoder as it
-  lies in memory (its layout), SGD in one pass, and views that are there already.
+- All have torchvision's or timm's ResNet-18. That of geossl computes gradients of layers of up to nine pixels
+  as products of matrices and pools with its channels last (`geossl/layers.py`): the same numbers but for
+  rounding, in fp32 on a CPU only.
+- geossl's model step counts its whole loop but views and reads. The bare loop has geossl's encoder, those
+  layers included, SGD in one pass, and views that are there already.
 - Views: MoCo-v2's augmentation by all but torchgeo, which has no hue and saturation, adds a vertical flip.
   lightly and the paper's way make one image at a time by PIL. torchgeo crops and blurs a batch by kornia,
   after its data module brought the whole images to floats. The paper's way shrinks 512 px to 192 first.
@@ -154,5 +157,5 @@ fp32 and eager, one thread, loaders in the same process; CPU time is the process
 - `geossl_tuned`: bf16 where the processor has AMX, else fp32; channels_last. `torch.compile` is left out:
   on this processor it took 30 to 50 s to start and gained nothing.
 - Were all of geossl free but the bare loop's step, lightly would take {spread(f.of("lightly", "pair_ms_64") / f.of("bare", "model_ms_64"))} of its time at 64 px and
-  {spread(f.of("lightly", "pair_ms_512") / f.of("bare", "model_ms_96"))} at 512 px; three quarters of that step are oneDNN's convolutions, the same for all.
+  {spread(f.of("lightly", "pair_ms_512") / f.of("bare", "model_ms_96"))} at 512 px; most of that step are oneDNN's convolutions, the same for all.
 """

@@ -69,13 +69,14 @@ class Records:
         return "\n".join(lines)
 
     def paired(self, a: str, b: str, metric: str) -> str:
-        """Difference of two methods, seed by seed: mean, smallest, largest."""
+        """Difference of two methods, seed by seed: mean, and smallest and largest of several."""
         values = {(r["method"], r["seed"]): r["value"] for r in self.rows if r["metric"] == metric}
         seeds = sorted(s for m, s in values if m == a and (b, s) in values)
         if not seeds:
             return "not measured"
         gaps = np.array([values[a, s] - values[b, s] for s in seeds])
-        return f"{gaps.mean():+.3f} ({gaps.min():+.3f} to {gaps.max():+.3f})"
+        spread = f" ({gaps.min():+.3f} to {gaps.max():+.3f})" if len(gaps) > 1 else ""
+        return f"{gaps.mean():+.3f}{spread}"
 
 
 def run_jobs(

@@ -1,9 +1,11 @@
 """The study at scale: Blue Marble, 100,000 places x 8 dates at 64 px, ResNet-50, all methods.
 
     python benchmarks/world_study.py --build --minutes 9   until the store is there (about 13 minutes
-                                                           of one core, 10 GB); needs geossl[data]
+                                                           of one core, 2 of 16; 10 GB); needs
+                                                           geossl[data]
     python benchmarks/world_study.py --minutes 9           until nothing is left; needs what training
-                                                           needs, and a GPU to end within days
+                                                           needs; a seed of all methods takes an H100
+                                                           six minutes, three methods at a time
     python benchmarks/world_study.py --small --build       a shrunk form for two cores proves that it
     python benchmarks/world_study.py --small               works, in a minute
 
@@ -38,6 +40,7 @@ SHARES = (1, 10, 100)  # % of the training places that keep their label
 METRICS = (
     *(f"linear_{name}_{share}" for name in LABELS for share in SHARES), "knn_main", "recall_at_1",
 )  # fmt: skip
+COMPARED = ("linear_main_1", "linear_main_100", "linear_full_100")
 
 
 @dataclass(frozen=True)
@@ -180,15 +183,21 @@ def measured(embeddings: geossl.Embeddings, metric: str, *, device: str) -> floa
     return float(found["value"].mean())
 
 
-def page(records: Records) -> str:
-    """The page, with what was found or that it was not."""
+def page(records: Records, *, place: str) -> str:
+    """The page, with what was found, and on which hardware, or that it was not."""
     setting = Setting(HERE)
     c = setting.config
     seeds = {method: sum(not missing(records, method, s) for s in SEEDS) for method in ALL}
     done = ", ".join(f"{method} {count}" for method, count in seeds.items() if count)
-    about = f"Seeds measured so far: {done}; on {hardware()}." if done else (
+    about = f"Seeds measured so far: {done}; on {place}." if done else (
         "**Not measured**: no GPU was at hand. The shrunk form (`--small`) runs as a test."
     )  # fmt: skip
+    compared = (("moco+tp", "moco"), ("moco+geo", "moco"), ("moco+geo+tp", "moco"),
+                ("moco+geo+tp", "geoloc"), ("moco+geo+tp", "supervised"))  # fmt: skip
+    rows = [
+        f"| {a} - {b} | " + " | ".join(records.paired(a, b, metric) for metric in COMPARED) + " |"
+        for a, b in compared
+    ]
     return f"""# The study at scale: Blue Marble, {setting.places:,} places
 
 `python benchmarks/world_study.py --build`, then `python benchmarks/world_study.py`, each with `--minutes 9`
@@ -199,8 +208,9 @@ the next one goes on, on a CPU bit for bit, on a GPU as exactly as its kernels r
 
 {setting.places:,} places x {setting.dates} simulated dates, {setting.size_px} px; 60 % of the places train, 25 % in held-out blocks of 10 degrees
 test. The same for all methods: ResNet-50 with the {c.stem} stem (the small one costs sixteen times as much at
-{setting.size_px} px), {c.epochs:g} epochs, batch {c.batch:,}, queue {c.queue:,}, {setting.k} geo clusters, all else as in
-[blue_marble.md](blue_marble.md), whose recipe was chosen on its own val split; nothing was tuned here.
+{setting.size_px} px), epochs: {c.epochs:g}, batch {c.batch:,}, queue {c.queue:,}, {setting.k} geo clusters, all else as in
+[blue_marble.md](blue_marble.md), whose recipe was chosen on its own val split. Nothing was tuned here: batch and
+epochs were set beforehand, so that one seed of all methods fits a quarter of an hour of one H100.
 
 Probes learn from one image a place, at a date drawn once, and are tested on one image of each test place.
 `linear_main_1`, `_10`, `_100`: linear probe of the Koeppen-Geiger main class with that percentage of the training
@@ -209,6 +219,12 @@ of the full class. `recall_at_1`: a test place at its first date is found among 
 Mean ± standard deviation over the seeds of weights, pairs, views and clusters.
 
 {records.table(ALL, METRICS)}
+
+Differences, seed by seed (mean, smallest to largest):
+
+| | {" | ".join(COMPARED)} |
+|---|{"---|" * len(COMPARED)}
+{chr(10).join(rows)}
 """
 
 
@@ -247,7 +263,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(unit, flush=True)
             if time.monotonic() >= end:
                 break
-    (out / "world_study.md").write_text(page(records), "utf-8")
+    (out / "world_study.md").write_text(page(records, place=hardware()), "utf-8")
     left = sum(len(missing(records, m, s)) for m in given.methods for s in SEEDS[: given.seeds])
     total = len(given.methods) * given.seeds * len(METRICS)
     print(f"{left} of {total} figures are left" + ("; the same line goes on" if left else ""))

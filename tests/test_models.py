@@ -1,9 +1,7 @@
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import nn
 
-from geossl import models, weights
+from geossl import layers, models, weights
 
 
 def small_moco(**settings):
@@ -54,7 +52,7 @@ def test_key_order_changes_who_is_normalised_together_but_not_whose_key_it_is():
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_trainable_copy_is_one_and_leaves_the_encoder_as_it_is(frozen):
-    encoder = models.split_batchnorm(models.encoder("small"), 4).requires_grad_(frozen)
+    encoder = layers.split_batchnorm(models.encoder("small"), 4).requires_grad_(frozen)
     encoder.note, first, norm = {"bands": ["r"]}, encoder.backbone[0].weight, encoder.backbone[1]
     first.grad, norm.sharing = torch.ones_like(first), 2
     copied = models.trainable_copy(encoder, frozen=frozen)
@@ -65,16 +63,6 @@ def test_a_trainable_copy_is_one_and_leaves_the_encoder_as_it_is(frozen):
     with torch.no_grad():
         copied.backbone[0].weight.zero_()
     assert first.any() and copied.note == encoder.note and copied.about == encoder.about
-
-
-def test_split_batchnorm_is_batchnorm_of_each_part():
-    x = torch.randn(8, 4, 3, 3, generator=torch.Generator().manual_seed(0))
-    norm = models.split_batchnorm(torch.nn.Sequential(torch.nn.BatchNorm2d(4)), 2)
-    want = torch.cat([F.batch_norm(p, None, None, training=True) for p in x.chunk(2)])
-    torch.testing.assert_close(norm(x), want)
-    whole = torch.nn.BatchNorm2d(4)
-    assert not torch.allclose(norm(x), whole(x), atol=1e-3)
-    assert list(norm.state_dict()) == ["0." + k for k in whole.state_dict()]
 
 
 @pytest.mark.parametrize("name, width", [("small", 256), ("resnet18", 512), ("resnet50", 2048)])
@@ -94,24 +82,6 @@ def test_the_same_seed_gives_the_same_encoder_and_leaves_the_global_state_alone(
     assert torch.equal(before, torch.random.get_rng_state())
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert any(not torch.equal(a[k], c[k]) for k in a)
-
-
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("learned", [True, False])
-def test_max_pooling_of_the_standard_stem_is_torchs(layout, learned):
-    mine, torchs = (
-        models.encoder("resnet18", stem="standard").backbone.maxpool,
-        nn.MaxPool2d(3, 2, 1),
-    )
-    x = torch.randn(2, 8, 13, 10).round(decimals=1).contiguous(memory_format=layout)  # with ties
-    a, b = (x.clone().requires_grad_(learned) for _ in range(2))
-    got, want = mine(a), torchs(b)
-    assert torch.equal(got, want) and got.stride() == want.stride()
-    if learned:
-        slope = torch.randn_like(want)
-        got.backward(slope)
-        want.backward(slope)
-        assert torch.equal(a.grad, b.grad)
 
 
 def test_class_heads_sit_where_they_are_told():

@@ -9,7 +9,7 @@ import torch
 from test_pretraining import write_store
 from test_probe import RNG, embeddings
 
-from geossl import embed, models, probe
+from geossl import embed, layers, models, probe
 from geossl.augment import Views
 from geossl.embedding import Embeddings
 from geossl.probe import bootstrap, splits, tuning
@@ -628,7 +628,7 @@ def test_the_views_follow_the_seed(store, monkeypatch):
 
 
 def test_fine_tuning_undoes_the_split_of_batch_norm(store):
-    encoder = models.split_batchnorm(untrained(store), 4)
+    encoder = layers.split_batchnorm(untrained(store), 4)
     small = pd.Series(np.where(np.arange(len(store)) < 5, "train", "test"))
     tuned = probe.fine_tune(store, encoder, split=small, config=QUICK)
     assert tuned.result.n_train == 5 and encoder.backbone[1].splits == 4
@@ -636,9 +636,9 @@ def test_fine_tuning_undoes_the_split_of_batch_norm(store):
 
 
 def test_an_encoder_of_several_processes_is_tuned_in_one(store):
-    encoder = models.split_batchnorm(untrained(store), 1)
+    encoder = layers.split_batchnorm(untrained(store), 1)
     for module in encoder.modules():
-        if isinstance(module, models.SplitBatchNorm2d):
+        if isinstance(module, layers.SplitBatchNorm2d):
             module.sharing = 2  # as a run of torchrun has it: it asks for a process group
     tuned = probe.fine_tune(store, encoder, config=QUICK)
     assert np.isfinite(tuned.result.value) and encoder.backbone[1].sharing == 2

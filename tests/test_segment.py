@@ -21,7 +21,7 @@ from PIL import Image
 from rasterio.transform import from_origin
 from sklearn.metrics import jaccard_score
 
-from geossl import models, plots, plots_segment, segment
+from geossl import layers, models, plots, plots_segment, segment
 from geossl.augment import Views
 from geossl.readers import areas
 from geossl.segment import loop, measuring
@@ -504,9 +504,9 @@ def test_pixels_without_data_do_not_reach_the_network():
 
 
 def test_an_encoder_of_several_processes_is_tuned_in_one():
-    encoder = models.split_batchnorm(small(), 1)
+    encoder = layers.split_batchnorm(small(), 1)
     for module in encoder.modules():
-        if isinstance(module, models.SplitBatchNorm2d):
+        if isinstance(module, layers.SplitBatchNorm2d):
             module.sharing = 2  # as a run of torchrun has it: it asks for a process group
     maps = Network(encoder, classes=2, head="fcn").pyramid.train()(noise(2, 3, 32, 32))
     assert maps[-1].isfinite().all() and encoder.backbone[1].sharing == 2
@@ -515,7 +515,7 @@ def test_an_encoder_of_several_processes_is_tuned_in_one():
 @pytest.mark.parametrize("freeze", ["none", "norm", "all"])
 def test_what_is_frozen_stays_bit_for_bit_and_the_encoder_given_is_never_touched(freeze, tmp_path):
     scenes, encoder = squares(tmp_path, 2), small()
-    models.split_batchnorm(encoder, 2)
+    layers.split_batchnorm(encoder, 2)
     encoder.train()
     before, given = states(encoder), copy.deepcopy(encoder)
     config = segment.SegmentConfig(epochs=1, batch=4, size_px=32, width=8, freeze=freeze)
