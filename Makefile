@@ -6,7 +6,7 @@ RUN = .venv/bin/python
 # Idle threads that spin cost up to 4x on a busy machine; this has to be set before torch loads.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo check-machine test test-fast format check study real downstream maps data bench bench-quick world streams learners notebooks site workshop clean
+.PHONY: help setup demo check-machine test test-gpu test-fast format check study real downstream maps data bench bench-quick world streams learners notebooks site workshop clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,8 +30,11 @@ demo: .venv/ready  ## the main job on the embedded data; ends with runs/demo/ind
 check-machine: .venv/ready  ## is this machine ready?
 	$(RUN) -m geossl check
 
-test: .venv/ready-dev  ## all tests (the browser's are skipped without Chromium)
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist worksteal
+test: .venv/ready-dev  ## all tests, on the CPU (the browser's are skipped without Chromium)
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist worksteal
+
+test-gpu: .venv/ready-dev  ## those that need a GPU
+	$(RUN) -m pytest -q -m gpu
 
 test-fast: .venv/ready-dev  ## the unit tests
 	$(RUN) -m pytest -q -m "not browser and not slow" --ignore tests/browser

@@ -9,12 +9,10 @@ import re
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 _GB = 1024**3
@@ -129,38 +127,15 @@ def _geotiff() -> str:
 
 
 def _training() -> str:
-    from geossl import augment, losses, memory, models
-    from geossl.running import few_threads, fused, pick_device, pick_precision
+    from geossl import models, rates
+    from geossl.running import pick_device, pick_precision
 
     device = pick_device("auto")
     fast = pick_precision("auto", device) == "bf16"
-    layout = torch.channels_last if fast else torch.contiguous_format
-    moco = models.MoCo(models.encoder("small"), queue=1024).to(device).to(memory_format=layout)
-    learned = [p for p in moco.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(learned, lr=0.01, fused=fused(device))
-    generator = torch.Generator(device).manual_seed(0)
-    rng = np.random.default_rng(0)
-    chips = torch.from_numpy(rng.integers(0, 256, (128, 3, 32, 32), dtype=np.uint8)).to(device)
-    views = augment.Views()
-    with few_threads(moco.encoder, bf16=fast), memory.kept():  # as `geossl.pretrain` does
-        steps, began = 0, time.perf_counter()
-        while time.perf_counter() - began < _TRAINING_S:
-            a, b = (
-                views(
-                    chips, mean=moco.encoder.mean, std=moco.encoder.std, generator=generator
-                ).contiguous(memory_format=layout)
-                for _ in range(2)
-            )
-            with torch.autocast(device.type, torch.bfloat16, enabled=fast):
-                query, key = moco.query(a)[1], moco.key(b)
-            loss = losses.info_nce(query, key, moco.queue)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            steps += 1
-        rate = steps * 128 / (time.perf_counter() - began)
-    if not torch.isfinite(loss):
-        raise RuntimeError("the training step gave a loss that is no number; reinstall torch")
+    rate = rates.pairs_per_s(
+        models.encoder("small"), size_px=32, batch=128, device=device, bf16=fast,
+        channels_last=fast, seconds=_TRAINING_S, repeats=1,
+    ).value  # fmt: skip
     demo_min = 3 * 8 * 14_000 / rate / 60 + 1
     return f"{rate:.0f} pairs/s in {_TRAINING_S:.0f} s; geossl demo takes about {demo_min:.0f} min"
 

@@ -21,7 +21,7 @@ _FEW = 9  # pixels
 def quick_on_a_cpu(net: nn.Module) -> nn.Module:
     """Give the convolutions and max-poolings of a network their quick forms; in place."""
     for child in net.modules():
-        if type(child) is nn.MaxPool2d:
+        if type(child) is nn.MaxPool2d and not child.return_indices:
             child.__class__ = QuickMaxPool2d
         elif type(child) is nn.Conv2d and _is_plain(child):
             child.__class__ = QuickConv2d
@@ -46,7 +46,8 @@ class QuickMaxPool2d(nn.MaxPool2d):
         with torch.no_grad():
             found, index = F.max_pool2d(
                 x.contiguous(memory_format=torch.channels_last),
-                self.kernel_size, self.stride, self.padding, return_indices=True,
+                self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode,
+                return_indices=True,
             )  # fmt: skip
         if not (x.requires_grad and torch.is_grad_enabled()):
             return found.contiguous()

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 ROOMS = (
     "geo files parallel memory distributed colours world losses metrics augment layers models "
     "state_dicts foreign weights config scene_files scenes readers description fetching "
-    "harvesting chip_work chip_build chips clusters pairs embedding projection dense running "
+    "harvesting chip_work chip_build chips clusters pairs embedding projection dense running rates "
     "streams records saving batches pretraining probe detect segment transfer world_tasks plots "
     "plots_probe plots_detect plots_segment leaflet marks maps report explore demo check lessons "
     "commands cli __main__"

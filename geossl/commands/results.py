@@ -33,7 +33,10 @@ class Probe:
         measure = probe.linear if self.kind == "linear" else probe.knn
         for path in self.embeddings:
             loaded = Embeddings.load(path)
-            say(f"{path}: {measure(loaded, label=self.label, split=self.split, seed=self.seed)}")
+            found = measure(
+                loaded, label=self.label, split=self.split, device="auto", seed=self.seed
+            )
+            say(f"{path}: {found}")
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Retrieve:
         for path in self.embeddings:
             loaded = Embeddings.load(path)
             split = self.split if loaded.scenes["split"].notna().any() else None
-            say(f"{path}: {probe.same_place(loaded, split=split, seed=self.seed)}")
+            found = probe.same_place(loaded, split=split, device="auto", seed=self.seed)
+            say(f"{path}: {found}")
 
 
 @dataclass(frozen=True)
