@@ -227,5 +227,5 @@ def test_the_world_study_has_every_method_and_says_what_is_not_measured(
     assert {r["method"] for r in rows} == set(world_study.ALL) and len(rows) == 7
     from study import Records
 
-    page = world_study.page(Records(tmp_path / "none.json"))
+    page = world_study.page(Records(tmp_path / "none.json"), place="nowhere")
     assert "**Not measured**" in page and "±" not in page.split("| method")[1]

@@ -111,6 +111,9 @@ def test_torchs_way_is_taken_where_the_other_would_not_pay_or_not_hold(monkeypat
         quick(x)
     copy.deepcopy(quick).double()(x.double())
     copy.deepcopy(quick).requires_grad_(False)(x.requires_grad_())
+    with monkeypatch.context() as tracing:
+        tracing.setattr(torch.jit, "is_tracing", lambda: True)
+        quick(x)
     quick.to("meta")(x.to("meta"))
     assert not seen
 

@@ -20,6 +20,11 @@ def faults_of(work):
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
+def fewest_faults(work):
+    """Of some times, for a busy system takes pages back when it likes."""
+    return min(faults_of(work) for _ in range(5))
+
+
 def held_mb():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
@@ -35,10 +40,10 @@ def test_a_step_takes_the_memory_of_the_one_before():
     with memory.kept():
         for _ in range(3):
             a_step()
-        assert faults_of(a_step) < 3_000  # anew they are 31,250 pages
+        assert fewest_faults(a_step) < 3_000  # anew they are 31,250 pages
         with memory.kept():
             pass
-        assert faults_of(a_step) < 3_000  # an inner one ends nothing
+        assert fewest_faults(a_step) < 3_000  # an inner one ends nothing
 
 
 @glibc
