@@ -4,8 +4,9 @@
                                                            of one core, 2 of 16; 10 GB); needs
                                                            geossl[data]
     python benchmarks/world_study.py --minutes 9           until nothing is left; needs what training
-                                                           needs; a seed of all methods takes an H100
-                                                           six minutes, three methods at a time
+                                                           needs; a seed takes an H100 six minutes by
+                                                           three calls side by side, each with its own
+                                                           --methods and --out, their records joined
     python benchmarks/world_study.py --small --build       a shrunk form for two cores proves that it
     python benchmarks/world_study.py --small               works, in a minute
 
