@@ -141,3 +141,9 @@ def test_a_resnet_of_few_pixels_learns_as_torchvisions_does(monkeypatch):
     assert len(seen) == 5  # layer4: four of 3 x 3, and the shortcut
     for a, b in zip(mine.parameters(), torchs.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_a_compiler_sees_one_graph_of_plain_layers(monkeypatch):
+    net, seen = models.encoder("resnet18", stem="standard").train(), spied(monkeypatch)
+    torch.compile(net, fullgraph=True, backend="eager")(torch.randn(2, 3, 64, 64))
+    assert not seen
