@@ -228,8 +228,6 @@ def measure(threads: int) -> None:
     records = Records(FOLDER / f"records-{threads}.json")
     records.rows = [r for r in records.rows if records.has(METHODS[-1], r["seed"])]
     todo = [r for r in range(ROUNDS[threads]) if not records.has(METHODS[-1], r)]
-    if not todo:
-        return
     for turn in todo:
         served = [Served(method, threads) for method in METHODS]  # they start together
         try:

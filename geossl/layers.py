@@ -71,9 +71,8 @@ class QuickConv2d(nn.Conv2d):
         """``(N, C, H, W)`` -> ``(N, O, ...)``."""
         learns = torch.is_grad_enabled() and self.weight.requires_grad and x.is_contiguous()
         here = x.device.type == "cpu" and x.dtype == torch.float32
-        if not (learns and here) or torch.is_autocast_enabled("cpu") or _is_recorded():
-            return super().forward(x)
-        if self._pixels(x) > _FEW:
+        plain = not (learns and here) or torch.is_autocast_enabled("cpu") or _is_recorded()
+        if plain or self._pixels(x) > _FEW:
             return super().forward(x)
         return _ByProducts.apply(x, self.weight, self.stride, self.padding)
 

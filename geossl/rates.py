@@ -12,7 +12,8 @@ import torch
 
 from geossl import losses, memory, models
 from geossl.augment import Views
-from geossl.running import few_threads, fused
+from geossl.config import PretrainConfig
+from geossl.running import few_threads, new_optimizer
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def pairs_per_s(
     moco = models.MoCo(copy.deepcopy(encoder), queue=1024, seed=seed)
     moco = moco.to(device).to(memory_format=layout).train()
     learned = [p for p in moco.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learned, 1e-3, fused=fused(device))
+    optimizer = new_optimizer(learned, PretrainConfig())
     generator, views = torch.Generator(device).manual_seed(seed), Views(size_px=size_px)
     size = (batch, encoder.bands, size_px, size_px)
     chips = torch.randint(256, size, generator=generator, device=device).to(torch.uint8)

@@ -699,11 +699,11 @@ def test_solvers_that_are_none():
 # --- where probes are computed ---------------------------------------------------------------
 
 MEASURES = {
-    "linear": lambda found, **a: probe.linear(found, **a),
-    "sgd": lambda found, **a: probe.linear(found, solver=probe.SGD(epochs=5), **a),
-    "knn": lambda found, **a: probe.knn(found, **a),
-    "multi_label": lambda found, **a: probe.multi_label(found, label="label", **a),
-    "same_place": lambda found, **a: probe.same_place(found, **a),
+    "linear": probe.linear,
+    "sgd": functools.partial(probe.linear, solver=probe.SGD(epochs=5)),
+    "knn": probe.knn,
+    "multi_label": functools.partial(probe.multi_label, label="label"),
+    "same_place": probe.same_place,
 }
 
 
