@@ -69,7 +69,7 @@ data: .venv/ready-dev  ## benchmarks/data.md: a million rows described, ten thou
 	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[data,notebooks,dev,bench]'
 	@touch $@
 
-bench: .venv/ready-bench  ## speed, time to quality and growth beside what people use (an hour on two idle cores)
+bench: .venv/ready-bench  ## speed, time to quality and growth beside what people use (an hour and a quarter on two idle cores)
 	$(RUN) benchmarks/speed.py
 	$(RUN) benchmarks/quality.py
 	$(RUN) benchmarks/growth.py

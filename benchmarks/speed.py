@@ -1,6 +1,6 @@
 """CPU ms a positive pair, against what people use today: split, in turn, one and two threads.
 
-    python benchmarks/speed.py     about a quarter of an hour on two idle cores; a killed run goes on where it was
+    python benchmarks/speed.py     half an hour on two idle cores; a killed run goes on where it was
 
 Writes speed.md and speed.json beside itself. ResNet-18 with its usual stem, batch 64, queue 4096, fp32
 and eager. In a round every method has a new process of its own and waits; a block of steps each, in an order
@@ -35,7 +35,7 @@ from study import Records
 HERE = Path(__file__).parent
 FOLDER = HERE.parent / "runs" / "speed"
 BATCH, QUEUE, PLACES = 64, 4096, 128  # two dates a place
-ROUNDS = {1: 5, 2: 3}  # by threads
+ROUNDS = {1: 9, 2: 3}  # by threads
 SIZES = {64: (64, 64), 512: (192, 96)}  # side of the files -> of our chips, of a view
 STEPS = 2 * PLACES // BATCH  # of a block: an epoch
 METHODS = ("geossl", "geossl_tuned", "lightly", "torchgeo", "paper", "bare")
