@@ -72,7 +72,9 @@ class RunFolder:
                 file.write(json.dumps(record) + "\n")
 
     def due(self) -> bool:
-        """Whether it is time for a checkpoint."""
+        """Whether it is time for this process to write a checkpoint."""
+        if self.path is None or distributed.rank() > 0:
+            return False
         return time.monotonic() - self._at > max(self._pause, 20 * self._took)
 
     def save(self, state: dict[str, Any], encoder: Encoder, *, note: dict[str, Any]) -> None:

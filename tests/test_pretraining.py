@@ -182,6 +182,16 @@ def test_a_run_killed_at_any_step_and_resumed_equals_the_run_that_was_not(store,
     assert not [p for p in out.iterdir() if "part" in p.name]
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_state_is_gathered_where_a_checkpoint_is_written(store, tmp_path, kept):
+    run = run_of(store, out=tmp_path if kept else None)
+    gathered, plain = [], run._optimizer.state_dict
+    run._optimizer.state_dict = lambda: gathered.append(run.step) or plain()
+    next(logs := iter(run))
+    assert gathered == ([run.step] if kept else [])
+    logs.close()
+
+
 def test_an_interrupt_leaves_a_usable_encoder_and_a_run_that_goes_on(store, tmp_path):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
     config = dataclasses.replace(TINY, epochs=4, checkpoint_s=1e9)
