@@ -193,8 +193,9 @@ class Run:
         config, moco, opt = self.config, self._moco, self._optimizer
         self._clean = False
         moco.train()
+        rate = config.lr * running.warm_cosine(self.step, self.steps, config.warmup)
         for group in opt.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = rate
         if self._statistics is not None:
             self._statistics.begin()
         for part in range(config.accumulate):
@@ -257,13 +258,6 @@ class Run:
         draws, mean, std = batch.draws[which], encoder.mean, encoder.std
         x = self.config.views.see(chips, draws, mean=mean, std=std)
         return x.contiguous(memory_format=self._format)
-
-    def _learning_rate(self) -> float:
-        warm = round(self.config.warmup * self.steps)
-        if self.step < warm:
-            return self.config.lr * (self.step + 1) / warm
-        done = (self.step - warm) / max(1, self.steps - warm)
-        return self.config.lr * 0.5 * (1 + math.cos(math.pi * done))
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
