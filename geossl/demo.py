@@ -204,7 +204,9 @@ def _page(
             for found in [pairs.report(policy, table)]
         ]
     ).replace("nan", "–")
-    purity = clusters.purity(table).rename(columns={"label": "most are", "entropy_bits": "entropy"})
+    purity = clusters.purity(table).rename(
+        columns={"size": "places", "label": "most are", "entropy_bits": "entropy"}
+    )
     logs = {name: run.logs for name, run in runs.items()}
     test = (table["split"] == "test").to_numpy(bool)
     asked = probe.same_place(finder, split="test").predictions.sample(frac=1, random_state=seed)

@@ -31,18 +31,24 @@ def places_of(
 def cluster_cards(
     clusters: GeoClusters, scenes: pd.DataFrame | None, store: ChipStore | None, *, label: str
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """What the popup of each cluster says, and the table beside the map."""
+    """What the popup of each cluster says, and the table beside the map.
+
+    Places are those of the table; without one, those that the clusters were learned from.
+    """
     sizes = clusters.sizes
+    if scenes is not None:
+        same_length(scenes, store)
+        row = np.flatnonzero(scenes[["lon", "lat"]].notna().all(axis=1).to_numpy())
+        placed = scenes.iloc[row]
+        own = clusters.assign(placed["lon"], placed["lat"])
+        first = ~placed["location"].duplicated().to_numpy()
+        sizes = np.bincount(own[first], minlength=clusters.k)
     cards: list[dict[str, Any]] = [
         {"title": f"cluster {i}", "rows": [["places", f"{int(n):,}"]]} for i, n in enumerate(sizes)
     ]
     columns = ["cluster", "places"]
     rows: list[list[Any]] = [[i, int(n)] for i, n in enumerate(sizes)]
     if scenes is not None:
-        placed = scenes[scenes[["lon", "lat"]].notna().all(axis=1)]
-        same_length(scenes, store)
-        own = clusters.assign(placed["lon"], placed["lat"])
-        row = np.flatnonzero(scenes[["lon", "lat"]].notna().all(axis=1).to_numpy())
         rng = np.random.default_rng(0)
         labelled = label in placed and placed[label].notna().any()
         purity = clusters.purity(placed, label=label).set_index("cluster") if labelled else None
@@ -50,6 +56,8 @@ def cluster_cards(
         for i, card in enumerate(cards):
             here = np.flatnonzero(own == i)
             part = placed.iloc[here]
+            if sizes[i] != clusters.sizes[i]:
+                card["rows"].append(["learned from", f"{clusters.sizes[i]:,} places"])
             card["rows"].append(["chips", f"{len(part):,}"])
             times = part["time"].dropna() if "time" in part else []
             if len(times):

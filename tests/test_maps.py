@@ -123,6 +123,26 @@ def test_cells_hold_their_own_places():
         assert dict(map(tuple, cell["card"]["histogram"])) == labels.head(5).to_dict()
 
 
+def test_cells_count_the_places_of_the_table_and_say_how_many_taught_them():
+    given = table(places=300)
+    learned = given[given["location"] < 200]
+    clusters = GeoClusters.fit(learned, k=12, seed=0)
+    data = data_of(maps.map_clusters(clusters, given))
+    first = given.drop_duplicates("location")
+    places = np.bincount(clusters.assign(first["lon"], first["lat"]), minlength=12)
+    rows = {
+        row[0]: dict(zip(data["table"]["columns"], row, strict=True))
+        for row in data["table"]["rows"]
+    }
+    for i, cell in enumerate(data["cells"]):
+        facts = dict(map(tuple, cell["card"]["rows"]))
+        assert rows[i]["places"] == places[i] and facts["places"] == str(places[i])
+        assert rows[i]["chips"] == 2 * places[i]
+        if places[i] != clusters.sizes[i]:
+            assert facts["learned from"] == f"{clusters.sizes[i]} places"
+    assert sum(row["places"] for row in rows.values()) == 300 > clusters.sizes.sum()
+
+
 def test_lines_follow_the_great_circle_and_stop_at_the_antimeridian():
     rng = np.random.default_rng(0)
     for _ in range(50):
