@@ -109,9 +109,13 @@
       row.querySelector("button").setAttribute("aria-pressed", chosen);
     }
   };
+  const beside = (shape) => {  // a popup opens beside the table, which would cover it
+    const table = map.getContainer().querySelector(".geossl-table[open]");
+    shape.getPopup().options.autoPanPaddingBottomRight = [table ? table.offsetWidth + 20 : 8, 8];
+  };
   (data.cells || []).forEach((cell, i) => {
     const shape = L.geoJSON(cell.shape, {style: () => shade(i), smoothFactor: 0.5}).addTo(map);
-    shape.bindPopup(() => about(cell.card), popup);
+    shape.bindPopup(() => (beside(shape), about(cell.card)), popup);
     shape.on("popupopen", () => light(i));
     shape.on("popupclose", () => light(first));
     shades.push(shape);

@@ -93,7 +93,7 @@ class Map:
 
 @dataclass(frozen=True)
 class Demo:
-    """The main job on the embedded world: about five minutes on two cores, no network."""
+    """The main job on the embedded world: five to seven minutes on two cores, no network."""
 
     out: Path = Path("runs/demo")
     """Folder of everything it makes; the page is index.html."""

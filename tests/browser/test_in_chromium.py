@@ -144,6 +144,28 @@ def test_places_are_reached_by_keyboard(visit, tmp_path):
     assert "label dry" in page.inner_text(".leaflet-popup-content").replace("\n", " ")
 
 
+def test_a_popup_opens_beside_the_table(visit, tmp_path):
+    given = table(300)
+    maps.map_clusters(GeoClusters.fit(given, k=8, seed=0), given).save(tmp_path / "m.html")
+    page = visit(tmp_path / "m.html", 1280, 800)
+    beside = page.locator(".geossl-table").bounding_box()
+    page.mouse.click(beside["x"] - 20, beside["y"] + beside["height"] - 20)
+    page.wait_for_selector(".leaflet-popup-content")
+    right = (
+        "[...document.querySelectorAll('.leaflet-popup-content-wrapper')]"
+        ".every((box) => box.getBoundingClientRect().right <= %f)"
+    )
+    page.wait_for_function(right % beside["x"])
+    page.click(".geossl-table summary")  # folded, it leaves its room to the popup
+    page.click(".leaflet-popup-close-button")
+    page.wait_for_selector(".leaflet-popup-content", state="detached")
+    page.mouse.click(beside["x"] + 20, beside["y"] + beside["height"] - 20)
+    page.wait_for_selector(".leaflet-popup-content")
+    page.wait_for_timeout(600)  # it would have moved by then
+    assert not page.evaluate(right % beside["x"])
+    assert page.errors == []
+
+
 def test_a_row_of_the_table_lights_its_cluster(visit, tmp_path):
     given = table(300)
     clusters = GeoClusters.fit(given, k=8, seed=0)
