@@ -149,16 +149,16 @@ fp32 and eager, one thread, loaders in the same process; CPU time is the process
   rounding, in fp32 on a CPU only.
 - geossl's model step counts its whole loop but views and reads. The bare loop has geossl's encoder, those
   layers included, SGD in one pass, and views that are there already. It hands the memory of every step back
-  to the system, as a loop written by hand does; geossl keeps it (`geossl/memory.py`). Kept, the bare loop took 10.4
-  ms for 11.5 at 64 px and 22.3 for 27 at 96 px (three processes each, in turn); beside that
-  one, in five processes, geossl's step took 0.92 to 1.11 of its time at 64 px, 1.03 in the mean.
+  to the system, as a loop written by hand does; geossl keeps it (`geossl/memory.py`). Measured apart, on two
+  cores of a Xeon: kept, the bare loop took 10.4 ms for 11.5 at 64 px and 22.3 for 27 at 96 px (three
+  processes each, in turn); beside that one, in five processes, geossl's step took 0.92 to 1.11 of its time at 64 px, 1.03 in the mean.
 - Views: MoCo-v2's augmentation by all but torchgeo, which has no hue and saturation, adds a vertical flip.
   lightly and the paper's way make one image at a time by PIL. torchgeo crops and blurs a batch by kornia,
   after its data module brought the whole images to floats. The paper's way shrinks 512 px to 192 first.
 - The paper's way opens two files a pair (the image and another date of its place), the others one.
 - lightly's example has SGD without momentum or weight decay, which is less work than the others' SGD.
 - `geossl_tuned`: bf16 where the processor has AMX, else fp32; channels_last. `torch.compile` is left out:
-  on this processor it took 30 to 50 s to start and gained nothing.
+  on a Xeon with AMX it took 30 to 50 s to start and gained nothing.
 - Were all of geossl free but the bare loop's step, lightly would take {spread(f.of("lightly", "pair_ms_64") / f.of("bare", "model_ms_64"))} of its time at 64 px and
   {spread(f.of("lightly", "pair_ms_512") / f.of("bare", "model_ms_96"))} at 512 px; most of that step are oneDNN's convolutions, the same for all.
 """

@@ -41,8 +41,8 @@ def cluster_cards(
         row = np.flatnonzero(scenes[["lon", "lat"]].notna().all(axis=1).to_numpy())
         placed = scenes.iloc[row]
         own = clusters.assign(placed["lon"], placed["lat"])
-        first = ~placed["location"].duplicated().to_numpy()
-        sizes = np.bincount(own[first], minlength=clusters.k)
+        once = ~placed["location"].duplicated().to_numpy()
+        sizes = np.bincount(own[once], minlength=clusters.k)
     cards: list[dict[str, Any]] = [
         {"title": f"cluster {i}", "rows": [["places", f"{int(n):,}"]]} for i, n in enumerate(sizes)
     ]

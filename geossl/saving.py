@@ -31,6 +31,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str] | None, about: dict[str, Any], *, pause: float):
         self.path = None if path is None else Path(path)
+        self._mine = self.path if distributed.rank() == 0 else None  # where this process writes
         self._about, self._pause = about, pause
         self._step, self._at, self._took = -1, -float("inf"), 0.0
         for rank, other in enumerate(distributed.of_all(about)):
@@ -61,29 +62,28 @@ class RunFolder:
 
     def write_log(self, records: list[dict[str, float]]) -> None:
         """Write the log anew: what came after the checkpoint comes again."""
-        if self.path is not None and distributed.rank() == 0:
-            with atomic(self.path / "log.jsonl") as part:
+        if self._mine is not None:
+            with atomic(self._mine / "log.jsonl") as part:
                 part.write_text("".join(json.dumps(r) + "\n" for r in records), "utf-8")
 
     def add_log(self, record: dict[str, float]) -> None:
         """Add a line to the log."""
-        if self.path is not None and distributed.rank() == 0:
-            with open(self.path / "log.jsonl", "a", encoding="utf-8") as file:
+        if self._mine is not None:
+            with open(self._mine / "log.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
 
     def due(self) -> bool:
         """Whether it is time for this process to write a checkpoint."""
-        if self.path is None or distributed.rank() > 0:
-            return False
-        return time.monotonic() - self._at > max(self._pause, 20 * self._took)
+        waited = time.monotonic() - self._at
+        return self._mine is not None and waited > max(self._pause, 20 * self._took)
 
     def save(self, state: dict[str, Any], encoder: Encoder, *, note: dict[str, Any]) -> None:
         """Write last.pt (everything to go on bit for bit) and encoder.safetensors; atomic."""
-        if self.path is None or distributed.rank() > 0 or state["step"] <= self._step:
+        if self._mine is None or state["step"] <= self._step:
             return
         began = time.monotonic()
-        with atomic(self.path / "last.pt") as part:
+        with atomic(self._mine / "last.pt") as part:
             torch.save({"format": FORMAT, "about": self._about, **state}, part)
-        weights.save_encoder(encoder, self.path / "encoder.safetensors", note=note)
+        weights.save_encoder(encoder, self._mine / "encoder.safetensors", note=note)
         self._step, self._at = state["step"], time.monotonic()
         self._took = self._at - began

@@ -111,7 +111,7 @@
   };
   const beside = (shape) => {  // a popup opens beside the table, which would cover it
     const table = map.getContainer().querySelector(".geossl-table[open]");
-    shape.getPopup().options.autoPanPaddingBottomRight = [table ? table.offsetWidth + 20 : 8, 8];
+    shape.getPopup().options.autoPanPaddingBottomRight = table && [table.offsetWidth + 20, 8];
   };
   (data.cells || []).forEach((cell, i) => {
     const shape = L.geoJSON(cell.shape, {style: () => shade(i), smoothFactor: 0.5}).addTo(map);
