@@ -85,16 +85,16 @@ streams: .venv/ready-dev  ## benchmarks/streams.md: a store ten times the memory
 	$(RUN) benchmarks/streams.py
 
 learners: .venv/ready  ## the learner's copies of the lessons, without solutions, in lessons/
-	$(RUN) -m geossl.lessons learners lessons
+	$(RUN) -m tools.tutorials learners lessons
 
 notebooks: .venv/ready-dev  ## every lesson at full size: computing time beside the stated one
-	$(RUN) -m geossl.lessons run --keep runs/notebooks
+	$(RUN) -m tools.tutorials run --keep runs/notebooks
 
 site: .venv/ready-dev  ## runs/site/index.html: the lessons executed, readable without a network
-	$(RUN) -m geossl.lessons site
+	$(RUN) -m tools.tutorials site
 
 workshop: site  ## runs/workshop: wheels, lessons and site in one folder that installs without a network
-	$(RUN) -m geossl.lessons workshop --site runs/site
+	$(RUN) -m tools.tutorials workshop --site runs/site
 
 clean:  ## remove .venv and runs
 	rm -rf .venv runs

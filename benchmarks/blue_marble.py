@@ -13,7 +13,7 @@ from pathlib import Path
 from study import METHODS, Records, hardware, run_jobs
 
 import geossl
-from geossl import probe, readers
+from geossl import datasets, evaluate
 
 HERE = Path(__file__).parent
 FOLDER = HERE.parent / "runs" / "study"
@@ -27,7 +27,7 @@ def measure(method: str, seed: int) -> dict[str, float]:
     """Pre-train by one method with one seed and measure on the test blocks."""
     store = geossl.ChipStore.open(FOLDER / "chips")
     if method == "random":
-        embeddings = probe.random_features(store, seed=seed)
+        embeddings = evaluate.random_features(store, seed=seed)
     else:
         pairs, geo, label = METHODS[method]
         training = store.scenes[store.scenes["split"] == "train"]
@@ -42,10 +42,10 @@ def measure(method: str, seed: int) -> dict[str, float]:
         ).finish(progress=False)
         embeddings = geossl.embed(store, run.encoder)
     return {
-        "linear_main": probe.linear(embeddings, label="label").value,
-        "linear_full": probe.linear(embeddings, label="climate").value,
-        "knn_main": probe.knn(embeddings, label="label").value,
-        "recall_at_1": probe.same_place(embeddings, split="test").value,
+        "linear_main": evaluate.linear(embeddings, label="label").value,
+        "linear_full": evaluate.linear(embeddings, label="climate").value,
+        "knn_main": evaluate.knn(embeddings, label="label").value,
+        "recall_at_1": evaluate.same_place(embeddings, split="test").value,
     }
 
 
@@ -104,7 +104,7 @@ for that see [real_imagery.md](real_imagery.md).
 
 def main() -> None:
     """Build the store, run the jobs, write the page."""
-    scenes = readers.blue_marble(places=6_000, dates=4, seed=0)
+    scenes = datasets.blue_marble(places=6_000, dates=4, seed=0)
     geossl.ChipStore.build(FOLDER / "chips", scenes, size_px=32)
     jobs = [(method, seed) for seed in SEEDS for method in ALL]
     records = run_jobs(jobs, measure, FOLDER, HERE / "blue_marble.json")

@@ -26,8 +26,9 @@ import torch.distributed as dist
 from study import Records, hardware
 
 import geossl
-from geossl import distributed, models
-from geossl.augment import Views
+from geossl import models
+from geossl.transforms import Views
+from geossl.utils import dist as distributed
 
 HERE = Path(__file__).parent
 BATCH, DIM, REPEATS, STEPS = 256, 128, 5, 4

@@ -46,7 +46,7 @@ def opened(path: Path) -> dict[str, float]:
     """Seconds and gigabytes of opening and describing a csv, in a process of its own."""
     code = (
         "import sys, time, resource; t = time.perf_counter()\n"
-        "from geossl import readers\nfrom geossl.description import describe\n"
+        "from geossl import readers\nfrom geossl.data.summary import describe\n"
         f"describe(readers.open_scenes({str(path)!r}))\n"
         "print(time.perf_counter() - t, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)"
     )
@@ -59,9 +59,9 @@ def photographs(folder: Path) -> list[str]:
     """JPEGs cut out of the Blue Marble: real detail, 512 px, quality 90."""
     from PIL import Image
 
-    from geossl import world
+    from geossl.data import earth
 
-    picture = world.world_image()
+    picture = earth.world_image()
     rng = np.random.default_rng(0)
     folder.mkdir()
     paths = []
@@ -108,10 +108,10 @@ def measured(paths: list[str], folder: Path) -> dict[str, float]:
     import torch
 
     import geossl
-    from geossl.readers import images
+    from geossl.datasets.raster import chips
 
     torch.set_num_threads(1)
-    scenes = images.described(
+    scenes = chips.described(
         pd.DataFrame({"path": paths, "location": range(FILES)}), reader="images"
     )
 

@@ -17,8 +17,9 @@ import torch
 from study import METHODS, Records, hardware, run_jobs
 
 import geossl
-from geossl import detect, readers, segment, transfer
-from geossl.augment import Views
+from geossl import datasets
+from geossl.tasks import compare, detect, segment
+from geossl.transforms import Views
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared" / "data"
@@ -39,7 +40,7 @@ PLANTS = segment.SegmentConfig()
 
 def naip() -> geossl.ChipStore:
     """Chips of 64 px at stride 32 of the places that every date shows, in red, green and blue."""
-    table = readers.geotiff(
+    table = datasets.geotiff(
         SHARED / "naip_north_dakota", chip_px=64, stride_px=32, bands=[1, 2, 3], band_names=RGB,
         test_side="east",
     )  # fmt: skip
@@ -53,7 +54,7 @@ def pretrained(method: str, seed: int) -> geossl.models.Encoder | Path | None:
     if method == "random":
         return None
     if method == "imagenet":
-        return geossl.weights.load(IMAGENET)
+        return geossl.models.weights.load(IMAGENET)
     store = naip()
     pairs, geo, _ = METHODS[method]
     run = geossl.pretrain(
@@ -69,8 +70,8 @@ def pretrained(method: str, seed: int) -> geossl.models.Encoder | Path | None:
 
 def eurosat() -> geossl.ChipStore:
     """EuroSAT-100 in red, green and blue."""
-    table = readers.eurosat(SHARED / "eurosat_100", kind="ms")
-    table = readers.images.described(
+    table = datasets.eurosat(SHARED / "eurosat_100", kind="ms")
+    table = datasets.images.described(
         table, reader="eurosat", bands=(4, 3, 2), band_names=RGB, dtype="uint16"
     )
     return geossl.ChipStore.build(FOLDER / "eurosat", table, size_px=64)
@@ -84,7 +85,7 @@ def ports() -> tuple[pd.DataFrame, pd.DataFrame]:
     table = pd.DataFrame({"path": files.values(), "location": files.keys()})
     table["split"] = table["location"].isin(TEST_PORTS).map({True: "test", False: "train"})
     table = table[~table["location"].isin(LEFT_OUT)].reset_index(drop=True)
-    table = readers.images.described(table, reader="image_folder")
+    table = datasets.images.described(table, reader="image_folder")
     boxes = boxes.assign(
         path=boxes["scene"].map(files), label=boxes["cls"],
         box_left=boxes["x"], box_top=boxes["y"],
@@ -96,7 +97,7 @@ def ports() -> tuple[pd.DataFrame, pd.DataFrame]:
 def plants() -> pd.DataFrame:
     """Power plants with their fuel, their masks, and Arizona to train on, California to test."""
     folder = SHARED / "us_power_plants"
-    table = readers.table(
+    table = datasets.table(
         folder / "uspp_metadata.geojson", root=folder / "images", files="ls8_{egrid_ID}_*.tif",
         columns={"primary_fuel": "label"},
     )  # fmt: skip
@@ -106,16 +107,16 @@ def plants() -> pd.DataFrame:
     return table
 
 
-def task(metric: str) -> transfer.Task:
+def task(metric: str) -> compare.Task:
     """The task that a metric is of."""
     if metric == "eurosat_top1":
-        return transfer.classification(eurosat(), folds=5, block_deg=1.0)
+        return compare.classification(eurosat(), folds=5, block_deg=1.0)
     if metric == "ports_ap50":
-        return transfer.detection(*ports(), config=PORTS)
+        return compare.detection(*ports(), config=PORTS)
     if metric == "plants_fuel_top1":
         store = geossl.ChipStore.build(FOLDER / "plants", plants(), size_px=64)
-        return transfer.classification(store, folds=5, block_deg=1.0)
-    return transfer.segmentation(
+        return compare.classification(store, folds=5, block_deg=1.0)
+    return compare.segmentation(
         plants(), classes=("ground", "plant"), values=(0, 255), resample=True, config=PLANTS
     )
 
@@ -123,7 +124,7 @@ def task(metric: str) -> transfer.Task:
 def measure(metric: str, method: str, seed: int) -> dict[str, float]:
     """One task by one method with one seed."""
     start = pretrained(method, seed)
-    (row,) = transfer.compare({method: start}, task(metric), seeds=(seed,))
+    (row,) = compare.compare({method: start}, task(metric), seeds=(seed,))
     print(f"{method} seed {seed}, {metric}: {row.result}", flush=True)
     return {metric: row.value}
 

@@ -37,7 +37,7 @@ from torch.utils.data import DataLoader
 
 import geossl
 from geossl import losses, models
-from geossl.augment import moco_v2
+from geossl.transforms import moco_v2
 
 HERE = Path(__file__).parent
 METHODS = ("geossl", "model_only", "dataloader")

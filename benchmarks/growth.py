@@ -29,7 +29,7 @@ from study import Records, hardware
 from torch import Tensor
 
 import geossl
-from geossl.running import Feed
+from geossl.train.loader import Feed
 
 HERE = Path(__file__).parent
 SIZES = {"chips": (10**3, 10**4, 10**5, 10**6), "rows": (10**3, 10**4, 10**5, 10**6, 10**7)}
@@ -110,7 +110,7 @@ def warm() -> None:
 def views(chips: Tensor, generator: torch.Generator) -> Tensor:
     """One view of each chip, as training draws it."""
     one = torch.ones(chips.shape[1])
-    return geossl.augment.Views()(chips, mean=127 * one, std=74 * one, generator=generator)
+    return geossl.transforms.Views()(chips, mean=127 * one, std=74 * one, generator=generator)
 
 
 def batches(draw: geossl.pairs.Draw) -> Iterator[tuple[Tensor, Tensor]]:

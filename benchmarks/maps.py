@@ -21,7 +21,8 @@ from playwright.sync_api import Browser, sync_playwright
 from study import Records, hardware
 
 import geossl
-from geossl import maps, readers
+from geossl import datasets
+from geossl.viz import maps
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "tests" / "browser"))
@@ -71,7 +72,7 @@ radians = numpy.radians(store.scenes[["lon", "lat"]].to_numpy())
 vectors = numpy.hstack([numpy.sin(radians), numpy.cos(radians)])
 vectors = vectors + 0.1 * numpy.random.default_rng(0).standard_normal(vectors.shape)
 embeddings = geossl.Embeddings(vectors.astype("f4"), store.scenes)
-explorer = geossl.explore.EmbeddingExplorer(embeddings, store=store)
+explorer = geossl.viz.widgets.EmbeddingExplorer(embeddings, store=store)
 explorer
 """
 WATCH = """() => {
@@ -93,7 +94,7 @@ WATCH = """() => {
 def gallery_seconds(browser: Browser) -> list[float]:
     """Seconds from letting go of a box over 100,000 chips until their gallery is drawn."""
     if not (CHIPS / "store.json").exists():
-        geossl.ChipStore.build(CHIPS, readers.blue_marble(places=25_000, dates=4), size_px=32)
+        geossl.ChipStore.build(CHIPS, datasets.blue_marble(places=25_000, dates=4), size_px=32)
     with tempfile.TemporaryDirectory() as folder, jupyterlab(Path(folder)) as address:
         write_notebook(Path(folder) / "explore.ipynb", EXPLORE)
         book = Notebook(browser, address).open("explore.ipynb").run_all()

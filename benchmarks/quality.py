@@ -22,7 +22,7 @@ import torch
 from study import Records, hardware
 
 import geossl
-from geossl import models, probe, readers
+from geossl import datasets, evaluate, models
 
 HERE = Path(__file__).parent
 FOLDER = HERE.parent / "runs" / "quality"
@@ -59,7 +59,7 @@ def quality(store: geossl.ChipStore, encoder: models.Encoder, split: str) -> flo
     wanted = np.flatnonzero(part.isin(["train", split]))
     embeddings = geossl.embed(store, encoder, index=wanted)
     measured = part.iloc[wanted].replace({split: "test"}).reset_index(drop=True)
-    return probe.linear(embeddings, split=measured, l2=1e-3).value
+    return evaluate.linear(embeddings, split=measured, l2=1e-3).value
 
 
 def ours(store: geossl.ChipStore, seed: int) -> tuple[models.Encoder, Iterator[int]]:
@@ -212,7 +212,7 @@ So this says what a learner gets who takes each as it comes; how the loops compa
 
 def main() -> None:
     """Build the store, measure what is not measured yet, write records and page."""
-    scenes = readers.blue_marble(places=6_000, dates=4, seed=0)
+    scenes = datasets.blue_marble(places=6_000, dates=4, seed=0)
     store = geossl.ChipStore.build(FOLDER / "chips", scenes, size_px=SIZE)
     images(store)
     records = Records(FOLDER / "records.json")

@@ -23,8 +23,9 @@ import torch.nn.functional as F
 from study import Records, hardware
 
 import geossl
-from geossl import losses, metrics, models, readers
-from geossl.augment import Views, moco_v2
+from geossl import datasets, losses, models
+from geossl.evaluate import metrics
+from geossl.transforms import Views, moco_v2
 
 PATH = Path(__file__).with_name("quick.json")
 REPEATS, SECONDS = 7, 0.05  # a function is called for about so long a repeat
@@ -37,7 +38,7 @@ def functions(folder: Path) -> dict[str, Callable[[], object]]:
     rng = np.random.default_rng(0)
     mean, std = torch.full((3,), 100.0), torch.full((3,), 50.0)
     store = geossl.ChipStore.build(
-        folder, readers.blue_marble(places=512, dates=4), size_px=32, progress=False
+        folder, datasets.blue_marble(places=512, dates=4), size_px=32, progress=False
     )
     chips = {
         side: torch.randint(0, 256, (64, 3, side, side), dtype=torch.uint8, generator=g)

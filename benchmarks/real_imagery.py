@@ -16,8 +16,8 @@ import numpy as np
 from study import METHODS, Records, hardware, run_jobs
 
 import geossl
-from geossl import probe, readers
-from geossl.augment import Views
+from geossl import datasets, evaluate
+from geossl.transforms import Views
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared" / "data"
@@ -44,7 +44,7 @@ def build(area: str) -> geossl.ChipStore:
     """The chip store of an area, 64 px at stride 32, split west and east."""
     folder, names, _, _ = AREAS[area]
     at = SHARED / folder if (SHARED / folder).is_dir() else FETCHED / area
-    scenes = readers.geotiff(at, chip_px=64, stride_px=32, band_names=names, test_side="east")
+    scenes = datasets.geotiff(at, chip_px=64, stride_px=32, band_names=names, test_side="east")
     complete = scenes.groupby("location")["time"].transform("nunique")
     scenes = scenes[complete == scenes["time"].nunique()]  # places seen at every date
     return geossl.ChipStore.build(FOLDER / area / "chips", scenes, size_px=64)
@@ -56,9 +56,9 @@ def measure(method: str, seed: int) -> dict[str, float]:
     for area, (_, _, queue, epochs) in AREAS.items():
         store = geossl.ChipStore.open(FOLDER / area / "chips")
         if method == "random":
-            embeddings = probe.random_features(store, seed=seed)
+            embeddings = evaluate.random_features(store, seed=seed)
         elif method == "hog":
-            embeddings = probe.hog(store)
+            embeddings = evaluate.hog(store)
         else:
             pairs, geo, _ = METHODS[method]
             training = store.scenes[store.scenes["split"] == "train"]
@@ -82,7 +82,7 @@ def measure(method: str, seed: int) -> dict[str, float]:
             ("recall_at_1_centred", tiles, True),
             ("recall_at_1_overlapping", embeddings, False),
         ):
-            result = probe.same_place(found, split="test", centre_dates=centre)
+            result = evaluate.same_place(found, split="test", centre_dates=centre)
             values[f"{area}_{name}"] = result.value
     return values
 

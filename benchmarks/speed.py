@@ -45,19 +45,19 @@ def images(side: int) -> Path:
     """JPEGs cut out of the Blue Marble's land, two a place."""
     from PIL import Image
 
-    from geossl import world
+    from geossl.data import earth
 
     folder = FOLDER / f"images-{side}"
     if folder.exists():
         return folder
-    picture, rng = world.world_image(), np.random.default_rng(0)
+    picture, rng = earth.world_image(), np.random.default_rng(0)
     height, width = picture.shape[:2]
     part = folder.with_suffix(".part")
     made = 0
     while made < 2 * PLACES:
         y, x = rng.integers(0, (height - side, width - side))
         lon, lat = (x + side / 2) / width * 360 - 180, 90 - (y + side / 2) / height * 180
-        if world.on_land(np.array([lon]), np.array([lat]))[0]:
+        if earth.on_land(np.array([lon]), np.array([lat]))[0]:
             path = part / f"place-{made // 2:04d}" / f"{made % 2}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture[y : y + side, x : x + side]).save(path, quality=90)
@@ -69,10 +69,10 @@ def images(side: int) -> Path:
 def store_of(side: int) -> tuple[Any, float]:
     """The chip store of the images, and the CPU ms an image that its making took if it was not there."""
     import geossl
-    from geossl.readers import images as reader
+    from geossl.datasets.raster import chips
 
     paths = sorted(str(p) for p in images(side).glob("*/*.jpg"))
-    scenes = reader.described(
+    scenes = chips.described(
         pd.DataFrame({"path": paths, "location": np.arange(len(paths)) // 2}), reader="images"
     )
     folder = FOLDER / f"chips-{side}"
@@ -98,7 +98,7 @@ class Ours:
 
     def __init__(self, side: int, **changes: Any):
         import geossl
-        from geossl.augment import moco_v2
+        from geossl.transforms import moco_v2
 
         config = geossl.PretrainConfig(
             encoder="resnet18", stem="standard", optimizer="sgd", lr=0.03, batch=BATCH,
@@ -118,7 +118,7 @@ class Ours:
 def timed_parts(spent: Counter[str]) -> None:
     """From now on views and reads of geossl add their thread's CPU seconds to ``spent``."""
     from geossl import ChipStore
-    from geossl.augment import Views
+    from geossl.transforms import Views
 
     def timed(owner: Any, name: str, stage: str) -> None:
         plain = getattr(owner, name)

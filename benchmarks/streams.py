@@ -30,8 +30,8 @@ import synthetic
 from study import Records, hardware
 
 import geossl
-from geossl import streams
-from geossl.augment import Views
+from geossl.data import streaming
+from geossl.transforms import Views
 
 HERE = Path(__file__).parent
 SIZE_PX, VIEW_PX, BATCH, REPEATS, WARM_S, SECONDS = 128, 64, 128, 3, 4.0, 15.0
@@ -122,7 +122,7 @@ def main() -> None:
     if asked.small:
         globals().update(SMALL)
     if asked.train == "stream":
-        store = streams.open(asked.folder / "stream", memory=int(ROOM_MB * 1e6 / 2))
+        store = streaming.open(asked.folder / "stream", memory=int(ROOM_MB * 1e6 / 2))
         print(json.dumps(train(store)))
     elif asked.train:
         store = geossl.ChipStore.open(asked.folder / asked.train)
@@ -151,7 +151,7 @@ def measure(records: Records, folder: Path) -> None:
         folder / "large", rows_in(TIMES * (limit or room), least), size_px=SIZE_PX
     )
     began = time.perf_counter()
-    streams.write(large, folder / "stream", progress=False)
+    streaming.write(large, folder / "stream", progress=False)
     took = time.perf_counter() - began
     megabytes = large.chips.nbytes / 1e6
     records.add("stream", 0, {"write_mb_per_s": megabytes / took, "size_mb": megabytes})

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from geossl import pairs
-from geossl.files import atomic
+from geossl.utils.io import atomic
 
 # method -> (pair policy or None, geo clusters?, labels?)
 METHODS = {

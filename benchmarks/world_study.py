@@ -30,8 +30,8 @@ import numpy as np
 from study import METHODS, Records, hardware
 
 import geossl
-from geossl import models, probe
-from geossl.running import pick_device
+from geossl import evaluate, models
+from geossl.utils.device import pick_device
 
 HERE = Path(__file__).parent
 ALL = ("random", *METHODS)
@@ -79,9 +79,9 @@ def small(folder: Path) -> Setting:
 
 def build(setting: Setting) -> None:
     """Make the store and the geo clusters; a killed build goes on."""
-    from geossl import readers  # what reads images is not on every machine that trains
+    from geossl import datasets  # what reads images is not on every machine that trains
 
-    scenes = readers.blue_marble(places=setting.places, dates=setting.dates, seed=0)
+    scenes = datasets.blue_marble(places=setting.places, dates=setting.dates, seed=0)
     store = geossl.ChipStore.build(setting.folder / "chips", scenes, size_px=setting.size_px)
     training = store.scenes[store.scenes["split"] == "train"]
     for seed in SEEDS:
@@ -171,15 +171,15 @@ def embed(setting: Setting, encoder: models.Encoder) -> geossl.Embeddings:
 def measured(embeddings: geossl.Embeddings, metric: str, *, device: str) -> float:
     """One figure of one method and seed."""
     if metric == "recall_at_1":
-        return probe.same_place(embeddings, split="test", device=device).value
+        return evaluate.same_place(embeddings, split="test", device=device).value
     one = embeddings.subset(embeddings.scenes["one"].to_numpy(bool))
     if metric == "knn_main":
-        return probe.knn(one, label=LABELS["main"], device=device).value
+        return evaluate.knn(one, label=LABELS["main"], device=device).value
     _, name, share = metric.split("_")
     draws = (0, 1, 2) if int(share) < 100 else (0,)  # which places keep their label
-    found = probe.label_efficiency(
+    found = evaluate.label_efficiency(
         one, label=LABELS[name], shares=(int(share) / 100,), seeds=draws,
-        measure=partial(probe.linear, device=device),
+        measure=partial(evaluate.linear, device=device),
     )  # fmt: skip
     return float(found["value"].mean())
 

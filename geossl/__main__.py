@@ -1,5 +1,5 @@
 """``python -m geossl``."""
 
-from geossl.cli import main
+from geossl.cli.main import main
 
 main()

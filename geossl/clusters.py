@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from geossl import geo, scenes
-from geossl.files import atomic
+from geossl import geo
+from geossl.data import scenes
+from geossl.utils.io import atomic
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry

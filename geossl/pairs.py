@@ -16,7 +16,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from geossl import geo, scenes
+from geossl import geo
+from geossl.data import scenes
 
 Draw = Callable[[torch.Generator], tuple[Tensor, Tensor]]
 Single = Literal["self", "drop"]

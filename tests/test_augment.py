@@ -4,8 +4,8 @@ import pytest
 import torch
 import torchvision.transforms.functional as TF
 
-from geossl import augment
-from geossl.augment import Views, moco_v2
+from geossl import transforms
+from geossl.transforms import Views, moco_v2
 
 PLAIN = Views(crop=(1, 1), ratio=(1, 1), flip=0, dihedral=False, jitter=0)
 ZERO, ONE = torch.zeros(3), torch.ones(3)
@@ -148,13 +148,13 @@ def test_chips_are_cropped_alike_in_parts(monkeypatch):
     views, x = moco_v2(12), chips(7)
     draws = views.draw(7, 3, generator=generator())
     whole = views.see(x, draws, mean=ZERO, std=ONE)
-    monkeypatch.setattr(augment, "_PART", 2 * x[0].numel())
+    monkeypatch.setattr(transforms, "_PART", 2 * x[0].numel())
     assert torch.equal(views.see(x, draws, mean=ZERO, std=ONE), whole)
 
 
 def test_views_can_be_differentiated_after_they_were_drawn_in_inference_mode():
-    augment._constants.cache_clear()
-    augment._taps.cache_clear()
+    transforms._constants.cache_clear()
+    transforms._taps.cache_clear()
     with torch.inference_mode():
         moco_v2()(chips(), mean=ZERO, std=ONE, generator=generator())
     x = chips().float().requires_grad_()

@@ -95,11 +95,12 @@ class Waits(TorchDispatchMode):
 
 def test_nothing_in_a_step_makes_the_host_wait_for_a_gpu():
     """With fake tensors of a GPU, which need none; `benchmarks/gpu.py` asks a real one."""
-    from geossl import augment, losses, metrics, models
+    from geossl import losses, models, transforms
+    from geossl.evaluate import metrics
 
-    views, device = augment.moco_v2(24), torch.device("cuda")
+    views, device = transforms.moco_v2(24), torch.device("cuda")
     encoder = models.encoder("small")
-    augment._constants.cache_clear()
+    transforms._constants.cache_clear()
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     for _ in range(2):  # the first sends constants
         with fake, Waits() as waits:
@@ -123,7 +124,7 @@ def test_nothing_in_a_step_makes_the_host_wait_for_a_gpu():
             )
             losses.geo_cross_entropy(embedding[:, :5], rows)
             metrics.accuracy(embedding[:, :5], rows)
-    augment._constants.cache_clear()  # they are fake
+    transforms._constants.cache_clear()  # they are fake
     assert x.device.type == query.device.type == "cuda"
     assert waits.seen == []
 

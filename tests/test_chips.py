@@ -14,8 +14,10 @@ import pandas as pd
 import pytest
 import torch
 
-from geossl import ChipStore, chip_build, chip_work
-from geossl.readers.pixels import Pixels
+from geossl import ChipStore
+from geossl.data import build as chip_build
+from geossl.data import decode
+from geossl.data.pixels import Pixels
 
 ROOT = Path(__file__).parent.parent
 
@@ -50,7 +52,7 @@ class Pretend(types.ModuleType):
     masked = False
 
     def __init__(self):
-        super().__init__("geossl.readers.pretend")
+        super().__init__("geossl.datasets.pretend")
         self.calls, self.lock = [], threading.Lock()
 
     def pixel_info(self, scenes):
@@ -313,7 +315,7 @@ def test_a_full_disk_leaves_nothing_that_looks_finished(tmp_path, reader, monkey
 
     reader.calls[:] = []
     with monkeypatch.context() as patch:
-        patch.setattr(chip_work, "open", filling, raising=False)
+        patch.setattr(decode, "open", filling, raising=False)
         with pytest.raises(OSError, match="is full, the build is unfinished; make space"):
             build(tmp_path / "chips", table_of(23), workers=1)
     assert not (tmp_path / "chips" / "store.json").exists()
@@ -337,7 +339,7 @@ def test_two_builds_of_the_same_store_at_once(tmp_path, reader):
 def run_python(code, **values):
     """Run code after the definitions of this file; ``{name}`` is filled in."""
     head = "import sys\nsys.path.insert(0, {tests!r})\nfrom test_chips import *\n"
-    head += "sys.modules['geossl.readers.pretend'] = Pretend()\n"
+    head += "sys.modules['geossl.datasets.pretend'] = Pretend()\n"
     text = head.format(tests=str(Path(__file__).parent)) + textwrap.dedent(code).format(**values)
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
@@ -350,7 +352,7 @@ def test_killed_at_any_file_operation_and_resumed_gives_the_same_bytes(tmp_path,
     code = """
     import os, signal
     from pathlib import Path
-    reader = sys.modules["geossl.readers.pretend"]
+    reader = sys.modules["geossl.datasets.pretend"]
     reader.bad = ("scene5.tif",) if {bad} else ()
 
     def forked(act):
@@ -416,7 +418,7 @@ def test_pixels_lost_in_a_crash_of_the_machine_are_decoded_again(tmp_path, reade
 def test_a_store_of_twice_the_memory_is_built_and_read(tmp_path):
     code = """
     import resource
-    reader = sys.modules["geossl.readers.pretend"]
+    reader = sys.modules["geossl.datasets.pretend"]
 
     def read_chips(rows, *, size_px):
         chips = np.empty((len(rows), 3, size_px, size_px), np.uint8)
@@ -452,7 +454,7 @@ def test_sums_are_exact_to_the_last_unit(masked):
     rng = np.random.default_rng(0)
     chips = rng.integers(65_000, 65_536, (5, 3, 200, 200)).astype(np.uint16)
     valid = rng.random((5, 200, 200)) > 0.3 if masked else None
-    found = chip_work._sums(chips, valid, [4])
+    found = decode._sums(chips, valid, [4])
     seen = np.ones((5, 200, 200), bool) if valid is None else valid.copy()
     seen[4] = False
     for band in range(3):

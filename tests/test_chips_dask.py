@@ -16,8 +16,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geossl import ChipStore, chip_build, chip_work, scenes
-from geossl.readers import images
+from geossl import ChipStore
+from geossl.data import build as chip_build
+from geossl.data import decode, scenes
+from geossl.data.scenes import BOX
+from geossl.data.table_files import write
+from geossl.datasets.raster import chips
+from geossl.utils.parallel import work_off
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("distributed")
@@ -39,12 +44,12 @@ def pictures(folder, *, n, rows, side_px=500):
         "lon": number // 2 % 100 * 1.0,
         "lat": 1.5,
         "label": pd.Categorical([f"label {i // 2}" for i in number]),
-        images.BOX[0]: number * 2.0,
-        images.BOX[1]: number * 3.0,
-        images.BOX[2]: number * 2.0 + 40,
-        images.BOX[3]: number * 3.0 + 40,
+        BOX[0]: number * 2.0,
+        BOX[1]: number * 3.0,
+        BOX[2]: number * 2.0 + 40,
+        BOX[3]: number * 3.0 + 40,
     })  # fmt: skip
-    return images.described(scenes.check(table), reader="images")
+    return chips.described(scenes.check(table), reader="images")
 
 
 def build(path, table, **options):
@@ -117,7 +122,7 @@ def test_a_worker_is_killed_in_the_middle_and_the_store_is_the_same(tmp_path, sl
 
 def test_a_second_start_goes_on_where_a_killed_one_stopped(tmp_path, slow):
     table, expected = slow
-    scenes.write(table, tmp_path / "scenes.parquet")
+    write(table, tmp_path / "scenes.parquet")
     script = tmp_path / "build.py"
     script.write_text(
         textwrap.dedent(
@@ -157,7 +162,7 @@ def watched(seen):
     def work_off(function, tasks, **options):
         return chip_work_off(function, (seen.append(t.chunk) or t for t in tasks), **options)
 
-    chip_work_off = chip_build.work_off
+    chip_work_off = work_off
     return work_off
 
 
@@ -202,7 +207,7 @@ def test_a_task_is_small_however_long_the_table(tmp_path, texts):
     table["path"] = table["path"].astype(texts)
     table["label"] = pd.Categorical([f"label {i}" for i in range(len(table))])
     table.attrs["skipped"] = {f"file {i}": "reason" for i in range(20_000)}
-    plan = chip_build.Plan(tmp_path / "chips", table, images, 8, 256)
+    plan = chip_build.Plan(tmp_path / "chips", table, chips, 8, 256)
     plan.work.mkdir(parents=True)
     (plan.work / "raw.npy").write_bytes(b"")
     jobs = list(plan._jobs(iter([0, 50]), False, True))
@@ -213,14 +218,14 @@ def test_a_task_is_small_however_long_the_table(tmp_path, texts):
 
 def test_what_does_not_arrive_is_found(tmp_path, monkeypatch):
     table = pictures(tmp_path / "data", n=1, rows=12, side_px=90)
-    work_off = chip_build.work_off
+    work_off = work_off
 
     def elsewhere(function, tasks, *, workers, dask):
         def lost(job):
             there = tmp_path / "elsewhere.npy"
             there.write_bytes(Path(job.raw).read_bytes())
             raw = str(there) if job.chunk == 1 else job.raw
-            return function(chip_work.Job(**{**vars(job), "raw": raw}))
+            return function(decode.Job(**{**vars(job), "raw": raw}))
 
         return work_off(lost, tasks, workers=1)
 
@@ -239,10 +244,10 @@ def test_what_does_not_arrive_is_found(tmp_path, monkeypatch):
 
 def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path):
     table = pictures(tmp_path / "data", n=1, rows=4, side_px=90)
-    plan = chip_build.Plan(tmp_path / "chips", table, images, 8, 256)
+    plan = chip_build.Plan(tmp_path / "chips", table, chips, 8, 256)
     plan.work.mkdir(parents=True)
     (plan.work / "raw.npy").write_bytes(b"")
     job = next(plan._jobs(iter([0]), False, True))
     os.remove(plan.work / "raw.npy")
     with pytest.raises(FileNotFoundError, match="on a file system that all workers share"):
-        chip_work.decode(job)
+        decode.decode(job)

@@ -10,7 +10,7 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from geossl import cli
+from geossl.cli import main
 
 SMALL = ["--batch", "8", "--epochs", "1", "--queue", "16", "--size-px", "16"]
 
@@ -36,7 +36,7 @@ def folder(tmp_path):
 
 
 def run(*args):
-    cli.main([str(a) for a in args])
+    main.main([str(a) for a in args])
 
 
 def refused(capsys, *args):

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from shapely import Point, union_all
 
-from geossl import geo, scenes
+from geossl import geo
 from geossl.clusters import GeoClusters
+from geossl.data import scenes
 
 
 def places(n, seed=0, town=None):

@@ -3,7 +3,7 @@ import base64
 import numpy as np
 import pandas as pd
 
-from geossl import colours
+from geossl.utils import colors
 
 
 def codes(paint):
@@ -12,47 +12,47 @@ def codes(paint):
 
 def test_few_words_get_a_colour_each_and_missing_ones_are_grey():
     values = pd.Series(["b", None, "a", "b"], name="label")
-    paint, legend = colours.by_column(values)
+    paint, legend = colors.by_column(values)
     seen = [paint["palette"][code] for code in codes(paint)]
-    a, b = colours.PALETTE[:2]
-    assert seen == [b, colours.GREY, a, b]
-    assert legend["entries"] == [[a, "a (1)"], [b, "b (2)"], [colours.GREY, "no value (1)"]]
+    a, b = colors.PALETTE[:2]
+    assert seen == [b, colors.GREY, a, b]
+    assert legend["entries"] == [[a, "a (1)"], [b, "b (2)"], [colors.GREY, "no value (1)"]]
 
 
 def test_eight_words_fill_the_palette_and_a_ninth_makes_others():
     eight = pd.Series(list("abcdefgh"), name="x")
-    assert len(set(codes(colours.by_column(eight)[0]))) == 8
+    assert len(set(codes(colors.by_column(eight)[0]))) == 8
     nine = pd.Series(list("aabbccddeeffgghi"), name="x")
-    paint, legend = colours.by_column(nine)
-    assert legend["entries"][-1] == [colours.GREY, "2 others (2)"]
-    assert [paint["palette"][c] for c in codes(paint)[-2:]] == [colours.GREY] * 2
+    paint, legend = colors.by_column(nine)
+    assert legend["entries"][-1] == [colors.GREY, "2 others (2)"]
+    assert [paint["palette"][c] for c in codes(paint)[-2:]] == [colors.GREY] * 2
 
 
 def test_a_ramp_is_steady_and_shrugs_off_odd_values():
     values = pd.Series(np.r_[np.linspace(0, 1, 1000), 1e9], name="v")
-    paint, legend = colours.by_column(values)
+    paint, legend = colors.by_column(values)
     found = codes(paint).astype(int)
     assert (np.diff(found) >= 0).all() and found[0] == 0 and found[-1] == 63
     assert np.unique(found).size == 64 and legend["high"].startswith("0.98")
-    same = colours.by_column(pd.Series([2.0, 2.0], name="v"))[0]
+    same = colors.by_column(pd.Series([2.0, 2.0], name="v"))[0]
     assert len(set(codes(same))) == 1
 
 
 def test_whole_numbers_are_words_when_few_and_a_ramp_when_many():
-    assert "entries" in colours.by_column(pd.Series([1, 2, 3] * 5, name="n"))[1]
-    assert "ramp" in colours.by_column(pd.Series(range(50), name="n"))[1]
+    assert "entries" in colors.by_column(pd.Series([1, 2, 3] * 5, name="n"))[1]
+    assert "ramp" in colors.by_column(pd.Series(range(50), name="n"))[1]
 
 
 def test_a_column_of_nothing_is_grey():
-    paint, legend = colours.by_column(pd.Series([np.nan, np.nan], name="v"))
-    assert {paint["palette"][c] for c in codes(paint)} == {colours.GREY}
-    assert legend["entries"] == [[colours.GREY, "no value (2)"]]
+    paint, legend = colors.by_column(pd.Series([np.nan, np.nan], name="v"))
+    assert {paint["palette"][c] for c in codes(paint)} == {colors.GREY}
+    assert legend["entries"] == [[colors.GREY, "no value (2)"]]
 
 
 def test_colours_of_a_part_and_as_rgb():
     values = pd.Series(list("abcab"), name="x")
-    paint, _ = colours.by_column(values)
-    part = colours.subset(paint, np.array([4, 0]), 5)
+    paint, _ = colors.by_column(values)
+    part = colors.subset(paint, np.array([4, 0]), 5)
     assert codes(part).tolist() == codes(paint)[[4, 0]].tolist()
-    rgb = colours.rgb_of(paint)
+    rgb = colors.rgb_of(paint)
     assert rgb.shape == (5, 3) and rgb[0].tolist() == [0x00, 0x72, 0xB2]

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geossl import geo, readers, scenes
-from geossl.description import describe
+from geossl import datasets, geo
+from geossl.data import scenes
+from geossl.data.summary import describe
 
 
 def table():
@@ -76,7 +77,7 @@ def test_a_table_with_a_latitude_beyond_the_pole_is_swapped():
 
 
 def test_swapped_coordinates_are_suspected_from_the_land():
-    world = readers.blue_marble(places=300, dates=1)
+    world = datasets.blue_marble(places=300, dates=1)
     able = world[world["lon"].abs() < 90].reset_index(drop=True)
     assert describe(able).warnings == []
     exchanged = able.assign(lon=able["lat"], lat=able["lon"])
@@ -99,7 +100,7 @@ def test_bare_tables_and_words_in_a_notebook():
 
 
 def test_extent_is_that_of_the_positions_in_range():
-    given = readers.blue_marble(places=50, dates=2)
+    given = datasets.blue_marble(places=50, dates=2)
     found = describe(given)
     assert found.extent == geo.bounds(given["lon"], given["lat"]) and found.places == 50
     assert scenes.check(given)["location"].nunique() == found.places

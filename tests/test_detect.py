@@ -12,13 +12,16 @@ from rasterio.transform import from_origin
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from geossl import detect, layers, models, plots_detect, readers
-from geossl.detect import measuring, training
-from geossl.detect.boxes import cut, turned, turned_pixels
-from geossl.detect.crops import Crops
-from geossl.detect.network import build
-from geossl.readers import areas
-from geossl.readers.images import BOX
+from geossl import datasets, models
+from geossl.data.scenes import BOX
+from geossl.datasets.raster import area
+from geossl.models import layers
+from geossl.tasks import detect
+from geossl.tasks.detect import evaluate, train
+from geossl.tasks.detect.boxes import cut, turned, turned_pixels
+from geossl.tasks.detect.crops import Crops
+from geossl.tasks.detect.model import build
+from geossl.viz.plots import detection
 
 SMALL = detect.DetectConfig(
     epochs=2, crops=4, batch=2, size_px=32, upsample=1, width=8, colour=None, precision="fp32",
@@ -169,7 +172,7 @@ def test_average_precision_is_that_of_a_slow_one(seven, seed):
 
 def test_the_interval_is_that_of_scenes_drawn_again(seven, monkeypatch):
     boxes, found = random_case(3, seven)
-    monkeypatch.setattr(measuring, "RESAMPLES", 25)
+    monkeypatch.setattr(evaluate, "RESAMPLES", 25)
     result = detect.measure(found, boxes, pd.DataFrame({"path": seven}), seed=4)
     times = np.random.default_rng(4).multinomial(7, np.full(7, 1 / 7), 25)
     values = []
@@ -290,7 +293,7 @@ def test_a_cut_box_counts_while_enough_of_it_is_left():
 def test_crops_show_what_their_boxes_say(tmp_path):
     scenes, boxes = scattered(tmp_path, count=3)
     config = detect.DetectConfig(batch=6, size_px=48, boxed=1.0, min_visible=0.4)
-    crops = Crops(areas.scene_rows(scenes), detect.checked(boxes, scenes), ["square"], config)
+    crops = Crops(area.scene_rows(scenes), detect.checked(boxes, scenes), ["square"], config)
     for seed in range(6):
         pixels, valid, targets = crops.batch(seed)
         again = crops.batch(seed)
@@ -309,7 +312,7 @@ def test_crops_of_small_scenes_of_background_and_of_crowds(tmp_path):
     boxes = table_of([(path, 2, 2, 8, 8, "x"), (path, 40, 2, 60, 12, "x")])
     boxes["crowd"] = [False, True]
     config = detect.DetectConfig(batch=64, size_px=32)
-    rows = areas.scene_rows(path)
+    rows = area.scene_rows(path)
     pixels, valid, targets = Crops(rows, detect.checked(boxes, path), ["x"], config).batch(0)
     assert (
         valid.sum((1, 2)).eq(20 * 32).all() and not pixels[~valid[:, None].expand_as(pixels)].any()
@@ -474,23 +477,21 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, monkeypatch):
     config = detect.DetectConfig(**{**vars(SMALL), "epochs": 3, "freeze": "none"})
     given = {"config": config, "seed": 3}
     whole = detect.train(scenes, boxes, encoder_of(), **given)
-    epoch = training._epoch
+    epoch = train._epoch
 
     def killed(*args, **kwargs):
         if kwargs["epoch"] == 2:
             raise KeyboardInterrupt
         return epoch(*args, **kwargs)
 
-    monkeypatch.setattr(training, "_epoch", killed)
+    monkeypatch.setattr(train, "_epoch", killed)
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         detect.train(scenes, boxes, encoder_of(), out=out, **given)
     with pytest.raises(FileNotFoundError, match="expected a detector at"):
         detect.load(out)
     calls = []
-    monkeypatch.setattr(
-        training, "_epoch", lambda *a, **k: calls.append(k["epoch"]) or epoch(*a, **k)
-    )
+    monkeypatch.setattr(train, "_epoch", lambda *a, **k: calls.append(k["epoch"]) or epoch(*a, **k))
     tuned = detect.train(scenes, boxes, encoder_of(), out=out, **given)
     assert calls == [2] and tuned.logs["epoch"].tolist() == [1, 2, 3]
     assert alike(state(tuned.network), state(whole.network))
@@ -574,11 +575,11 @@ def test_bad_boxes_stop_a_training_or_are_counted(tmp_path):
 
 def test_an_encoder_for_other_bands_and_scenes_of_other_kinds_are_refused(tmp_path):
     scenes, boxes = scattered(tmp_path, count=2)
-    described = readers.images.described(scenes, reader="coco")
+    described = datasets.images.described(scenes, reader="coco")
     with pytest.raises(ValueError, match="expected scenes of the encoder's 2 bands"):
         detect.train(described, boxes, encoder_of(2), config=SMALL)
     tuned = detect.train(described, boxes, encoder_of(), config=SMALL)
-    other = readers.images.described(scenes, reader="coco", dtype="uint16")
+    other = datasets.images.described(scenes, reader="coco", dtype="uint16")
     with pytest.raises(ValueError, match="expected scenes of dtype uint8, as in training"):
         tuned.detect(other)
     with pytest.raises(FileNotFoundError, match="none.tif"):
@@ -663,20 +664,20 @@ def test_pictures_show_hits_misses_and_false_alarms(tmp_path):
     found = boxes.iloc[:4].assign(score=[0.9, 0.8, 0.7, 0.1])
     found.loc[2, list(BOX)] = [1, 1, 4, 4]
     result = detect.measure(found, boxes, scenes, score=0.5)
-    ax = plots_detect.plot_detections(result, scenes, path=scenes["path"][0])
+    ax = detection.plot_detections(result, scenes, path=scenes["path"][0])
     words = [text.get_text() for text in ax.get_legend().get_texts()]
     assert words == ["hits (2)", "missed (1)", "false alarms (1)"]
     lines = [(patch.get_linestyle(), patch.get_edgecolor()) for patch in ax.patches]
     assert len(lines) == 4 and len(set(lines)) == 3 == len({line for line, _ in lines})
     assert "hits (2)" in ax._repr_html_() and "alt=" in ax._repr_html_()
-    part = plots_detect.plot_detections(result, scenes, path=scenes["path"][0], window=(0, 0, 5, 5))
+    part = detection.plot_detections(result, scenes, path=scenes["path"][0], window=(0, 0, 5, 5))
     assert len(part.patches) == 1
-    figure = plots_detect.plot_outcomes(result, scenes, count=2, size_px=40)
+    figure = detection.plot_outcomes(result, scenes, count=2, size_px=40)
     assert len(figure.axes) == 6 and "missed" in figure._repr_html_()
     with pytest.raises(ValueError, match="expected a path of the 2 scenes"):
-        plots_detect.plot_detections(result, scenes, path="x")
+        detection.plot_detections(result, scenes, path="x")
     with pytest.raises(ValueError, match="smaller window"):
-        plots_detect.plot_detections(result, scenes, window=(0, 0, 10**5, 10**5))
+        detection.plot_detections(result, scenes, window=(0, 0, 10**5, 10**5))
 
 
 # --- the real ports -----------------------------------------------------------------------------

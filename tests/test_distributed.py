@@ -13,12 +13,16 @@ import pytest
 import torch
 from test_pretraining import CLOCK, write_store
 
-from geossl import cli, distributed, embed, models, pairs, pretrain, pretraining, running
-from geossl.augment import Views, moco_v2
-from geossl.chips import ChipStore
+from geossl import embed, models, pairs, pretrain
+from geossl.cli import main
 from geossl.clusters import GeoClusters
-from geossl.config import PretrainConfig
-from geossl.records import MEANS
+from geossl.data.store import ChipStore
+from geossl.train import pretrain as pretraining
+from geossl.train.config import PretrainConfig
+from geossl.train.loader import resident
+from geossl.train.logs import MEANS
+from geossl.transforms import Views, moco_v2
+from geossl.utils import dist as distributed
 
 CONFIG = PretrainConfig(
     epochs=2, batch=16, queue=40, dim=16, views=Views(size_px=16), log_every=1, knn_every=2,
@@ -227,7 +231,7 @@ def spread(out, folder):
         distributed.spread(whole)
         found.append(whole)
     counted = Counted()
-    chips = running.resident(open_store(folder), torch.arange(70).flip(0), torch.device("cpu"))
+    chips = resident(open_store(folder), torch.arange(70).flip(0), torch.device("cpu"))
     return {"tensors": found, "chips": chips, "read": counted.read}
 
 
@@ -275,9 +279,11 @@ def written(out, folder):
         pretrain(store, out=out / "stopped", **{**GIVEN, "seed": 2})
     wrong.append(str(error.value))
     mine = [name for name in opened if "rank" not in name]
-    cli.main(["pretrain", str(folder), "--out", str(out / "cli"), "--epochs", "1", "--batch", "16"])
+    main.main(
+        ["pretrain", str(folder), "--out", str(out / "cli"), "--epochs", "1", "--batch", "16"]
+    )
     told = ["--encoder", str(out / "cli"), "--out", str(out / "vectors.parquet")]
-    cli.main(["embed", str(folder), *told])
+    main.main(["embed", str(folder), *told])
     return {
         "second": outcome(second), "begun": begun, "stopped": stopped, "step": third.step,
         "wrong": wrong, "opened": mine,
@@ -294,7 +300,7 @@ def dying(out, folder):
         real(run)
 
     pretraining.Run._one_step = one_step
-    cli.main(command_line(folder, out / "run"))
+    main.main(command_line(folder, out / "run"))
 
 
 def command_line(folder, out, **changes):
@@ -421,8 +427,8 @@ def test_a_process_that_dies_ends_the_run_which_then_goes_on_alone(folder, tmp_p
     assert len(told) == 1 and "rank 0 of 2 lost touch with another rank" in told[0]
     assert "start the same line again" in told[0]
     assert "rank      : 1" in done.stderr and "SIGKILL" in done.stderr
-    cli.main(command_line(folder, tmp_path / "run"))
-    cli.main(command_line(folder, tmp_path / "whole"))
+    main.main(command_line(folder, tmp_path / "run"))
+    main.main(command_line(folder, tmp_path / "whole"))
     resumed, whole = (
         [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
         for name in ("run", "whole")
@@ -450,7 +456,7 @@ def test_one_sentence_from_one_process(folder, tmp_path, monkeypatch, capsys):
         monkeypatch.setenv("LOCAL_RANK", str(rank))
         for line, sentence in ((words, "a batch that 2 processes share"), (["pretend"], "pretend")):
             with pytest.raises(SystemExit) as end:
-                cli.main(line)
+                main.main(line)
             told = "".join(capsys.readouterr())
             assert end.value.code == 2 and (sentence in told if rank == 0 else told == "")
     assert not (tmp_path / "run").exists()

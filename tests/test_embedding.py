@@ -5,7 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
-from geossl import ChipStore, Embeddings, embed, embedding, models, scenes
+from geossl import ChipStore, Embeddings, embed, models
+from geossl import embeddings as embedding
+from geossl.data import scenes
+from geossl.data.table_files import write
 
 
 def table_of(n, dates=2, **columns):
@@ -189,7 +192,7 @@ def test_files_that_are_no_embeddings_are_told(tmp_path, monkeypatch):
         Embeddings(vectors_of(0), table.iloc[:0]).save(tmp_path / "v.parquet")
     with pytest.raises(FileNotFoundError, match="found no file"):
         Embeddings.load(tmp_path / "v.parquet")
-    scenes.write(table, tmp_path / "scenes.parquet")
+    write(table, tmp_path / "scenes.parquet")
     (tmp_path / "text.parquet").write_text("hello")
     for name in ("scenes.parquet", "text.parquet"):
         assert not Embeddings.is_file(tmp_path / name)

@@ -11,18 +11,13 @@ import torch
 from PIL import Image
 from test_pretraining import TINY, run_of, write_store
 
-from geossl import pairs, probe
-from geossl.augment import Views
+from geossl import evaluate, pairs
 from geossl.clusters import GeoClusters
-from geossl.embedding import Embeddings, neighbours
-from geossl.explore import (
-    ClusterExplorer,
-    EmbeddingExplorer,
-    PairExplorer,
-    TrainingMonitor,
-)
-from geossl.explore.training_monitor import state_in_words
-from geossl.projection import project
+from geossl.embeddings import Embeddings, neighbours
+from geossl.transforms import Views
+from geossl.viz.projection import project
+from geossl.viz.widgets import ClusterExplorer, EmbeddingExplorer, PairExplorer, TrainingMonitor
+from geossl.viz.widgets.training_monitor import state_in_words
 
 
 def table(places=300, dates=2, seed=0):
@@ -212,7 +207,7 @@ def test_a_notebook_turned_into_a_page_keeps_the_last_picture(tmp_path):
         "import geossl\nstore = geossl.ChipStore.open('chips')\n"
         "config = geossl.PretrainConfig(epochs=2, batch=8, queue=16, device='cpu')\n"
         "run = geossl.pretrain(store, pairs=geossl.pairs.same_image(), config=config)\n"
-        "run = geossl.explore.TrainingMonitor(run, every_s=0).watch()"
+        "run = geossl.viz.widgets.TrainingMonitor(run, every_s=0).watch()"
     )
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     ExecutePreprocessor(timeout=120).preprocess(book, {"metadata": {"path": str(tmp_path)}})
@@ -297,7 +292,7 @@ def test_places_like_this_are_the_nearest_at_the_dates_asked_for(dates):
 def test_colours_follow_label_cluster_purity_and_probe():
     found = seen_embeddings(places=90)
     found.scenes["split"] = np.where(found.scenes["location"] % 2, "train", "test")
-    clusters, result = GeoClusters.fit(found.scenes, k=4), probe.knn(found, k=5)
+    clusters, result = GeoClusters.fit(found.scenes, k=4), evaluate.knn(found, k=5)
     seen = EmbeddingExplorer(found, clusters=clusters, probe=result)
     for name in ("label", "geo cluster", "probe error", "neighbour purity", "time", "split"):
         seen.colour.value = name

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import tyro
 
-from geossl.commands.data import Fetch
-from geossl.fetching import download, fetch, listing
-from geossl.fetching.public_data import SETS, File, PublicData
-from geossl.fetching.unpack import unpack
+from geossl.cli.data import Fetch
+from geossl.datasets.download import fetch, http, listing
+from geossl.datasets.download.archive import unpack
+from geossl.datasets.download.catalog import SETS, File, PublicData
 
 pytest.importorskip("pooch")
 BODY = np.random.default_rng(0).bytes(300_000)
@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(download, "_WAIT_S", 0.01)
+    monkeypatch.setattr(http, "_WAIT_S", 0.01)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
@@ -227,7 +227,7 @@ def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(tmp_path, known,
 
 
 def test_offline_is_one_sentence_and_a_file_by_hand_is_taken(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "_WAIT_S", 0.01)
+    monkeypatch.setattr(http, "_WAIT_S", 0.01)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/a.bin"
     data = PublicData(

@@ -6,9 +6,9 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from geossl.chips import ChipStore
-from geossl.readers import geotiff
-from geossl.readers.windows import pixel_info, read_chips
+from geossl.data.store import ChipStore
+from geossl.datasets import geotiff
+from geossl.datasets.raster.window import pixel_info, read_chips
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 LEFT, TOP, PX = 500_000.0, 5_200_000.0, 10.0

@@ -6,14 +6,16 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
-from geossl.readers import images
+from geossl.data.scenes import BOX
+from geossl.datasets.raster import chips
+from geossl.datasets.raster.window import pixel_info
 
 
 def table(paths, boxes=None, **about):
     rows = pd.DataFrame({"path": [str(p) for p in paths]})
     if boxes is not None:
-        rows[list(images.BOX)] = np.asarray(boxes, float)
-    return images.described(rows, reader="images", **about)
+        rows[list(BOX)] = np.asarray(boxes, float)
+    return chips.described(rows, reader="images", **about)
 
 
 def smooth(height, width, bands=3, top=255):
@@ -28,7 +30,7 @@ def test_the_middle_square_is_averaged_down(tmp_path, kind, size):
     pixels = smooth(*size).astype(np.uint8)
     path = tmp_path / f"ä b.{kind}"
     Image.fromarray(pixels).save(path, **({"quality": 95} if kind == "jpg" else {}))
-    found = images.read_chips(table([path]), size_px=16)
+    found = chips.read_chips(table([path]), size_px=16)
     side = min(size)
     top, left = round((size[0] - side) / 2), round((size[1] - side) / 2)
     square = pixels[top : top + side, left : left + side]
@@ -58,7 +60,7 @@ def test_a_box_is_cut_square_within_the_file(tmp_path, kind, box, square):
             pixels = smooth(60, 80).astype(np.uint8)
         Image.fromarray(pixels).save(path, **({"quality": 100} if kind == "jpg" else {}))
     left, top, side = square
-    found = images.read_chips(table([path], [box]), size_px=side)
+    found = chips.read_chips(table([path], [box]), size_px=side)
     wanted = pixels[top : top + side, left : left + side].transpose(2, 0, 1).astype(int)
     assert np.abs(found.chips[0] - wanted).max() <= (4 if kind == "jpg" else 0)
 
@@ -66,7 +68,7 @@ def test_a_box_is_cut_square_within_the_file(tmp_path, kind, box, square):
 def test_a_scaled_jpg_shows_the_same_box(tmp_path):
     pixels = smooth(512, 640).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "big.jpg", quality=95)
-    found = images.read_chips(table([tmp_path / "big.jpg"], [(100, 40, 356, 296)]), size_px=32)
+    found = chips.read_chips(table([tmp_path / "big.jpg"], [(100, 40, 356, 296)]), size_px=32)
     square = Image.fromarray(pixels[40:296, 100:356])
     wanted = np.asarray(square.resize((32, 32), Image.Resampling.BOX)).transpose(2, 0, 1)
     assert np.abs(found.chips[0].astype(int) - wanted).max() <= 4
@@ -88,7 +90,7 @@ def test_odd_pictures_become_three_colours(tmp_path):
         if name == "cmyk":
             paths[-1] = paths[-1].with_suffix(".jpg")
         picture.save(paths[-1])
-    found = images.read_chips(table(paths), size_px=16)
+    found = chips.read_chips(table(paths), size_px=16)
     assert not found.bad
     assert (found.chips[0] == grey).all()
     assert (found.valid[1] == (grey >= 100)).all() and (
@@ -104,8 +106,8 @@ def test_photos_are_turned_as_their_exif_says_unless_a_box_counts_pixels(tmp_pat
     exif = Image.Exif()
     exif[0x0112] = way
     Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
-    upright = images.read_chips(table([tmp_path / "turned.png"]), size_px=40).chips[0]
-    raw = images.read_chips(table([tmp_path / "turned.png"], [(0, 0, 40, 40)]), size_px=40).chips[0]
+    upright = chips.read_chips(table([tmp_path / "turned.png"]), size_px=40).chips[0]
+    raw = chips.read_chips(table([tmp_path / "turned.png"], [(0, 0, 40, 40)]), size_px=40).chips[0]
     wanted = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "turned.png")))
     assert (raw == pixels.transpose(2, 0, 1)).all()
     assert (upright == wanted.transpose(2, 0, 1)).all()
@@ -128,14 +130,14 @@ def test_sixteen_bits_and_one_file_a_band(tmp_path):
         [tmp_path / "x_{band}.tif"], bands=("B02", "B11"), band_names=("blue", "swir"),
         dtype="uint16",
     )  # fmt: skip
-    found = images.read_chips(rows, size_px=24)
+    found = chips.read_chips(rows, size_px=24)
     assert (found.chips[0, 0] == bands[0]).all() and found.chips.dtype == np.uint16
     coarse = found.chips[0, 1].astype(int)
     assert np.abs(coarse[1:-1:2, 1:-1:2] - bands[1, ::2, ::2][:11, :11]).mean() < 15_000
-    assert images.pixel_info(rows)["bands"] == ["blue", "swir"]
+    assert pixel_info(rows)["bands"] == ["blue", "swir"]
     Image.fromarray(bands[0]).save(tmp_path / "deep.png")
     deep = table([tmp_path / "deep.png"], bands=(1,), band_names=("value",), dtype="uint16")
-    assert (images.read_chips(deep, size_px=24).chips[0, 0] == bands[0]).all()
+    assert (chips.read_chips(deep, size_px=24).chips[0, 0] == bands[0]).all()
 
 
 def test_float_arrays_are_scaled_and_nan_is_no_data(tmp_path):
@@ -146,7 +148,7 @@ def test_float_arrays_are_scaled_and_nan_is_no_data(tmp_path):
         [tmp_path / "chw.npy"], bands=(1, 3), band_names=("a", "c"), dtype="uint16",
         scale=(0.0, 1.0),
     )  # fmt: skip
-    found = images.read_chips(rows, size_px=20)
+    found = chips.read_chips(rows, size_px=20)
     assert not found.bad and found.valid.sum() == 399 and found.chips[0, :, 3, 4].tolist() == [0, 0]
     wanted = 1 + np.nan_to_num(values[..., [0, 2]]).transpose(2, 0, 1) * 65534
     assert np.abs(found.chips[0] - wanted)[:, found.valid[0]].max() <= 1
@@ -168,13 +170,13 @@ def test_files_that_cannot_become_a_chip_are_named(tmp_path):
     (tmp_path / "bomb.png").write_bytes(bytes(head))
     names = ["whole.png", "cut.jpg", "empty.png", "magic.tif", "text.jpg", "object.npy", "bomb.png",
              "absent.png"]  # fmt: skip
-    found = images.read_chips(table([tmp_path / n for n in names]), size_px=8)
+    found = chips.read_chips(table([tmp_path / n for n in names]), size_px=8)
     assert sorted(found.bad) == list(range(1, 8))
     assert all(names[i] in reason for i, reason in found.bad.items())
     # which of the two limits speaks depends on Pillow's own, which any library may have lifted
     assert re.search("too large to decode|pixels are more than", found.bad[6])
     assert not found.chips[1:].any() and not found.valid[1:].any()
-    outside = images.read_chips(table([whole] * 2, [(70, 0, 80, 9), (5, 5, 5, 9)]), size_px=8)
+    outside = chips.read_chips(table([whole] * 2, [(70, 0, 80, 9), (5, 5, 5, 9)]), size_px=8)
     assert all("does not lie in its 64 x 64 pixels" in text for text in outside.bad.values())
 
 
@@ -199,7 +201,7 @@ def test_a_tif_that_names_another_file_is_no_tif(tmp_path):
         f"<SimpleSource><SourceFilename>{tmp_path / 'secret.png'}</SourceFilename>"
         "<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
     )
-    found = images.read_chips(table([tmp_path / "innocent.tif"]), size_px=8)
+    found = chips.read_chips(table([tmp_path / "innocent.tif"]), size_px=8)
     assert "innocent.tif" in found.bad[0] and not found.chips.any()
 
 
@@ -208,5 +210,5 @@ def test_a_tif_that_names_another_file_is_no_tif(tmp_path):
 )
 def test_arrays_that_are_none(tmp_path, start):
     (tmp_path / "x.npy").write_bytes(start + b" " * 40)
-    found = images.read_chips(table([tmp_path / "x.npy"]), size_px=8)
+    found = chips.read_chips(table([tmp_path / "x.npy"]), size_px=8)
     assert "x.npy" in found.bad[0]

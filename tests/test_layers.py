@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from geossl import layers, models
+from geossl import models
+from geossl.models import layers
 
 
 def test_split_batchnorm_is_batchnorm_of_each_part():

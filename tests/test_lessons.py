@@ -8,27 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from geossl_lessons import Missing, NotYet, check, checking, figure, folder, need, table
+from geossl_lessons.lesson_00 import machine
+from geossl_lessons.lesson_02 import experiments, figures
+from geossl_lessons.lesson_02.queue_widget import QueueFilm
+from geossl_lessons.lesson_02.temperature_widget import TemperatureSlider, push, shares
+from geossl_lessons.lesson_03.widgets import DatesSlider
 from test_pretraining import write_store
 
-from geossl import losses, maps, models, plots
-from geossl.augment import Views
-from geossl.check import Finding
-from geossl.lessons import (
-    Missing,
-    NotYet,
-    check,
-    checking,
-    contrastive,
-    drawing,
-    figure,
-    folder,
-    machine,
-    need,
-    table,
-)
-from geossl.lessons.dates import DatesSlider
-from geossl.lessons.queue_film import QueueFilm
-from geossl.lessons.temperature import TemperatureSlider, push, shares
+from geossl import losses, models
+from geossl.cli.doctor import Finding
+from geossl.transforms import Views
+from geossl.viz import maps
+from geossl.viz.plots.base import _figure
 
 STILL = Views(crop=(1.0, 1.0), ratio=(1.0, 1.0), flip=0, dihedral=False, jitter=0)
 
@@ -205,7 +197,7 @@ def test_lesson_02_right_and_wrong():
 
 
 def test_need_names_what_is_missing_in_the_cell_that_asks():
-    cell = "from geossl.lessons import need\nneed('store', 'run', 'OUT')\nreached = True"
+    cell = "from geossl_lessons import need\nneed('store', 'run', 'OUT')\nreached = True"
     there = {"store": 1, "run": None, "OUT": 0}
     exec(cell, there)
     assert there["reached"]
@@ -217,12 +209,12 @@ def test_need_names_what_is_missing_in_the_cell_that_asks():
 
 
 def test_a_figure_carries_its_words():
-    drawn, ax = plots._figure(3, 2)
+    drawn, ax = _figure(3, 2)
     shown = figure(ax, alt='a "line" & more', caption="look <here>")
     page = shown._repr_html_()
     assert 'alt="a &quot;line&quot; &amp; more"' in page and "look &lt;here&gt;" in page
     assert repr(shown) == 'figure: a "line" & more' and "geossl-wide" not in page
-    assert "geossl-wide" in figure(plots._figure(9, 2)[0], alt="wide")._repr_html_()
+    assert "geossl-wide" in figure(_figure(9, 2)[0], alt="wide")._repr_html_()
     world = maps.map_scenes(pd.DataFrame({"location": [0], "lon": [1.0], "lat": [2.0]}))
     page = figure(world, alt="one <place>", caption="here")._repr_html_()
     assert 'title="one &lt;place&gt;"' in page and "geossl-map" in page and "here<" in page
@@ -332,11 +324,11 @@ def test_the_dates_slider_walks_through_a_place(store):
 
 def test_the_queue_is_first_in_first_out(store):
     before = torch.random.get_rng_state()
-    film = contrastive.film_queue(store, queue=10, batch=4, steps=6, seed=3)
-    again = contrastive.film_queue(store, queue=10, batch=4, steps=6, seed=3)
+    film = experiments.film_queue(store, queue=10, batch=4, steps=6, seed=3)
+    again = experiments.film_queue(store, queue=10, batch=4, steps=6, seed=3)
     assert torch.equal(before, torch.random.get_rng_state())
     assert np.array_equal(film.rows, again.rows)
-    other = contrastive.film_queue(store, queue=10, batch=4, steps=6, seed=4)
+    other = experiments.film_queue(store, queue=10, batch=4, steps=6, seed=4)
     assert not np.array_equal(film.rows, other.rows)
     line = deque(maxlen=10)  # steps at which the keys came in, oldest first
     for now in range(6):
@@ -349,7 +341,7 @@ def test_the_queue_is_first_in_first_out(store):
 
 def test_a_key_encoder_without_momentum_drifts_more(store):
     slow, fast = (
-        contrastive.film_queue(store, queue=8, batch=4, steps=4, momentum=m) for m in (0.99, 0.0)
+        experiments.film_queue(store, queue=8, batch=4, steps=4, momentum=m) for m in (0.99, 0.0)
     )
     assert slow.drift[slow.age == 1].mean() < 0.3 * fast.drift[fast.age == 1].mean()
     seen = QueueFilm(store, {"slow": slow, "fast": fast})
@@ -369,24 +361,24 @@ def test_a_key_encoder_without_momentum_drifts_more(store):
 
 
 def test_views_come_in_pairs_of_the_same_chips(store):
-    first, second = contrastive.two_views(store, [3, 5], views=STILL)
+    first, second = experiments.two_views(store, [3, 5], views=STILL)
     assert torch.allclose(first, second, atol=1e-4)
-    assert np.abs(contrastive.pictures(store, first) - store.preview([3, 5]).astype(int)).max() <= 2
-    first, second = contrastive.two_views(store, [3, 5])
+    assert np.abs(experiments.pictures(store, first) - store.preview([3, 5]).astype(int)).max() <= 2
+    first, second = experiments.two_views(store, [3, 5])
     assert not torch.allclose(first, second)
 
 
 def test_the_same_picture_is_found_again_and_a_blind_encoder_finds_none(store):
     rows = np.arange(24)
     encoder = models.encoder(mean=store.mean, std=store.std)
-    assert contrastive.found_again(store, encoder, rows, views=STILL).value == 1
-    seen = contrastive.found_again(store, encoder, rows)
+    assert experiments.found_again(store, encoder, rows, views=STILL).value == 1
+    seen = experiments.found_again(store, encoder, rows)
     assert seen.low <= seen.value <= seen.high and seen.among == 24
     with torch.no_grad():
         for weight in encoder.parameters():
             weight.zero_()
         encoder.backbone[1].bias += 1
-    assert contrastive.found_again(store, encoder, rows).value <= 1 / 24 + 1e-9
+    assert experiments.found_again(store, encoder, rows).value <= 1 / 24 + 1e-9
 
 
 def test_what_it_knows_is_concluded_from_the_intervals(tmp_path):
@@ -396,7 +388,7 @@ def test_what_it_knows_is_concluded_from_the_intervals(tmp_path):
         for name, row in values.items()
         for task, value in zip("xyz", row, strict=True)
     ]
-    told = contrastive.conclusion(
+    told = experiments.conclusion(
         pd.DataFrame(lines, columns=["encoder", "task", "value", "low", "high"])
     )
     assert told["a"][0] == "20.0% (10.0% to 30.0%)" and list(told["task"]) == ["x", "y", "z"]
@@ -404,32 +396,32 @@ def test_what_it_knows_is_concluded_from_the_intervals(tmp_path):
     store = write_store(tmp_path / "chips")
     store.scenes["split"] = store.scenes["split"].where(store.scenes["location"] % 4 > 0, "test")
     encoder = models.encoder(mean=store.mean, std=store.std)
-    found = contrastive.what_it_knows(store, {"one": encoder, "same": encoder})
-    assert set(contrastive.conclusion(found)["so"]) == {
+    found = experiments.what_it_knows(store, {"one": encoder, "same": encoder})
+    assert set(experiments.conclusion(found)["so"]) == {
         "no difference shown: the intervals overlap"
     }
-    again = contrastive.found_again(store, encoder, np.flatnonzero(store.scenes["split"] == "test"))
+    again = experiments.found_again(store, encoder, np.flatnonzero(store.scenes["split"] == "test"))
     assert found["value"][0] == again.value
 
 
 def test_without_negatives_it_collapses(store):
-    good, arrows = contrastive.short_run(store, steps=12, batch=16)
-    bad, _ = contrastive.short_run(store, negatives=False, steps=12, batch=16)
+    good, arrows = experiments.short_run(store, steps=12, batch=16)
+    bad, _ = experiments.short_run(store, negatives=False, steps=12, batch=16)
     assert list(good["step"]) == list(range(1, 13)) and arrows.shape == (16, 128)
     assert bad["loss"].iloc[-1] < 0.2 < good["loss"].iloc[-1]
     assert bad["feature_std"].iloc[-1] < 0.5 * good["feature_std"].iloc[-1]
-    panels = drawing.plot_collapse({"with": good, "without": bad}).axes
+    panels = figures.plot_collapse({"with": good, "without": bad}).axes
     assert [len(ax.lines) for ax in panels] == [2, 2, 2]
 
 
 def test_the_figures_of_lesson_02(store):
-    first, second = contrastive.two_views(store, [0, 4, 9])
-    puzzle = drawing.plot_puzzle(store, first, second, [2, 0, 1]).axes
+    first, second = experiments.two_views(store, [0, 4, 9])
+    puzzle = figures.plot_puzzle(store, first, second, [2, 0, 1]).axes
     shown = {ax.get_title(): ax.images[0].get_array() for ax in puzzle}
     assert list(shown) == ["A", "B", "C", "1", "2", "3"]
-    wanted = contrastive.pictures(store, second)
+    wanted = experiments.pictures(store, second)
     assert np.array_equal(shown["1"], wanted[2]) and np.array_equal(shown["2"], wanted[0])
-    assert len(drawing.plot_views(store, [0, 4, 9], first, second).axes) == 9
-    ax = drawing.plot_similarity(np.eye(4))
+    assert len(figures.plot_views(store, [0, 4, 9], first, second).axes) == 9
+    ax = figures.plot_similarity(np.eye(4))
     assert len(ax.patches) == 4 and ax.get_xlabel() == "key"
-    assert len(drawing.plot_similarities({"a": np.eye(3), "b": np.eye(3)}).axes) == 4
+    assert len(figures.plot_similarities({"a": np.eye(3), "b": np.eye(3)}).axes) == 4

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from geossl_lessons import checking
+from geossl_lessons.lesson_01 import figures, splits
+from geossl_lessons.lesson_01.widgets import WaysSlider
 from test_pretraining import write_store
 
-from geossl import geo, probe
-from geossl.embedding import Embeddings
-from geossl.lessons import checking, drawing_exams, exams
-from geossl.lessons.ways_slider import WaysSlider
+from geossl import evaluate, geo
+from geossl.embeddings import Embeddings
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +70,8 @@ def test_the_season_of_the_south(month, lat, season, north):
 
 def test_overlap_and_the_lazy_classifier_right_and_wrong():
     table = some_scenes(count=400)
-    split = exams.as_split(exams.ways(table, blocks_deg=(), seed=1)[exams.PLACES])
-    near = probe.leakage(table, split=split).places
+    split = splits.as_split(splits.ways(table, blocks_deg=(), seed=1)[splits.PLACES])
+    near = evaluate.leakage(table, split=split).places
     share = (near["km"] < 240).mean()
     of = table.drop_duplicates("location").set_index("location")["climate"]
     right = (of[near["location"]].to_numpy() == of[near["nearest"]].to_numpy()).mean()
@@ -88,7 +89,7 @@ def test_overlap_and_the_lazy_classifier_right_and_wrong():
 @pytest.mark.parametrize("number", ["01.1", "01.2", "01.3", "01.4"])
 def test_whatever_the_answer_is_nothing_is_raised(number):
     table = some_scenes()
-    split = exams.as_split(exams.ways(table, blocks_deg=(), seed=0)[exams.PLACES])
+    split = splits.as_split(splits.ways(table, blocks_deg=(), seed=0)[splits.PLACES])
     given = {"01.1": (table.iloc[0], table.iloc[2]), "01.2": table.iloc[0]}.get(
         number, (table, split)
     )
@@ -105,17 +106,17 @@ def test_whatever_the_answer_is_nothing_is_raised(number):
 
 def test_every_picture_is_asked_once_and_places_and_blocks_stay_together():
     table = some_scenes(count=200)
-    dealt = exams.ways(table, blocks_deg=(10, 30), seed=3)
-    assert list(dealt) == [exams.PICTURES, exams.PLACES, "blocks of 10°", "blocks of 30°"]
+    dealt = splits.ways(table, blocks_deg=(10, 30), seed=3)
+    assert list(dealt) == [splits.PICTURES, splits.PLACES, "blocks of 10°", "blocks of 30°"]
     for fold in dealt.values():
         assert fold.shape == (400,) and set(fold) == {0, 1, 2, 3, 4}
         assert np.bincount(fold).min() >= 0.5 * 80
     for way in list(dealt)[1:]:
         assert pd.Series(dealt[way]).groupby(table["location"]).nunique().max() == 1
-    assert pd.Series(dealt[exams.PICTURES]).groupby(table["location"]).nunique().max() == 2
+    assert pd.Series(dealt[splits.PICTURES]).groupby(table["location"]).nunique().max() == 2
     block = geo.block_ids(table["lon"], table["lat"], block_deg=30)
     assert pd.Series(dealt["blocks of 30°"]).groupby(block).nunique().max() == 1
-    again, other = (exams.ways(table, blocks_deg=(10,), seed=s) for s in (3, 4))
+    again, other = (splits.ways(table, blocks_deg=(10,), seed=s) for s in (3, 4))
     assert all((dealt[way] == again[way]).all() for way in again)
     assert all((dealt[way] != other[way]).any() for way in other)
 
@@ -124,8 +125,8 @@ def test_the_answers_are_those_of_a_loop_over_all_pictures():
     table = some_scenes(count=30)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 5)).astype(np.float32)
-    dealt = exams.ways(table, blocks_deg=(), folds=3, seed=0)
-    asked = exams.ask_all({"it": Embeddings(x, table)}, dealt)
+    dealt = splits.ways(table, blocks_deg=(), folds=3, seed=0)
+    asked = splits.ask_all({"it": Embeddings(x, table)}, dealt)
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     for way, fold in dealt.items():
         found = asked[asked["way"] == way].set_index("row")
@@ -145,22 +146,22 @@ def test_a_classifier_that_knows_the_place_is_flattered_and_one_that_guesses_is_
     place = rng.normal(size=(300, 16))[table["location"]].astype(np.float32)
     noise = rng.normal(size=(600, 16)).astype(np.float32)
     given = {"knows the place": Embeddings(place, table), "noise": Embeddings(noise, table)}
-    asked = exams.ask_all(given, exams.ways(table, blocks_deg=(10,), seed=0))
-    told = exams.flattery(asked).set_index("classifier")
+    asked = splits.ask_all(given, splits.ways(table, blocks_deg=(10,), seed=0))
+    told = splits.flattery(asked).set_index("classifier")
     assert "no difference shown" in told.loc["noise"].iloc[-1]
     assert told.loc["knows the place"].iloc[-1].startswith("+")
-    found = exams.scores(asked).set_index(["classifier", "way"])
-    assert found.loc[("knows the place", exams.PICTURES), "value"] > 0.8
-    assert found.loc[("knows the place", exams.PLACES), "value"] < 0.5
+    found = splits.scores(asked).set_index(["classifier", "way"])
+    assert found.loc[("knows the place", splits.PICTURES), "value"] > 0.8
+    assert found.loc[("knows the place", splits.PLACES), "value"] < 0.5
     assert (found["low"] <= found["value"]).all() and (found["value"] <= found["high"]).all()
-    assert found.loc[("noise", exams.PICTURES), "km"] == 0
+    assert found.loc[("noise", splits.PICTURES), "km"] == 0
 
 
 def test_what_the_classifiers_look_at(store):
-    given = exams.classifiers(store, seed=0)
-    at = given[exams.COORDINATES].vectors
+    given = splits.classifiers(store, seed=0)
+    at = given[splits.COORDINATES].vectors
     assert at == pytest.approx(geo.unit_vectors(store.scenes["lon"], store.scenes["lat"]), abs=1e-6)
-    small = given[exams.PIXELS].vectors
+    small = given[splits.PIXELS].vectors
     assert small.shape == (120, 3 * 64) and abs(small.mean(0)).max() < 1e-2 * abs(small).max()
     chip, side = np.asarray(store.chips[7], float), store.size_px // 8
     blocks = [chip[:, side * i : side * (i + 1), side * j : side * (j + 1)].sum((1, 2))
@@ -175,14 +176,14 @@ def test_what_the_classifiers_look_at(store):
 def test_through_the_year_takes_a_green_place_of_that_side():
     table = some_scenes(count=80, dates=3)
     for lat in (48, -36):
-        (rows,) = exams.through_the_year(table, lat)
+        (rows,) = splits.through_the_year(table, lat)
         place = table.loc[rows]
         assert place["location"].nunique() == 1 and len(rows) == 3
         assert np.sign(place["lat"].iloc[0]) == np.sign(lat)
         assert place["label"].str[0].isin(["C", "D"]).all()
         assert place["time"].dt.day_of_year.is_monotonic_increasing
     north = table[table["lat"] > 0].reset_index(drop=True)
-    assert len(exams.through_the_year(north, -36)[0]) == 3  # none there: the nearest of all
+    assert len(splits.through_the_year(north, -36)[0]) == 3  # none there: the nearest of all
 
 
 # --- what is shown --------------------------------------------------------------------------------
@@ -190,16 +191,18 @@ def test_through_the_year_takes_a_green_place_of_that_side():
 
 def test_the_figures_of_lesson_01(store):
     table = store.scenes.assign(footprint_km=240.0)
-    shown = exams.ways(table, blocks_deg=(10,), folds=2, seed=0)
-    del shown[exams.PICTURES]
-    near = {way: probe.leakage(table, split=exams.as_split(fold)) for way, fold in shown.items()}
+    shown = splits.ways(table, blocks_deg=(10,), folds=2, seed=0)
+    del shown[splits.PICTURES]
+    near = {
+        way: evaluate.leakage(table, split=splits.as_split(fold)) for way, fold in shown.items()
+    }
     both = set.intersection(*(set(leak.places["location"]) for leak in near.values()))
-    figure = drawing_exams.plot_nearest(store, near, sorted(both)[:3])
+    figure = figures.plot_nearest(store, near, sorted(both)[:3])
     titles = [ax.get_title() for ax in figure.axes]
-    first = near[exams.PLACES].places.set_index("location").loc[min(both), "km"]
+    first = near[splits.PLACES].places.set_index("location").loc[min(both), "km"]
     assert titles[3] == f"{first:,.0f} km away" and len(titles) == 9
-    assert len(drawing_exams.plot_splits(table, shown).axes) == 2
-    ax = drawing_exams.plot_distances(near, footprint_km=240)
+    assert len(figures.plot_splits(table, shown).axes) == 2
+    ax = figures.plot_distances(near, footprint_km=240)
     assert ax.get_legend_handles_labels()[1] == list(shown)
     curve = ax.lines[0].get_ydata()
     assert curve[-1] == pytest.approx(100) and (np.diff(curve) > 0).all()
@@ -208,7 +211,7 @@ def test_the_figures_of_lesson_01(store):
 def test_a_frame_is_as_wide_as_the_ground_and_may_cross_the_antimeridian(tmp_path):
     store = write_store(tmp_path / "chips", places=3, dates=1)
     table = store.scenes.assign(lon=[0.0, 179.9, 10.0], lat=[0.0, 60.0, 85.0], footprint_km=240.0)
-    figure = drawing_exams.plot_cut(dataclasses.replace(store, scenes=table), [0, 1, 2])
+    figure = figures.plot_cut(dataclasses.replace(store, scenes=table), [0, 1, 2])
     wide = [ax.patches[0].get_xy()[:, 0] for ax in figure.axes[:3]]
     reach = [points.max() - points.min() for points in wide]
     high = 240 / 111.195
@@ -221,22 +224,22 @@ def test_the_fall_is_drawn_for_each_classifier():
         "way": ["a", "b"] * 2, "km": [0.0, 100.0] * 2, "classifier": ["x", "x", "y", "y"],
         "value": [0.9, 0.5, 0.4, 0.3], "low": [0.8, 0.4, 0.3, 0.2], "high": [1, 0.6, 0.5, 0.4],
     })  # fmt: skip
-    ax = drawing_exams.plot_fall(found, chance=0.1)
+    ax = figures.plot_fall(found, chance=0.1)
     assert ax.get_legend_handles_labels()[1] == ["x", "y"]
     assert [text.get_text() for text in ax.texts] == ["a", "b", "always the most frequent class"]
 
 
 def test_the_ways_slider_follows_its_control(store):
     table = store.scenes
-    dealt = exams.ways(table, blocks_deg=(10,), folds=2, seed=0)
+    dealt = splits.ways(table, blocks_deg=(10,), folds=2, seed=0)
     vectors = {"it": Embeddings(torch.randn(len(table), 4).numpy(), table)}
-    found = exams.scores(exams.ask_all(vectors, dealt, label="label"))
+    found = splits.scores(splits.ask_all(vectors, dealt, label="label"))
     slider = WaysSlider(table, dealt, found)
     said = slider.children[-1]
-    assert slider.way == exams.PICTURES and "random pictures: the nearest" in said.value
+    assert slider.way == splits.PICTURES and "random pictures: the nearest" in said.value
     slider.way_slider.value = "blocks of 10°"
     value = found.set_index("way").loc["blocks of 10°", "value"]
     assert f"it {value:.0%}" in said.value and f"{value:.1%}" in slider.children[1].value
     assert slider.way_slider.description and slider.way_slider.tooltip
     with pytest.raises(ValueError, match="scores of every way"):
-        WaysSlider(table, dealt, found[found["way"] != exams.PLACES])
+        WaysSlider(table, dealt, found[found["way"] != splits.PLACES])

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from geossl_lessons import checking
+from geossl_lessons.lesson_03 import experiments, figures, floods
 from test_pretraining import write_store
 
 from geossl import pairs
-from geossl.embedding import Embeddings
-from geossl.lessons import checking, drawing_dates, floods, invariance
+from geossl.embeddings import Embeddings
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_floods_refuse_what_they_cannot_paint(dry):
 
 def test_all_pairs_of_dates_in_their_order():
     table = dated([5, 1, 9, 3, 2, 4], [0, 0, 1, 0, 1, 2])
-    early, late = invariance.pairs_of_dates(table)
+    early, late = experiments.pairs_of_dates(table)
     found = set(zip(early.tolist(), late.tolist(), strict=True))
     assert found == {(1, 3), (1, 0), (3, 0), (4, 2)}
 
@@ -152,21 +153,21 @@ def test_what_moves_an_embedding_beside_another_place(dry):
     below = by_place.chips.copy()
     below[:, :, 8:] = 255
     unseen = dataclasses.replace(painted(dry, place, column=floods.YES), chips=below)
-    found = invariance.moved(by_place, unseen, {"corner": Corner()}).iloc[0]
-    assert found[invariance.DATE] == pytest.approx(0, abs=1e-6)
-    assert found[invariance.FLOOD] == pytest.approx(0, abs=1e-6)
+    found = experiments.moved(by_place, unseen, {"corner": Corner()}).iloc[0]
+    assert found[experiments.DATE] == pytest.approx(0, abs=1e-6)
+    assert found[experiments.FLOOD] == pytest.approx(0, abs=1e-6)
     by_date = painted(dry, 40 * np.tile(np.arange(3), 40))
     angle = 0.8 * np.arange(3)
     apart = 1 - np.cos(angle[:, None] - angle)  # of two dates, at whatever places
     seen = painted(dry, 40 * np.tile(np.arange(3), 40) + 50, column=floods.YES)
-    found = invariance.moved(by_date, seen, {"corner": Corner()}).iloc[0]
+    found = experiments.moved(by_date, seen, {"corner": Corner()}).iloc[0]
     wanted = apart[np.triu_indices(3, 1)].mean() / apart.mean()
-    assert found[invariance.DATE] == pytest.approx(wanted, rel=1e-4)
-    assert found[invariance.FLOOD] == pytest.approx((1 - np.cos(1)) / apart.mean(), rel=1e-4)
+    assert found[experiments.DATE] == pytest.approx(wanted, rel=1e-4)
+    assert found[experiments.FLOOD] == pytest.approx((1 - np.cos(1)) / apart.mean(), rel=1e-4)
 
 
 def scored(table, vectors):
-    return invariance.change_scores(Embeddings(np.asarray(vectors, np.float32), table))
+    return experiments.change_scores(Embeddings(np.asarray(vectors, np.float32), table))
 
 
 def test_change_scores_are_the_distances_of_dates(wet):
@@ -194,13 +195,13 @@ def test_wins_are_those_of_a_double_loop_and_their_interval_holds_them():
         "changed": rng.random(200) < 0.4,
     })  # fmt: skip
     table.loc[table["changed"], "score"] += 0.25
-    wins = invariance._wins(table)
+    wins = experiments._wins(table)
     yes, no = (table.loc[table["changed"] == c, "score"].to_numpy() for c in (True, False))
     truth = np.mean([1.0 if a > b else 0.5 if a == b else 0.0 for a in yes for b in no])
     assert float(wins.mean()) == pytest.approx(truth, abs=1e-6)
-    low, high = invariance._interval_of_wins(wins, table, seed=0)
+    low, high = experiments._interval_of_wins(wins, table, seed=0)
     assert low < truth < high < low + 0.3
-    assert invariance._interval_of_wins(torch.ones_like(wins), table, seed=0) == (1.0, 1.0)
+    assert experiments._interval_of_wins(torch.ones_like(wins), table, seed=0) == (1.0, 1.0)
 
 
 def test_the_verdict_names_what_was_gained_and_lost(tmp_path):
@@ -228,10 +229,10 @@ def test_the_verdict_names_what_was_gained_and_lost(tmp_path):
             return x[:, :, 0, 0] * self.weights + torch.tensor([0.0, 40.0, 0.0])
 
     encoders = {"one": Sees(0.1, 0.0, 1.0), "two": Sees(1.0, 0.0, 0.0)}
-    told = invariance.verdicts(store, encoders, base="one", judged="two").set_index("task")
-    assert told.iloc[:, -1].str.split(":").str[0].loc[invariance.PLACE] == "gained"
-    assert told.iloc[:, -1].str.split(":").str[0].loc[invariance.CHANGED] == "lost"
-    assert told.loc[invariance.LABELLED, "one"] == "100.0%"
+    told = experiments.verdicts(store, encoders, base="one", judged="two").set_index("task")
+    assert told.iloc[:, -1].str.split(":").str[0].loc[experiments.PLACE] == "gained"
+    assert told.iloc[:, -1].str.split(":").str[0].loc[experiments.CHANGED] == "lost"
+    assert told.loc[experiments.LABELLED, "one"] == "100.0%"
     assert list(told.columns) == ["chance", "one", "two", "two, beside one"]
 
 
@@ -249,17 +250,17 @@ def test_policies_in_words():
     table = dated([0, 100, 800, 0, 366, 0, 0], [0, 0, 0, 1, 1, 2, 2])
     policies = {"any": pairs.temporal(), "near": pairs.temporal(max_gap_days=365),
                 "none": pairs.same_image()}  # fmt: skip
-    told = invariance.policies_table(policies, table).set_index("policy")
+    told = experiments.policies_table(policies, table).set_index("policy")
     assert told.loc["near", "with itself"] == "71%" and told.loc["near", "median gap"] == "100 days"
     assert told.loc["none", "same season"] == "–" and told.loc["any", "pairs an epoch"] == "7"
 
 
 def test_the_figures_of_lesson_03():
     moved = pd.DataFrame({"encoder": ["a", "b"], "another date": [0.5, 0.25], "a flood": [1, 0.1]})
-    ax = drawing_dates.plot_moved(moved)
+    ax = figures.plot_moved(moved)
     assert [text.get_text() for text in ax.texts] == ["0.50", "0.25", "1.00", "0.10"]
     assert [bar.get_width() for bar in ax.patches] == [0.5, 0.25, 1, 0.1]
     table = pd.DataFrame({"score": [0.1, 0.4, 0.2], "changed": [False, True, False]})
-    figure = drawing_dates.plot_scores({"a": table, "b": table})
+    figure = figures.plot_scores({"a": table, "b": table})
     assert [ax.get_title() for ax in figure.axes] == ["a", "b"]
     assert figure.axes[0].lines[0].get_ydata().tolist() == [50, 100]

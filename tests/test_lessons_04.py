@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from geossl_lessons import checking
+from geossl_lessons.lesson_04 import experiments, figures
 from test_pretraining import TINY, write_store
 
 from geossl import GeoClusters, geo, models, pretrain
-from geossl.embedding import embed
-from geossl.lessons import checking, drawing_where, where
+from geossl.embeddings import embed
 
 
 @pytest.fixture(scope="module")
@@ -105,38 +106,38 @@ def test_exercise_5_is_the_run_that_loses_most():
 def test_degrees_tear_neighbours_apart_at_the_seam():
     table = places([179.5, -179.5, 178.5, -178.5, 0, 1, 2], [60] * 7)
     both = {on: GeoClusters.fit(table, k=2, seed=0, on=on) for on in ("sphere", "degrees")}
-    found = where.together(table, both).set_index(["k-means on", "pairs"])
+    found = experiments.together(table, both).set_index(["k-means on", "pairs"])
     assert found.loc[("sphere", "across 180°"), "together"] == 1
     assert found.loc[("sphere", "across 180°"), "how many"] == 4
     assert found.loc[("degrees", "across 180°"), "together"] < 1
     assert found.loc[("sphere", "elsewhere"), "how many"] == 5
-    none = where.together(places([0, 90], [0, 0]), {"sphere": both["sphere"]})
+    none = experiments.together(places([0, 90], [0, 0]), {"sphere": both["sphere"]})
     assert none["how many"].sum() == 0 and none["together"].isna().all()
-    assert where.near_the_seam(table) in (0, 1)
-    assert where.near_the_seam(places([179, 10], [0, 60])) == 1  # south of the rim
+    assert experiments.near_the_seam(table) in (0, 1)
+    assert experiments.near_the_seam(places([179, 10], [0, 60])) == 1  # south of the rim
 
 
 def test_the_tricky_place_is_one_that_degrees_mislead():
     table = places([0, 5, 179], [0, 5, 60])
     some = GeoClusters(np.array([[0.0, 0], [-175, 60], [150, 60]]), np.ones(3, int))
-    assert where.tricky_place(table, some) == 2
-    assert where.tricky_place(table.iloc[:2], some) in (0, 1)
+    assert experiments.tricky_place(table, some) == 2
+    assert experiments.tricky_place(table.iloc[:2], some) in (0, 1)
 
 
 def test_the_six_lie_far_apart_and_differ(store):
-    rows = where.six_places(store, count=4, seed=3)
+    rows = experiments.six_places(store, count=4, seed=3)
     assert len(set(rows)) == 4 and (store.scenes["label"].iloc[rows] == "odd").sum() == 2
     lon, lat = store.scenes["lon"].iloc[rows].array, store.scenes["lat"].iloc[rows].array
     assert min(geo.great_circle_km(lon[0], lat[0], lon[1:], lat[1:])) > 3_000
-    assert not np.array_equal(rows, where.six_places(store, count=4, seed=4))
+    assert not np.array_equal(rows, experiments.six_places(store, count=4, seed=4))
     with pytest.raises(ValueError, match="expected 200 places"):
-        where.six_places(store, count=200)
+        experiments.six_places(store, count=200)
 
 
 def test_confounding_beside_labels_that_are_dealt_out():
     lon = np.repeat([0, 60, 120, 180], 25) + np.tile(np.arange(25) / 50, 4)
     table = places(lon, [0] * 100, ["a"] * 25 + ["b"] * 25 + ["c"] * 25 + ["d"] * 25)
-    found = where.confounding(table, (4, 1000), seed=0).set_index("on")
+    found = experiments.confounding(table, (4, 1000), seed=0).set_index("on")
     assert list(found["k"]) == [4, 4]  # more clusters than places are left out
     assert found.loc["real climates", "purity"] == 1
     assert found.loc["real climates", "entropy_bits"] == 0
@@ -149,7 +150,7 @@ def test_confounding_beside_labels_that_are_dealt_out():
 
 def test_positions_are_exchanged_within_a_split_and_places_stay_whole(store):
     state = torch.random.get_rng_state()
-    moved = where.other_positions(store, seed=1)
+    moved = experiments.other_positions(store, seed=1)
     for name, part in store.scenes.groupby("split"):
         there = moved.scenes.loc[part.index]
         assert sorted(part["lon"]) == sorted(there["lon"]), name
@@ -161,7 +162,7 @@ def test_positions_are_exchanged_within_a_split_and_places_stay_whole(store):
 
 
 def test_each_region_has_a_camera_of_its_own(store, clusters):
-    tinted = where.own_cameras(store, clusters, spread=0.4, seed=1)
+    tinted = experiments.own_cameras(store, clusters, spread=0.4, seed=1)
     own = clusters.assign(store.scenes["lon"], store.scenes["lat"])
     gain = tinted.chips.astype(float) / np.maximum(store.chips, 1)
     gains = []
@@ -171,22 +172,22 @@ def test_each_region_has_a_camera_of_its_own(store, clusters):
         assert np.nanmax(np.abs(part - gains[-1][:, None, None])) < 0.02  # rounding only
     assert np.ptp(gains, axis=0).min() > 0.01 and 0.6 <= np.min(gains) <= np.max(gains) <= 1.4
     assert np.allclose(tinted.mean, tinted.chips.mean((0, 2, 3)), rtol=1e-3)
-    same = where.own_cameras(store, clusters, spread=0.0)
+    same = experiments.own_cameras(store, clusters, spread=0.0)
     assert np.array_equal(same.chips, store.chips)
 
 
 def test_the_head_is_asked_as_it_was_trained(run, store, clusters):
     rows = np.arange(0, len(store), 3)
-    shares = where.guesses(run, store, rows)
+    shares = experiments.guesses(run, store, rows)
     assert shares.shape == (len(rows), 4) and np.allclose(shares.sum(1), 1, atol=1e-5)
     head = run._moco
     own = embed(store, run.encoder, index=rows).tensor()
     logits = head.classifiers["geo"](head.head(own))  # ReLU and a linear layer on the projection
     assert np.allclose(shares, logits.softmax(1).detach().numpy(), atol=1e-4)
-    seen = where.guessed(run, store, clusters)
+    seen = experiments.guessed(run, store, clusters)
     test = np.flatnonzero(store.scenes["split"] == "test")
     true = clusters.assign(store.scenes["lon"], store.scenes["lat"])[test]
-    best = where.guesses(run, store, test).argmax(1)
+    best = experiments.guesses(run, store, test).argmax(1)
     assert seen.value == np.mean(best == true) and seen.low <= seen.value <= seen.high
     part = store.scenes.iloc[test]
     km = [
@@ -198,29 +199,29 @@ def test_the_head_is_asked_as_it_was_trained(run, store, clusters):
 
 def test_what_was_learned_is_concluded_from_the_gain(store, clusters, run):
     untrained = models.encoder(mean=store.mean, std=store.std)
-    found = where.what_it_learned(store, {"random": untrained, "same": untrained}, clusters)
+    found = experiments.what_it_learned(store, {"random": untrained, "same": untrained}, clusters)
     assert list(found["task"]) == ["region", "climate"] * 2
     assert found["gain"].isna().tolist() == [True, True, False, False]
-    told = where.conclusion(found)
+    told = experiments.conclusion(found)
     assert list(told["so"]) == ["the baseline", "no difference shown"] * 2
     found.loc[2:, ["gain", "gain_low", "gain_high"]] = [[0.1, 0.05, 0.2], [-0.1, -0.2, -0.05]]
-    told = where.conclusion(found).set_index(["task", "encoder"])["so"]
+    told = experiments.conclusion(found).set_index(["task", "encoder"])["so"]
     assert told["region", "same"] == "better than without learning"
     assert told["climate", "same"] == "worse than without learning"
 
 
 def test_the_figures_of_lesson_04(store, clusters, run):
-    whole = drawing_where.plot_where(store, [0, 2, 4], [2, 0, 1])
+    whole = figures.plot_where(store, [0, 2, 4], [2, 0, 1])
     assert [ax.get_title() for ax in whole.axes] == ["A", "B", "C", ""]
     numbers = {t.get_text(): t.xy for t in whole.axes[-1].texts}
     assert numbers["1"] == tuple(store.scenes.loc[4, ["lon", "lat"]])
     flat = GeoClusters.fit(store.scenes, k=4, on="degrees")
-    axes = drawing_where.plot_pole(store.scenes, {"a": clusters, "b": flat}, 0, lowest=-90).axes
+    axes = figures.plot_pole(store.scenes, {"a": clusters, "b": flat}, 0, lowest=-90).axes
     lit = [len(ax.collections[1].get_offsets()) for ax in axes]
     own = clusters.assign(store.scenes["lon"], store.scenes["lat"])[::2]  # two dates a place
     assert lit[0] == (own == own[0]).sum() and len(axes) == 2
-    shares = where.guesses(run, store, [0, 5])
-    drawn = drawing_where.plot_guesses(store, [0, 5], shares, clusters).axes
+    shares = experiments.guesses(run, store, [0, 5])
+    drawn = figures.plot_guesses(store, [0, 5], shares, clusters).axes
     assert len(drawn) == 4 and f"{shares[0][own[0]]:.0%}" in drawn[0].get_title()
-    tinted = where.own_cameras(store, clusters)
-    assert len(drawing_where.plot_cameras(store, tinted, [0, 1]).axes) == 4
+    tinted = experiments.own_cameras(store, clusters)
+    assert len(figures.plot_cameras(store, tinted, [0, 1]).axes) == 4

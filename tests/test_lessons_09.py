@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from geossl_lessons import checking
+from geossl_lessons.lesson_09 import costs, figures, launch
 from test_pretraining import write_store
 
 from geossl import models
-from geossl.lessons import checking, costs, drawing_costs, launching
-from geossl.rates import Rate, pairs_per_s
+from geossl.train.throughput import Rate, pairs_per_s
 
 
 def said(number, answer, given=None):
@@ -119,22 +120,22 @@ def test_time_and_money():
 
 
 def test_the_figures_of_lesson_09():
-    ax = drawing_costs.plot_gaps()
+    ax = figures.plot_gaps()
     for line, dtype in zip(ax.lines, (torch.float32, torch.float16, torch.bfloat16), strict=True):
         x, y = (values[np.argmin(np.abs(line.get_xdata() - 300))] for values in line.get_data())
         assert y == pytest.approx(256 * torch.finfo(dtype).eps), x
     rates = {"a": Rate(10, 9, 12), "b": Rate(20, 20, 20)}
-    assert [t.get_text() for t in drawing_costs.plot_rates(rates).texts] == ["10", "20"]
-    ax = drawing_costs.plot_times({"a": (rates["a"], True), "b": (rates["b"], False)}, pairs=360e3)
+    assert [t.get_text() for t in figures.plot_rates(rates).texts] == ["10", "20"]
+    ax = figures.plot_times({"a": (rates["a"], True), "b": (rates["b"], False)}, pairs=360e3)
     assert [t.get_text() for t in ax.texts] == ["10 hours", "5.0 hours"]
     steps = np.arange(1, 7)
     two = {name: pd.DataFrame({"step": steps, "loss": steps + i}) for i, name in enumerate("ab")}
-    lines = drawing_costs.plot_alike(two).lines
+    lines = figures.plot_alike(two).lines
     assert [line.get_ydata().tolist() for line in lines] == [[*range(1, 7)], [*range(2, 8)]]
     assert lines[0].get_linestyle() != lines[1].get_linestyle()
     whole = pd.DataFrame({"step": steps, "loss": 1.0 / steps, "seconds": steps * 1.0})
     before, after = whole.head(4), whole.assign(seconds=[1, 2, 9, 10, 11, 12])
-    axes = drawing_costs.plot_resumed(whole, before, after).axes
+    axes = figures.plot_resumed(whole, before, after).axes
     assert axes[1].lines[1].get_xdata().tolist() == [2, 3, 4, 5, 6]  # from the checkpoint on
     assert axes[1].lines[2].get_xdata()[0] == 4
 
@@ -143,9 +144,9 @@ def test_the_figures_of_lesson_09():
 
 
 def test_a_line_is_what_one_types(tmp_path):
-    line = launching.Line(tmp_path / "a b", tmp_path / "out", 2.5, processes=2)
+    line = launch.Line(tmp_path / "a b", tmp_path / "out", 2.5, processes=2)
     assert str(line).startswith("torchrun --standalone --nproc-per-node 2 -m geossl pretrain '")
-    assert str(launching.Line(tmp_path, tmp_path, 1)).startswith("geossl pretrain /")
+    assert str(launch.Line(tmp_path, tmp_path, 1)).startswith("geossl pretrain /")
     assert "--epochs 2.5 --batch 64" in str(line)
     assert line.log().empty
     with pytest.raises(FileNotFoundError, match=r"expected a checkpoint at .*last\.pt"):
@@ -153,14 +154,14 @@ def test_a_line_is_what_one_types(tmp_path):
 
 
 def test_a_half_written_log_is_read_as_far_as_it_goes(tmp_path):
-    line = launching.Line(tmp_path, tmp_path, 1)
+    line = launch.Line(tmp_path, tmp_path, 1)
     whole = "".join(json.dumps({"step": n, "loss": 0.5}) + "\n" for n in (1, 2))
     (tmp_path / "log.jsonl").write_text(whole + '{"step": 3, "lo')
     assert line.log()["step"].tolist() == [1, 2]
 
 
 def test_a_failure_says_why(tmp_path):
-    line = launching.Line(tmp_path / "absent", tmp_path / "out", 1)
+    line = launch.Line(tmp_path / "absent", tmp_path / "out", 1)
     with pytest.raises(RuntimeError, match=r"ended with 2: .*absent"):
         line.run()
     with pytest.raises(RuntimeError, match=r"ended with 2: .*absent"):
@@ -170,7 +171,7 @@ def test_a_failure_says_why(tmp_path):
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
     write_store(tmp_path / "chips", places=40)
     whole, killed = (
-        launching.Line(tmp_path / "chips", tmp_path / name, 6, batch=16) for name in ("a", "b")
+        launch.Line(tmp_path / "chips", tmp_path / name, 6, batch=16) for name in ("a", "b")
     )
     killed.out.mkdir()
     (killed.out / "rubbish").write_text("of a former run")
@@ -182,10 +183,10 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
     stopped_early = killed.kept() < steps
     killed.run()
     assert killed.log()["step"].tolist() == list(range(1, steps + 1)) and stopped_early
-    assert launching.apart(whole, killed) == 0
-    other = launching.Line(tmp_path / "chips", tmp_path / "c", 6, batch=16, seed=1)
+    assert launch.apart(whole, killed) == 0
+    other = launch.Line(tmp_path / "chips", tmp_path / "c", 6, batch=16, seed=1)
     other.run()
-    assert launching.apart(whole, other) > 0
+    assert launch.apart(whole, other) > 0
 
 
 def test_processes_are_started_by_torchrun(tmp_path, monkeypatch):
@@ -196,7 +197,7 @@ def test_processes_are_started_by_torchrun(tmp_path, monkeypatch):
         return SimpleNamespace(communicate=lambda timeout: ("", ""), returncode=0)
 
     monkeypatch.setattr(subprocess, "Popen", start)
-    launching.Line(tmp_path, tmp_path, 1, processes=3).run()
+    launch.Line(tmp_path, tmp_path, 1, processes=3).run()
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     assert seen["command"][:8] == [*start, "--nproc-per-node", "3", "-m", "geossl"]
     assert seen["env"]["OMP_NUM_THREADS"] == "1"

@@ -13,8 +13,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from geossl.lessons import __main__ as command
-from geossl.lessons import copies, executing, links, site, stills, workshop
+from tools.tutorials import __main__, copies, execute, links, site, stills, workshop
 
 HEAD = """# 05 · A small lesson
 
@@ -37,7 +36,7 @@ def cell(source, *tags, **metadata):
 def small_lesson():
     note = new_markdown_cell("for instructors")
     note.metadata["tags"] = ["source-only"]
-    told = "from geossl.lessons.showing import Shown\nShown('<p>the sum is', 'x')"
+    told = "from geossl_lessons.showing import Shown\nShown('<p>the sum is', 'x')"
     return new_notebook(cells=[
         new_markdown_cell(HEAD), note, cell("raise SystemExit", "colab", "never"),
         cell("N = 1_000", "parameters", nbmake={"mock": {"N": 2, "WORD": "it's"}}),
@@ -129,7 +128,7 @@ def test_knobs_shrink_in_a_copy():
      (46, 0.5, False), (60, None, False)],
 )  # fmt: skip
 def test_stated_minutes_are_judged(seconds, stated, fine):
-    assert executing._judged(seconds, stated, quick=False)[1] is fine
+    assert execute._judged(seconds, stated, quick=False)[1] is fine
 
 
 def test_notebooks_are_timed_and_failures_are_told(tutorials, tmp_path):
@@ -138,7 +137,7 @@ def test_notebooks_are_timed_and_failures_are_told(tutorials, tmp_path):
     nbformat.write(book, tmp_path / "broken.ipynb")
     paths = [tutorials / "05_small.ipynb", tmp_path / "broken.ipynb"]
     kept = tmp_path / "kept"
-    assert not executing.time_notebooks(paths, quick=True, keep=kept, say=said.append)
+    assert not execute.time_notebooks(paths, quick=True, keep=kept, say=said.append)
     seen = [nbformat.read(kept / path.name, as_version=4).cells[-1].outputs for path in paths]
     assert seen[1][0].ename == "ZeroDivisionError" and seen[0][-1].output_type != "error"
     assert "05_small" in said[2] and "0.5" in said[2] and "small knobs" in said[2]
@@ -336,14 +335,14 @@ def test_sizes_are_told_apart(tmp_path):
 
 
 def test_the_command_says_what_is_wrong(tutorials, tmp_path, capsys):
-    command.main(["learners", str(tmp_path / "out"), "--tutorials", str(tutorials)])
+    __main__.main(["learners", str(tmp_path / "out"), "--tutorials", str(tutorials)])
     assert "1 lessons" in capsys.readouterr().out
     for arguments, words_ in (
         (["learners", str(tmp_path / "x"), "--tutorials", str(tmp_path)], "NN_topic.ipynb"),
         (["workshop", str(tmp_path / "x"), "--site", str(tmp_path)], "make site"),
     ):
         with pytest.raises(SystemExit) as caught:
-            command.main(arguments)
+            __main__.main(arguments)
         assert caught.value.code == 2 and words_ in capsys.readouterr().err
 
 
@@ -356,12 +355,12 @@ def test_a_kernel_whose_port_another_took_is_started_again():
             raise RuntimeError(words)
         return "ran"
 
-    assert executing.started(lambda: run(2, "Kernel died before replying to kernel_info")) == "ran"
+    assert execute.started(lambda: run(2, "Kernel died before replying to kernel_info")) == "ran"
     assert len(asked) == 3
     asked.clear()
     with pytest.raises(RuntimeError, match="a cell failed"):
-        executing.started(lambda: run(1, "a cell failed"))
+        execute.started(lambda: run(1, "a cell failed"))
     asked.clear()
     with pytest.raises(RuntimeError, match="before replying"):
-        executing.started(lambda: run(9, "died before replying"))
+        execute.started(lambda: run(9, "died before replying"))
     assert len(asked) == 3

@@ -12,11 +12,13 @@ from scipy.ndimage import binary_dilation
 from shapely.geometry import Point, shape
 from test_pretraining import write_store
 
-from geossl import geo, leaflet, maps, probe
+from geossl import evaluate, geo
 from geossl.clusters import GeoClusters
-from geossl.colours import GREY
-from geossl.embedding import Embeddings, neighbours
-from geossl.projection import to_rgb
+from geossl.embeddings import Embeddings, neighbours
+from geossl.utils.colors import GREY
+from geossl.viz import maps
+from geossl.viz.maps import leaflet
+from geossl.viz.projection import to_rgb
 
 
 def table(places=40, dates=2, seed=0):
@@ -174,7 +176,7 @@ def test_a_probe_is_right_and_wrong_where_it_is():
         + (given["label"] == "wet").to_numpy()[:, None]
     )
     found = Embeddings(vectors.astype(np.float32), given)
-    result = probe.knn(found, k=5)
+    result = evaluate.knn(found, k=5)
     data = data_of(maps.map_probe(result, found))
     share = result.predictions.groupby("location")["hit"].mean()
     kinds = numbers(data["points"]["colour"], "u1")

@@ -8,10 +8,10 @@ import sys
 import pytest
 import torch
 
-from geossl import memory
+from geossl.utils import cpu
 
 BIG = 4_000_000  # numbers, 16 MB
-glibc = pytest.mark.skipif(memory._glibc() is None, reason="no glibc whose malloc is ours to set")
+glibc = pytest.mark.skipif(cpu._glibc() is None, reason="no glibc whose malloc is ours to set")
 
 
 def faults_of(work):
@@ -37,11 +37,11 @@ def a_step():
 
 @glibc
 def test_a_step_takes_the_memory_of_the_one_before():
-    with memory.kept():
+    with cpu.kept():
         for _ in range(3):
             a_step()
         assert fewest_faults(a_step) < 3_000  # anew they are 31,250 pages
-        with memory.kept():
+        with cpu.kept():
             pass
         assert fewest_faults(a_step) < 3_000  # an inner one ends nothing
 
@@ -49,26 +49,26 @@ def test_a_step_takes_the_memory_of_the_one_before():
 @glibc
 def test_at_the_end_it_goes_back_after_an_error_too():
     before = held_mb()
-    with pytest.raises(ZeroDivisionError), memory.kept():
+    with pytest.raises(ZeroDivisionError), cpu.kept():
         a_step()
         assert held_mb() > before + 100
         raise ZeroDivisionError
     assert held_mb() < before + 40
-    assert memory._depth == 0
+    assert cpu._depth == 0
 
 
 @pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
 def test_who_sets_malloc_by_the_environment_is_left_alone(monkeypatch, name):
     monkeypatch.setenv(name, "2" if name.startswith("MALLOC") else "glibc.malloc.arena_max=2")
-    assert memory._glibc() is None
-    with memory.kept():
-        assert memory._depth == 0
+    assert cpu._glibc() is None
+    with cpu.kept():
+        assert cpu._depth == 0
 
 
 def test_other_systems_do_without(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
-    with memory.kept():
-        assert memory._depth == 0
+    with cpu.kept():
+        assert cpu._depth == 0
 
 
 @glibc

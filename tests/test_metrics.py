@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from geossl import metrics
+from geossl.evaluate import metrics
 
 
 def draw(*shape, seed=0):

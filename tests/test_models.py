@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from geossl import layers, models, weights
+from geossl import models
+from geossl.models import layers, weights
 
 
 def small_moco(**settings):

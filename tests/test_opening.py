@@ -13,7 +13,7 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
-from geossl.readers.opening import READERS, open_scenes, recognised
+from geossl.datasets.registry import READERS, open_scenes, recognised
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -179,7 +179,7 @@ def test_every_reader_has_a_layout_here():
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_reader_has_a_function_of_its_name_and_says_whether_it_fits(name, tmp_path):
-    module = importlib.import_module(f"geossl.readers.{name}")
+    module = importlib.import_module(f"geossl.datasets.{name}")
     assert callable(getattr(module, name)) and callable(module.read_chips)
     assert module.fits(tmp_path) is None and module.fits(tmp_path / "absent") is None
 
@@ -291,9 +291,9 @@ def test_a_large_folder_is_only_looked_at(tmp_path, monkeypatch):
 
 
 def test_readers_load_the_libraries_of_their_formats_only_when_they_read():
-    code = "import sys, geossl.readers; print(sorted(sys.modules))"
+    code = "import sys, geossl.datasets; print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "geossl.readers.fmow'" in done.stdout
+    assert "geossl.datasets.fmow'" in done.stdout
     for heavy in ("rasterio", "geopandas", "PIL", "sklearn", "torch", "torchvision", "torchgeo"):
         assert f"'{heavy}'" not in done.stdout
 

@@ -9,8 +9,8 @@ from concurrent.futures import Future, wait
 
 import pytest
 
-from geossl import parallel
-from geossl.parallel import work_off
+from geossl.utils import parallel
+from geossl.utils.parallel import work_off
 
 
 def doubled(task):

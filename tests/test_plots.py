@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from test_pretraining import write_store
 
-from geossl import plots
-from geossl.embedding import Embeddings
+from geossl.embeddings import Embeddings
+from geossl.viz import plots
 
 
 @pytest.fixture(scope="module")

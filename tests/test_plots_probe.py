@@ -4,8 +4,10 @@ import pytest
 from matplotlib.figure import Figure
 from test_probe import embeddings
 
-from geossl import plots, plots_probe, probe
-from geossl.embedding import Embeddings
+from geossl import evaluate
+from geossl.embeddings import Embeddings
+from geossl.viz import plots
+from geossl.viz.plots import evaluation
 
 
 @pytest.fixture(autouse=True)
@@ -20,25 +22,25 @@ def result():
     found = embeddings(places=200, classes=5, noise=1.5)
     table = found.scenes.copy()
     table.loc[table["location"] % 40 == 15, "label"] = None  # half of one class
-    return probe.knn(Embeddings(found.vectors, table))
+    return evaluate.knn(Embeddings(found.vectors, table))
 
 
 def test_confusion_shows_shares_of_the_true_class(result):
-    ax = plots_probe.plot_confusion(result)
+    ax = evaluation.plot_confusion(result)
     share = result.confusion.to_numpy() / result.confusion.sum(axis=1).to_numpy()[:, None]
     np.testing.assert_allclose(ax.images[0].get_array(), 100 * share)
     assert [t.get_text() for t in ax.get_xticklabels()] == list("abcde")
     assert [t.get_text() for t in ax.get_yticklabels()][0] == f"a ({result.per_class['chips'][0]})"
     assert len(ax.texts) == (share >= 0.005).sum()
     assert "%" in ax.figure.axes[1].get_ylabel()
-    few = plots_probe.plot_confusion(result, classes=2)
+    few = evaluation.plot_confusion(result, classes=2)
     assert np.asarray(few.images[0].get_array()).shape == (2, 2)
     assert plots.figure_png(few)[:4] == b"\x89PNG"
 
 
 def test_calibration_has_a_dot_a_bin(result):
     table = result.calibration(bins=8)
-    ax = plots_probe.plot_calibration(result, bins=8)
+    ax = evaluation.plot_calibration(result, bins=8)
     dots = np.asarray(ax.collections[0].get_offsets())
     np.testing.assert_allclose(dots, table[["confidence", "accuracy"]])
     sizes = ax.collections[0].get_sizes()
@@ -46,18 +48,18 @@ def test_calibration_has_a_dot_a_bin(result):
     error = (table["chips"] * (table["confidence"] - table["accuracy"]).abs()).sum()
     assert f"{error / result.n_test:.3f}" in ax.get_title()
     own = Figure().subplots()
-    assert plots_probe.plot_calibration(result, ax=own) is own
+    assert evaluation.plot_calibration(result, ax=own) is own
 
 
 def test_few_labels_show_means_dots_and_chance():
     found = embeddings(places=200)
-    table = probe.label_efficiency(found, shares=(0.1, 1), seeds=(0, 1), measure=probe.knn)
-    ax = plots_probe.plot_label_efficiency({"ours": table, "theirs": table.assign(value=0.5)})
+    table = evaluate.label_efficiency(found, shares=(0.1, 1), seeds=(0, 1), measure=evaluate.knn)
+    ax = evaluation.plot_label_efficiency({"ours": table, "theirs": table.assign(value=0.5)})
     mean = ax.lines[0]
     assert mean.get_ydata().tolist() == table.groupby("share")["value"].mean().tolist()
     assert mean.get_xdata().tolist() == table.groupby("share")["places"].mean().tolist()
     assert len(ax.collections[1].get_offsets()) == len(table)
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["ours", "theirs", "chance"]
     assert ax.get_xlabel() == "training places with a label" and "top-1" in ax.get_ylabel()
-    by_number = probe.label_efficiency(found, per_class=(1, 5), seeds=(0,), measure=probe.knn)
-    assert len(plots_probe.plot_label_efficiency({"a": by_number}).lines) == 2
+    by_number = evaluate.label_efficiency(found, per_class=(1, 5), seeds=(0,), measure=evaluate.knn)
+    assert len(evaluation.plot_label_efficiency({"a": by_number}).lines) == 2

@@ -13,12 +13,18 @@ import pandas as pd
 import pytest
 import torch
 
-from geossl import distributed, models, pairs, pretrain, pretraining, running
-from geossl.augment import Views, moco_v2
-from geossl.chips import ChipStore
+from geossl import models, pairs, pretrain
 from geossl.clusters import GeoClusters
-from geossl.config import PretrainConfig, paper_config
-from geossl.records import Log
+from geossl.data.store import ChipStore
+from geossl.models.encoder import right_in_bf16
+from geossl.train import optim
+from geossl.train import pretrain as pretraining
+from geossl.train.config import PretrainConfig, paper_config
+from geossl.train.loader import Feed, resident
+from geossl.train.logs import Log
+from geossl.transforms import Views, moco_v2
+from geossl.utils import dist
+from geossl.utils.cpu import few_threads
 
 TINY = PretrainConfig(
     epochs=2, batch=8, queue=20, dim=16, views=Views(size_px=16), log_every=2, knn_every=2,
@@ -259,7 +265,7 @@ def test_no_positive_is_among_its_negatives(store, monkeypatch):
 
 def test_shuffled_keys_come_back_to_their_queries(store, monkeypatch):
     from geossl import losses
-    from geossl.running import derived_seed
+    from geossl.utils.seeds import derived_seed
 
     keys, real = [], losses.contrastive_logits
 
@@ -309,7 +315,7 @@ def test_seconds_hold_the_wait_for_the_device(store, monkeypatch):
     def average(tensors):
         clock[0] += 5
 
-    monkeypatch.setattr(distributed, "average", average)
+    monkeypatch.setattr(dist, "average", average)
     logs = run_of(store).finish(progress=False).logs
     assert logs["seconds"].tolist() == [5.0 * n for n in range(1, len(logs) + 1)]
     assert (logs["pairs_per_s"] == 2 * TINY.batch / 5).all()
@@ -340,14 +346,14 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_checkpoint(store,
 def test_bf16_on_a_cpu_is_for_views_that_a_stride_sees_in_full(name, stem, smallest):
     """The sizes are those of each layer by hand: a map of one pixel leads to wrong gradients."""
     encoder = models.encoder(name, stem=stem)
-    assert running.right_in_bf16(encoder, smallest, asked=True)
-    assert not running.right_in_bf16(encoder, smallest - 1, asked=False)
+    assert right_in_bf16(encoder, smallest, asked=True)
+    assert not right_in_bf16(encoder, smallest - 1, asked=False)
     with pytest.raises(ValueError, match=f"bf16 on a CPU, came {smallest - 1} px: .*'fp32'"):
-        running.right_in_bf16(encoder, smallest - 1, asked=True)
+        right_in_bf16(encoder, smallest - 1, asked=True)
 
 
 def test_small_views_train_in_fp32_unless_bf16_is_asked_for(store, monkeypatch):
-    monkeypatch.setattr(running, "pick_precision", lambda name, device: "bf16")
+    monkeypatch.setattr(optim, "pick_precision", lambda name, device: "bf16")
     config = dataclasses.replace(TINY, views=Views(size_px=8), epochs=1)
     found = [
         run_of(store, config=dataclasses.replace(config, precision=name)).finish(progress=False)
@@ -368,12 +374,12 @@ def test_chips_that_lie_on_the_device_are_those_of_the_store(tmp_path, monkeypat
     some = np.random.default_rng(1).integers(0, np.iinfo(dtype).max + 1, store.chips.shape)
     some[0, 0, 0, :5] = np.array([0, 1, 32_767, 32_768, 65_535]) % (np.iinfo(dtype).max + 1)
     store = dataclasses.replace(store, chips=some.astype(dtype))
-    monkeypatch.setattr(running, "_PART", 7)  # 29 rows in five parts
+    monkeypatch.setattr(optim, "_PART", 7)  # 29 rows in five parts
     rows = torch.from_numpy(np.random.default_rng(2).permutation(len(store))[:29])
     device = torch.device("cpu")
-    whole = running.resident(store, rows, device)
+    whole = resident(store, rows, device)
     assert whole.nbytes == store.chips[:29].nbytes
-    feed, plain = (running.Feed(store, device, rows) for _ in range(2))
+    feed, plain = (Feed(store, device, rows) for _ in range(2))
     feed._resident = whole
     index = [(torch.tensor([3, 3, 28]), torch.tensor([0, 1, 2])), (torch.arange(29),)]
     for (_, here), (_, there) in zip(feed.batches(index), plain.batches(index), strict=True):
@@ -396,10 +402,10 @@ def test_what_goes_to_a_gpu_is_pinned_and_nobody_waits_for_it():
             done.append((device.type, non_blocking))
             return self
 
-    distributed.sent(Traveller(), torch.device("cuda"))
+    dist.sent(Traveller(), torch.device("cuda"))
     assert done == ["pinned", ("cuda", True)]
     x = torch.arange(3)
-    assert distributed.sent(x, torch.device("cpu")) is x
+    assert dist.sent(x, torch.device("cpu")) is x
 
 
 def test_chips_of_a_side_stream_are_waited_for_and_kept_by_the_stream_that_uses_them(
@@ -416,12 +422,12 @@ def test_chips_of_a_side_stream_are_waited_for_and_kept_by_the_stream_that_uses_
             done.append(("waited", event))
 
     side, main = Stream(), Stream()
-    feed = running.Feed(store, torch.device("cpu"), torch.arange(20))
+    feed = Feed(store, torch.device("cpu"), torch.arange(20))
     feed._side = side
     monkeypatch.setattr(torch.cuda, "stream", lambda s: done.append(s) or nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: main)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda x, s: done.append((s, len(x))))
-    monkeypatch.setattr(running, "_AHEAD", 0)  # one after the other
+    monkeypatch.setattr(optim, "_AHEAD", 0)  # one after the other
     list(feed.batches([(torch.arange(3), torch.arange(2)), (torch.arange(5),)]))
     first = [side, "there", ("waited", 1), (main, 3), (main, 2)]
     assert done == [*first, side, "there", ("waited", 2), (main, 5)]
@@ -547,14 +553,14 @@ def test_the_state_of_an_optimiser_follows_the_layout_of_its_parameters(kind):
 
     def stepped(resumed):
         layer = torch.nn.Parameter(weight.clone(memory_format=torch.channels_last))
-        optimizer = running.new_optimizer([layer], config)
+        optimizer = optim.new_optimizer([layer], config)
         for slope in slopes:
             if resumed:
                 state = optimizer.state_dict()
                 for kept in state["state"].values():
                     for name, value in kept.items():
                         kept[name] = value.clone(memory_format=torch.contiguous_format)
-                running.take_up(optimizer, state)
+                optim.take_up(optimizer, state)
             layer.grad = slope.to(memory_format=torch.channels_last)
             optimizer.step()
         return layer
@@ -568,7 +574,7 @@ def test_the_small_encoder_learns_on_one_thread_in_bf16_and_others_keep_theirs()
         torch.set_num_threads(2)
         small, large = models.encoder("small"), models.encoder("resnet18")
         for encoder, bf16, inside in ((small, True, 1), (small, False, 2), (large, True, 2)):
-            with pytest.raises(ZeroDivisionError), running.few_threads(encoder, bf16=bf16):
+            with pytest.raises(ZeroDivisionError), few_threads(encoder, bf16=bf16):
                 assert torch.get_num_threads() == inside
                 raise ZeroDivisionError
             assert torch.get_num_threads() == 2

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geossl import probe
-from geossl.embedding import Embeddings
-from geossl.probe import bootstrap
+from geossl import evaluate
+from geossl.embeddings import Embeddings
+from geossl.evaluate import bootstrap
 
 RNG = np.random.default_rng
 
@@ -44,7 +44,7 @@ def test_the_linear_probe_is_scikit_learns_logistic_regression(l2):
     model.fit(scaler.transform(found.vectors[train]), table["label"][train])
     standard = scaler.transform(found.vectors[test])
     want = model.predict(standard)
-    result = probe.linear(found, l2=l2)
+    result = evaluate.linear(found, l2=l2)
     assert result.predictions["predicted"].tolist() == want.tolist()
     sure = model.predict_proba(standard).max(1)
     np.testing.assert_allclose(result.predictions["confidence"], sure, atol=2e-3)
@@ -54,15 +54,15 @@ def test_the_linear_probe_is_scikit_learns_logistic_regression(l2):
 
 def test_the_penalty_is_chosen_on_val_and_never_on_test():
     found = embeddings(noise=2.0)
-    swept = probe.linear(found)
-    shares = {l2: probe.linear(found, l2=l2) for l2 in probe.L2}
+    swept = evaluate.linear(found)
+    shares = {l2: evaluate.linear(found, l2=l2) for l2 in evaluate.L2}
     assert swept.more["val"] == max(r.more["val"] for r in shares.values())
     chosen = shares[swept.more["l2"]]
     assert swept.value == pytest.approx(chosen.value, abs=0.02)  # a warm start, the same optimum
     other = found.scenes.copy()
     test = other["split"] == "test"
     other.loc[test, "label"] = other.loc[test, "label"].map({"a": "b", "b": "c", "c": "a"})
-    blind = probe.linear(Embeddings(found.vectors, other))
+    blind = evaluate.linear(Embeddings(found.vectors, other))
     assert blind.more == swept.more
     assert blind.predictions["predicted"].tolist() == swept.predictions["predicted"].tolist()
 
@@ -72,7 +72,7 @@ def test_knn_is_a_weighted_vote():
     table = found.scenes
     unit = found.vectors / np.linalg.norm(found.vectors, axis=1, keepdims=True)
     train, test = (np.flatnonzero(table["split"] == s) for s in ("train", "test"))
-    result = probe.knn(found, k=7)
+    result = evaluate.knn(found, k=7)
     for row, guess in zip(test, result.predictions["predicted"], strict=True):
         similar = unit[train] @ unit[row]
         near = np.argsort(-similar)[:7]
@@ -95,7 +95,7 @@ def test_same_place_is_recall_by_brute_force(key):
         order = gallery[np.argsort(-(unit[gallery] @ unit[query]))]
         for k, list_ in hits.items():
             list_.append(location[query] in location[order[:k]])
-    result = probe.same_place(found, key=key)
+    result = evaluate.same_place(found, key=key)
     assert result.value == pytest.approx(np.mean(hits[1]))
     assert result.more["recall@5"] == pytest.approx(np.mean(hits[5]))
     assert result.chance == pytest.approx((1 if key == "last" else 2) / len(gallery))
@@ -106,7 +106,7 @@ def test_centring_takes_out_what_a_date_does_to_all():
     found = embeddings(places=60, noise=0.05)
     shift = np.where(np.tile([0, 1], 60)[:, None] == 1, 30.0, 0.0) * np.eye(6)[0]
     moved = Embeddings((found.vectors + shift).astype(np.float32), found.scenes)
-    plain, centred = (probe.same_place(moved, centre_dates=c).value for c in (False, True))
+    plain, centred = (evaluate.same_place(moved, centre_dates=c).value for c in (False, True))
     assert plain < 0.5 < 0.9 < centred
 
 
@@ -129,24 +129,24 @@ def test_splits_by_blocks_and_by_a_series():
     table = found.scenes.drop(columns="split")
     bare = Embeddings(found.vectors, table)
     with pytest.raises(ValueError, match="split='blocks'"):
-        probe.linear(bare)
-    blocks = probe.linear(bare, split="blocks", seed=1)
+        evaluate.linear(bare)
+    blocks = evaluate.linear(bare, split="blocks", seed=1)
     assert blocks.n_train and blocks.n_test
-    series = probe.linear(bare, split=found.scenes["split"])
-    assert series.value == probe.linear(found).value
+    series = evaluate.linear(bare, split=found.scenes["split"])
+    assert series.value == evaluate.linear(found).value
 
 
 def test_rows_without_a_label_are_left_out():
     found = embeddings()
     table = found.scenes.copy()
     table.loc[table["location"] % 5 == 0, "label"] = None
-    result = probe.linear(Embeddings(found.vectors, table))
+    result = evaluate.linear(Embeddings(found.vectors, table))
     assert not (result.predictions["location"] % 5 == 0).any()
     assert result.n_test == ((table["split"] == "test") & table["label"].notna()).sum()
 
 
 def test_the_table_per_class_and_the_lines_for_people():
-    result = probe.linear(embeddings(noise=2.0))
+    result = evaluate.linear(embeddings(noise=2.0))
     table = result.per_class.set_index("label")
     seen = result.predictions
     for name, row in table.iterrows():
@@ -156,11 +156,11 @@ def test_the_table_per_class_and_the_lines_for_people():
 
 
 BAD = {
-    "column": (lambda e: probe.linear(e, label="koeppen"), "a column 'koeppen' of labels, came"),
-    "key": (lambda e: probe.same_place(e, key="first"), "last or other"),
-    "split": (lambda e: probe.same_place(e, split="dev"), "split 'dev', came none among"),
-    "l2": (lambda e: probe.linear(e, l2=0), "l2 > 0"),
-    "kind": (lambda e: probe.linear(e, split="random"), "column, blocks or a Series"),
+    "column": (lambda e: evaluate.linear(e, label="koeppen"), "a column 'koeppen' of labels, came"),
+    "key": (lambda e: evaluate.same_place(e, key="first"), "last or other"),
+    "split": (lambda e: evaluate.same_place(e, split="dev"), "split 'dev', came none among"),
+    "l2": (lambda e: evaluate.linear(e, l2=0), "l2 > 0"),
+    "kind": (lambda e: evaluate.linear(e, split="random"), "column, blocks or a Series"),
 }
 
 
@@ -176,19 +176,19 @@ def test_data_that_does_not_do():
     broken = found.vectors.copy()
     broken[5, 2] = np.nan
     with pytest.raises(ValueError, match="1 of 240 have NaN .* row 5; did the training diverge"):
-        probe.linear(Embeddings(broken, found.scenes))
+        evaluate.linear(Embeddings(broken, found.scenes))
     with pytest.raises(ValueError, match="two classes or more"):
-        probe.knn(Embeddings(found.vectors, found.scenes.assign(label="a")))
+        evaluate.knn(Embeddings(found.vectors, found.scenes.assign(label="a")))
     one = found.subset(np.flatnonzero(np.tile([1, 0], 120)))
     with pytest.raises(ValueError, match="two places with two dates, came 0"):
-        probe.same_place(one)
+        evaluate.same_place(one)
 
 
 def test_compare_keeps_the_order_and_a_measured_result():
     found = embeddings()
-    measured = probe.knn(found)
+    measured = evaluate.knn(found)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        table = probe.compare({"z": found, "a": measured})
+        table = evaluate.compare({"z": found, "a": measured})
     assert table["method"].tolist() == ["z", "a"]
-    assert table["value"].tolist() == [probe.linear(found).value, measured.value]
+    assert table["value"].tolist() == [evaluate.linear(found).value, measured.value]

@@ -9,11 +9,13 @@ import torch
 from test_pretraining import write_store
 from test_probe import RNG, embeddings
 
-from geossl import embed, layers, models, probe
-from geossl.augment import Views
-from geossl.embedding import Embeddings
-from geossl.probe import bootstrap, splits, tuning
-from geossl.running import warm_cosine
+from geossl import embed, evaluate, models
+from geossl.embeddings import Embeddings
+from geossl.evaluate import bootstrap, splits
+from geossl.models import layers
+from geossl.tasks import finetune
+from geossl.train.optim import warm_cosine
+from geossl.transforms import Views
 
 
 def standard(found, train):
@@ -32,7 +34,9 @@ def test_sgd_is_a_loop_of_numpy():
     """Full batches, so that the order cannot matter: momentum, decay and drops by hand."""
     found = embeddings()
     train, test = rows(found, "train"), rows(found, "test")
-    config = probe.SGD(lr=2.0, momentum=0.8, weight_decay=0.01, batch=1000, epochs=9, drops=(4, 7))
+    config = evaluate.SGD(
+        lr=2.0, momentum=0.8, weight_decay=0.01, batch=1000, epochs=9, drops=(4, 7)
+    )
     x = np.c_[standard(found, train) / 6**0.5, np.ones(240)]
     y = pd.get_dummies(found.scenes["label"]).to_numpy(float)
     weight, speed = np.zeros((7, 3)), np.zeros((7, 3))
@@ -46,7 +50,7 @@ def test_sgd_is_a_loop_of_numpy():
         gradient = x[train].T @ (softmax(train) - y[train]) / len(train) + 0.01 * weight
         speed = 0.8 * speed + gradient
         weight = weight - rate * speed
-    result = probe.linear(found, solver=config)
+    result = evaluate.linear(found, solver=config)
     np.testing.assert_allclose(result.probabilities, softmax(test), atol=1e-5)
     assert not np.allclose(result.probabilities.std(0), 0, atol=0.01)
 
@@ -54,7 +58,7 @@ def test_sgd_is_a_loop_of_numpy():
 def test_sgd_draws_by_its_seed_and_does_not_care_for_the_scale():
     found = embeddings(noise=2.0)
     before = torch.get_rng_state()
-    quick = functools.partial(probe.linear, solver=probe.SGD(batch=16, epochs=5))
+    quick = functools.partial(evaluate.linear, solver=evaluate.SGD(batch=16, epochs=5))
     one, again, other = (quick(found, seed=s).probabilities for s in (0, 0, 1))
     assert torch.equal(before, torch.get_rng_state())
     assert np.array_equal(one, again) and not np.allclose(one, other)
@@ -64,7 +68,7 @@ def test_sgd_draws_by_its_seed_and_does_not_care_for_the_scale():
 
 def test_the_papers_protocol_comes_near_the_optimum():
     found = embeddings(places=240, noise=0.5)
-    by_sgd, best = probe.linear(found, solver="sgd"), probe.linear(found)
+    by_sgd, best = evaluate.linear(found, solver="sgd"), evaluate.linear(found)
     assert by_sgd.value == pytest.approx(best.value, abs=0.05) and by_sgd.value > 0.8
     assert by_sgd.n_train == len(rows(found, "train")) and "SGD" in by_sgd.metric
 
@@ -78,7 +82,7 @@ def without_class_in_training(found, name="b"):
     return Embeddings(found.vectors, table)
 
 
-@pytest.mark.parametrize("measure", [probe.linear, probe.knn])
+@pytest.mark.parametrize("measure", [evaluate.linear, evaluate.knn])
 def test_a_class_missing_from_training_is_missed_and_said(measure):
     found = without_class_in_training(embeddings())
     result = measure(found)
@@ -101,7 +105,7 @@ def test_a_missing_class_leaves_the_others_as_scikit_learn_fits_them():
     x = standard(found, train)
     model = LogisticRegression(C=1 / (2 * 0.01 * len(train)), tol=1e-8, max_iter=5000)
     model.fit(x[train], table["label"][train])
-    result = probe.linear(found, l2=0.01)
+    result = evaluate.linear(found, l2=0.01)
     want = model.predict_proba(x[result.predictions["row"]])
     np.testing.assert_allclose(result.probabilities[:, [0, 2, 3]], want, atol=2e-3)
 
@@ -123,7 +127,7 @@ def test_a_stand_in_val_leaves_every_class_in_training():
 
 @pytest.fixture(scope="module")
 def result():
-    return probe.linear(embeddings(places=160, classes=7, noise=1.5))
+    return evaluate.linear(embeddings(places=160, classes=7, noise=1.5))
 
 
 def test_figures_are_scikit_learns(result):
@@ -186,9 +190,9 @@ def test_intervals_draw_whole_places():
 
 def test_knn_has_figures_and_retrieval_has_none():
     found = embeddings(classes=7)
-    table = probe.knn(found).figures(resamples=5)
+    table = evaluate.knn(found).figures(resamples=5)
     assert len(table) == 5 and table.notna().to_numpy().all()
-    again = probe.same_place(found)
+    again = evaluate.same_place(found)
     for call in (again.figures, again.calibration, lambda: again.confusion):
         with pytest.raises(ValueError, match="result of a classifier for .*recall@1"):
             call()
@@ -199,8 +203,8 @@ def test_knn_has_figures_and_retrieval_has_none():
 
 
 def test_temporal_sums_the_probabilities_of_a_place():
-    single = probe.linear(embeddings(dates=4, noise=3.0))
-    places = probe.temporal(single)
+    single = evaluate.linear(embeddings(dates=4, noise=3.0))
+    places = evaluate.temporal(single)
     seen = single.predictions
     names = np.array(single.classes.index)
     hits = []
@@ -218,10 +222,10 @@ def test_temporal_sums_the_probabilities_of_a_place():
 def test_temporal_refuses_what_it_cannot_sum():
     found = embeddings()
     with pytest.raises(ValueError, match="one class a chip to sum over dates, came 'same place"):
-        probe.temporal(probe.same_place(found))
+        evaluate.temporal(evaluate.same_place(found))
     table = found.scenes.assign(label=np.tile(["a", "b"], 120))
     with pytest.raises(ValueError, match="one class a place .* 30 places have several"):
-        probe.temporal(probe.knn(Embeddings(found.vectors, table)))
+        evaluate.temporal(evaluate.knn(Embeddings(found.vectors, table)))
 
 
 # --- several labels -----------------------------------------------------------------------------
@@ -243,7 +247,7 @@ def test_several_labels_are_scikit_learns_logistic_regressions():
     train, test = rows(found, "train"), rows(found, "test")
     x = standard(found, train)
     has = found.scenes["labels"].str.get_dummies("|")[["ice", "sea", "wood"]].to_numpy()
-    result = probe.multi_label(found, l2=0.01)
+    result = evaluate.multi_label(found, l2=0.01)
     assert list(result.classes.index) == ["ice", "sea", "wood"]
     for c in range(3):
         model = LogisticRegression(C=1 / (2 * 0.01 * len(train)), tol=1e-8, max_iter=5000)
@@ -274,8 +278,8 @@ def test_several_labels_choose_their_penalty_and_know_odd_chips():
     table.loc[test[0], "labels"] = " sea |rare"  # a label that no training chip has
     table.loc[test[1], "labels"] = ""
     table.loc[test[2], "labels"] = None
-    result = probe.multi_label(Embeddings(found.vectors, table))
-    assert result.n_test == len(test) - 1 and result.more["l2"] in probe.L2
+    result = evaluate.multi_label(Embeddings(found.vectors, table))
+    assert result.n_test == len(test) - 1 and result.more["l2"] in evaluate.L2
     assert result.predictions["truth"].iloc[0] == "rare|sea"
     assert result.predictions["truth"].iloc[1] == ""
     assert "test classes without a training chip 1" in str(result)
@@ -283,7 +287,7 @@ def test_several_labels_choose_their_penalty_and_know_odd_chips():
     assert lines["recall"]["rare"] == 0 and lines["chips"]["rare"] == 1
     assert not result.probabilities[:, list(result.classes.index).index("rare")].any()
     bare = Embeddings(found.vectors, found.scenes.replace({"split": {"val": None}}))
-    assert 0 < probe.multi_label(bare).more["val"] <= 1
+    assert 0 < evaluate.multi_label(bare).more["val"] <= 1
 
 
 def test_several_labels_refuse_none():
@@ -291,11 +295,11 @@ def test_several_labels_refuse_none():
     for labels in ("", "sea", None):
         table = found.scenes.assign(labels=labels)
         with pytest.raises(ValueError, match="some training chips have and others lack|came none"):
-            probe.multi_label(Embeddings(found.vectors, table))
+            evaluate.multi_label(Embeddings(found.vectors, table))
     with pytest.raises(ValueError, match="a column 'tags' of labels"):
-        probe.multi_label(found, label="tags")
+        evaluate.multi_label(found, label="tags")
     with pytest.raises(ValueError, match="l2 > 0"):
-        probe.multi_label(found, l2=())
+        evaluate.multi_label(found, l2=())
 
 
 # --- cross-validation ---------------------------------------------------------------------------
@@ -315,9 +319,9 @@ def test_every_location_is_tested_once_by_other_blocks():
         assert not set(block[split == "train"]) & set(block[split == "test"])
         assert set(split) == {"train", "test"} and (label, seed) == ("label", 3)
         seen_splits.append((some, split))
-        return probe.knn(some, label=label, split=split, seed=seed)
+        return evaluate.knn(some, label=label, split=split, seed=seed)
 
-    result = probe.cross_validate(found, folds=4, block_deg=20.0, measure=spy, seed=3)
+    result = evaluate.cross_validate(found, folds=4, block_deg=20.0, measure=spy, seed=3)
     assert len(seen_splits) == 4
     known = np.flatnonzero(table["label"].notna())
     assert result.predictions["row"].tolist() == known.tolist() and result.n_test == len(known)
@@ -325,7 +329,7 @@ def test_every_location_is_tested_once_by_other_blocks():
     assert (seen["location"].to_numpy() == table["location"].to_numpy()[known]).all()
     assert (seen.groupby("location")["fold"].nunique() == 1).all()
     for fold, (some, split) in enumerate(seen_splits):
-        alone = probe.knn(some, split=split, seed=3)
+        alone = evaluate.knn(some, split=split, seed=3)
         part = seen[seen["fold"] == fold]
         assert part["predicted"].tolist() == alone.predictions["predicted"].tolist()
         assert np.array_equal(result.probabilities[part.index], alone.probabilities)
@@ -336,9 +340,9 @@ def test_every_location_is_tested_once_by_other_blocks():
 
 def test_cross_validation_of_other_measures_and_of_too_little():
     many = multi()
-    result = probe.cross_validate(
+    result = evaluate.cross_validate(
         many, label="labels", folds=3, block_deg=30.0,
-        measure=functools.partial(probe.multi_label, l2=0.1),
+        measure=functools.partial(evaluate.multi_label, l2=0.1),
     )  # fmt: skip
     has = many.scenes["labels"].str.get_dummies("|")[["ice", "sea", "wood"]].to_numpy()
     from sklearn.metrics import average_precision_score
@@ -347,8 +351,8 @@ def test_cross_validation_of_other_measures_and_of_too_little():
     found = embeddings()
     one_block = found.scenes.copy()
     one_block.loc[found.scenes["label"] == "b", ["lon", "lat"]] = 179.0, 89.0
-    lonely = probe.cross_validate(
-        Embeddings(found.vectors, one_block), folds=3, measure=probe.knn, block_deg=5.0
+    lonely = evaluate.cross_validate(
+        Embeddings(found.vectors, one_block), folds=3, measure=evaluate.knn, block_deg=5.0
     )
     assert lonely.classes["b"] == 0 and "without a training chip 1" in str(lonely)
     for folds, table, words in [
@@ -358,7 +362,7 @@ def test_cross_validation_of_other_measures_and_of_too_little():
         (5, found.scenes.assign(lon=np.nan), "coordinates of every row"),
     ]:
         with pytest.raises(ValueError, match=words):
-            probe.cross_validate(Embeddings(found.vectors, table), folds=folds)
+            evaluate.cross_validate(Embeddings(found.vectors, table), folds=folds)
 
 
 # --- few labels ---------------------------------------------------------------------------------
@@ -368,14 +372,14 @@ def spy_of(found, seen):
     def spy(given, *, label, split, seed):
         assert given is found
         seen.append(split)
-        return probe.knn(given, label=label, split=split, seed=seed)
+        return evaluate.knn(given, label=label, split=split, seed=seed)
 
     return spy
 
 
 def test_few_labels_are_drawn_by_places_and_classes():
     found, seen = embeddings(places=240), []
-    table = probe.label_efficiency(
+    table = evaluate.label_efficiency(
         found, shares=(0.01, 0.1, 0.5, 1), seeds=(0, 1), measure=spy_of(found, seen)
     )
     assert (
@@ -395,17 +399,17 @@ def test_few_labels_are_drawn_by_places_and_classes():
         assert ((split == "test") == (found.scenes["split"] == "test")).all()
         both = pd.DataFrame({"place": place, "split": split.fillna("none")})
         assert (both.groupby("place")["split"].nunique() == 1).all()
-    whole = probe.knn(found)
+    whole = evaluate.knn(found)
     last = table.iloc[-2]
     assert (last["value"], last["low"], last["n_train"]) == (whole.value, whole.low, whole.n_train)
 
 
 def test_few_labels_by_number_and_with_the_default_probe():
     found = embeddings(places=240)
-    table = probe.label_efficiency(found, per_class=(2, 1000), seeds=(0,))
+    table = evaluate.label_efficiency(found, per_class=(2, 1000), seeds=(0,))
     assert table["per_class"].tolist() == [2, 1000] and "share" not in table
     assert table["places"].tolist() == [6, 120] and table["val_places"].tolist() == [3, 60]
-    assert table["value"].iloc[1] == probe.linear(found).value
+    assert table["value"].iloc[1] == evaluate.linear(found).value
     assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
     assert table["value"].iloc[0] <= table["value"].iloc[1]
 
@@ -414,14 +418,14 @@ def test_few_labels_refuse_what_is_no_share():
     found = embeddings()
     for given in ({"shares": (0.0,)}, {"shares": (2,)}, {"shares": ()}, {"per_class": (0,)}):
         with pytest.raises(ValueError, match=r"shares in \(0, 1\] or per_class >= 1"):
-            probe.label_efficiency(found, **given)
+            evaluate.label_efficiency(found, **given)
     with pytest.raises(ValueError, match="at least one seed"):
-        probe.label_efficiency(found, seeds=())
+        evaluate.label_efficiency(found, seeds=())
     bare = Embeddings(found.vectors, found.scenes.replace({"split": {"val": None}}))
     with pytest.raises(ValueError, match="give one l2"):
-        probe.label_efficiency(bare, per_class=(1,))
-    one = functools.partial(probe.linear, l2=1e-2)
-    assert len(probe.label_efficiency(bare, per_class=(1,), seeds=(0,), measure=one)) == 1
+        evaluate.label_efficiency(bare, per_class=(1,))
+    one = functools.partial(evaluate.linear, l2=1e-2)
+    assert len(evaluate.label_efficiency(bare, per_class=(1,), seeds=(0,), measure=one)) == 1
 
 
 # --- how far apart ------------------------------------------------------------------------------
@@ -438,7 +442,7 @@ def test_leakage_is_the_distance_by_brute_force():
     split = table["split"].copy()
     split[table["location"] == 0], split[table["location"] == 1] = "test", "train"
     split[table["location"] == 2] = ["train", "test"]  # a place in both
-    report = probe.leakage(table, split=split)
+    report = evaluate.leakage(table, split=split)
     first = table.assign(split=split).drop_duplicates(["location", "split"])
     test, train = (first[first["split"] == name] for name in ("test", "train"))
     far = great_circle_km(
@@ -461,17 +465,17 @@ def test_leakage_is_the_distance_by_brute_force():
 
 def test_leakage_of_blocks_and_of_tables_it_cannot_measure():
     found = embeddings()
-    apart = probe.leakage(found, split="blocks", block_deg=30.0)
+    apart = evaluate.leakage(found, split="blocks", block_deg=30.0)
     assert apart.n_shared == 0 and apart.share_below(1) == 0 and "in both" not in str(apart)
     with pytest.raises(ValueError, match="coordinates of every row for distances"):
-        probe.leakage(found.scenes.assign(lon=np.nan))
+        evaluate.leakage(found.scenes.assign(lon=np.nan))
     with pytest.raises(ValueError, match="rows of split 'test'"):
-        probe.leakage(found.scenes.assign(split="train"))
+        evaluate.leakage(found.scenes.assign(split="train"))
 
 
 # --- fine-tuning --------------------------------------------------------------------------------
 
-QUICK = probe.FineTuneConfig(
+QUICK = finetune.FineTuneConfig(
     epochs=2, batch=8, lr=5e-3, views=Views(size_px=16), precision="fp32", device="cpu"
 )
 
@@ -511,14 +515,14 @@ def test_probing_leaves_the_backbone_and_the_vectors_as_they_were(store):
     state = torch.get_rng_state()
     found = embed(store, encoder)
     vectors, table = found.vectors.copy(), found.scenes.copy()
-    probe.linear(found)
-    probe.linear(found, solver=probe.SGD(epochs=2))
-    probe.knn(found)
-    probe.temporal(probe.linear(found, l2=0.1)).figures(resamples=2)
-    probe.same_place(found)
-    probe.cross_validate(found, folds=2, measure=probe.knn)
-    probe.label_efficiency(found, shares=(0.5,), measure=probe.knn)
-    probe.fine_tune(store, encoder, config=QUICK)
+    evaluate.linear(found)
+    evaluate.linear(found, solver=evaluate.SGD(epochs=2))
+    evaluate.knn(found)
+    evaluate.temporal(evaluate.linear(found, l2=0.1)).figures(resamples=2)
+    evaluate.same_place(found)
+    evaluate.cross_validate(found, folds=2, measure=evaluate.knn)
+    evaluate.label_efficiency(found, shares=(0.5,), measure=evaluate.knn)
+    finetune.fine_tune(store, encoder, config=QUICK)
     assert fingerprint(encoder) == before
     assert np.array_equal(found.vectors, vectors) and found.scenes.equals(table)
     assert np.array_equal(store.chips, chips)
@@ -527,10 +531,10 @@ def test_probing_leaves_the_backbone_and_the_vectors_as_they_were(store):
 
 def test_fine_tuning_learns_the_same_thing_twice(store):
     encoder = untrained(store)
-    config = probe.FineTuneConfig(**{**vars(QUICK), "epochs": 6})
+    config = finetune.FineTuneConfig(**{**vars(QUICK), "epochs": 6})
     with torch.no_grad():
-        one, two = (probe.fine_tune(store, encoder, config=config, seed=s) for s in (0, 0))
-        other = probe.fine_tune(store, encoder, config=QUICK, seed=1)
+        one, two = (finetune.fine_tune(store, encoder, config=config, seed=s) for s in (0, 0))
+        other = finetune.fine_tune(store, encoder, config=QUICK, seed=1)
     for name, value in one.encoder.state_dict().items():
         assert torch.equal(value, two.encoder.state_dict()[name]), name
     assert np.array_equal(one.result.probabilities, two.result.probabilities)
@@ -546,19 +550,19 @@ def test_fine_tuning_learns_the_same_thing_twice(store):
     np.testing.assert_allclose(one.result.probabilities, again.detach().numpy(), atol=1e-6)
     assert one.encoder.backbone[1].num_batches_tracked == 6 * (30 // 8)  # norms learn as well
     assert not one.encoder.training and one.classes == ["even", "odd"]
-    places = probe.temporal(one.result)
+    places = evaluate.temporal(one.result)
     assert places.n_test == 10 and "fine-tuned" in str(one)
 
 
 def test_fine_tuning_looks_at_neither_val_nor_test(store):
     encoder = untrained(store)
-    seen = probe.fine_tune(store, encoder, config=QUICK)
+    seen = finetune.fine_tune(store, encoder, config=QUICK)
     other = copy.copy(store)
     table = store.scenes.copy()
     held = table["split"].isin(["val", "test"])
     table.loc[held, "label"] = np.where(RNG(0).uniform(0, 1, held.sum()) < 0.5, "even", "new")
     object.__setattr__(other, "scenes", table)
-    blind = probe.fine_tune(other, encoder, config=QUICK)
+    blind = finetune.fine_tune(other, encoder, config=QUICK)
     for name, value in seen.encoder.state_dict().items():
         assert torch.equal(value, blind.encoder.state_dict()[name]), name
     assert "test classes without a training chip 1" in str(blind.result)
@@ -568,7 +572,7 @@ def test_fine_tuning_looks_at_neither_val_nor_test(store):
 def test_early_layers_learn_slowly():
     head = torch.nn.Linear(512, 4)
     net = models.encoder("resnet18")
-    groups = tuning._groups(net, head, probe.FineTuneConfig(lr=1.0, layer_decay=0.5))
+    groups = finetune._groups(net, head, finetune.FineTuneConfig(lr=1.0, layer_decay=0.5))
     peak = {p: group["peak"] for group in groups for p in group["params"]}
     decay = {p: group["weight_decay"] for group in groups for p in group["params"]}
     assert set(peak) == {*net.parameters(), *head.parameters()} and len(peak) == len(groups)
@@ -578,7 +582,7 @@ def test_early_layers_learn_slowly():
     for name, value in net.backbone.named_parameters():
         assert peak[value] == at[name.split(".")[0]], name
         assert (decay[value] > 0) == (value.ndim == 4), name
-    small = tuning.stages(models.encoder("small").backbone)
+    small = finetune.stages(models.encoder("small").backbone)
     assert [len(stage) for stage in small] == [2, 1, 1, 1]
 
     class Odd(torch.nn.Module):
@@ -588,7 +592,7 @@ def test_early_layers_learn_slowly():
             self.block = torch.nn.Sequential(torch.nn.Linear(3, 3))
 
     odd = models.Encoder("odd", Odd(), bands=3, stem="small", width=3)
-    groups = tuning._groups(odd, torch.nn.Linear(3, 2), probe.FineTuneConfig(lr=1.0))
+    groups = finetune._groups(odd, torch.nn.Linear(3, 2), finetune.FineTuneConfig(lr=1.0))
     assert any(odd.backbone.token is p for group in groups for p in group["params"])
 
 
@@ -605,8 +609,8 @@ def test_the_rate_rises_and_falls_and_reaches_the_layers(store, monkeypatch):
         return step(self, *given, **named)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", watched)
-    config = probe.FineTuneConfig(**{**vars(QUICK), "batch": 13, "warmup": 0.0})
-    probe.fine_tune(store, untrained(store), config=config)
+    config = finetune.FineTuneConfig(**{**vars(QUICK), "batch": 13, "warmup": 0.0})
+    finetune.fine_tune(store, untrained(store), config=config)
     n = (store.scenes["split"] == "train").sum()
     assert len(rates) == 2 * (n // 13) and n % 13  # what does not fill a batch is left out
     assert rates[0] == pytest.approx([5e-3 * 0.7**d for d in range(5)])
@@ -621,16 +625,16 @@ def test_the_views_follow_the_seed(store, monkeypatch):
         return drawn(self, chips, mean=mean, std=std, generator=generator)
 
     monkeypatch.setattr(Views, "__call__", watched)
-    config = probe.FineTuneConfig(**{**vars(QUICK), "epochs": 1, "batch": 100})
+    config = finetune.FineTuneConfig(**{**vars(QUICK), "epochs": 1, "batch": 100})
     for seed in (0, 0, 1):
-        probe.fine_tune(store, untrained(store), config=config, seed=seed)
+        finetune.fine_tune(store, untrained(store), config=config, seed=seed)
     assert len(seeds) == 3 and seeds[0] == seeds[1] != seeds[2]
 
 
 def test_fine_tuning_undoes_the_split_of_batch_norm(store):
     encoder = layers.split_batchnorm(untrained(store), 4)
     small = pd.Series(np.where(np.arange(len(store)) < 5, "train", "test"))
-    tuned = probe.fine_tune(store, encoder, split=small, config=QUICK)
+    tuned = finetune.fine_tune(store, encoder, split=small, config=QUICK)
     assert tuned.result.n_train == 5 and encoder.backbone[1].splits == 4
     assert tuned.encoder.backbone[1].splits == 1 and tuned.logs["val"].isna().all()
 
@@ -640,31 +644,31 @@ def test_an_encoder_of_several_processes_is_tuned_in_one(store):
     for module in encoder.modules():
         if isinstance(module, layers.SplitBatchNorm2d):
             module.sharing = 2  # as a run of torchrun has it: it asks for a process group
-    tuned = probe.fine_tune(store, encoder, config=QUICK)
+    tuned = finetune.fine_tune(store, encoder, config=QUICK)
     assert np.isfinite(tuned.result.value) and encoder.backbone[1].sharing == 2
 
 
 def test_fine_tuning_refuses_in_one_sentence(store):
     encoder = untrained(store)
     with pytest.raises(ValueError, match="store's 3 bands .* came one for 4"):
-        probe.fine_tune(store, models.encoder(bands=4), config=QUICK)
+        finetune.fine_tune(store, models.encoder(bands=4), config=QUICK)
     with pytest.raises(ValueError, match="a column 'fuel' of labels"):
-        probe.fine_tune(store, encoder, label="fuel", config=QUICK)
+        finetune.fine_tune(store, encoder, label="fuel", config=QUICK)
     with pytest.raises(ValueError, match="finite loss, came nan in epoch 1; lower lr"):
         hot = copy.deepcopy(encoder)
         hot.backbone[0].weight.fill_(torch.nan)
-        probe.fine_tune(store, hot, config=QUICK)
+        finetune.fine_tune(store, hot, config=QUICK)
     for bad in ({"epochs": 0}, {"batch": 1}, {"lr": -1.0}, {"layer_decay": 1.1}, {"warmup": 1.0}):
         with pytest.raises(ValueError, match="expected"):
-            probe.FineTuneConfig(**bad)
+            finetune.FineTuneConfig(**bad)
     with pytest.raises(ValueError, match="lr > 0"):
-        probe.SGD(lr=0)
+        evaluate.SGD(lr=0)
 
 
 # --- bad input ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("measure", [probe.linear, probe.knn, probe.cross_validate])
+@pytest.mark.parametrize("measure", [evaluate.linear, evaluate.knn, evaluate.cross_validate])
 def test_labels_and_vectors_that_do_not_do(measure):
     found = embeddings()
     for label, words in ((None, "came 0 in 240|came none among 240"), ("a", "two classes or more")):
@@ -682,28 +686,28 @@ def test_one_class_in_training_and_unused_categories():
     found = embeddings()
     table = found.scenes.copy()
     table.loc[(table["split"] == "train"), "label"] = "a"
-    for call in (probe.linear, probe.knn, functools.partial(probe.linear, solver="sgd")):
+    for call in (evaluate.linear, evaluate.knn, functools.partial(evaluate.linear, solver="sgd")):
         with pytest.raises(ValueError, match="two classes or more of 'label'"):
             call(Embeddings(found.vectors, table))
     kinds = pd.Categorical(found.scenes["label"], categories=list("abcxyz"))
-    result = probe.linear(Embeddings(found.vectors, found.scenes.assign(label=kinds)))
+    result = evaluate.linear(Embeddings(found.vectors, found.scenes.assign(label=kinds)))
     assert list(result.classes.index) == ["a", "b", "c"]
-    assert result.value == probe.linear(found).value and len(result.per_class) == 3
+    assert result.value == evaluate.linear(found).value and len(result.per_class) == 3
 
 
 def test_solvers_that_are_none():
     with pytest.raises(ValueError, match="lbfgs, sgd or a probe.SGD, came 'adam'"):
-        probe.linear(embeddings(), solver="adam")
+        evaluate.linear(embeddings(), solver="adam")
 
 
 # --- where probes are computed ---------------------------------------------------------------
 
 MEASURES = {
-    "linear": probe.linear,
-    "sgd": functools.partial(probe.linear, solver=probe.SGD(epochs=5)),
-    "knn": probe.knn,
-    "multi_label": functools.partial(probe.multi_label, label="label"),
-    "same_place": probe.same_place,
+    "linear": evaluate.linear,
+    "sgd": functools.partial(evaluate.linear, solver=evaluate.SGD(epochs=5)),
+    "knn": evaluate.knn,
+    "multi_label": functools.partial(evaluate.multi_label, label="label"),
+    "same_place": evaluate.same_place,
 }
 
 
@@ -729,7 +733,7 @@ def test_a_probe_computes_where_it_is_told(measure, monkeypatch):
         return torch.device("cpu")
 
     for room in ("classifiers", "labels", "retrieval"):
-        monkeypatch.setattr(f"geossl.probe.{room}.pick_device", pick)
+        monkeypatch.setattr(f"geossl.evaluate.{room}.pick_device", pick)
     measure(embeddings(), device="auto")
     assert asked == ["auto"]
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geossl import Embeddings, projection
+from geossl import Embeddings
+from geossl.viz import projection
 
 
 def vectors_of(m, width=5):

@@ -7,19 +7,20 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from geossl import scenes
-from geossl.chips import ChipStore
 from geossl.clusters import GeoClusters
+from geossl.data.scenes import BOX
+from geossl.data.store import ChipStore
+from geossl.data.table_files import write
+from geossl.datasets.fmow import fmow
+from geossl.datasets.fmow_sentinel import fmow_sentinel
+from geossl.datasets.gassl_csv import gassl_csv, write_gassl_csv
+from geossl.datasets.satmae_csv import satmae_csv
+from geossl.datasets.shared.table import middles
+from geossl.datasets.wilds_fmow import wilds_fmow
 from geossl.pairs import report, temporal
-from geossl.readers.fmow import fmow, middles
-from geossl.readers.fmow_sentinel import fmow_sentinel
-from geossl.readers.gassl_csv import gassl_csv, write_gassl_csv
-from geossl.readers.images import BOX
-from geossl.readers.satmae_csv import satmae_csv
-from geossl.readers.wilds_fmow import wilds_fmow
 
 MODULES = fmow_module, wilds_module, sentinel_module, gassl_module, satmae_module = [
-    importlib.import_module(f"geossl.readers.{name}")
+    importlib.import_module(f"geossl.datasets.{name}")
     for name in ("fmow", "wilds_fmow", "fmow_sentinel", "gassl_csv", "satmae_csv")
 ]
 
@@ -262,7 +263,7 @@ def test_odd_values_of_the_metadata_do_no_harm(tmp_path):
     assert table["country_code"].isna()[0] and table["country_code"][1] == "?"
     assert table["label"].tolist() == ["airport", "z?"]
     assert table["time"].isna().tolist() == [True, False]
-    scenes.write(table, tmp_path / "t.parquet")
+    write(table, tmp_path / "t.parquet")
 
 
 def test_empty_pictures_and_folders_that_cannot_be_listed(tmp_path):

@@ -12,16 +12,17 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
-from geossl.chips import ChipStore
-from geossl.readers import images
-from geossl.readers.coco import coco
-from geossl.readers.geoimagenet import geoimagenet
-from geossl.readers.image_folder import image_folder
-from geossl.readers.photos import photos
-from geossl.readers.table import read_chips, table
-from geossl.readers.torchgeo import _made, torchgeo
-from geossl.readers.torchgeo import read_chips as read_samples
-from geossl.readers.xview import xview
+from geossl.data.store import ChipStore
+from geossl.datasets.coco import coco
+from geossl.datasets.geoimagenet import geoimagenet
+from geossl.datasets.image_folder import image_folder
+from geossl.datasets.photos import photos
+from geossl.datasets.raster import chips as images
+from geossl.datasets.raster.chips import read_chips
+from geossl.datasets.table import table
+from geossl.datasets.torchgeo import _made, torchgeo
+from geossl.datasets.torchgeo import read_chips as read_samples
+from geossl.datasets.xview import xview
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 GREY = {"a.jpg": 40, "b.jpg": 120, "ä ö.jpg": 200}

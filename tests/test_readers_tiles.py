@@ -9,21 +9,21 @@ from affine import Affine
 from PIL import Image
 from pyproj import Transformer
 
-from geossl.chips import ChipStore
-from geossl.readers import images
-from geossl.readers.bigearthnet import bigearthnet
-from geossl.readers.bigearthnet import fits as bigearthnet_fits
-from geossl.readers.eurosat import eurosat
-from geossl.readers.eurosat import fits as eurosat_fits
-from geossl.readers.seco import fits as seco_fits
-from geossl.readers.seco import seco
-from geossl.readers.spacenet import fits as spacenet_fits
-from geossl.readers.spacenet import spacenet
-from geossl.readers.ssl4eo import fits as ssl4eo_fits
-from geossl.readers.ssl4eo import ssl4eo
-from geossl.readers.tile2vec import fits as tile2vec_fits
-from geossl.readers.tile2vec import tile2vec
-from geossl.readers.windows import pixel_info
+from geossl.data.store import ChipStore
+from geossl.datasets.bigearthnet import bigearthnet
+from geossl.datasets.bigearthnet import fits as bigearthnet_fits
+from geossl.datasets.eurosat import eurosat
+from geossl.datasets.eurosat import fits as eurosat_fits
+from geossl.datasets.raster import chips as images
+from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.seco import fits as seco_fits
+from geossl.datasets.seco import seco
+from geossl.datasets.spacenet import fits as spacenet_fits
+from geossl.datasets.spacenet import spacenet
+from geossl.datasets.ssl4eo import fits as ssl4eo_fits
+from geossl.datasets.ssl4eo import ssl4eo
+from geossl.datasets.tile2vec import fits as tile2vec_fits
+from geossl.datasets.tile2vec import tile2vec
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 S2 = "B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12".split()

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from geossl import report
+from geossl.viz import report
 
 
 def test_a_page_stands_alone_and_escapes_what_it_is_given(tmp_path):

@@ -3,7 +3,9 @@ import pandas as pd
 import pytest
 
 import geossl
-from geossl import geo, scenes
+from geossl import geo
+from geossl.data import scenes
+from geossl.data.table_files import from_geo, load, to_geo, write
 
 
 def table(**columns):
@@ -90,7 +92,7 @@ def test_written_and_read_again(tmp_path, suffix):
         )
     )  # fmt: skip
     path = tmp_path / f"scenes{suffix}"
-    scenes.write(full, path)
+    write(full, path)
     found = scenes.read(path)[full.columns]
     pd.testing.assert_frame_equal(found, full, check_dtype=False)
     assert list(tmp_path.iterdir()) == [path]
@@ -118,12 +120,12 @@ def test_files_that_cannot_be_read(tmp_path):
 
 def test_a_geodataframe_in_another_crs():
     geopandas = pytest.importorskip("geopandas")
-    frame = scenes.to_geo(table())
+    frame = to_geo(table())
     assert frame.crs.to_epsg() == 4326
-    back = scenes.check(scenes.from_geo(frame.to_crs(3857)))
+    back = scenes.check(from_geo(frame.to_crs(3857)))
     np.testing.assert_allclose(back[["lon", "lat"]], table()[["lon", "lat"]], atol=1e-9)
     with pytest.raises(ValueError, match="with a CRS"):
-        scenes.from_geo(geopandas.GeoDataFrame(table(), geometry=frame.geometry.set_crs(None, allow_override=True)))  # fmt: skip  # noqa: E501
+        from_geo(geopandas.GeoDataFrame(table(), geometry=frame.geometry.set_crs(None, allow_override=True)))  # fmt: skip  # noqa: E501
 
 
 def world(places, dates=3, seed=0):
@@ -169,7 +171,7 @@ def test_tables_without_positions_are_let_through_only_when_asked(tmp_path):
     half = table.assign(lon=[1.0, np.nan, 2.0], lat=[1.0, np.nan, np.nan])
     with pytest.raises(ValueError, match="a missing coordinate; the first is row 2"):
         scenes.check(half, positions=False)
-    scenes.write(table, tmp_path / "bare.csv")
+    write(table, tmp_path / "bare.csv")
     with pytest.raises(ValueError, match="missing coordinate"):
         scenes.read(tmp_path / "bare.csv")
     again = scenes.read(tmp_path / "bare.csv", positions=False)
@@ -186,4 +188,4 @@ def test_tables_without_positions_are_let_through_only_when_asked(tmp_path):
 def test_a_csv_of_a_million_columns_is_refused_at_once(tmp_path):
     (tmp_path / "wide.csv").write_text(",".join(f"c{i}" for i in range(300_000)))
     with pytest.raises(ValueError, match="first line is longer than"):
-        scenes.load(tmp_path / "wide.csv")
+        load(tmp_path / "wide.csv")

@@ -21,15 +21,19 @@ from PIL import Image
 from rasterio.transform import from_origin
 from sklearn.metrics import jaccard_score
 
-from geossl import layers, models, plots, plots_segment, segment
-from geossl.augment import Views
-from geossl.readers import areas
-from geossl.segment import loop, measuring
-from geossl.segment.crops import Areas
-from geossl.segment.masks import IGNORE, Masks
-from geossl.segment.network import Network
-from geossl.segment.segmenter import class_map
-from geossl.segment.writing import ClassMap
+from geossl import models
+from geossl.datasets.raster import area
+from geossl.models import layers
+from geossl.tasks import segment
+from geossl.tasks.segment import evaluate, loop
+from geossl.tasks.segment.class_map import ClassMap
+from geossl.tasks.segment.crops import Areas
+from geossl.tasks.segment.masks import IGNORE, Masks
+from geossl.tasks.segment.model import Network
+from geossl.tasks.segment.segmenter import class_map
+from geossl.transforms import Views
+from geossl.viz import plots
+from geossl.viz.plots import segmentation
 
 NAMES = ("background", "plant")
 NORTH_UP = from_origin(500_000, 5_000_000, 10, 10)
@@ -59,7 +63,7 @@ def tif(path, pixels, *, crs="EPSG:32633", transform=NORTH_UP, **more):
 
 
 def a_grid(height=30, width=40, *, crs="EPSG:32633", transform=NORTH_UP):
-    return areas.Grid(height, width, 1, crs, transform)
+    return area.Grid(height, width, 1, crs, transform)
 
 
 def read(path, masks=None, *, grid=None, window=None):
@@ -150,7 +154,7 @@ def test_iou_is_sklearns_jaccard_on_random_cases():
         truth, guess = (rng.choice(pool, (9, 13)).astype(np.uint8) for _ in range(2))
         truth[rng.random(truth.shape) < 0.2] = IGNORE
         guess[rng.random(guess.shape) < 0.1] = IGNORE
-        found = measuring.iou(measuring.confusion(truth, guess, classes=classes)).numpy()
+        found = evaluate.iou(evaluate.confusion(truth, guess, classes=classes)).numpy()
         known = (truth != IGNORE) & (guess != IGNORE)
         real, given = truth[known], guess[known]
         there = np.union1d(real, given)
@@ -161,11 +165,11 @@ def test_iou_is_sklearns_jaccard_on_random_cases():
 
 def test_confusion_counts_in_parts(monkeypatch):
     truth, guess = np.array([0, 1, 2, 2, IGNORE]), np.array([0, 2, 2, IGNORE, 1])
-    whole = measuring.confusion(truth, guess, classes=3)
+    whole = evaluate.confusion(truth, guess, classes=3)
     assert whole.tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 1]]
-    monkeypatch.setattr(measuring, "_PART", 2)
-    assert torch.equal(measuring.confusion(truth, guess, classes=3), whole)
-    assert measuring.confusion(truth[:0], guess[:0], classes=3).sum() == 0
+    monkeypatch.setattr(evaluate, "_PART", 2)
+    assert torch.equal(evaluate.confusion(truth, guess, classes=3), whole)
+    assert evaluate.confusion(truth[:0], guess[:0], classes=3).sum() == 0
 
 
 # --- masks on their scene's grid --------------------------------------------------------------
@@ -423,7 +427,7 @@ def coded(folder, sizes):
             "path": tif(folder / f"{i}.tif", pixels, nodata=0),
             "mask": tif(folder / f"m{i}.tif", codes),
         })  # fmt: skip
-    return areas.scene_rows(pd.DataFrame(rows), bands=2)
+    return area.scene_rows(pd.DataFrame(rows), bands=2)
 
 
 @pytest.mark.parametrize("keep", [0, 1e9])
@@ -457,7 +461,7 @@ def test_crops_are_drawn_by_the_seed_in_all_eight_ways(tmp_path):
         "mask": [tif(tmp_path / "m.tif", codes)],
     })  # fmt: skip
     names = tuple(map(str, range(16)))
-    found = Areas(areas.scene_rows(scenes, bands=1), Masks(names), keep_bytes=1e6)
+    found = Areas(area.scene_rows(scenes, bands=1), Masks(names), keep_bytes=1e6)
 
     def drawn(seed, epochs=4):
         parts = (
@@ -837,7 +841,7 @@ def large(tmp_path_factory):
         last.weight *= (3 / scores.std((1, 2)))[:, None, None, None]
         last.bias.zero_()
         last.bias -= net(noise(1, 1, 64, 64))[0].mean((1, 2))
-    scene = Areas(areas.scene_rows(path, bands=1), Masks(("a", "b", "c")))
+    scene = Areas(area.scene_rows(path, bands=1), Masks(("a", "b", "c")))
     whole = class_map(net, scene, 0, size_px=640, overlap_px=0, probabilities=True)
     assert whole.shares.min() > 0.1
     return net, scene, whole, reach(net)
@@ -888,7 +892,7 @@ def test_other_heads_by_windows(head, large):
 def test_scenes_of_any_size(height, width, tmp_path):
     net = Network(models.encoder("small", bands=1), classes=2, head="fpn", width=8)
     path = tif(tmp_path / "a.tif", np.ones((1, height, width), np.uint8))
-    scene = Areas(areas.scene_rows(path, bands=1), Masks(NAMES))
+    scene = Areas(area.scene_rows(path, bands=1), Masks(NAMES))
     found = class_map(net, scene, 0, size_px=64, overlap_px=20, probabilities=True)
     assert found.values.shape == (height, width) and (found.values < 2).all()
     assert found.probabilities.shape == (2, height, width)
@@ -1018,7 +1022,7 @@ def test_files_of_others_and_damaged_ones_are_refused(trained, tmp_path):
     assert not BANG.exists()
     from safetensors.torch import save_file
 
-    from geossl import weights
+    from geossl.models import weights
 
     weights.save_encoder(small(), path)
     refused("without its description")
@@ -1061,7 +1065,7 @@ def rasterio_free(path):
 def test_pictures_show_truth_prediction_and_errors(trained):
     _, scenes, tuned = trained
     before = dict(matplotlib.rcParams)
-    figure = plots_segment.plot_segmentation(tuned, scenes, count=2)
+    figure = segmentation.plot_segmentation(tuned, scenes, count=2)
     assert len(figure.axes) == 8 and dict(matplotlib.rcParams) == before
     titles = [ax.get_title() for ax in figure.axes[:4]]
     assert titles[0] == "scene0" and titles[1].startswith("truth: background")
@@ -1088,15 +1092,15 @@ def test_pictures_without_masks_of_many_bands_and_classes(tmp_path):
                "scale_low": np.nan, "scale_high": np.nan}  # fmt: skip
     names = ("forest", "water", "town")
     tuned = segment.Segmenter(net, Masks(names), reading, pd.Series([1, 1, 1], index=names))
-    figure = plots_segment.plot_segmentation(tuned, pd.DataFrame({"path": [path]}))
+    figure = segmentation.plot_segmentation(tuned, pd.DataFrame({"path": [path]}))
     shown = [ax for ax in figure.axes if ax.axison]
     assert len(shown) == 2 and shown[0].images[0].get_array().shape == (20, 350, 3)
     assert "error: another class" in [t.get_text() for t in figure.legends[0].get_texts()]
     codes = tif(tmp_path / "m.tif", rng.integers(0, 3, (40, 700), dtype=np.uint8))
-    figure = plots_segment.plot_segmentation(tuned, pd.DataFrame({"path": [path], "mask": [codes]}))
+    figure = segmentation.plot_segmentation(tuned, pd.DataFrame({"path": [path], "mask": [codes]}))
     assert len([ax for ax in figure.axes if ax.axison]) == 4
     with pytest.raises(ValueError, match="a row or more"):
-        plots_segment.plot_segmentation(tuned, pd.DataFrame({"path": []}))
+        segmentation.plot_segmentation(tuned, pd.DataFrame({"path": []}))
 
 
 # --- real imagery -----------------------------------------------------------------------------
@@ -1123,7 +1127,7 @@ def test_real_power_plants_are_read_and_learned_from():
     share = np.mean(share)
     assert tuned.pixels["plant"] / tuned.pixels.sum() == pytest.approx(share, abs=0.005)
     result = segment.measure(tuned, few.head(4))
-    grids = [areas.grid({"path": path}) for path in few["path"][:4]]
+    grids = [area.grid({"path": path}) for path in few["path"][:4]]
     assert result.confusion.to_numpy().sum() == sum(g.height * g.width for g in grids)
 
 

@@ -29,14 +29,15 @@ from rasterio.shutil import copy as copy_raster
 from rasterio.transform import Affine
 from rasterio.warp import transform
 
-from geossl.chips import ChipStore
-from geossl.commands.harvest import Stac
+from geossl.cli.stac import Stac
+from geossl.data.store import ChipStore
+from geossl.datasets.raster import chips as images
+from geossl.datasets.stac import harvest, http
+from geossl.datasets.stac import search as stac
+from geossl.datasets.stac import worker as harvest_work
+from geossl.datasets.stac.http import GaveUpError, Patience, RemoteFile
+from geossl.datasets.stac.locations import land_grid
 from geossl.geo import great_circle_km
-from geossl.harvesting import harvest, stac, web
-from geossl.harvesting import work as harvest_work
-from geossl.harvesting.places import land_grid
-from geossl.harvesting.web import GaveUpError, Patience, RemoteFile
-from geossl.readers import images
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 TIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
@@ -52,8 +53,8 @@ RANGE = {"start": "2019-01-01", "end": "2020-12-31"}
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch):
-    monkeypatch.setattr(web, "_FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(web, "_held", {})
+    monkeypatch.setattr(http, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(http, "_held", {})
 
 
 def cog(path, pixels, *, crs, left, top, px, **about):
@@ -329,8 +330,8 @@ def test_a_second_start_gets_what_gave_no_answer_and_keeps_no_spare_chip(sky, tm
 
 SCRIPT = """
 import json, sys, pandas as pd
-from geossl.harvesting import web
-from geossl.harvesting import harvest
+from geossl.datasets.stac import web
+from geossl.datasets.stac import harvest
 web._FIRST_PAUSE_S = 0.01
 places = pd.DataFrame(json.load(open(sys.argv[2])))
 harvest(sys.argv[1], places, api=sys.argv[3], collection="s2", dates=3, chip_px=48, max_cloud=20,
@@ -381,7 +382,7 @@ def test_a_passing_fault_is_tried_again(sky, tmp_path, fault):
     name = f"33TUN_{DAYS[0]}_red.tif"
     sky.faults = {name: [fault, fault]}
     patience = Patience(tries=4, timeout_s=0.1)
-    content, size = web.fetch_part(f"{sky.url}/files/{name}", 10, 60, patience=patience)
+    content, size = http.fetch_part(f"{sky.url}/files/{name}", 10, 60, patience=patience)
     whole = (sky.folder / name).read_bytes()
     assert content == whole[10:60] and size == len(whole) and len(sky.asked(name)) == 3
 
@@ -395,7 +396,7 @@ def test_a_final_answer_is_asked_for_once(sky, fault, words):
     name = f"33TUN_{DAYS[0]}_red.tif"
     sky.faults = {name: [fault]}
     with pytest.raises(GaveUpError, match=words) as caught:
-        web.fetch_part(f"{sky.url}/files/{name}?sig=secret", 0, 99, patience=QUICK)
+        http.fetch_part(f"{sky.url}/files/{name}?sig=secret", 0, 99, patience=QUICK)
     assert (
         len(sky.asked(name)) == 1 and not caught.value.again and "secret" not in str(caught.value)
     )
@@ -404,32 +405,32 @@ def test_a_final_answer_is_asked_for_once(sky, fault, words):
 def test_retry_after_keeps_every_thread_away(sky):
     name = f"/files/33TUN_{DAYS[0]}_red.tif"
     sky.faults, sky.retry_after = {name: ["429"]}, "1"
-    first = Thread(target=web.fetch_part, args=(sky.url + name, 0, 9), kwargs={"patience": QUICK})
+    first = Thread(target=http.fetch_part, args=(sky.url + name, 0, 9), kwargs={"patience": QUICK})
     first.start()
     while not sky.asked(name):
         time.sleep(0.01)
     time.sleep(0.5)  # for the answer to be read, still within the second
-    web.fetch_part(f"{sky.url}/files/33TUN_{DAYS[1]}_red.tif", 0, 9, patience=QUICK)
+    http.fetch_part(f"{sky.url}/files/33TUN_{DAYS[1]}_red.tif", 0, 9, patience=QUICK)
     first.join()
     times = [entry[0] for entry in sky.log]
     assert len(times) == 3 and min(times[1:]) - times[0] >= 1
     sky.faults, sky.retry_after = {name: ["503"]}, "3600"
     for _ in range(2):
         with pytest.raises(GaveUpError, match=r"left alone for 3,\d00 s") as caught:
-            web.fetch_part(sky.url + name, 0, 9, patience=QUICK)
+            http.fetch_part(sky.url + name, 0, 9, patience=QUICK)
         assert caught.value.again
     assert len(sky.asked(name)) == 3  # the second time nobody asks
 
 
 def test_pauses_grow_and_differ(sky, monkeypatch):
     pauses = []
-    monkeypatch.setattr(web, "_FIRST_PAUSE_S", 1.0)
+    monkeypatch.setattr(http, "_FIRST_PAUSE_S", 1.0)
     clock = SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic)
-    monkeypatch.setattr(web, "time", clock)
+    monkeypatch.setattr(http, "time", clock)
     sky.faults = {"/files/x": ["500!"]}
     for _ in range(2):
         with pytest.raises(GaveUpError):
-            web.fetch(f"{sky.url}/files/x", patience=Patience(tries=9, timeout_s=1))
+            http.fetch(f"{sky.url}/files/x", patience=Patience(tries=9, timeout_s=1))
     first, second = np.reshape(pauses, (2, 8))
     base = np.minimum(60, 2.0 ** np.arange(8))
     assert (first >= base / 2).all() and (first <= base * 1.5).all() and (first != second).all()
@@ -440,7 +441,7 @@ def test_a_remote_file_is_the_file(sky):
     plain = io.BytesIO((sky.folder / name).read_bytes())
     remote = RemoteFile(f"{sky.url}/files/{name}", patience=QUICK).open()
     size = plain.seek(0, 2)
-    assert remote.seek(0, 2) == size and size > 3 * web._PIECE
+    assert remote.seek(0, 2) == size and size > 3 * http._PIECE
     rng = np.random.default_rng(0)
     for start, length in [
         *rng.integers(0, size, (40, 2)),
@@ -452,7 +453,7 @@ def test_a_remote_file_is_the_file(sky):
         assert remote.read(int(length)) == plain.read(length) and remote.tell() == plain.tell()
     asked = [entry[2] for entry in sky.asked(name)]
     starts = [int(span.removeprefix("bytes=").split("-")[0]) for span in asked]
-    assert len(set(starts)) == len(starts) and all(start % web._PIECE == 0 for start in starts)
+    assert len(set(starts)) == len(starts) and all(start % http._PIECE == 0 for start in starts)
     lost = RemoteFile(f"{sky.url}/files/none.tif", patience=QUICK)
     assert lost.open().read(9) == b"" == lost.open().read(9) and "404" in str(lost.error)
     assert len(sky.asked("none.tif")) == 1
@@ -834,7 +835,7 @@ def test_dates_of_a_gap_are_filled_up_on_other_days():
     [((5, 44, 15, 50), 60), ((-180, 60, 180, 70), 200), ((170, -46, -170, -34), 60)],
 )
 def test_the_grid_is_uniform_and_on_land(box, km):
-    from geossl import world
+    from geossl.data import earth as world
 
     places = land_grid(box, spacing_km=km)
     lon, lat = places["lon"].to_numpy(), places["lat"].to_numpy()
@@ -979,7 +980,7 @@ def test_work_travels_to_other_machines(sky, tmp_path):
     plan = harvest_work.Plan(tmp_path, a_search(sky), 1, CHIP, 10.0, ("red",), 0.05)
     assert pickle.loads(pickle.dumps(plan)) == plan
     assert "pandas" not in subprocess.run(
-        [sys.executable, "-c", "import sys, geossl.harvesting; print(*sys.modules)"],
+        [sys.executable, "-c", "import sys, geossl.datasets.stac; print(*sys.modules)"],
         capture_output=True, text=True, check=True, env={**os.environ},
     ).stdout.split()  # fmt: skip
 

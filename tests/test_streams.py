@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 import torch
 
-from geossl import embed, models, pairs, pretrain, streams
-from geossl.augment import Views
-from geossl.chips import ChipStore
-from geossl.cli import main
-from geossl.config import PretrainConfig
-from geossl.streams import store as reading
-from geossl.streams import writing
+from geossl import embed, models, pairs, pretrain
+from geossl.cli.main import main
+from geossl.data import streaming
+from geossl.data.store import ChipStore
+from geossl.data.streaming import writer
+from geossl.data.streaming.writer import INDEX
+from geossl.train.config import PretrainConfig
+from geossl.transforms import Views
 
 litdata = pytest.importorskip("litdata", reason="needs the packages of the extra stream")
 
@@ -53,7 +54,7 @@ def write_store(path, *, dates=(4, 1, 3, 2) * 10, dtype="uint8", size_px=5, band
 def stream_of(store, path, **options):
     """Several chunks, of some locations each."""
     options = {"chunk_mb": store.chips[:9].nbytes / 1e6, "progress": False, **options}
-    return streams.write(store, path, **options)
+    return streaming.write(store, path, **options)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,9 @@ def fetched(stream, monkeypatch):
 
 
 def rows_of(stream, policy, **options):
-    got = [b.rows for b in streams.batches(stream, policy, **{"batch": 8, "split": None} | options)]
+    got = [
+        b.rows for b in streaming.batches(stream, policy, **{"batch": 8, "split": None} | options)
+    ]
     return torch.stack(got)  # (batches, N, 2)
 
 
@@ -154,7 +157,7 @@ def test_the_seed_decides_the_order_of_the_locations(store, stream, tmp_path):
 
 
 def test_a_killed_writer_leaves_nothing_to_be_seen_and_goes_on(store, tmp_path, monkeypatch):
-    plain, written = writing.write_chunk, []
+    plain, written = writer.write_chunk, []
 
     def dies(job):
         if len(written) == 3:
@@ -162,17 +165,17 @@ def test_a_killed_writer_leaves_nothing_to_be_seen_and_goes_on(store, tmp_path, 
         written.append(job.number)
         return plain(job)
 
-    monkeypatch.setattr(writing, "write_chunk", dies)
+    monkeypatch.setattr(writer, "write_chunk", dies)
     with pytest.raises(KeyboardInterrupt):
         stream_of(store, tmp_path / "s", workers=1)
     with pytest.raises(FileNotFoundError, match="goes on where it stopped"):
-        streams.open(tmp_path / "s")
+        streaming.open(tmp_path / "s")
     torn = next((tmp_path / "s").glob("chunk-*-1.bin"))
     torn.write_bytes(torn.read_bytes()[:-1])  # lost with the power
     (tmp_path / "s" / "chunk-0123abcd-0.bin").write_bytes(b"of another plan")
     fresh = []
     monkeypatch.setattr(litdata.streaming.writer.BinaryWriter, "done", spy(fresh, "done"))
-    monkeypatch.setattr(writing, "write_chunk", plain)
+    monkeypatch.setattr(writer, "write_chunk", plain)
     stream = stream_of(store, tmp_path / "s", workers=1)
     assert len(fresh) == len(stream.info["locations"]) - 2
     assert_same_content(stream, store)
@@ -255,7 +258,7 @@ def test_each_query_comes_once_an_epoch_and_its_key_obeys_the_policy(name, store
 
 
 def test_the_chips_of_a_batch_are_those_of_its_rows(store, stream):
-    for got in streams.batches(stream, pairs.temporal(), batch=16):
+    for got in streaming.batches(stream, pairs.temporal(), batch=16):
         assert torch.equal(got.query, stream.gather(got.rows[:, 0]))
         assert torch.equal(got.key, stream.gather(got.rows[:, 1]))
         places = stream.scenes["location"].to_numpy()[got.rows]
@@ -288,9 +291,9 @@ def test_an_epoch_has_its_own_order_and_the_seed_decides_it(stream):
 
 @pytest.mark.parametrize("start", [1, 5, 11, 12])
 def test_an_epoch_goes_on_exactly_where_it_stopped(start, stream):
-    whole = list(streams.batches(stream, pairs.temporal(), batch=8, split=None, epoch=3))
+    whole = list(streaming.batches(stream, pairs.temporal(), batch=8, split=None, epoch=3))
     rest = list(
-        streams.batches(stream, pairs.temporal(), batch=8, split=None, epoch=3, start=start)
+        streaming.batches(stream, pairs.temporal(), batch=8, split=None, epoch=3, start=start)
     )
     assert len(rest) == 12 - start
     for a, b in zip(whole[start:], rest, strict=True):
@@ -300,10 +303,10 @@ def test_an_epoch_goes_on_exactly_where_it_stopped(start, stream):
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_ranks_share_each_batch_and_read_places_of_their_own(ranks, store, tmp_path, monkeypatch):
     store = write_store(tmp_path / "chips", dates=(4,) * 200)
-    alone = streams.open(stream_of(store, tmp_path / "s").path, memory=store.chips[:80].nbytes)
+    alone = streaming.open(stream_of(store, tmp_path / "s").path, memory=store.chips[:80].nbytes)
     parts, read = [], []
     for rank in range(ranks):
-        mine = streams.open(alone.path, memory=alone.chips.memory)
+        mine = streaming.open(alone.path, memory=alone.chips.memory)
         seen = fetched(mine, monkeypatch)
         parts.append(rows_of(mine, pairs.temporal(), batch=16, share=(rank, ranks)))
         read.append({number for number, *_ in seen})
@@ -317,7 +320,7 @@ def test_each_place_is_read_once_an_epoch_within_the_memory(tmp_path, monkeypatc
     dates = np.random.default_rng(1).integers(1, 9, 3000)
     store = write_store(tmp_path / "chips", dates=tuple(dates), size_px=4)
     memory = store.chips.nbytes // 8
-    stream = streams.open(stream_of(store, tmp_path / "s", chunk_mb=0.02).path, memory=memory)
+    stream = streaming.open(stream_of(store, tmp_path / "s", chunk_mb=0.02).path, memory=memory)
     seen = fetched(stream, monkeypatch)
     rows_of(stream, pairs.temporal(), batch=32)
     assert {number for number, *_ in seen} == set(range(3000))
@@ -330,7 +333,7 @@ def test_batches_are_mixed_from_all_over_the_stream(tmp_path):
     store = write_store(tmp_path / "chips", dates=(4,) * 2000, size_px=1, bands=1)
     stream = stream_of(store, tmp_path / "s", chunk_mb=400 / 1e6)  # 100 places in a chunk
     place_of = stream.location.numpy()
-    few = streams.open(stream.path, memory=stream.gather([0]).nbytes * 4 * 400)  # a fifth of it
+    few = streaming.open(stream.path, memory=stream.gather([0]).nbytes * 4 * 400)  # a fifth of it
     rows = rows_of(few, pairs.temporal(), batch=64)[..., 0].numpy()
     distinct = np.mean([len(np.unique(place_of[batch])) for batch in rows])
     assert distinct > 55  # of 64: 200 places are mixed, so two of 64 are often the same one
@@ -344,12 +347,12 @@ def test_batches_are_mixed_from_all_over_the_stream(tmp_path):
 def test_pairs_of_two_places_are_refused(stream):
     spatial = pairs.spatial(radius_km=20_000)
     with pytest.raises(ValueError, match="keeps the dates of a location together"):
-        next(streams.batches(stream, spatial, batch=8))
+        next(streaming.batches(stream, spatial, batch=8))
     with pytest.raises(ValueError, match="keeps the dates of a location together"):
-        next(streams.batches(stream, pairs.mixture((spatial, 1), (pairs.temporal(), 1)), batch=8))
+        next(streaming.batches(stream, pairs.mixture((spatial, 1), (pairs.temporal(), 1)), batch=8))
     for wrong in ({"batch": 9, "share": (0, 2)}, {"batch": 8, "share": (2, 2)}, {"batch": 0}):
         with pytest.raises(ValueError, match="share evenly"):
-            next(streams.batches(stream, pairs.temporal(), **wrong))
+            next(streaming.batches(stream, pairs.temporal(), **wrong))
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -376,7 +379,7 @@ def test_gather_takes_any_rows(store, stream):
 
 def test_embeddings_of_a_stream_are_those_of_the_store(store, stream, monkeypatch):
     encoder = models.encoder("small", bands=3, stem="small", mean=[127] * 3, std=[60] * 3, seed=0)
-    fresh = streams.open(stream.path, memory=10_000)
+    fresh = streaming.open(stream.path, memory=10_000)
     seen = fetched(fresh, monkeypatch)
     found = embed(fresh, encoder, batch=7)
     assert len(seen) == 40  # each place once, though batches cut it
@@ -387,14 +390,14 @@ def test_embeddings_of_a_stream_are_those_of_the_store(store, stream, monkeypatc
 
 
 def test_a_path_is_opened_for_what_it_is(store, stream):
-    assert type(streams.open_store(store.path)) is ChipStore
-    assert type(streams.open_store(stream.path)) is streams.StreamStore
+    assert type(streaming.open_store(store.path)) is ChipStore
+    assert type(streaming.open_store(stream.path)) is streaming.StreamStore
     with pytest.raises(FileNotFoundError, match="expected a chip store"):
-        streams.open_store(store.path.parent)
+        streaming.open_store(store.path.parent)
 
 
 def test_a_stream_travels_to_another_process_by_its_path(stream):
-    copy = pickle.loads(pickle.dumps(streams.open(stream.path, memory=1234)))
+    copy = pickle.loads(pickle.dumps(streaming.open(stream.path, memory=1234)))
     assert (copy.chips.memory, copy.path) == (1234, stream.path)
     assert torch.equal(copy.gather([7]), stream.gather([7]))
 
@@ -455,16 +458,16 @@ def test_damage_is_told_in_one_sentence(name, stream, tmp_path):
     DAMAGES[name](path)
     kind = FileNotFoundError if name == "no chunk" else ValueError
     with pytest.raises(kind) as caught:
-        streams.open(path).gather(np.arange(100))
+        streaming.open(path).gather(np.arange(100))
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_what_is_no_stream_is_told(store, tmp_path):
     for path in (tmp_path / "absent", store.path, store.path / "chips.npy"):
         with pytest.raises(FileNotFoundError, match="expected a stream at"):
-            streams.open(path)
+            streaming.open(path)
     with pytest.raises(ValueError, match="memory and threads >= 1"):
-        streams.open(tmp_path, memory=0)
+        streaming.open(tmp_path, memory=0)
 
 
 def test_the_table_needs_no_other_package_and_the_pixels_say_which(
@@ -472,11 +475,11 @@ def test_the_table_needs_no_other_package_and_the_pixels_say_which(
 ):
     monkeypatch.setitem(sys.modules, "litdata", None)
     monkeypatch.setitem(sys.modules, "boto3", None)
-    alone = streams.open(stream.path)
+    alone = streaming.open(stream.path)
     assert len(alone.scenes) == 100
     for use in (
         lambda: alone.gather([0]),
-        lambda: streams.open("s3://bucket/x"),
+        lambda: streaming.open("s3://bucket/x"),
         lambda: stream_of(store, tmp_path),
     ):
         with pytest.raises(ImportError, match=r"pip install 'geossl\[stream\]'"):
@@ -484,7 +487,7 @@ def test_the_table_needs_no_other_package_and_the_pixels_say_which(
 
 
 def test_importing_streams_loads_neither_litdata_nor_boto3():
-    for path in Path(streams.__file__).parent.glob("*.py"):
+    for path in Path(streaming.__file__).parent.glob("*.py"):
         for node in ast.parse(path.read_text("utf-8")).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) else []
@@ -528,7 +531,7 @@ def objects(client, prefix):
 
 def test_an_object_store_serves_a_stream_from_end_to_end(store, stream, s3, monkeypatch):
     options, client = s3
-    plain, done = writing.write_chunk, []
+    plain, done = writer.write_chunk, []
 
     def dies(job):
         if len(done) == 2:
@@ -536,19 +539,19 @@ def test_an_object_store_serves_a_stream_from_end_to_end(store, stream, s3, monk
         done.append(job)
         return plain(job)
 
-    monkeypatch.setattr(writing, "write_chunk", dies)
+    monkeypatch.setattr(writer, "write_chunk", dies)
     with pytest.raises(KeyboardInterrupt):
         stream_of(store, "s3://world/some/chips", storage_options=options, workers=1)
     with pytest.raises(FileNotFoundError, match="expected a stream at s3://world/some/chips"):
-        streams.open("s3://world/some/chips", storage_options=options)
+        streaming.open("s3://world/some/chips", storage_options=options)
     assert len(objects(client, "some/chips/.writing/")) == 2
-    monkeypatch.setattr(writing, "write_chunk", plain)
+    monkeypatch.setattr(writer, "write_chunk", plain)
     remote = stream_of(store, "s3://world/some/chips/", storage_options=options)
     files = {f.name for f in Path(stream.path).iterdir()}
     assert objects(client, "some/chips/") == files
     pd.testing.assert_frame_equal(remote.scenes, stream.scenes)
-    local = streams.batches(stream, pairs.temporal(), batch=16)
-    far = streams.batches(remote, pairs.temporal(), batch=16)
+    local = streaming.batches(stream, pairs.temporal(), batch=16)
+    far = streaming.batches(remote, pairs.temporal(), batch=16)
     for a, b in zip(local, far, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
     encoder = models.encoder("small", bands=3, stem="small", mean=[127] * 3, std=[60] * 3, seed=0)
@@ -569,14 +572,14 @@ def test_trouble_with_an_object_store_is_told(store, s3, monkeypatch):
     with pytest.raises(FileNotFoundError, match=f"s3://world/lost/{chunk}"):
         remote.gather(np.arange(100))
     with pytest.raises(FileNotFoundError, match="s3://nowhere/x"):
-        streams.open("s3://nowhere/x", storage_options=options)
+        streaming.open("s3://nowhere/x", storage_options=options)
     once = Config(retries={"max_attempts": 1}, connect_timeout=1)
     down = {**options, "endpoint_url": "http://127.0.0.1:9", "config": once}
     with pytest.raises(ConnectionError, match="endpoint_url"):
-        streams.open("s3://world/lost", storage_options=down)
+        streaming.open("s3://world/lost", storage_options=down)
     with pytest.raises(ValueError, match="no bucket|came 's3://'"):
-        streams.open("s3://", storage_options=options)
-    assert reading.INDEX in objects(client, "lost/")
+        streaming.open("s3://", storage_options=options)
+    assert INDEX in objects(client, "lost/")
 
 
 # --- training -----------------------------------------------------------------------------------
@@ -600,13 +603,13 @@ def assert_same_run(a, b):
 
 
 def test_pretrain_takes_a_stream_and_goes_on_bit_for_bit_in_mid_epoch(stream, tmp_path):
-    small = streams.open(stream.path, memory=2000)
+    small = streaming.open(stream.path, memory=2000)
     whole = run_of(small, label="label").finish(progress=False)
     assert whole.logs["loss"].notna().all() and whole.logs["knn"].notna().any()
     for log in run_of(small, label="label", out=tmp_path):
         if log.step >= 12:  # of 10 an epoch
             break
-    again = run_of(streams.open(stream.path, memory=2000), label="label", out=tmp_path)
+    again = run_of(streaming.open(stream.path, memory=2000), label="label", out=tmp_path)
     assert 12 <= again.step < again.steps
     assert_same_run(again.finish(progress=False), whole)
 
@@ -628,7 +631,7 @@ def test_pretrain_without_pairs_takes_a_stream_in_its_order_too(stream):
 
 def test_a_run_of_another_stream_or_memory_is_not_taken_up(store, stream, tmp_path):
     run_of(stream, out=tmp_path)
-    for other in (streams.open(stream.path, memory=9999), store):
+    for other in (streaming.open(stream.path, memory=9999), store):
         with pytest.raises(ValueError, match="holds a run with store"):
             run_of(other, out=tmp_path)
     with pytest.raises(ValueError, match="keeps the dates of a location together"):

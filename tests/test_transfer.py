@@ -10,10 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from geossl import ChipStore, cli, detect, embed, models, probe, readers, segment, transfer, weights
-from geossl.explore import watch_comparison
-from geossl.plots_probe import plot_comparison
-from geossl.readers import areas
+from geossl import ChipStore, datasets, embed, evaluate, models
+from geossl.cli import main
+from geossl.datasets.raster import area
+from geossl.models import weights
+from geossl.tasks import compare, detect, finetune, segment
+from geossl.viz.plots.evaluation import plot_comparison
+from geossl.viz.widgets import watch_comparison
 
 RGB = ["red", "green", "blue"]
 
@@ -34,7 +37,7 @@ def store(tmp_path_factory):
     pd.DataFrame(rows, columns=["path", "location", "lon", "lat", "label"]).to_csv(
         folder / "table.csv", index=False
     )
-    table = readers.table(folder / "table.csv")
+    table = datasets.table(folder / "table.csv")
     return ChipStore.build(folder / "store", table, size_px=16, progress=False)
 
 
@@ -56,44 +59,44 @@ def scenes(tmp_path_factory):
         split = "test" if i >= 4 else "train"
         rows.append((str(folder / f"{i}.png"), str(folder / f"{i}_mask.png"), i, split))
     table = pd.DataFrame(rows, columns=["path", "mask", "location", "split"])
-    return table, pd.DataFrame(boxes, columns=["path", *readers.images.BOX, "label"])
+    return table, pd.DataFrame(boxes, columns=["path", *datasets.images.BOX, "label"])
 
 
 def test_what_shows_figures_does_not_load_the_detectors_that_made_them():
-    code = "import sys, geossl.transfer, geossl.plots_probe, geossl.explore.comparison\n"
-    code += "assert not {'torchvision.models.detection', 'geossl.detect'} & set(sys.modules)"
+    code = "import sys, geossl.tasks.compare, geossl.viz.plots.evaluation, geossl.viz.widgets.comparison\n"
+    code += "assert not {'torchvision.models.detection', 'geossl.tasks.detect'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 def test_a_classification_is_the_probe_itself(store):
-    task = transfer.classification(store, split="blocks", block_deg=5)
+    task = compare.classification(store, split="blocks", block_deg=5)
     ours = models.encoder("small", seed=3).eval()
     before = {k: v.clone() for k, v in ours.state_dict().items()}
-    found = list(transfer.compare({"ours": ours, "random": None}, task, seeds=(0, 1)))
+    found = list(compare.compare({"ours": ours, "random": None}, task, seeds=(0, 1)))
     assert [(r.method, r.seed) for r in found] == [
         ("ours", 0), ("random", 0), ("ours", 1), ("random", 1)
     ]  # fmt: skip
     fitted = weights.with_input(ours, store.mean, store.std)
     for row in found[::2]:
-        expected = probe.linear(embed(store, fitted), split="blocks", block_deg=5, seed=row.seed)
+        expected = evaluate.linear(embed(store, fitted), split="blocks", block_deg=5, seed=row.seed)
         assert (row.value, row.low, row.high) == (expected.value, expected.low, expected.high)
         assert row.n_test == expected.n_test and row.tuned is None and row.seconds > 0
     assert all(torch.equal(v, before[k]) for k, v in ours.state_dict().items())
-    again = list(transfer.compare({"random": None}, task, seeds=(0, 1)))
+    again = list(compare.compare({"random": None}, task, seeds=(0, 1)))
     assert [r.value for r in again] == [r.value for r in found[1::2]]
 
 
 def test_statistics_are_the_tasks_or_the_encoders_own(store):
     seen = []
-    task = transfer.Task(
+    task = compare.Task(
         "what comes", RGB, np.array([1.0, 2, 3]), np.array([4.0, 5, 6]),
         lambda e, seed: (seen.append(e), "n", 0.0, 0.0, 0.0, 1, None, None)[1:],
     )  # fmt: skip
     ours = models.encoder("small", mean=[7, 8, 9], std=[1, 2, 3])
     ours.note = {"bands": ["blue", "green", "red", "nir"][:3]}
-    list(transfer.compare({"a": ours}, task))
-    list(transfer.compare({"a": ours}, task, input="own"))
+    list(compare.compare({"a": ours}, task))
+    list(compare.compare({"a": ours}, task, input="own"))
     assert seen[0].mean.tolist() == [1, 2, 3] and seen[0].std.tolist() == [4, 5, 6]
     assert seen[1].mean.tolist() == [9, 8, 7]  # by the names of the bands
     assert torch.equal(seen[1].backbone[0].weight, ours.backbone[0].weight.flip(1))
@@ -101,13 +104,13 @@ def test_statistics_are_the_tasks_or_the_encoders_own(store):
 
 def test_encoders_come_as_files_and_from_seeds_too(store, tmp_path):
     weights.save_encoder(models.encoder("small", seed=5), tmp_path / "encoder.safetensors")
-    task = transfer.classification(store, measure="knn", folds=3, block_deg=5)
+    task = compare.classification(store, measure="knn", folds=3, block_deg=5)
     given = {
         "file": tmp_path,
         "object": models.encoder("small", seed=5),
         "seeded": lambda seed: models.encoder("small", seed=5 + seed),
     }
-    found = {(r.method, r.seed): r for r in transfer.compare(given, task, seeds=(0, 1))}
+    found = {(r.method, r.seed): r for r in compare.compare(given, task, seeds=(0, 1))}
     assert found["file", 0].value == found["object", 0].value == found["seeded", 0].value
     assert found["seeded", 0].n_test == 48  # every chip is tested once
     assert "folds" in found["file", 0].metric
@@ -116,20 +119,20 @@ def test_encoders_come_as_files_and_from_seeds_too(store, tmp_path):
 
 
 def test_fine_tuning_keeps_what_was_trained(store):
-    config = probe.FineTuneConfig(epochs=2, batch=16)
-    task = transfer.classification(
+    config = finetune.FineTuneConfig(epochs=2, batch=16)
+    task = compare.classification(
         store, measure="fine-tune", split="blocks", block_deg=5, config=config
     )
-    (row,) = transfer.compare({"random": None}, task)
+    (row,) = compare.compare({"random": None}, task)
     assert row.tuned.result is row.result and len(row.tuned.logs) == 2
 
 
 def test_the_table_has_mean_and_spread_of_the_seeds():
     rows = [
-        transfer.Row(m, s, "top-1", v, v - 0.1, v + 0.1, 10, 1.0, None, None)
+        compare.Row(m, s, "top-1", v, v - 0.1, v + 0.1, 10, 1.0, None, None)
         for m, s, v in (("b", 0, 0.2), ("a", 0, 0.5), ("b", 1, 0.4))
     ]
-    table = transfer.table(rows).set_index("method")
+    table = compare.table(rows).set_index("method")
     assert list(table.index) == ["b", "a"] and table.loc["b", "value"] == pytest.approx(0.3)
     assert table.loc["b", "std"] == pytest.approx(np.std([0.2, 0.4], ddof=1))
     assert np.isnan(table.loc["a", "std"]) and list(table["seeds"]) == [2, 1]
@@ -141,7 +144,7 @@ def test_the_table_has_mean_and_spread_of_the_seeds():
 
 def test_a_comparison_is_watched_and_can_be_stopped(capsys):
     def rows():
-        yield transfer.Row("a", 0, "top-1", 0.5, 0.4, 0.6, 10, 1.0, None, None)
+        yield compare.Row("a", 0, "top-1", 0.5, 0.4, 0.6, 10, 1.0, None, None)
         raise KeyboardInterrupt
 
     found = watch_comparison(rows())
@@ -153,43 +156,43 @@ def test_a_comparison_is_watched_and_can_be_stopped(capsys):
 def test_detection_and_segmentation_see_no_test_scene_in_training(scenes, monkeypatch):
     table, boxes = scenes
     read = []
-    plain = areas.opened
-    monkeypatch.setattr(areas, "opened", lambda row: (read.append(row["path"]), plain(row))[1])
+    plain = area.opened
+    monkeypatch.setattr(area, "opened", lambda row: (read.append(row["path"]), plain(row))[1])
     tasks = [
-        transfer.detection(table, boxes, config=detect.DetectConfig(epochs=1, crops=8)),
-        transfer.segmentation(
+        compare.detection(table, boxes, config=detect.DetectConfig(epochs=1, crops=8)),
+        compare.segmentation(
             table, classes=("ground", "square"), config=segment.SegmentConfig(epochs=1)
         ),
     ]
     test = set(table.loc[table["split"] == "test", "path"])
     assert read and not test & set(read)  # the statistics are those of the training scenes
     for task, metric in zip(tasks, ("AP50", "mIoU"), strict=True):
-        (row,) = transfer.compare({"random": None}, task)
+        (row,) = compare.compare({"random": None}, task)
         assert row.metric == metric and 0 <= row.value <= 1 and row.n_test == 2
         assert row.tuned.encoder.mean.tolist() == pytest.approx(task.mean.tolist(), rel=1e-5)
 
 
 def test_what_cannot_be_compared_is_said(store, scenes):
     table, boxes = scenes
-    task = transfer.classification(store, split="blocks", block_deg=5)
+    task = compare.classification(store, split="blocks", block_deg=5)
     for given, words in (({}, "an encoder and a seed"), ({"a": "nowhere"}, "no file")):
         with pytest.raises((ValueError, FileNotFoundError), match=words):
-            list(transfer.compare(given, task))
+            list(compare.compare(given, task))
     with pytest.raises(ValueError, match="input of task, own"):
-        list(transfer.compare({"random": None}, task, input="imagenet"))
+        list(compare.compare({"random": None}, task, input="imagenet"))
     four = models.encoder("small", bands=4)
     with pytest.raises(ValueError, match="expected bands among"):
-        list(transfer.compare({"four": four}, task))
+        list(compare.compare({"four": four}, task))
     with pytest.raises(ValueError, match="measure of linear"):
-        transfer.classification(store, measure="svm")
+        compare.classification(store, measure="svm")
     with pytest.raises(ValueError, match="no folds for fine-tune"):
-        transfer.classification(store, measure="fine-tune", folds=3)
+        compare.classification(store, measure="fine-tune", folds=3)
     with pytest.raises(ValueError, match="a column 'crop'"):
-        transfer.classification(store, label="crop")
+        compare.classification(store, label="crop")
     with pytest.raises(ValueError, match="scenes of split 'test'"):
-        transfer.detection(table.assign(split="train"), boxes)
+        compare.detection(table.assign(split="train"), boxes)
     with pytest.raises(ValueError, match="scenes of split 'train'"):
-        transfer.segmentation(table.drop(columns="split"), classes=("a", "b"))
+        compare.segmentation(table.drop(columns="split"), classes=("a", "b"))
 
 
 def test_the_command_compares_on_all_tasks(store, scenes, tmp_path, capsys, monkeypatch):
@@ -199,14 +202,14 @@ def test_the_command_compares_on_all_tasks(store, scenes, tmp_path, capsys, monk
     weights.save_encoder(models.encoder("small", seed=5), tmp_path / "encoder.safetensors")
     encoder = ["--encoder", str(tmp_path)]
     out = tmp_path / "figures.csv"
-    cli.main(["transfer", str(store.path), *encoder, "--task", "linear", "--folds", "3",
+    main.main(["transfer", str(store.path), *encoder, "--task", "linear", "--folds", "3",
               "--block-deg", "5", "--out", str(out)])  # fmt: skip
     assert list(pd.read_csv(out)["method"]) == [str(tmp_path), "random"]
     table, boxes = scenes
     table.drop(columns="split").assign(lon=np.nan, lat=np.nan).to_csv(
         tmp_path / "scenes.csv", index=False
     )
-    cli.main(["transfer", str(tmp_path / "scenes.csv"), *encoder, "--task", "segment",
+    main.main(["transfer", str(tmp_path / "scenes.csv"), *encoder, "--task", "segment",
               "--classes", "ground", "square", "--epochs", "1"])  # fmt: skip
     told = capsys.readouterr().out
     assert "every fourth location is held out" in told and "mIoU" in told and "random" in told
@@ -222,8 +225,8 @@ def test_the_command_compares_on_all_tasks(store, scenes, tmp_path, capsys, monk
     for image in coco["images"]:
         image["file_name"] = Path(image["file_name"]).name
     (root / "coco.json").write_text(json.dumps(coco))
-    cli.main(["transfer", str(root / "coco.json"), *encoder, "--task", "detect", "--epochs", "1"])
+    main.main(["transfer", str(root / "coco.json"), *encoder, "--task", "detect", "--epochs", "1"])
     assert "AP50" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        cli.main(["transfer", str(tmp_path / "scenes.csv"), *encoder, "--task", "detect"])
+        main.main(["transfer", str(tmp_path / "scenes.csv"), *encoder, "--task", "detect"])
     assert "expected a COCO json, an xView geojson" in capsys.readouterr().err

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.transforms.v2.functional import normalize
 
-from geossl import foreign, models, weights
+from geossl import models
+from geossl.models import pretrained, weights
 
 close = partial(torch.testing.assert_close, rtol=1e-3, atol=1e-3)  # embeddings are of order 1
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
@@ -161,7 +162,7 @@ def test_the_papers_checkpoints_give_the_outputs_of_the_same_torchvision_network
 
 
 def test_an_image_of_0_to_255_is_what_imagenet_weights_expect():
-    about = foreign.INPUTS["imagenet"]
+    about = pretrained.INPUTS["imagenet"]
     assert np.allclose(np.multiply(about.mean, 255), [123.675, 116.28, 103.53])
 
 
@@ -210,9 +211,9 @@ def test_torchgeos_files_are_known_by_their_digest_and_others_are_asked_for(
     with pytest.raises(ValueError, match="expected input= "):  # not ImageNet's 1,000 classes
         head = {"fc.weight": torch.ones(10, 512), "fc.bias": torch.ones(10)}
         weights.load(saved(light(plain(r18) | head), tmp_path / "mine.pth"))
-    assert all(f"'{name}'" in str(error.value) for name in foreign.INPUTS)
+    assert all(f"'{name}'" in str(error.value) for name in pretrained.INPUTS)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    monkeypatch.setitem(foreign._PUBLISHED, digest[:8], "seco")
+    monkeypatch.setitem(pretrained._PUBLISHED, digest[:8], "seco")
     found = weights.load(path)
     assert (found.note["input"], found.note["input_by"]) == ("seco", "digest")
     given = weights.load(path, input="imagenet")

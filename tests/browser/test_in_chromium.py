@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from geossl import demo, maps
+from geossl.cli import demo
 from geossl.clusters import GeoClusters
+from geossl.viz import maps
 
 
 def table(places=60):

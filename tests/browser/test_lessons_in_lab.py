@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from ipywidgets.embed import embed_data
 
-from geossl.explore.linked import Gallery, LinkedViews
-from geossl.lessons import copies, stills
+from geossl.viz.widgets.linked import Gallery, LinkedViews
+from tools.tutorials import copies, stills
 
 LESSONS = copies.sources(Path(__file__).parent.parent.parent / "tutorials")
 _CONTENT = "window.jupyterapp.shell.currentWidget.content"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from labs import canvas_box, drag, write_notebook
 
-from geossl import demo
+from geossl.cli import demo
 
 NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
 
@@ -114,7 +114,7 @@ def test_the_embedding_explorer(lab, world, notebook, tmp_path_factory):
 
 def test_the_pair_explorer(lab, world, notebook, tmp_path_factory):
     code = "import geossl\nstore = geossl.ChipStore.open('world/chips')\n"
-    shown = "explorer = geossl.explore.PairExplorer(store)\nexplorer"
+    shown = "explorer = geossl.viz.widgets.PairExplorer(store)\nexplorer"
     book = notebook.open(write(lab, "pairs.ipynb", code + shown)).run_all()
     page = book.page
     page.wait_for_selector("text=/800 pairs an epoch, 800 of a chip with itself/")
@@ -144,7 +144,7 @@ def test_the_training_monitor_redraws_and_survives_an_interrupt(
         "import geossl\nstore = geossl.ChipStore.open('world/chips')\n"
         "config = geossl.PretrainConfig(epochs=400, batch=64, queue=256, log_every=2)\n"
         "run = geossl.pretrain(store, pairs=geossl.pairs.temporal(), config=config, out='run')\n"
-        "monitor = geossl.explore.TrainingMonitor(run, every_s=0.3)\nmonitor.watch()"
+        "monitor = geossl.viz.widgets.TrainingMonitor(run, every_s=0.3)\nmonitor.watch()"
     )
     book = notebook.open(write(lab, "monitor.ipynb", code)).run_all(to_the_end=False)
     page = book.page

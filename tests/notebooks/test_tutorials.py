@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from geossl.lessons import copies, executing
+from tools.tutorials import copies, execute
 
 TUTORIALS = Path(__file__).parent.parent.parent / "tutorials"
 LESSONS = copies.sources(TUTORIALS)
@@ -215,7 +215,7 @@ class Kernel:
         self.book, self.folder = book, folder
 
     def __enter__(self):
-        executing.started(self._start)
+        execute.started(self._start)
         return self
 
     def _start(self):

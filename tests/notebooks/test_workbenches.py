@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import geossl
-from geossl.lessons.executing import execute
+from tools.tutorials.execute import execute
 
 ROOT = Path(__file__).parent.parent.parent
 NAIP = ROOT.parent / "shared" / "data" / "naip_north_dakota"
@@ -77,14 +77,14 @@ def test_an_encoder_is_pre_trained_and_taken_away(tmp_path):
     told = run("pretrain.ipynb", tmp_path, PLACES=60, GEO_K=5, SETTINGS=settings)
     assert "finished" in told and "effective rank" in told and "untrained" in told
     out = tmp_path / "runs" / "pretrain"
-    assert geossl.weights.load(out / "run").bands == 3
+    assert geossl.models.weights.load(out / "run").bands == 3
     assert (out / "encoder.onnx").is_file() and (out / "embeddings.parquet").is_file()
     again = run("pretrain.ipynb", tmp_path, PLACES=60, GEO_K=5, SETTINGS=settings)
     assert "finished" in again  # the run that is there, taken up at its end
 
 
 def test_an_encoder_is_pre_trained_without_pairs_on_a_store_of_ones_own(tmp_path):
-    scenes = geossl.readers.blue_marble(places=80, dates=1).drop(columns="label")
+    scenes = geossl.datasets.blue_marble(places=80, dates=1).drop(columns="label")
     geossl.ChipStore.build(tmp_path / "own", scenes, size_px=16, progress=False)
     settings = {"epochs": 1, "batch": 16, "encoder": "resnet18", "stem": "standard"}
     told = run("pretrain.ipynb", tmp_path, STORE="own", PAIRS=None, GEO_K=4, SETTINGS=settings)

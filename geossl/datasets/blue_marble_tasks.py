@@ -1,0 +1,140 @@
+"""Detection and segmentation on the embedded world: islands and lakes, climates of pixels.
+
+Real imagery (Blue Marble), real outlines (GSHHG) and real climate zones (Koeppen-Geiger), cut into
+georeferenced scenes of 30 degrees; no network needed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from geossl.data import earth
+from geossl.data import scenes as scene_tables
+from geossl.data.scenes import BOX
+from geossl.datasets.raster.chips import described
+from geossl.utils.io import atomic
+
+CLIMATES = ("ocean", "tropical", "dry", "temperate", "cold", "polar")  # Koeppen's A to E
+_SIDE_DEG = 30
+_PER_DEG = 15  # pixels of the Blue Marble
+_SIDE = _SIDE_DEG * _PER_DEG
+_LEAST_LAND = 0.02
+_DOUBTFUL = (150, 2_500_000)  # km2: what is seen, but too small or large for the task
+_VISIBLE = 0.6  # of an object that a scene's edge cuts, so much must be inside to count
+
+
+def islands(
+    folder: str | os.PathLike[str], *, min_area_km2: float = 800, max_area_km2: float = 60_000,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
+    """Scenes of the world, and boxes of the islands and lakes in them.
+
+    Args:
+        folder: of the GeoTIFFs, which are written where they are absent.
+        min_area_km2: of the smallest island or lake; a pixel is 55 km2 at the equator.
+        max_area_km2: of the largest.
+        seed: which scenes are train, val and test.
+
+    Returns:
+        The scene table, and a row a box: path, `images.BOX` in pixels, label ("island", "lake"),
+        crowd (larger or smaller than that, or cut by the scene's edge: neither object nor
+        background).
+
+    Raises:
+        ImportError: the packages of the Blue Marble are missing.
+    """
+    table = scenes(folder, seed=seed)
+    west, north = table["lon"].to_numpy() - _SIDE_DEG / 2, table["lat"].to_numpy() + _SIDE_DEG / 2
+    rows = []
+    for label, kind in (("island", "land"), ("lake", "lake")):
+        usual = earth.outlines(kind, min_area_km2=min_area_km2, max_area_km2=max_area_km2)
+        odd = earth.outlines(kind, min_area_km2=_DOUBTFUL[0], max_area_km2=min_area_km2)
+        odd += earth.outlines(kind, min_area_km2=max_area_km2, max_area_km2=_DOUBTFUL[1])
+        for line, crowd in [*((line, False) for line in usual), *((line, True) for line in odd)]:
+            (x0, y0), (x1, y1) = line.min(0), line.max(0)
+            left = (x0 - west) % 360  # longitudes are cyclic
+            left = np.where(left + x1 - x0 >= 360, left - 360, left)
+            box = np.stack([left, north - y1, left + x1 - x0, north - y0])  # (4, scenes)
+            inside = box.clip(0, _SIDE_DEG)
+            area, seen = ((b[2:] - b[:2]).prod(0) for b in (box, inside))
+            neither = crowd | (seen < _VISIBLE * area)
+            for at in np.flatnonzero((inside[2:] - inside[:2]).min(0) * _PER_DEG >= 1):
+                rows.append((table["path"][at], *inside[:, at] * _PER_DEG, label, neither[at]))
+    return table, pd.DataFrame(rows, columns=["path", *BOX, "label", "crowd"])
+
+
+def climates(folder: str | os.PathLike[str], *, seed: int = 0) -> pd.DataFrame:
+    """Scenes of the world with a mask each: the ocean, and Koeppen's main climate of the land.
+
+    Args:
+        folder: of the GeoTIFFs and their masks, which are written where they are absent.
+        seed: which scenes are train, val and test.
+
+    Returns:
+        The scene table with a column ``mask``: a GeoTIFF of numbers in `CLIMATES`.
+
+    Raises:
+        ImportError: the packages of the Blue Marble are missing.
+    """
+    table = scenes(folder, seed=seed)
+    code = np.zeros(256, np.uint8)
+    for number, name in earth.zone_names().items():
+        code[number] = "ABCDE".find(name[:1]) + 1
+    code[earth.OCEAN] = 0
+    table["mask"] = [str(Path(path).with_suffix(".mask.tif")) for path in table["path"]]
+    for scene in table.itertuples():
+        if not os.path.exists(scene.mask):
+            west, north = scene.lon - _SIDE_DEG / 2, scene.lat + _SIDE_DEG / 2
+            step = (np.arange(_SIDE) + 0.5) / _PER_DEG
+            lon, lat = np.meshgrid(west + step, north - step)
+            zones = earth.zones_at(lon.ravel(), lat.ravel()).reshape(lon.shape)
+            _write(Path(scene.mask), code[zones][None], west, north)
+    return table
+
+
+def scenes(folder: str | os.PathLike[str], *, seed: int = 0) -> pd.DataFrame:
+    """Scenes of 450 x 450 pixels (30 degrees) from 90 N to 60 S that have some land.
+
+    Args:
+        folder: of the GeoTIFFs, which are written where they are absent.
+        seed: which scenes are train, val and test.
+
+    Returns:
+        A scene table; a scene is a place.
+    """
+    rows, zones = [], earth.zones()
+    per_deg = zones.shape[0] // 180
+    for north in range(90, -60, -_SIDE_DEG):
+        for west in range(-180, 180, _SIDE_DEG):
+            top, left = (90 - north) * per_deg, (west + 180) * per_deg
+            side = _SIDE_DEG * per_deg
+            if (zones[top : top + side, left : left + side] != earth.OCEAN).mean() < _LEAST_LAND:
+                continue
+            name = f"{abs(north)}{'NS'[north < 0]}_{abs(west)}{'EW'[west < 0]}"
+            path = Path(folder) / f"{name}.tif"
+            if not path.exists():
+                top, left = (90 - north) * _PER_DEG, (west + 180) * _PER_DEG
+                pixels = earth.world_image()[top : top + _SIDE, left : left + _SIDE]
+                _write(path, pixels.transpose(2, 0, 1), west, north)
+            rows.append((str(path), name, west + _SIDE_DEG / 2, north - _SIDE_DEG / 2))
+    table = pd.DataFrame(rows, columns=["path", "location", "lon", "lat"])
+    table = scene_tables.check(table)
+    table["split"] = scene_tables.split_by_blocks(table, block_deg=_SIDE_DEG, seed=seed)
+    return described(table, reader="image_folder")
+
+
+def _write(path: Path, pixels: np.ndarray, west: float, north: float) -> None:
+    import rasterio
+    from rasterio.transform import from_origin
+
+    count, height, width = pixels.shape
+    with atomic(path) as part, rasterio.open(
+        part, "w", driver="GTiff", count=count, height=height, width=width, dtype="uint8",
+        crs="EPSG:4326", transform=from_origin(west, north, 1 / _PER_DEG, 1 / _PER_DEG),
+        compress="deflate", photometric="RGB" if count == 3 else "MINISBLACK",
+    ) as file:  # fmt: skip
+        file.write(pixels)

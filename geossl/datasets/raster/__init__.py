@@ -1,0 +1,1 @@
+"""Georeferenced files: headers, grids, windows and pixels."""

@@ -1,0 +1,102 @@
+"""`open_scenes`: which data set is at a path, by asking every reader."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from geossl.datasets.shared.listing import some
+
+READERS = (
+    "fmow", "wilds_fmow", "fmow_sentinel", "gassl_csv", "satmae_csv", "eurosat", "bigearthnet",
+    "ssl4eo", "seco", "spacenet", "xview", "coco", "tile2vec", "geoimagenet", "photos", "table",
+    "image_folder", "geotiff",
+)  # fmt: skip
+
+
+def open_scenes(
+    path: str | os.PathLike[str], *, reader: str | None = None, **options: Any
+) -> pd.DataFrame:
+    """Scene table of whatever data set is at a path.
+
+    Args:
+        path: of a folder or a file.
+        reader: the name of a reader, which is then not asked whether it fits; needed where
+            several fit.
+        options: of the reader.
+
+    Returns:
+        The reader's table; ``attrs["opened"]`` is its name and why it was taken.
+
+    Raises:
+        FileNotFoundError: there is nothing at ``path``.
+        ValueError: no reader fits or several do, there is none of that name, or it has no such
+            option; or what the reader raises.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"expected a data set at {path}, found nothing there")
+    if reader is not None and reader not in READERS:
+        raise ValueError(f"expected a reader of {', '.join(READERS)}, came {reader!r}")
+    fitting = {reader: "asked for"} if reader is not None else recognised(path)
+    if not fitting:
+        raise ValueError(
+            f"expected a data set of a known layout at {path}, found {seen(path)}; give reader=, "
+            f"one of {', '.join(READERS)}, or a table of paths and coordinates"
+        )
+    if len(fitting) > 1:
+        told = "; ".join(f"{name} ({why})" for name, why in fitting.items())
+        raise ValueError(
+            f"expected one layout at {path}, found {len(fitting)} that fit: {told}; give reader="
+        )
+    name, why = next(iter(fitting.items()))
+    read = getattr(_module(name), name)
+    known = list(inspect.signature(read).parameters)[1:]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise ValueError(
+            f"expected options of the reader {name}, which are {', '.join(known)}; came "
+            f"{', '.join(unknown)}"
+        )
+    table: pd.DataFrame = read(path, **options)
+    table.attrs["opened"] = (name, why)
+    return table
+
+
+def recognised(path: Path) -> dict[str, str]:
+    """Names of the readers whose layout is at ``path`` -> why."""
+    asked = {name: _module(name).fits(path) for name in READERS}
+    return {name: why for name, why in asked.items() if why is not None}
+
+
+def seen(path: Path) -> str:
+    """What is at a path, in words, for a message."""
+    if not path.is_dir():
+        size = path.stat().st_size
+        return f"a file of {size:,} bytes" + (f" ending in {path.suffix}" if path.suffix else "")
+    entries = some(path, 2000)
+    if not entries:
+        return "an empty folder, or one that may not be read"
+    kinds: dict[str, list[str]] = {}
+    for entry in sorted(entries, key=lambda e: e.name):
+        suffix = Path(entry.name).suffix.lower()
+        kind = "folders" if os.path.isdir(entry.path) else f"files {suffix}" if suffix else "files"
+        kinds.setdefault(kind, []).append(entry.name)
+    counts = Counter({kind: len(names) for kind, names in kinds.items()}).most_common(6)
+    told = [
+        f"{count}{'+' if len(entries) == 2000 else ''} {kind} ({', '.join(kinds[kind][:3])}"
+        f"{', ...' if count > 3 else ''})"
+        for kind, count in counts
+    ]
+    return ", ".join(told)
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"geossl.datasets.{name}")

@@ -1,0 +1,1 @@
+"""What several data sets share: tables, csv, paths, detections, dated folders."""

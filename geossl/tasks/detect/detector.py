@@ -1,0 +1,213 @@
+"""A trained detector: boxes of scenes of any size, found window by window; saved and loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torchvision.models.detection.retinanet import RetinaNet
+from torchvision.ops import batched_nms
+from tqdm.auto import tqdm
+
+from geossl import models
+from geossl.data.scenes import BOX
+from geossl.datasets.raster import area
+from geossl.datasets.raster.header import places
+from geossl.models import features, state_dicts
+from geossl.tasks.detect.model import DetectConfig, build
+from geossl.transforms import Views
+from geossl.utils.device import pick_device, pick_precision
+
+FORMAT = 1
+_PER_WINDOW = 1000  # boxes of a window at most
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Detector:
+    """A trained detector with all it needs to be used.
+
+    Attributes:
+        network: RetinaNet on normalised images, in eval mode.
+        config: how it was made.
+        reading: how its scenes were read: bands, their names, dtype, and scale.
+        boxes: training boxes by class, in the order of the network's outputs.
+        skipped: number of training boxes that could not be used.
+        logs: one row an epoch: epoch, loss, classification (focal), box (L1), seconds.
+    """
+
+    network: RetinaNet
+    config: DetectConfig
+    reading: dict[str, Any]
+    boxes: pd.Series
+    skipped: int
+    logs: pd.DataFrame
+
+    def __repr__(self) -> str:
+        names = ", ".join(map(str, self.classes[:6])) + (", ..." if len(self.classes) > 6 else "")
+        return (
+            f"Detector({self.encoder.name} of {self.encoder.bands} bands; {len(self.classes)} "
+            f"classes: {names or 'none'}; from {self.boxes.sum():,} boxes)"
+        )
+
+    @property
+    def classes(self) -> list:
+        """The labels it can give; none where it was trained without a box."""
+        return self.boxes.index.tolist()
+
+    @property
+    def encoder(self) -> models.Encoder:
+        """The tuned copy of the encoder."""
+        return self.network.backbone.pyramid.encoder
+
+    @torch.no_grad()
+    def detect(
+        self,
+        scenes: pd.DataFrame | str | os.PathLike[str],
+        *,
+        score: float = 0.05,
+        nms_iou: float = 0.5,
+        size_px: int = 512,
+        overlap_px: int = 128,
+        progress: bool = False,
+    ) -> pd.DataFrame:
+        """Find objects in scenes of any size, window by window.
+
+        A box whose middle is within a quarter of ``overlap_px`` of a seam (a window's edge inside
+        the scene) is left to the neighbour, which sees more around it. What windows found is then
+        merged by non-maximum suppression over the whole scene, class by class.
+
+        Args:
+            scenes: a table of whole scenes, or the path of one file, read as those in training.
+            score: boxes of a lower score are left out; a window gives its 1,000 best at most.
+            nms_iou: of two boxes of a class that overlap more, the one of the higher score stays.
+            size_px: side of a window in pixels of the scene.
+            overlap_px: what neighbours share; twice the largest object is enough.
+            progress: show a bar.
+
+        Returns:
+            A row a box, scene by scene, the highest score first: ``path``, `images.BOX` in pixels,
+            ``label``, ``score``, and ``lon, lat`` of its middle where the file is georeferenced.
+            ``attrs["classes"]`` are those the detector knows.
+
+        Raises:
+            FileNotFoundError: a scene is absent.
+            ValueError: one cannot be read, or has other bands or another dtype.
+        """
+        net, tables = self.network.eval(), []
+        net.score_thresh, net.nms_thresh = score, nms_iou
+        net.detections_per_img = net.topk_candidates = _PER_WINDOW
+        rows = area.rows_of(scenes, bands=self.encoder.bands, reading=self.reading)
+        for row in tqdm(rows, unit="scene", disable=not progress):
+            parts = list(self._windows(row, size_px, overlap_px))
+            boxes, scores, codes = (torch.cat(part) for part in zip(*parts, strict=True))
+            kept = batched_nms(boxes, scores, codes, nms_iou)
+            table = pd.DataFrame(boxes[kept].numpy(), columns=list(BOX))
+            table.insert(0, "path", pd.Series([str(row["path"])] * len(kept), dtype=object))
+            table["label"] = pd.Series([self.classes[code] for code in codes[kept]], dtype=object)
+            table["score"] = scores[kept].numpy()
+            x, y = ((table[BOX[i]] + table[BOX[i + 2]]) / 2 for i in (0, 1))
+            table["lon"], table["lat"] = places(table["path"].tolist(), x, y)
+            tables.append(table)
+        result = pd.concat(tables, ignore_index=True)
+        result.attrs["classes"] = self.classes
+        return result
+
+    def _windows(
+        self, row: area.Row, size_px: int, overlap_px: int
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Of each window boxes ``(B, 4)`` in pixels of the scene, scores, both float64, classes."""
+        encoder, grid = self.encoder, area.grid(row)
+        device, margin = encoder.mean.device, overlap_px / 4
+        fast = pick_precision(self.config.precision, device) == "bf16"
+        for left, top, right, bottom in features.windows(
+            grid.height, grid.width, size_px=size_px, overlap_px=overlap_px
+        ):
+            window = left, top, min(right, grid.width), min(bottom, grid.height)
+            pixels, valid = area.read_area(row, window)
+            x = encoder.normalise(torch.from_numpy(pixels)[None].to(device))
+            x = (x * torch.from_numpy(valid).to(device)).contiguous(
+                memory_format=torch.channels_last
+            )
+            with torch.autocast(device.type, torch.bfloat16, enabled=fast):
+                found = {k: v.cpu() for k, v in self.network(x)[0].items()}
+            boxes = found["boxes"].double() + torch.tensor([left, top, left, top])
+            middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+            low = [edge + margin if edge > 0 else -1 for edge in (left, top)]
+            high = [
+                edge - margin if edge < end else end + 1
+                for edge, end in ((right, grid.width), (bottom, grid.height))
+            ]
+            mine = (middle >= torch.tensor(low)) & (middle < torch.tensor(high))
+            kept = mine.all(1) & (found["labels"] < len(self.classes))
+            yield boxes[kept], found["scores"][kept].double(), found["labels"][kept]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a file, or ``detector.safetensors`` into a folder: weights and json; atomic."""
+        about = {
+            "encoder": self.encoder.about,
+            "note": self.encoder.note,
+            "config": asdict(self.config),
+            "reading": self.reading,
+            "boxes": list(zip(self.classes, self.boxes.tolist(), strict=True)),
+            "skipped": self.skipped,
+            "logs": self.logs.to_dict("list"),
+        }
+        state_dicts.save_tuned("detector", self.network, about, path=path, form=FORMAT)
+
+
+def load(path: str | os.PathLike[str], *, device: str = "cpu") -> Detector:
+    """Read what `train` or `Detector.save` wrote; nothing in the file is run.
+
+    Args:
+        path: the folder or the file.
+        device: "cpu", "auto", "cuda", ...
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, of another kind, or written by a newer version.
+    """
+    path, described, tensors = state_dicts.open_tuned("detector", path, known=FORMAT)
+    try:
+        about = json.loads(described)
+        config = _config({**about["config"], "device": device})
+        names, counts = zip(*about["boxes"], strict=True) if about["boxes"] else ((), ())
+        boxes = pd.Series(counts, index=pd.Index(names, dtype=object), dtype="int64")
+        reading = area.reading_of(about["reading"])
+        logs, skipped, note = pd.DataFrame(about["logs"]), int(about["skipped"]), about["note"]
+        encoder = about["encoder"]
+        anchors = len(config.anchor_sides) * len(config.anchor_ratios)
+        shape = (anchors * max(1, len(boxes)), config.width, 3, 3)
+        fits = isinstance(note, dict) and shape == tuple(
+            tensors["head.classification_head.cls_logits.weight"].shape
+        )
+        fits &= tuple(tensors["backbone.pyramid.encoder.mean"].shape) == (encoder["bands"],)
+        start = models.encoder(**encoder) if fits else None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        start = None
+    if start is None:
+        raise ValueError(
+            f"expected a detector written by geossl at {path}, came a description that does not "
+            "fit its tensors; write the file again"
+        )
+    network = build(start, len(boxes), config, seed=0)
+    state_dicts.fill(network, tensors, path)
+    network.to(pick_device(device), memory_format=torch.channels_last)
+    result = Detector(network.eval(), config, reading, boxes, skipped, logs)
+    result.encoder.note = note
+    return result
+
+
+def _config(values: dict[str, Any]) -> DetectConfig:
+    """A config from json, which has lists for tuples."""
+
+    def tuples(of: dict[str, Any]) -> dict[str, Any]:
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in of.items()}
+
+    colour = None if values["colour"] is None else Views(**tuples(values["colour"]))
+    return DetectConfig(**{**tuples(values), "colour": colour})

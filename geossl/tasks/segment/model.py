@@ -1,0 +1,88 @@
+"""A segmentation network: an encoder's maps, a head of torchvision, and up to full resolution."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.segmentation.deeplabv3 import DeepLabHead
+from torchvision.models.segmentation.fcn import FCNHead
+from torchvision.ops import FeaturePyramidNetwork
+
+from geossl import models
+from geossl.models import features
+
+HEADS = ("fpn", "fcn", "deeplab")
+_REACH_PX = (96, 192, 288)  # DeepLabV3's rates 12, 24, 36 at a stride of 8
+
+
+class Network(nn.Module):
+    """A copy of an encoder with a head that gives each pixel a score for each class.
+
+    Args:
+        encoder: left as it is.
+        classes: how many.
+        head: "fcn" and "deeplab" sit on the coarsest map; "fpn" is an FCN head on the finest map of
+            a feature pyramid network, which brings the coarse ones down to it.
+        width: channels of the feature pyramid network.
+        freeze: of the encoder, while training: "none", "norm" (the statistics of its BatchNorms
+            stay) or "all".
+        seed: of the head; the global random state is not touched.
+
+    Source:
+        FCN, arXiv 1411.4038; DeepLabV3, arXiv 1706.05587, its dilation rates scaled to the stride;
+        feature pyramids, arXiv 1612.03144. All from torchvision. Deviation: the encoder keeps its
+        strides where torchvision's models dilate the last stages to a stride of 8.
+    """
+
+    def __init__(
+        self,
+        encoder: models.Encoder,
+        *,
+        classes: int,
+        head: str,
+        width: int = 64,
+        freeze: str = "none",
+        seed: int = 0,
+    ):
+        super().__init__()
+        own = models.trainable_copy(encoder, frozen=freeze == "all")
+        self.about = {"head": head, "width": width}
+        self.pyramid = features.Pyramid(own, freeze=freeze)
+        self.stride = self.pyramid.strides[-1]
+        coarse = self.pyramid.widths[-1]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.fpn: nn.Module = nn.Identity()
+            if head == "fpn":
+                self.fpn = FeaturePyramidNetwork(list(self.pyramid.widths), width)
+                self.head: nn.Module = FCNHead(width, classes)
+            elif head == "fcn":
+                self.head = FCNHead(coarse, classes)
+            else:
+                rates = [max(1, reach // self.stride) for reach in _REACH_PX]
+                self.head = DeepLabHead(coarse, classes, rates)
+        self.to(own.mean.device)
+
+    @property
+    def encoder(self) -> models.Encoder:
+        """The copy that is trained."""
+        return self.pyramid.encoder
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images ``(N, C, H, W)`` -> logits ``(N, classes, H, W)`` float32.
+
+        H and W are multiples of ``stride``.
+        """
+        maps = self.pyramid(x)
+        if self.about["head"] == "fpn":
+            named = {str(level): part for level, part in enumerate(maps)}
+            fine = self.fpn(named)["0"]
+        else:
+            fine = maps[-1]
+        logits = self.head(fine).float()
+        return F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)
+
+    def from_chips(self, chips: Tensor, valid: Tensor) -> Tensor:
+        """Pixels ``(N, C, H, W)`` in stored units -> logits; where not ``valid`` they are 0."""
+        return self(self.encoder.normalise(chips) * valid[:, None])

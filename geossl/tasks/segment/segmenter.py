@@ -1,0 +1,201 @@
+"""A trained segmentation network: maps of scenes, and how it is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from geossl import models
+from geossl.datasets.raster.area import READING, rows_of
+from geossl.models import features, state_dicts
+from geossl.tasks.segment.class_map import ClassMap, tif_path
+from geossl.tasks.segment.crops import Areas
+from geossl.tasks.segment.masks import IGNORE, Masks
+from geossl.tasks.segment.model import HEADS, Network
+from geossl.utils.device import pick_device
+
+FORMAT = 1
+SIZE_PX, OVERLAP_PX = 512, 160
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Segmenter:
+    """A trained network with all it needs to be used.
+
+    Attributes:
+        network: in eval mode.
+        masks: the classes, and how the masks were read that it learned from.
+        reading: how its scenes were read: bands, their names, dtype, and scale.
+        pixels: training pixels by class; one without any could not be learned.
+        logs: one row an epoch: epoch, loss (nats), accuracy (share of the crops' pixels), val
+            (mIoU; missing without a val scene).
+    """
+
+    network: Network
+    masks: Masks
+    reading: dict[str, Any]
+    pixels: pd.Series
+    logs: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def __repr__(self) -> str:
+        encoder, unknown = self.encoder, self.pixels.index[self.pixels == 0]
+        return (
+            f"Segmenter({self.network.about['head']} on {encoder.name} of {encoder.bands} bands; "
+            f"{len(self.classes)} classes: {', '.join(self.classes[:6])}"
+            f"{', ...' if len(self.classes) > 6 else ''}"
+            f"{'; not in the training: ' if len(unknown) else ''}{', '.join(unknown)})"
+        )
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of their numbers."""
+        return self.masks.classes
+
+    @property
+    def encoder(self) -> models.Encoder:
+        """The tuned copy of the encoder."""
+        return self.network.encoder
+
+    def segment(
+        self,
+        scene: str | os.PathLike[str] | pd.DataFrame,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        size_px: int = SIZE_PX,
+        overlap_px: int = OVERLAP_PX,
+        probabilities: bool = False,
+    ) -> ClassMap:
+        """The classes of a scene of any size, window by window.
+
+        Of two neighbouring windows each gives its own half of what they share. The map is that of
+        one window over all where no window's edge lies within half the network's receptive field:
+        everywhere if they share as much as that field (of "small" 136 px with "fpn", 164 px with
+        "fcn"; of a ResNet more). The "deeplab" head looks at all of a window at once.
+
+        Args:
+            scene: path of a file, read as the training scenes were; or a table of one row.
+            out: where to write the map as a GeoTIFF, see `ClassMap.write`; nowhere when None.
+            size_px: side of a window, brought to a multiple of the network's stride.
+            overlap_px: what neighbours share, likewise.
+            probabilities: also return those of all classes; they take much memory.
+
+        Raises:
+            FileNotFoundError: there is no such scene.
+            ValueError: it cannot be read, has other bands or another dtype, is not one, or would be
+                overwritten.
+        """
+        rows = rows_of(scene, bands=self.encoder.bands, reading=self.reading)
+        if len(rows) != 1:
+            raise ValueError(f"expected one scene, came a table of {len(rows)}; give one row")
+        if out is not None:
+            out = tif_path(out)
+            if out.exists() and os.path.samefile(out, str(rows[0]["path"])):
+                raise ValueError(f"expected another path than the scene's for its map, came {out}")
+        found = class_map(
+            self.network, Areas(rows, self.masks), 0, size_px=size_px, overlap_px=overlap_px,
+            probabilities=probabilities,
+        )  # fmt: skip
+        if out is not None:
+            found.write(out)
+        return found
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a file, or ``segmenter.safetensors`` into a folder: weights and json; atomic."""
+        about = {
+            "encoder": self.encoder.about,
+            "note": self.encoder.note,
+            "network": self.network.about,
+            "masks": asdict(self.masks),
+            "reading": self.reading,
+            "pixels": self.pixels.tolist(),
+            "logs": self.logs.to_dict("list"),
+        }
+        state_dicts.save_tuned("segmenter", self.network, about, path=path, form=FORMAT)
+
+
+def load(path: str | os.PathLike[str], *, device: str = "auto") -> Segmenter:
+    """Read what `train` or `Segmenter.save` wrote; nothing in the file is run.
+
+    Args:
+        path: the folder or the file.
+        device: as in `SegmentConfig`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, of another kind, or written by a newer version.
+    """
+    path, described, tensors = state_dicts.open_tuned("segmenter", path, known=FORMAT)
+    try:
+        about = json.loads(described)
+        masks = Masks(**about["masks"])
+        head, width, note = about["network"]["head"], about["network"]["width"], about["note"]
+        encoder = models.encoder(**about["encoder"])
+        encoder.note = note
+        pixels = pd.Series(about["pixels"], index=pd.Index(masks.classes), dtype="int64")
+        reading, logs = about["reading"], pd.DataFrame(about["logs"])
+        if head not in HEADS or set(reading) != set(READING) or not isinstance(note, dict):
+            raise ValueError
+        network = Network(encoder, classes=len(masks.classes), head=head, width=width)
+    except (ValueError, TypeError, LookupError, RecursionError, AttributeError):
+        raise ValueError(
+            f"expected a segmenter written by geossl at {path}, came a description that does not "
+            "fit; write the file again"
+        ) from None
+    state_dicts.fill(network, tensors, path)
+    network.to(pick_device(device)).eval()
+    return Segmenter(network, masks, reading, pixels, logs)
+
+
+@torch.no_grad()
+def class_map(
+    network: Network,
+    scenes: Areas,
+    i: int,
+    *,
+    size_px: int,
+    overlap_px: int,
+    probabilities: bool = False,
+) -> ClassMap:
+    """The classes of one of some scenes; see `Segmenter.segment`."""
+    if not size_px > overlap_px >= 0:
+        raise ValueError(f"expected size_px > overlap_px >= 0, came {size_px} and {overlap_px}")
+    network.eval()
+    grid, stride, device = scenes.grids[i], network.stride, network.encoder.mean.device
+    overlap = _up(overlap_px, stride)
+    size = max(_up(size_px, stride), overlap + stride)
+    height, width = _up(grid.height, stride), _up(grid.width, stride)
+    values = np.full((height, width), IGNORE, np.uint8)
+    chances = None
+    if probabilities:
+        chances = np.zeros((len(scenes.masks.classes), height, width), np.float32)
+    for left, top, right, bottom in features.windows(
+        height, width, size_px=size, overlap_px=overlap
+    ):
+        # No window reaches over the edge: there it sees what one window over all does.
+        right, bottom = min(right, width), min(bottom, height)
+        pixels, valid = scenes.pixels(i, (left, top, right, bottom))
+        seen = torch.from_numpy(valid)[None].to(device)
+        x = torch.from_numpy(pixels.astype(np.float32))[None].to(device)
+        logits = network.from_chips(x, seen)[0]  # (classes, H, W)
+        half = overlap // 2  # of what is shared: the neighbours' own
+        x0, y0 = (at + half if at else 0 for at in (left, top))
+        x1, y1 = right - half * (right < width), bottom - half * (bottom < height)
+        part, inner = np.s_[y0:y1, x0:x1], np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
+        guess = logits.argmax(0).to(torch.uint8).cpu().numpy()
+        values[part] = np.where(valid, guess, IGNORE)[inner]
+        if chances is not None:
+            chances[:, *part] = logits.softmax(0).cpu().numpy()[:, *inner]
+    inside = np.s_[: grid.height, : grid.width]
+    values = np.ascontiguousarray(values[inside])
+    chances = None if chances is None else np.ascontiguousarray(chances[:, *inside])
+    return ClassMap(values, scenes.masks.classes, grid, chances)
+
+
+def _up(px: int, multiple: int) -> int:
+    return -(-px // multiple) * multiple

@@ -1,0 +1,37 @@
+"""What a run is made of before its first step."""
+
+from __future__ import annotations
+
+from geossl import models
+from geossl.data.store import ChipStore
+from geossl.models import layers
+from geossl.train.config import PretrainConfig
+from geossl.utils import dist
+from geossl.utils.seeds import derived_seed
+
+
+def new_moco(
+    store: ChipStore, config: PretrainConfig, classes: dict[str, int], *, queue: bool, seed: int
+) -> models.MoCo:
+    """The untrained model of a run, on the CPU; without a queue it holds one key."""
+    encoder = models.encoder(
+        config.encoder,
+        bands=len(store.bands),
+        stem=config.stem,
+        mean=store.mean.tolist(),
+        std=store.std.tolist(),
+        seed=derived_seed(seed, "encoder"),
+    )
+    ranks = dist.ranks()
+    if config.bn_splits > 1 or ranks > 1:
+        here, sharing = max(1, config.bn_splits // ranks), max(1, ranks // config.bn_splits)
+        layers.split_batchnorm(encoder, here, sharing=sharing)
+    return models.MoCo(
+        encoder,
+        dim=config.dim,
+        queue=config.queue if queue else 1,
+        momentum=config.momentum,
+        classes=classes,
+        heads_on={"geo": config.geo_on, "label": "embedding"},
+        seed=derived_seed(seed, "heads"),
+    )

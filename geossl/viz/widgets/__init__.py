@@ -1,0 +1,18 @@
+"""Explorers for notebooks: widgets that wire the library's parts together, and hold no method.
+
+Each explorer is shown by putting it last in a cell; what was chosen is an attribute for Python.
+"""
+
+from geossl.viz.widgets.cluster_explorer import ClusterExplorer
+from geossl.viz.widgets.comparison import watch_comparison
+from geossl.viz.widgets.embedding_explorer import EmbeddingExplorer
+from geossl.viz.widgets.pair_explorer import PairExplorer
+from geossl.viz.widgets.training_monitor import TrainingMonitor
+
+__all__ = [
+    "ClusterExplorer",
+    "EmbeddingExplorer",
+    "PairExplorer",
+    "TrainingMonitor",
+    "watch_comparison",
+]

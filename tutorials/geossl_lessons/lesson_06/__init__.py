@@ -1,0 +1,1 @@
+"""Code of lesson 06."""

@@ -1,0 +1,180 @@
+"""A folder as lesson 07 needs it: dated GeoTIFFs of five bands, as untidy as a real one.
+
+Blue, green and red come from NASA's Blue Marble (real imagery, about 7.4 km a pixel), brought into
+a map projection of Europe. What differs between dates is simulated. The two infrared bands are
+invented from the other three by simple rules, and so are the strips that no sensor saw; and two
+files are broken on purpose.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from geossl.data import earth
+from geossl.datasets.blue_marble import _acquire, _draws
+from geossl.utils.colors import PALETTE
+from geossl.utils.io import atomic
+from geossl.utils.seeds import derived_seed
+from geossl.viz.plots.base import _axes
+
+BANDS = ("blue", "green", "red", "nir", "swir")
+CRS = "EPSG:3035"  # Lambert's equal-area projection of Europe
+PIXEL_M = 5_000.0
+QUARTERS = ("NW", "NE", "SW", "SE")
+NO_HEADER, NO_PIXELS = "NE_2021-08-14.tif", "SW_2021-06-15.tif"  # the broken ones
+_MIDDLE = (4_800_000.0, 3_300_000.0)  # metres in `CRS`, in Bohemia
+_FULL = 6_500.0  # counts of a white cloud; 10,000 is a reflectance of 1
+_FIRST, _DAYS = np.datetime64("2018-01-01"), 3 * 365
+
+
+def write_folder(
+    folder: str | os.PathLike[str], *, side_px: int = 480, dates: int = 4, seed: int = 0
+) -> Path:
+    """Write the folder; files that are there stay as they are.
+
+    Args:
+        folder: to write.
+        side_px: height and width of a scene; four of them lie around one point.
+        dates: scenes of each quarter, each at a date of its own.
+        seed: of the dates and of all that is simulated.
+
+    Returns:
+        The folder: ``dates`` scenes ``<quarter>_<date>.tif`` of each quarter, uint16, 0 where
+        there is no data; and two broken files.
+
+    Raises:
+        ValueError: fewer than one date, or scenes of no pixel.
+        ImportError: the packages of the Blue Marble are missing.
+    """
+    if side_px < 1 or dates < 1:
+        raise ValueError(f"expected side_px >= 1 and dates >= 1, came {side_px} and {dates}")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for quarter, name in enumerate(QUARTERS):
+        left = _MIDDLE[0] - (name[1] == "W") * side_px * PIXEL_M
+        top = _MIDDLE[1] + (name[0] == "N") * side_px * PIXEL_M
+        rng = np.random.default_rng(derived_seed(seed, "scenes", quarter))
+        days = np.sort(rng.choice(_DAYS, dates, replace=False))
+        paths = [folder / f"{name}_{_FIRST + day}.tif" for day in days]
+        if all(path.exists() for path in paths):
+            continue
+        ground, height = _ground(left, top, side_px)
+        lat = 52.0 + 9.0 * (1 if name[0] == "N" else -1)
+        for path, day, noise in zip(paths, days, rng.integers(0, 2**62, dates), strict=True):
+            year_day = float((_FIRST + day - (_FIRST + day).astype("datetime64[Y]")).astype(int))
+            pixels = _scene(ground, height, lat=lat, day=year_day, noise=int(noise))
+            _write(path, pixels, left, top)
+    whole = sorted(path for path in folder.glob("SW_*.tif") if path.name != NO_PIXELS)[0]
+    if not (folder / NO_PIXELS).exists():
+        content = whole.read_bytes()
+        with atomic(folder / NO_PIXELS) as part:  # the header stands first in it
+            part.write_bytes(content[: len(content) // 3])
+    (folder / NO_HEADER).touch()
+    return folder
+
+
+def plot_cells(table: pd.DataFrame, path: str, *, ax: Axes | None = None) -> Axes:
+    """A whole scene, and the cells that are cut out of it.
+
+    Args:
+        table: of `geossl.datasets.geotiff`.
+        path: of the scene, as in the table.
+        ax: where to draw; a new figure when None.
+    """
+    import rasterio
+
+    cells = table[table["path"] == path]
+    names, crs = cells["band_names"].iloc[0].split(","), cells["crs"].iloc[0]
+    bands = [int(band) for band in cells["bands"].iloc[0].split(",")]
+    shown = [bands[names.index(c)] for c in ("red", "green", "blue") if c in names]
+    shown = shown if len(shown) == 3 else (bands * 3)[:3]
+    with rasterio.open(path) as file:
+        shape = (3, min(file.height, 600), min(file.width, 600))
+        pixels = file.read(shown, out_shape=shape).astype(np.float64)
+        left, bottom, right, top = (v / 1000 for v in file.bounds)
+    low, high = np.percentile(pixels[:, pixels.any(0)], [1, 99])
+    ax = _axes(ax, 5.2, 5.2)
+    image = np.clip((pixels - low) / max(high - low, 1e-9), 0, 1).transpose(1, 2, 0)
+    ax.imshow(image, extent=(left, right, bottom, top))
+    x, y = (
+        np.unique(cells[[a, b]].to_numpy() / 1000)
+        for a, b in (("left", "right"), ("bottom", "top"))
+    )
+    ax.vlines(x, y.min(), y.max(), colors=PALETTE[1], linewidth=0.6)
+    ax.hlines(y, x.min(), x.max(), colors=PALETTE[1], linewidth=0.6)
+    ax.set_xlabel(f"x in {crs[:40]} / 1000")
+    ax.set_ylabel("y / 1000")
+    ax.set_title(Path(path).name, fontsize=10)
+    return ax
+
+
+def _scene(
+    ground: np.ndarray, height: np.ndarray, *, lat: float, day: float, noise: int
+) -> np.ndarray:
+    """Five bands ``(5, S, S)`` uint16 of a date; 0 where the sensor saw nothing."""
+    side = len(height)
+    draws, clouds = _draws(np.array([noise, noise]), side)
+    clouds, milder = clouds[:1], [0, 1, 2, 3, 4, 5, 9, 10, 11]
+    draws[:, milder] = 0.5 + 0.4 * (draws[:, milder] - 0.5)  # sensors of one kind, fair days
+    draws[:, [6, 8]] *= 0.6  # as chosen among many scenes: little haze, few clouds
+    # the second time the air is clearer, as it is for infrared
+    draws[1, 6] *= 0.25
+    where = np.full(1, lat), np.full(1, day)
+    red, green, blue = _acquire(ground[None], height[None], *where, draws[:1], clouds)[0].T / 255.0
+    r, g, b = _acquire(ground[None], height[None], *where, draws[1:], clouds)[0].T / 255.0
+    mean = (r + g + b) / 3
+    leaf = np.clip((g - b) * 10, 0, 1) * np.clip(1.5 - 2.5 * mean, 0, 1)
+    snow = np.clip(mean * 3 - 1.6, 0, 1) * np.clip((b - r) * 15 + 0.7, 0, 1)
+    dry_land = np.clip((r - 0.5 * b) * 8, 0, 1)  # water swallows infrared
+    nir = dry_land * (0.7 * mean + 0.35 * leaf) + 0.02
+    swir = dry_land * (0.9 * mean - 0.15 * leaf) * (1 - 0.8 * snow) + 0.01
+    bands = np.stack([band.T for band in (blue, green, red, nir, swir)])
+    pixels = np.clip(np.rint(bands * _FULL), 1, 65535).astype(np.uint16)
+    if draws[0, 8] < 0.3:  # the edge of the swath, slanted
+        row, column = np.indices((side, side))
+        pixels[:, column + 0.2 * row < 0.3 * side * draws[0, 9]] = 0
+    return pixels
+
+
+def _ground(left: float, top: float, side_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """Colours ``(S, S, 3)`` uint8 and heights ``(S, S)`` in metres on the grid of a scene."""
+    from rasterio.crs import CRS as Crs
+    from rasterio.enums import Resampling
+    from rasterio.transform import from_origin
+    from rasterio.warp import reproject
+
+    found = []
+    for image in earth.images():
+        rows, columns, bands = image.shape
+        out = np.zeros((bands, side_px, side_px), image.dtype)
+        reproject(
+            np.ascontiguousarray(image[: rows // 2].transpose(2, 0, 1)),
+            out,
+            src_transform=from_origin(-180, 90, 360 / columns, 180 / rows),
+            src_crs=Crs.from_epsg(4326),
+            dst_transform=from_origin(left, top, PIXEL_M, PIXEL_M),
+            dst_crs=Crs.from_user_input(CRS),
+            resampling=Resampling.bilinear,
+        )
+        found.append(out)
+    return found[0].transpose(1, 2, 0), found[1][0]
+
+
+def _write(path: Path, pixels: np.ndarray, left: float, top: float) -> None:
+    import rasterio
+    from rasterio.transform import from_origin
+
+    count, height, width = pixels.shape
+    with atomic(path) as part, rasterio.open(
+        part, "w", driver="GTiff", count=count, height=height, width=width, dtype="uint16",
+        crs=CRS, transform=from_origin(left, top, PIXEL_M, PIXEL_M), nodata=0,
+        compress="deflate", zlevel=1, predictor=2, tiled=True, blockxsize=256, blockysize=256,
+        photometric="MINISBLACK",
+    ) as file:  # fmt: skip
+        file.descriptions = BANDS
+        file.write(pixels)

@@ -1,0 +1,131 @@
+"""Figures of lesson 09."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from geossl.train.throughput import Rate
+from geossl.utils.colors import GREY, PALETTE
+from geossl.viz.plots.base import _axes, _figure, _quiet
+from geossl_lessons.lesson_09.costs import duration
+
+_BITS = {"fp32": 23, "fp16": 10, "bf16": 7}  # of the fraction
+_TICKS = {"hour": 1, "day": 24, "week": 168, "month": 730, "year": 8766, "10 years": 87_660,
+          "100 years": 876_600}  # fmt: skip
+
+
+def plot_gaps(*, ax: Axes | None = None) -> Axes:
+    """How far the next number is from a number, in three ways to write numbers down."""
+    ax = _quiet(_axes(ax, 6.0, 3.4))
+    values = np.geomspace(0.01, 2000, 4000)
+    styles = ((PALETTE[0], "-"), (PALETTE[2], "--"), (PALETTE[5], ":"))
+    for (name, bits), (colour, line) in zip(_BITS.items(), styles, strict=True):
+        gap = 2.0 ** (np.floor(np.log2(values)) - bits)
+        ax.loglog(values, gap, line, color=colour, linewidth=2, label=f"{name}: {bits} bits")
+    ax.set_xlabel("a number")
+    ax.set_ylabel("distance to the next one")
+    ax.legend(frameon=False, fontsize=9, title="bits of the fraction", title_fontsize=8)
+    return ax
+
+
+def plot_rates(rates: Mapping[str, Rate], *, ax: Axes | None = None) -> Axes:
+    """Pairs a second, one line each, with their ranges."""
+    ax = _quiet(_axes(ax, 6.4, 0.9 + 0.4 * len(rates)))
+    for place, rate in enumerate(rates.values()):
+        ax.plot([rate.low, rate.high], [place, place], color=PALETTE[0], linewidth=2)
+        ax.plot(rate.value, place, "o", color=PALETTE[0])
+        ax.annotate(f"{rate.value:,.0f}", (rate.high, place), (7, 0), va="center",
+                    textcoords="offset points", fontsize=9)  # fmt: skip
+    ax.set_yticks(range(len(rates)), list(rates), fontsize=9)
+    ax.set_ylim(len(rates) - 0.5, -0.5)
+    ax.set_xlim(left=0)
+    ax.margins(x=0.15)
+    ax.set_xlabel("pairs a second (line: smallest to largest of the repeats)")
+    return ax
+
+
+def plot_alike(logs: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> Axes:
+    """The losses of two runs that should agree: the first a wide line, the second dashed on it.
+
+    Args:
+        logs: name -> log, two of them.
+        ax: where to draw; a new figure when None.
+    """
+    ax = _quiet(_axes(ax, 6.4, 3.2))
+    styles = ((PALETTE[5], "-", 5, 0.5), (PALETTE[0], "--", 1.6, 1))
+    for (name, log), (colour, line, width, alpha) in zip(logs.items(), styles, strict=True):
+        ax.plot(log["step"], log["loss"], line, color=colour, linewidth=width, alpha=alpha,
+                label=name)  # fmt: skip
+    ax.set_xlabel("optimiser steps")
+    ax.set_ylabel("loss (nats)")
+    ax.legend(frameon=False, fontsize=9)
+    return ax
+
+
+def plot_resumed(whole: pd.DataFrame, before: pd.DataFrame, after: pd.DataFrame) -> Figure:
+    """The loss of a run that nobody stopped, and of one that was killed and went on.
+
+    Args:
+        whole: log of the first.
+        before: log of the second when it was killed.
+        after: its log in the end.
+    """
+    figure, axes = _figure(7.0, 4.2, nrows=2, sharex=True, sharey=True)
+    killed, kept = before["step"].iloc[-1], _last_alike(before, after)
+    for ax, title in zip(axes, ("nobody stopped it", "killed, and started again"), strict=True):
+        _quiet(ax)
+        ax.set_title(title, fontsize=10, loc="left")
+        ax.set_ylabel("loss (nats)")
+    axes[0].plot(whole["step"], whole["loss"], color=PALETTE[0], linewidth=2)
+    axes[1].plot(before["step"], before["loss"], color=PALETTE[5], linewidth=4, alpha=0.5,
+                 label="before it was killed")  # fmt: skip
+    later = after[after["step"] >= kept]
+    axes[1].plot(later["step"], later["loss"], "--", color=PALETTE[0], linewidth=1.6,
+                 label="after it was started again")  # fmt: skip
+    axes[1].axvline(killed, color="k", linewidth=0.9, linestyle=":")
+    axes[1].annotate("kill", (killed, axes[1].get_ylim()[1]), (3, -11), fontsize=9,
+                     textcoords="offset points")  # fmt: skip
+    axes[1].legend(frameon=False, fontsize=8)
+    axes[1].set_xlabel("optimiser steps")
+    return figure
+
+
+def _last_alike(before: pd.DataFrame, after: pd.DataFrame) -> int:
+    """The last step that was not done again: the clock of its record is the same in both logs."""
+    both = before.merge(after, on="step", suffixes=("", "_after"))
+    same = both["step"][both["seconds"] == both["seconds_after"]]
+    return int(same.max()) if len(same) else 0
+
+
+def plot_times(times: Mapping[str, tuple[Rate, bool]], *, pairs: float,
+               ax: Axes | None = None) -> Axes:  # fmt: skip
+    """How long a training takes on some machines, on a logarithmic scale.
+
+    Args:
+        times: machine -> its rate, and whether it was measured.
+        pairs: of the whole training.
+        ax: where to draw; a new figure when None.
+    """
+    ax = _quiet(_axes(ax, 8.0, 1.1 + 0.42 * len(times)))
+    for place, (rate, measured) in enumerate(times.values()):
+        likely, least, most = (pairs / v / 3600 for v in (rate.value, rate.high, rate.low))
+        colour, mark = (PALETTE[0], "o") if measured else (GREY, "s")
+        ax.plot([least, most], [place, place], color=colour, linewidth=3)
+        ax.plot(likely, place, mark, color=colour, markersize=7)
+        ax.annotate(duration(likely), (likely, place), (0, 8), ha="center",
+                    textcoords="offset points", fontsize=9)  # fmt: skip
+    ax.plot([], [], "o-", color=PALETTE[0], label="measured here")
+    ax.plot([], [], "s-", color=GREY, label="by data sheet and assumption")
+    ax.set_xscale("log")
+    ax.set_yticks(range(len(times)), list(times), fontsize=9)
+    ax.set_ylim(len(times) - 0.4, -0.7)
+    ax.set_xticks(list(_TICKS.values()), [f"1 {n}" if n.isalpha() else n for n in _TICKS])
+    ax.minorticks_off()
+    ax.tick_params(axis="x", labelsize=8)
+    ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.22), ncols=2)
+    return ax
