@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import importlib
 import json
 import os
 import shutil
@@ -13,7 +12,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ import pandas as pd
 
 from geossl.data import scenes as scene_tables
 from geossl.data.decode import Job, decode
+from geossl.data.readers import Reader, get_reader
 from geossl.data.table_files import write
 from geossl.utils.io import alone, atomic
 from geossl.utils.parallel import work_off
@@ -45,7 +44,7 @@ def build_store(
         if value < 1:
             raise ValueError(f"expected {name} >= 1, came {value}")
     table = scene_tables.check(scenes, positions=False)
-    plan = Plan(path, table, _reader(table), size_px, chunk)
+    plan = Plan(path, table, *_reader(table), size_px, chunk)
     with _full_disk_in_a_sentence(path):
         plan.start()
         with alone(path):
@@ -64,10 +63,10 @@ class Plan:
     """
 
     def __init__(
-        self, path: Path, table: pd.DataFrame, reader: ModuleType, size_px: int, chunk: int
+        self, path: Path, table: pd.DataFrame, name: str, reader: Reader, size_px: int, chunk: int
     ):
         info = reader.pixel_info(table)
-        self.path, self.table, self.reader, self.size_px = path, table, reader, size_px
+        self.path, self.table, self.reader, self.size_px = path, table, name, size_px
         self.work = path / _WORK
         self.dtype = np.dtype(info["dtype"])
         self.shape = (len(table), len(info["bands"]), size_px, size_px)
@@ -205,7 +204,7 @@ class Plan:
                 chunk=chunk,
                 first=first,
                 rows=rows,
-                reader=self.reader.__name__,
+                reader=self.reader,
                 shape=self.shape[1:],
                 dtype=self.dtype.str,
                 skip_bad=skip_bad,
@@ -259,21 +258,15 @@ class Plan:
                     file.write(np.ascontiguousarray(chips[good[start : start + self.chunk]]).data)
 
 
-def _reader(table: pd.DataFrame) -> ModuleType:
-    """The module that reads the pixels of a table: `geossl.datasets.NAME` of its column reader."""
+def _reader(table: pd.DataFrame) -> tuple[str, Reader]:
+    """The reader of a table and its name, by the column ``reader``."""
     names = list(table["reader"].unique()) if "reader" in table else []
-    if len(names) != 1 or not str(names[0]).isidentifier():
+    if len(names) != 1 or not isinstance(names[0], str):
         raise ValueError(
-            "expected a scene table with one name of a reader in the column 'reader', came "
-            f"{names or 'no such column'}; make the table with a function of geossl.datasets"
+            "`scenes` needs one reader in its column 'reader', got "
+            f"{names or 'no such column'}. Make the table with a function of geossl.datasets."
         )
-    name = f"geossl.datasets.{names[0]}"
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise ValueError(f"expected a reader of geossl.datasets, came {names[0]!r}") from None
+    return names[0], get_reader(names[0])
 
 
 def read_info(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 import zlib
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from geossl.data.pixels import Pixels
+from geossl.data.readers import get_reader
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Job:
 
 def decode(job: Job) -> dict[str, Any]:
     """Decode and store a chunk; its record for the journal, with exact integer sums."""
-    reader = importlib.import_module(job.reader)
+    reader = get_reader(job.reader)
     rows, size_px = _found_from(job.folder, job.rows), job.shape[1]
     pixels: Pixels = reader.read_chips(rows, size_px=size_px)
     chips = np.ascontiguousarray(pixels.chips)

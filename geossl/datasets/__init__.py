@@ -16,7 +16,7 @@ from geossl.datasets.geoimagenet import geoimagenet
 from geossl.datasets.geotiff import geotiff
 from geossl.datasets.image_folder import image_folder
 from geossl.datasets.photos import photos
-from geossl.datasets.registry import open_scenes
+from geossl.datasets.registry import open_scenes, register
 from geossl.datasets.satmae_csv import satmae_csv
 from geossl.datasets.seco import seco
 from geossl.datasets.spacenet import spacenet
@@ -40,6 +40,7 @@ __all__ = [
     "image_folder",
     "open_scenes",
     "photos",
+    "register",
     "satmae_csv",
     "seco",
     "spacenet",

@@ -16,6 +16,7 @@ from geossl.data import scenes
 from geossl.datasets.raster.chips import described, read_chips
 from geossl.datasets.raster.header import headers, lon_lat
 from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.registry import register
 from geossl.datasets.shared import listing
 from geossl.datasets.shared.table import bands_of, sifted
 from geossl.utils.parallel import each
@@ -129,3 +130,6 @@ def fits(path: Path) -> str | None:
         if os.path.isfile(path / entry.name / f"{entry.name}{_JSON}"):
             return f"holds <patch>/<patch>{_JSON} with a tif a band beside"
     return None
+
+
+register("bigearthnet", open=bigearthnet, fits=fits, read=read_chips, pixel_info=pixel_info)

@@ -15,6 +15,7 @@ import pandas as pd
 from geossl import geo
 from geossl.data import earth, scenes
 from geossl.data.pixels import Pixels
+from geossl.data.readers import FunctionReader, register_reader
 
 MAIN_CLASSES = {
     "A": "A tropical",
@@ -248,3 +249,6 @@ def _land_places(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.n
         found.append(np.column_stack([lon, lat, zone])[zone != earth.OCEAN])
     lon, lat, zone = np.concatenate(found)[:count].T
     return lon, lat, zone.astype(int)
+
+
+register_reader("blue_marble", FunctionReader(read_chips, pixel_info))

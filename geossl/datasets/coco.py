@@ -13,6 +13,7 @@ import pandas as pd
 from geossl.datasets.raster import chips
 from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.registry import register
 from geossl.datasets.shared.detections import detections, entries, numbers, read_json
 from geossl.datasets.shared.listing import some
 
@@ -144,3 +145,6 @@ def _ends(path: Path) -> str:
     except OSError:
         return ""
     return text if text.startswith("{") else ""
+
+
+register("coco", open=coco, fits=fits, read=read_chips, pixel_info=pixel_info)

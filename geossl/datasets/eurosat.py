@@ -13,6 +13,7 @@ from geossl.data import scenes
 from geossl.datasets.raster.chips import described, read_chips
 from geossl.datasets.raster.header import headers
 from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.registry import register
 from geossl.datasets.shared import listing
 from geossl.datasets.shared.table import sifted
 
@@ -103,3 +104,6 @@ def fits(path: Path) -> str | None:
             if hit and hit["name"] == part:
                 return f"holds <Class>/<Class>_<i>.{hit['kind']} with the classes of EuroSAT"
     return None
+
+
+register("eurosat", open=eurosat, fits=fits, read=read_chips, pixel_info=pixel_info)

@@ -20,6 +20,7 @@ from geossl.data import scenes
 from geossl.data.scenes import BOX
 from geossl.datasets.raster.chips import described, read_chips
 from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.registry import register
 from geossl.datasets.shared.listing import folders, json_of, some
 from geossl.datasets.shared.table import faults, middles, sifted
 from geossl.utils.parallel import each
@@ -259,3 +260,6 @@ def fits(path: Path) -> str | None:
             below += [Path(entry.path) for entry in folders(entries)][:8]
         level = below
     return None
+
+
+register("fmow", open=fmow, fits=fits, read=read_chips, pixel_info=pixel_info)

@@ -15,6 +15,7 @@ import pandas as pd
 
 from geossl.datasets.raster.chips import described, read_chips
 from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.registry import register
 from geossl.datasets.shared.csv import first_lines, text_csv, without
 from geossl.datasets.shared.listing import SENTINEL_2
 from geossl.datasets.shared.table import faults, middles
@@ -139,3 +140,6 @@ def fits(path: Path) -> str | None:
         if set(_NEEDED) <= set(first_lines(file)[0]):
             return f"has a csv with {', '.join(_NEEDED)}"
     return None
+
+
+register("fmow_sentinel", open=fmow_sentinel, fits=fits, read=read_chips, pixel_info=pixel_info)

@@ -14,6 +14,7 @@ import pandas as pd
 from geossl.data import scenes
 from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.registry import register
 from geossl.datasets.shared.csv import FMOW_FOLDER, PICTURE, Location, first_lines, listed
 from geossl.utils.io import atomic
 
@@ -100,3 +101,6 @@ def fits(path: Path) -> str | None:
     if len(row) == 2 and PICTURE.fullmatch(row[1]) and not PICTURE.fullmatch(header[1]):
         return "is a csv of two columns, the second with paths of pictures"
     return None
+
+
+register("gassl_csv", open=gassl_csv, fits=fits, read=read_chips, pixel_info=pixel_info)

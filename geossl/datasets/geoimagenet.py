@@ -12,6 +12,7 @@ from geossl.data import scenes
 from geossl.datasets.raster import chips
 from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.registry import register
 from geossl.datasets.shared.listing import listed, some
 from geossl.datasets.shared.table import sifted
 
@@ -132,3 +133,6 @@ def _places(path: Path) -> pd.DataFrame:
         numbers = pd.to_numeric(known[name], errors="coerce")
         known[name] = numbers.where(numbers > -900)
     return known.dropna(subset="id").drop_duplicates("id").set_index("id")
+
+
+register("geoimagenet", open=geoimagenet, fits=fits, read=read_chips, pixel_info=pixel_info)

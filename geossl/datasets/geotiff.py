@@ -20,6 +20,7 @@ from geossl import geo
 from geossl.datasets.raster.grid import Scene, at, common_grid, covered, outline, reproject
 from geossl.datasets.raster.header import UnreadableError, header
 from geossl.datasets.raster.window import pixel_info, read_chips
+from geossl.datasets.registry import register
 
 __all__ = ["geotiff", "pixel_info", "read_chips"]
 
@@ -263,3 +264,6 @@ def fits(path: Path) -> str | None:
     if shared or len(found) == 1:
         return f"holds dated georeferenced tifs of one area, e.g. {tifs[0]}"
     return None
+
+
+register("geotiff", open=geotiff, fits=fits, read=read_chips, pixel_info=pixel_info)

@@ -15,6 +15,7 @@ from geossl.datasets.raster import chips
 from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.raster.header import IMAGES
 from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.registry import register
 from geossl.datasets.shared.listing import listed, some
 from geossl.datasets.shared.table import sifted
 
@@ -128,3 +129,6 @@ def _images(folder: str) -> list[str]:
         for name in names
         if name[0] != "." and os.path.splitext(name)[1].lower() in IMAGES
     )
+
+
+register("image_folder", open=image_folder, fits=fits, read=read_chips, pixel_info=pixel_info)

@@ -16,6 +16,7 @@ from geossl.data import scenes
 from geossl.datasets.raster import chips
 from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.registry import register
 from geossl.datasets.shared.listing import some
 from geossl.datasets.shared.table import sifted
 
@@ -149,3 +150,6 @@ def _time(taken: Any, offset: Any) -> str | None:
     zone = offset.strip("\0 ") if isinstance(offset, str) else ""
     zone = zone if len(zone) == 6 and zone[0] in "+-" else "Z"
     return f"{text[:10].replace(':', '-')}T{text[11:]}{zone}"
+
+
+register("photos", open=photos, fits=fits, read=read_chips, pixel_info=pixel_info)

@@ -2,23 +2,66 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
+from geossl.data.pixels import Pixels
+from geossl.data.readers import FunctionReader, load_plugins, register_reader
+from geossl.datasets.raster import chips, window
 from geossl.datasets.shared.listing import some
 
-READERS = (
-    "fmow", "wilds_fmow", "fmow_sentinel", "gassl_csv", "satmae_csv", "eurosat", "bigearthnet",
-    "ssl4eo", "seco", "spacenet", "xview", "coco", "tile2vec", "geoimagenet", "photos", "table",
-    "image_folder", "geotiff",
-)  # fmt: skip
+
+@dataclass(frozen=True)
+class _DataSet:
+    open: Callable[..., pd.DataFrame]
+    fits: Callable[[Path], str | None] | None
+
+
+_DATA_SETS: dict[str, _DataSet] = {}
+
+
+def register(
+    name: str,
+    *,
+    open: Callable[..., pd.DataFrame],
+    fits: Callable[[Path], str | None] | None = None,
+    read: Callable[..., Pixels] = chips.read_chips,
+    pixel_info: Callable[[pd.DataFrame], dict[str, Any]] = window.pixel_info,
+) -> None:
+    """Make a data set known: to `open_scenes`, the command line and `ChipStore.build`.
+
+    Args:
+        name: of the data set, and the word in the column ``reader`` of its tables.
+        open: ``open(path, **options)`` returns a scene table.
+        fits: ``fits(path)`` says in some words why this data set is at a path, or None; without
+            it the data set is opened by its name only.
+        read: ``read(rows, *, size_px)`` returns `geossl.data.pixels.Pixels`; image files by
+            default, as `geossl.datasets.raster.chips.described` lists them.
+        pixel_info: ``pixel_info(table)`` returns bands, dtype, rgb, units and source.
+
+    Raises:
+        ValueError: the name is no identifier.
+
+    Example:
+        >>> register("mine", open=my_table, fits=lambda path: None)
+    """
+    if not name.isidentifier():
+        raise ValueError(f"`name` must be an identifier, got {name!r}.")
+    _DATA_SETS[name] = _DataSet(open, fits)
+    register_reader(name, FunctionReader(read, pixel_info))
+
+
+def names() -> list[str]:
+    """Return the names of all data sets, those of installed plugins too."""
+    load_plugins()
+    return list(_DATA_SETS)
 
 
 def open_scenes(
@@ -43,13 +86,13 @@ def open_scenes(
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"expected a data set at {path}, found nothing there")
-    if reader is not None and reader not in READERS:
-        raise ValueError(f"expected a reader of {', '.join(READERS)}, came {reader!r}")
+    if reader is not None and reader not in names():
+        raise ValueError(f"expected a reader of {', '.join(names())}, came {reader!r}")
     fitting = {reader: "asked for"} if reader is not None else recognised(path)
     if not fitting:
         raise ValueError(
             f"expected a data set of a known layout at {path}, found {seen(path)}; give reader=, "
-            f"one of {', '.join(READERS)}, or a table of paths and coordinates"
+            f"one of {', '.join(names())}, or a table of paths and coordinates"
         )
     if len(fitting) > 1:
         told = "; ".join(f"{name} ({why})" for name, why in fitting.items())
@@ -57,7 +100,7 @@ def open_scenes(
             f"expected one layout at {path}, found {len(fitting)} that fit: {told}; give reader="
         )
     name, why = next(iter(fitting.items()))
-    read = getattr(_module(name), name)
+    read = _DATA_SETS[name].open
     known = list(inspect.signature(read).parameters)[1:]
     unknown = [option for option in options if option not in known]
     if unknown:
@@ -72,7 +115,8 @@ def open_scenes(
 
 def recognised(path: Path) -> dict[str, str]:
     """Names of the readers whose layout is at ``path`` -> why."""
-    asked = {name: _module(name).fits(path) for name in READERS}
+    fits = {name: _DATA_SETS[name].fits for name in names()}
+    asked = {name: fit(path) for name, fit in fits.items() if fit is not None}
     return {name: why for name, why in asked.items() if why is not None}
 
 
@@ -96,7 +140,3 @@ def seen(path: Path) -> str:
         for kind, count in counts
     ]
     return ", ".join(told)
-
-
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"geossl.datasets.{name}")

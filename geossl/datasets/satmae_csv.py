@@ -13,6 +13,7 @@ import pandas as pd
 
 from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.registry import register
 from geossl.datasets.shared.csv import FMOW_FOLDER, PICTURE, Location, first_lines, listed
 
 __all__ = ["fits", "pixel_info", "read_chips", "satmae_csv"]
@@ -59,3 +60,6 @@ def fits(path: Path) -> str | None:
     if len(row) == 3 and PICTURE.fullmatch(row[1]) and _DATE.match(row[2]):
         return "is a csv of three columns: label, path of a picture, time"
     return None
+
+
+register("satmae_csv", open=satmae_csv, fits=fits, read=read_chips, pixel_info=pixel_info)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.registry import register
 from geossl.datasets.shared.dated_folders import dated_places, fits_places
 
 __all__ = ["fits", "pixel_info", "read_chips", "seco"]
@@ -39,3 +40,6 @@ def seco(folder: str | os.PathLike[str], *, skip_bad: bool = False) -> pd.DataFr
 def fits(path: Path) -> str | None:
     """Why ``path`` looks like SeCo, or None."""
     return fits_places(path, _DIGITS)
+
+
+register("seco", open=seco, fits=fits, read=read_chips, pixel_info=pixel_info)

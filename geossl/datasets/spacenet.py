@@ -12,6 +12,7 @@ from geossl.data import scenes
 from geossl.datasets.raster.chips import described, read_chips
 from geossl.datasets.raster.header import headers
 from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.registry import register
 from geossl.datasets.shared import listing
 from geossl.datasets.shared.table import sifted
 from geossl.utils.parallel import each
@@ -115,3 +116,6 @@ def fits(path: Path) -> str | None:
         if any(_IMAGE.fullmatch(file.name) for file in listing.some(path / kind)):
             return f"holds {kind}/{kind}_AOI_1_RIO_img<i>.tif"
     return None
+
+
+register("spacenet", open=spacenet, fits=fits, read=read_chips, pixel_info=pixel_info)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.registry import register
 from geossl.datasets.shared.dated_folders import _DIGITS, dated_places, fits_places
 
 __all__ = ["dated_places", "fits", "fits_places", "pixel_info", "read_chips", "ssl4eo"]
@@ -61,3 +62,6 @@ def fits(path: Path) -> str | None:
         if fits_places(path / kind, _DIGITS):
             return f"holds {kind}/<7 digits>/<date>/<band>.tif"
     return fits_places(path, _DIGITS)
+
+
+register("ssl4eo", open=ssl4eo, fits=fits, read=read_chips, pixel_info=pixel_info)

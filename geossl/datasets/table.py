@@ -22,6 +22,7 @@ from geossl.datasets.raster import chips
 from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.raster.header import kind, places
 from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.registry import register
 from geossl.datasets.shared import paths as named
 from geossl.datasets.shared.listing import some
 from geossl.datasets.shared.table import sifted
@@ -319,3 +320,6 @@ def _locations(frame: pd.DataFrame) -> np.ndarray:
     alone = np.where(_unplaced(frame), number, -1)
     where = frame[["lon", "lat"]].assign(alone=alone)
     return where.groupby(list(where), sort=False, dropna=False).ngroup().to_numpy()
+
+
+register("table", open=table, fits=fits, read=read_chips, pixel_info=pixel_info)

@@ -13,6 +13,7 @@ import pandas as pd
 from geossl.data import scenes
 from geossl.datasets.raster.chips import described, read_chips
 from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.registry import register
 from geossl.datasets.shared import listing
 from geossl.datasets.shared.table import sifted
 from geossl.utils.parallel import each
@@ -130,3 +131,6 @@ def fits(path: Path) -> str | None:
     names = ["0tile.npy", "1tile.npy", *(file.name for file in listing.some(path))]
     found = any(_TILE.fullmatch(name) and os.path.isfile(path / name) for name in names)
     return "holds <i>tile.npy" if found else None
+
+
+register("tile2vec", open=tile2vec, fits=fits, read=read_chips, pixel_info=pixel_info)

@@ -17,6 +17,7 @@ import pandas as pd
 
 from geossl.data import scenes
 from geossl.data.pixels import Pixels
+from geossl.data.readers import FunctionReader, register_reader
 from geossl.datasets.raster import chips as images
 from geossl.datasets.raster.header import COLOURS
 from geossl.datasets.raster.window import pixel_info
@@ -240,3 +241,6 @@ def _column(key: str, values: list[Any]) -> np.ndarray:
     if key == "label":
         return np.array(["" if value is None else value for value in values])
     return np.array([np.nan if value is None else float(value) for value in values])
+
+
+register_reader("torchgeo", FunctionReader(read_chips, pixel_info))

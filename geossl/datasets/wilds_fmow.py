@@ -9,6 +9,7 @@ import pandas as pd
 
 from geossl.datasets.raster.chips import described, read_chips
 from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.registry import register
 from geossl.datasets.shared.csv import text_csv, without
 from geossl.datasets.shared.table import faults
 
@@ -79,3 +80,6 @@ def fits(path: Path) -> str | None:
     except OSError:
         return None
     return f"holds {_CSV} and {_IMAGES}/" if here else None
+
+
+register("wilds_fmow", open=wilds_fmow, fits=fits, read=read_chips, pixel_info=pixel_info)

@@ -12,6 +12,7 @@ import pandas as pd
 from geossl.datasets.raster import chips
 from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.registry import register
 from geossl.datasets.shared.detections import detections, entries, numbers, read_json
 from geossl.datasets.shared.listing import some
 
@@ -122,3 +123,6 @@ def _is_xview(path: Path) -> bool:
     except OSError:
         return False
     return b'"bounds_imcoords"' in start and b'"type_id"' in start
+
+
+register("xview", open=xview, fits=fits, read=read_chips, pixel_info=pixel_info)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from geossl.data.pixels import Pixels
+from geossl.data.readers import FunctionReader, register_reader
 from geossl.data.scenes import BOX
 from geossl.datasets.raster.window import pixel_info, read_window
 
@@ -256,3 +257,6 @@ def _colours(picture: Any) -> tuple[Any, Any]:
 def _same_type(found: str, row: Row) -> None:
     if not np.isfinite(row["scale_low"]) and found != row["dtype"]:
         raise _Refused(f"expected {row['dtype']}, came {found}; give scale=(lowest, highest)")
+
+
+register_reader("images", FunctionReader(read_chips, pixel_info))

@@ -97,7 +97,6 @@ def harvest(
     from tqdm import tqdm
 
     from geossl.data import scenes
-    from geossl.data.table_files import write
     from geossl.datasets.stac.worker import Place, Plan, harvest_place
     from geossl.utils.parallel import work_off
 
@@ -263,7 +262,6 @@ def _table(
     import pandas as pd
 
     from geossl.data import scenes
-    from geossl.data.table_files import write
     from geossl.datasets.raster import chips
 
     rows, short = [], {}

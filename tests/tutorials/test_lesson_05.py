@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from geossl_lessons import checking
 from geossl_lessons.lesson_05 import experiments, figures
-from test_pretraining import write_store
+from test_pretrain import write_store
 
 from geossl import Embeddings, datasets, evaluate, geo, models
 from geossl.data import earth

@@ -39,7 +39,7 @@ from geossl.datasets.stac.http import GaveUpError, Patience, RemoteFile
 from geossl.datasets.stac.locations import land_grid
 from geossl.geo import great_circle_km
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(__file__).parents[3] / "shared" / "data"
 TIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
 QUICK = Patience(tries=4, timeout_s=0.5)
 SIDE, BLOCK, CHIP = 320, 128, 48
@@ -960,7 +960,7 @@ def test_the_command_line_is_the_function(sky, tmp_path, capsys):
 def test_a_cluster_that_loses_a_worker_makes_the_same_files(sky, undisturbed, tmp_path):
     pytest.importorskip("distributed")
     import psutil
-    from test_chips_dask import workers_of
+    from test_build_dask import workers_of
 
     killed = []
 

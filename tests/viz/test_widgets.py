@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from test_pretraining import TINY, run_of, write_store
+from test_pretrain import TINY, run_of, write_store
 
 from geossl import evaluate, pairs
 from geossl.clusters import GeoClusters

@@ -12,7 +12,7 @@ import pytest
 import torch
 from geossl_lessons import checking
 from geossl_lessons.lesson_09 import costs, figures, launch
-from test_pretraining import write_store
+from test_pretrain import write_store
 
 from geossl import models
 from geossl.train.throughput import Rate, pairs_per_s

@@ -9,7 +9,7 @@ import pytest
 import torch
 from geossl_lessons import checking
 from geossl_lessons.lesson_04 import experiments, figures
-from test_pretraining import TINY, write_store
+from test_pretrain import TINY, write_store
 
 from geossl import GeoClusters, geo, models, pretrain
 from geossl.embeddings import embed

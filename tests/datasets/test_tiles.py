@@ -25,7 +25,7 @@ from geossl.datasets.ssl4eo import ssl4eo
 from geossl.datasets.tile2vec import fits as tile2vec_fits
 from geossl.datasets.tile2vec import tile2vec
 
-DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+DATA = Path(__file__).parents[3] / "shared" / "data"
 S2 = "B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12".split()
 SIDE = dict.fromkeys(S2, 20) | dict.fromkeys(("B02", "B03", "B04", "B08"), 40)
 SIDE |= dict.fromkeys(("B01", "B09", "B10"), 8)

@@ -2,7 +2,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from test_probe import embeddings
+from test_probes import embeddings
 
 from geossl import evaluate
 from geossl.embeddings import Embeddings

@@ -14,7 +14,7 @@ from geossl_lessons.lesson_02 import experiments, figures
 from geossl_lessons.lesson_02.queue_widget import QueueFilm
 from geossl_lessons.lesson_02.temperature_widget import TemperatureSlider, push, shares
 from geossl_lessons.lesson_03.widgets import DatesSlider
-from test_pretraining import write_store
+from test_pretrain import write_store
 
 from geossl import losses, models
 from geossl.cli.doctor import Finding

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import binary_dilation
 from shapely.geometry import Point, shape
-from test_pretraining import write_store
+from test_pretrain import write_store
 
 from geossl import evaluate, geo
 from geossl.clusters import GeoClusters

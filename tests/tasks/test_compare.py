@@ -59,7 +59,7 @@ def scenes(tmp_path_factory):
         split = "test" if i >= 4 else "train"
         rows.append((str(folder / f"{i}.png"), str(folder / f"{i}_mask.png"), i, split))
     table = pd.DataFrame(rows, columns=["path", "mask", "location", "split"])
-    return table, pd.DataFrame(boxes, columns=["path", *datasets.images.BOX, "label"])
+    return table, pd.DataFrame(boxes, columns=["path", *scenes.BOX, "label"])
 
 
 def test_what_shows_figures_does_not_load_the_detectors_that_made_them():

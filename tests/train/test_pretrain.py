@@ -155,7 +155,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(store, tmp_path, accumulate):
 CHILD = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
-from test_pretraining import TINY, ChipStore, pairs, pretrain
+from test_pretrain import TINY, ChipStore, pairs, pretrain
 from geossl import pretraining
 import dataclasses
 kill_at = int(sys.argv[1])
@@ -517,7 +517,7 @@ def test_a_store_of_twice_the_memory_trains(tmp_path):
     code = f"""
     import dataclasses, resource, sys
     sys.path.insert(0, {str(__import__("pathlib").Path(__file__).parent)!r})
-    from test_pretraining import TINY, ChipStore, pairs, pretrain
+    from test_pretrain import TINY, ChipStore, pairs, pretrain
     import numpy as np
 
     def train(path):

@@ -22,7 +22,7 @@ from geossl.data import decode, scenes
 from geossl.data.scenes import BOX
 from geossl.data.table_files import write
 from geossl.datasets.raster import chips
-from geossl.utils.parallel import work_off
+from geossl.utils import parallel
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("distributed")
@@ -162,7 +162,7 @@ def watched(seen):
     def work_off(function, tasks, **options):
         return chip_work_off(function, (seen.append(t.chunk) or t for t in tasks), **options)
 
-    chip_work_off = work_off
+    chip_work_off = parallel.work_off
     return work_off
 
 
@@ -218,7 +218,7 @@ def test_a_task_is_small_however_long_the_table(tmp_path, texts):
 
 def test_what_does_not_arrive_is_found(tmp_path, monkeypatch):
     table = pictures(tmp_path / "data", n=1, rows=12, side_px=90)
-    work_off = work_off
+    real_work_off = parallel.work_off
 
     def elsewhere(function, tasks, *, workers, dask):
         def lost(job):
@@ -227,7 +227,7 @@ def test_what_does_not_arrive_is_found(tmp_path, monkeypatch):
             raw = str(there) if job.chunk == 1 else job.raw
             return function(decode.Job(**{**vars(job), "raw": raw}))
 
-        return work_off(lost, tasks, workers=1)
+        return real_work_off(lost, tasks, workers=1)
 
     with monkeypatch.context() as patch:
         patch.setattr(chip_build, "work_off", elsewhere)

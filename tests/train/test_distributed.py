@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_pretraining import CLOCK, write_store
+from test_pretrain import CLOCK, write_store
 
 from geossl import embed, models, pairs, pretrain
 from geossl.cli import main

@@ -8,7 +8,7 @@ import pytest
 import torch
 from geossl_lessons import checking
 from geossl_lessons.lesson_03 import experiments, figures, floods
-from test_pretraining import write_store
+from test_pretrain import write_store
 
 from geossl import pairs
 from geossl.embeddings import Embeddings

@@ -37,7 +37,7 @@ from geossl.viz.plots import segmentation
 
 NAMES = ("background", "plant")
 NORTH_UP = from_origin(500_000, 5_000_000, 10, 10)
-PLANTS = Path(__file__).parents[2] / "shared" / "data" / "us_power_plants"
+PLANTS = Path(__file__).parents[3] / "shared" / "data" / "us_power_plants"
 QUICK = segment.SegmentConfig(epochs=2, batch=4, size_px=32, width=16)
 
 

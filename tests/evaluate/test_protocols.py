@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_pretraining import write_store
-from test_probe import RNG, embeddings
+from test_pretrain import write_store
+from test_probes import RNG, embeddings
 
 from geossl import embed, evaluate, models
 from geossl.embeddings import Embeddings
@@ -732,7 +732,7 @@ def test_a_probe_computes_where_it_is_told(measure, monkeypatch):
         asked.append(name)
         return torch.device("cpu")
 
-    for room in ("classifiers", "labels", "retrieval"):
+    for room in ("linear", "multilabel", "retrieval"):
         monkeypatch.setattr(f"geossl.evaluate.{room}.pick_device", pick)
     measure(embeddings(), device="auto")
     assert asked == ["auto"]

@@ -18,8 +18,9 @@ from geossl import ChipStore
 from geossl.data import build as chip_build
 from geossl.data import decode
 from geossl.data.pixels import Pixels
+from geossl.data.readers import register_reader
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def table_of(n, *, reader="pretend", **columns):
@@ -78,7 +79,7 @@ class Pretend(types.ModuleType):
 @pytest.fixture
 def reader(monkeypatch):
     module = Pretend()
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    register_reader("pretend", module)
     return module
 
 
@@ -339,7 +340,7 @@ def test_two_builds_of_the_same_store_at_once(tmp_path, reader):
 def run_python(code, **values):
     """Run code after the definitions of this file; ``{name}`` is filled in."""
     head = "import sys\nsys.path.insert(0, {tests!r})\nfrom test_chips import *\n"
-    head += "sys.modules['geossl.datasets.pretend'] = Pretend()\n"
+    head += "reader = Pretend()\nregister_reader('pretend', reader)\n"
     text = head.format(tests=str(Path(__file__).parent)) + textwrap.dedent(code).format(**values)
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
@@ -352,7 +353,6 @@ def test_killed_at_any_file_operation_and_resumed_gives_the_same_bytes(tmp_path,
     code = """
     import os, signal
     from pathlib import Path
-    reader = sys.modules["geossl.datasets.pretend"]
     reader.bad = ("scene5.tif",) if {bad} else ()
 
     def forked(act):
@@ -418,7 +418,6 @@ def test_pixels_lost_in_a_crash_of_the_machine_are_decoded_again(tmp_path, reade
 def test_a_store_of_twice_the_memory_is_built_and_read(tmp_path):
     code = """
     import resource
-    reader = sys.modules["geossl.datasets.pretend"]
 
     def read_chips(rows, *, size_px):
         chips = np.empty((len(rows), 3, size_px, size_px), np.uint8)

@@ -24,7 +24,7 @@ from geossl.datasets.torchgeo import _made, torchgeo
 from geossl.datasets.torchgeo import read_chips as read_samples
 from geossl.datasets.xview import xview
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(__file__).parents[3] / "shared" / "data"
 GREY = {"a.jpg": 40, "b.jpg": 120, "ä ö.jpg": 200}
 
 

@@ -9,7 +9,7 @@ import torch
 from geossl_lessons import checking
 from geossl_lessons.lesson_01 import figures, splits
 from geossl_lessons.lesson_01.widgets import WaysSlider
-from test_pretraining import write_store
+from test_pretrain import write_store
 
 from geossl import evaluate, geo
 from geossl.embeddings import Embeddings

@@ -10,7 +10,7 @@ from geossl.data.store import ChipStore
 from geossl.datasets import geotiff
 from geossl.datasets.raster.window import pixel_info, read_chips
 
-DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+DATA = Path(__file__).parents[3] / "shared" / "data"
 LEFT, TOP, PX = 500_000.0, 5_200_000.0, 10.0
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from geossl.datasets.registry import READERS, open_scenes, recognised
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
 def put(path, content=b""):

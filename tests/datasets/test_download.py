@@ -471,7 +471,7 @@ def test_the_table_is_well_formed():
 @pytest.mark.parametrize("name, folder", [("naip", "naip_north_dakota"),
                                           ("landsat", "landsat_pucallpa")])  # fmt: skip
 def test_the_series_are_those_of_the_benchmark(name, folder):
-    data = Path(__file__).parents[2] / "shared" / "data" / folder
+    data = Path(__file__).parents[3] / "shared" / "data" / folder
     if not data.is_dir():
         pytest.skip(f"needs {data}")
     for file in SETS[name].files:

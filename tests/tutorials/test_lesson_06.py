@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from geossl import Embeddings, evaluate
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NAMES = {"random": "random", "MoCo-v2": "moco", "+TP": "moco+tp", "+Geo": "moco+geo",
          "+Geo+TP": "moco+geo+tp"}  # fmt: skip
 

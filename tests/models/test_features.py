@@ -137,7 +137,7 @@ def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path):
 
 
 def test_a_port_of_the_shared_data_is_read_whole():
-    folder = Path(__file__).parents[2] / "shared" / "data" / "ports_sentinel2"
+    folder = Path(__file__).parents[3] / "shared" / "data" / "ports_sentinel2"
     if not folder.is_dir():
         pytest.skip("needs ../shared/data/ports_sentinel2")
     (row,) = area.scene_rows(folder / "honolulu_2023-01-08.tif", bands=3)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
-from test_pretraining import write_store
+from test_pretrain import write_store
 
 from geossl.embeddings import Embeddings
 from geossl.viz import plots

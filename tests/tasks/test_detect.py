@@ -684,7 +684,7 @@ def test_pictures_show_hits_misses_and_false_alarms(tmp_path):
 
 
 def test_real_ports_are_read_and_trained_on_for_a_step(tmp_path):
-    folder = Path(__file__).parents[2] / "shared" / "data" / "ports_sentinel2"
+    folder = Path(__file__).parents[3] / "shared" / "data" / "ports_sentinel2"
     if not folder.is_dir():
         pytest.skip("needs ../shared/data/ports_sentinel2")
     ships = pd.read_csv(folder / "boxes.csv")
