@@ -95,7 +95,7 @@ test blocks were printed beside them, but did not choose). A study of three seed
 val, main class, 8 epochs: +TP .586 with that recipe (MoCo-v2 .588), .578 with one batch norm, .586 with
 momentum .999, .579 with a queue of 1024, .566 with temperature .1, .578 with half the learning rate, .607
 with AdamW (MoCo-v2 .579), .614 with AdamW and a queue of 1024, .611 with three times its learning rate.
-The same recipe then serves every method, which may favour the one that it was chosen with. The images of
+The same recipe then serves every method, which may favor the one that it was chosen with. The images of
 a place at other dates are simulated (season, snow, light, haze, clouds, sensor), so these figures say
 what the method does with such changes, not what real dates look like:
 for that see [real_imagery.md](real_imagery.md).

@@ -169,7 +169,7 @@ def main() -> None:
             f"`python benchmarks/communication.py` ({hardware()}; {load:.0f} other processes wanted the cores).",
             "",
             f"Megabytes that a process sends in a step, batch {BATCH}, keys of {DIM} numbers, collectives taken",
-            "as rings. `apart`: each process normalises its own part (`bn_splits` = processes); `together`:",
+            "as rings. `apart`: each process normalizes its own part (`bn_splits` = processes); `together`:",
             "`bn_splits=1`, all processes share the statistics of every BatchNorm.",
             "",
             "| processes | encoder | BatchNorm | least, MB | sent, MB | ratio |",

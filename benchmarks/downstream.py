@@ -32,7 +32,7 @@ RECIPE = geossl.PretrainConfig(
     views=Views(size_px=48), queue=2048, epochs=40, knn_every=0, split=None
 )
 TEST_PORTS = ("honolulu", "marseille", "valencia")
-LEFT_OUT = ("santos", "san_francisco")  # false colour; the fewest ships
+LEFT_OUT = ("santos", "san_francisco")  # false color; the fewest ships
 IMAGENET = Path(torch.hub.get_dir()) / "checkpoints" / "resnet18-f37072fd.pth"
 PORTS = detect.DetectConfig()
 PLANTS = segment.SegmentConfig()
@@ -160,7 +160,7 @@ views, heads and crops; `random` starts from the same encoder untrained.
 - `eurosat_top1`: EuroSAT-100, Sentinel-2 at 10 m in red, green and blue, 10 classes x 10 tiles of 64 px; linear
   probe of frozen embeddings, 5 folds by blocks of one degree, every tile tested once.
 - `ports_ap50`: ships in ports, Sentinel-2 at 10 m, trained on {(table["split"] == "train").sum()} ports ({ships["train"]} ships), AP50 on three others ({ships["test"]} ships:
-  {", ".join(TEST_PORTS)}); RetinaNet, all layers trained. Left out: santos (false colour), san_francisco (6 ships).
+  {", ".join(TEST_PORTS)}); RetinaNet, all layers trained. Left out: santos (false color), san_francisco (6 ships).
 - `plants_miou`: power plants, Landsat-8 at 15 m, mean IoU of plant and ground, trained on Arizona
   ({states["train"]} plants), tested on California ({states["test"]}); all layers trained.
 - `plants_fuel_top1`: the fuel of these plants (12 classes, the most frequent is {(places["label"] == "SUN").mean():.2f} of all); linear probe of
@@ -174,7 +174,7 @@ Paired differences, seed by seed: mean (smallest to largest).
 |{"---|" * (len(METRICS) + 1)}
 {chr(10).join(gaps)}
 
-Each task's images normalise the encoder (`transfer.compare(input="task")`). Pre-training: the small encoder,
+Each task's images normalize the encoder (`transfer.compare(input="task")`). Pre-training: the small encoder,
 {r.epochs:g} epochs of 64 px chips seen at {r.views.size_px} px, batch {r.batch}, AdamW {r.lr:g}, queue {r.queue}, temperature {r.temperature:g}, 16 geo clusters.
 Ships: {d.epochs} epochs of {d.crops} crops of {d.size_px} px enlarged {d.upsample} times, AdamW {d.lr:g}. Plants: {s.head} head, {s.epochs} epochs, AdamW {s.lr:g}.
 
@@ -183,7 +183,7 @@ Ships: {d.epochs} epochs of {d.crops} crops of {d.size_px} px enlarged {d.upsamp
 
 CHOSEN = """How the settings were chosen. Pre-training: not at all, but that 30 epochs of MoCo-v2+TP on NAIP gave .58 and
 the encoders of blue_marble.md .42 to .48 on EuroSAT was seen before NAIP was taken (seed 0, all folds). Plants:
-the head, the rate, colour views and the width on a val split by blocks of one degree, from an untrained encoder
+the head, the rate, color views and the width on a val split by blocks of one degree, from an untrained encoder
 (.634, .626 and .633 with the settings taken, .58 to .62 with thirteen others; one interval is +-.06). Ships: on two
 of the ten training ports, from an untrained encoder: AP50 of .03 after 600 steps and .14 after 1,000 with torchvision's
 anchors and a width of 64, .29 after 2,000 with the smaller anchors and the width of 32 taken (.23 on another two ports;

@@ -30,7 +30,7 @@ import numpy as np
 import roofline
 import synthetic
 import torch
-from roofline import synchronise
+from roofline import synchronize
 from study import Records, hardware
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -103,7 +103,7 @@ def waiting(run: Any, setting: Setting) -> str:
     """Where the host waits for the device within an interval, and what the device spends time on."""
     for _ in range(EXTRA // 4):
         run._one_step()
-    synchronise(setting.device)
+    synchronize(setting.device)
     with torch.profiler.profile() as profile:
         for _ in range(EXTRA // 4):
             run._one_step()
@@ -111,7 +111,7 @@ def waiting(run: Any, setting: Setting) -> str:
     order = "self_device_time_total" if setting.device.type == "cuda" else "self_cpu_time_total"
     print(profile.key_averages().table(sort_by=order, row_limit=25, max_name_column_width=80))
     found = ", ".join(f"{n} x {name}" for name, n in seen.items()) or "none"
-    text = f"in {EXTRA // 4} steps the profiler saw these synchronising calls: {found}"
+    text = f"in {EXTRA // 4} steps the profiler saw these synchronizing calls: {found}"
     if setting.device.type == "cuda":
         torch.cuda.set_sync_debug_mode("error")
         try:
@@ -181,11 +181,11 @@ def rate_of(work: Callable[[], None], setting: Setting, *, warm: int) -> float:
     """Pairs/s of so many steps of one interval, after some that do not count."""
     for _ in range(warm):
         work()
-    synchronise(setting.device)
+    synchronize(setting.device)
     began = time.perf_counter()
     for _ in range(setting.interval):
         work()
-    synchronise(setting.device)
+    synchronize(setting.device)
     return setting.interval * setting.config.batch / (time.perf_counter() - began)
 
 
@@ -255,7 +255,7 @@ def counts_text() -> str:
     ]
     return f"""Counted, not measured: one pair (query forward and backward, key forward) takes {flops / 1e9:.1f} GFLOP in
 convolutions and matrix products, and at least {moved / 1e9:.3f} GB to and from memory when each of them reads its
-inputs and writes its outputs once in bf16 (batch norm, ReLU and the optimiser counted as nothing). Each is bound
+inputs and writes its outputs once in bf16 (batch norm, ReLU and the optimizer counted as nothing). Each is bound
 by arithmetic or by memory; the sum is the roofline. Dense bf16 TFLOP/s and TB/s are NVIDIA's data sheets'.
 
 | card | TFLOP/s | TB/s | pairs/s by arithmetic alone | pairs/s at the roofline |
@@ -294,7 +294,7 @@ On {hardware()}; mean ± standard deviation of {len(seeds)} repeats in turn.
   {np.mean(times):.2f} ({min(times):.2f} to {max(times):.2f}) times the rate of the DataLoader.
 - Roofline: {tflops:,g} TFLOP/s and {tb:g} TB/s (data sheet, or measured where the card is not listed). Measured here:
   {product:,.0f} TFLOP/s in a product of 8,192-wide matrices, {copy:.2f} TB/s in a copy.
-- Waiting for the GPU: {waited}. The profiler itself synchronises the device once at its end.
+- Waiting for the GPU: {waited}. The profiler itself synchronizes the device once at its end.
 
 {counts_text()}"""
 

@@ -230,7 +230,7 @@ Tables without pixels:
 At ten times the rows a pair should cost the same, and the rest ten times as much or less. Geo clusters
 cost less: above 200,000 places k-means learns from a sample. What is drawn or gathered at random costs
 more than ten times where its arrays outgrow the processor's cache. Two things grow faster than a straight
-line by what they are, and are held fixed here: spatial pairs list the chips of all neighbours, whose number
+line by what they are, and are held fixed here: spatial pairs list the chips of all neighbors, whose number
 grows with the places within a fixed radius (here the radius shrinks so that it holds {NEIGHBOURS} places); temporal
 pairs look at every two dates of a place, which grows with the square of the dates a place.
 """

@@ -27,7 +27,7 @@ SEEDS = (0, 1, 2)
 LEARNED = ("moco", "moco+tp", "moco+geo", "moco+geo+tp")
 METRICS = tuple(
     f"{area}_{what}" for area in ("naip", "landsat") for what in
-    ("recall_at_1", "recall_at_1_centred", "recall_at_1_overlapping")
+    ("recall_at_1", "recall_at_1_centered", "recall_at_1_overlapping")
 )  # fmt: skip
 VIEWS = Views(
     size_px=48, crop=(0.6, 1.0), flip=0, dihedral=False, brightness=0.4, contrast=0.4,
@@ -77,12 +77,12 @@ def measure(method: str, seed: int) -> dict[str, float]:
             embeddings = geossl.embed(store, run.encoder)
         apart = (store.scenes["row"] % 64 == 0) & (store.scenes["column"] % 64 == 0)
         tiles = embeddings.subset(np.asarray(apart))
-        for name, found, centre in (
+        for name, found, center in (
             ("recall_at_1", tiles, False),
-            ("recall_at_1_centred", tiles, True),
+            ("recall_at_1_centered", tiles, True),
             ("recall_at_1_overlapping", embeddings, False),
         ):
-            result = evaluate.same_place(found, split="test", centre_dates=centre)
+            result = evaluate.same_place(found, split="test", center_dates=center)
             values[f"{area}_{name}"] = result.value
     return values
 
@@ -110,8 +110,8 @@ Made by `make real`, after `geossl fetch naip landsat` where the images are not 
 
 Chips of 64 px at stride 32 from real GeoTIFFs, pre-training on the western two thirds. A query is a
 place of the eastern third at its first date, the gallery all places of that third at the last.
-`recall_at_1` counts tiles that do not overlap; `_centred` takes the mean vector of each date out
-first; `_overlapping` has all tiles at stride 32, where a neighbour that shares half of its pixels is
+`recall_at_1` counts tiles that do not overlap; `_centered` takes the mean vector of each date out
+first; `_overlapping` has all tiles at stride 32, where a neighbor that shares half of its pixels is
 a wrong answer. Mean ± standard deviation over {len(SEEDS)} seeds; HOG has none.
 
 {chr(10).join(about)}
@@ -135,7 +135,7 @@ dates show a place the same way up), and one batch norm in place of four splits 
 A first run of three seeds with crops from .3 of the area and temperature .2 then gave +TP .644 and
 HOG .545 on the eastern third. As that is close, there was a second round on another cut of the strip
 (HOG .69): .70 as it was, .75 with crops from .6, .73 with temperature .1, .82 with both; weaker or
-stronger colours and training tiles at stride 16 did not help. The page is the run with both.
+stronger colors and training tiles at stride 16 did not help. The page is the run with both.
 """
 
 

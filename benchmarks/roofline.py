@@ -52,7 +52,7 @@ def counted(config: PretrainConfig, *, batch: int, size_px: int) -> list[tuple[f
     """(operations, bytes) of each convolution and product of one step: query, key, loss, backward.
 
     Bytes: every input read once, every output written once, in bf16. What lies between two of them
-    (batch norm, ReLU, additions) could be merged with them and counts nothing, nor does the optimiser.
+    (batch norm, ReLU, additions) could be merged with them and counts nothing, nor does the optimizer.
     Nothing is computed.
     """
     encoder = models.encoder(config.encoder, stem=config.stem)
@@ -85,18 +85,18 @@ def ceilings(device: torch.device, *, small: bool) -> tuple[float, float]:
 
     def seconds(work: Any, repeats: int = 20) -> float:
         work()
-        synchronise(device)
+        synchronize(device)
         began = time.perf_counter()
         for _ in range(repeats):
             work()
-        synchronise(device)
+        synchronize(device)
         return (time.perf_counter() - began) / repeats
 
     product, copy = seconds(lambda: a @ b), seconds(lambda: here.copy_(there))
     return 2 * side**3 / product / 1e12, 2 * length / copy / 1e12
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

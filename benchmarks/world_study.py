@@ -215,7 +215,7 @@ epochs were set beforehand, so that one seed of all methods fits a quarter of an
 
 Probes learn from one image a place, at a date drawn once, and are tested on one image of each test place.
 `linear_main_1`, `_10`, `_100`: linear probe of the Koeppen-Geiger main class with that percentage of the training
-places labelled (whole places, at least one of each class, mean of three draws below 100 %); `linear_full_*`
+places labeled (whole places, at least one of each class, mean of three draws below 100 %); `linear_full_*`
 of the full class. `recall_at_1`: a test place at its first date is found among all test places at their last.
 Mean ± standard deviation over the seeds of weights, pairs, views and clusters.
 

@@ -62,7 +62,7 @@ class GeoClusters:
 
         Source:
             Ayush et al., arXiv 2011.09980, section 4.2. Whether the paper clusters degrees or the
-            sphere is not stated; the sphere is right. Above 200,000 places the centres are learned
+            sphere is not stated; the sphere is right. Above 200,000 places the centers are learned
             from a random 200,000 of them.
         """
         from sklearn.cluster import KMeans
@@ -85,14 +85,14 @@ class GeoClusters:
         found = KMeans(k, n_init=1, random_state=seed, max_iter=100).fit(sample).cluster_centers_
         if on == "sphere":
             found = np.column_stack(geo.lon_lat(found))
-        # numbered from west to east within bands from north to south, so that neighbours are near
+        # numbered from west to east within bands from north to south, so that neighbors are near
         order = np.lexsort((found[:, 0], -np.round(found[:, 1] / 20)))
         clusters = cls(found[order], np.zeros(k, int), on)
         sizes = np.bincount(clusters.assign(lon, lat), minlength=k)
         return cls(clusters.centers, sizes, on)
 
     def assign(self, lon: ArrayLike, lat: ArrayLike) -> np.ndarray:
-        """Cluster ``(M,)`` int64 of positions in degrees: that of the nearest centre."""
+        """Cluster ``(M,)`` int64 of positions in degrees: that of the nearest center."""
         lon, lat = np.atleast_1d(lon), np.atleast_1d(lat)
         centers = _points(self.centers[:, 0], self.centers[:, 1], self.on)
         half = (centers**2).sum(1) / 2  # nearest = largest dot product less half the norm
@@ -116,22 +116,22 @@ class GeoClusters:
             return [box(-180, -90, 180, 90)]
         return _spherical_cells(self)
 
-    def colours(self) -> np.ndarray:
-        """Colour number 0..7 of each cell such that neighbours differ; ``(K,)`` int.
+    def colors(self) -> np.ndarray:
+        """Color number 0..7 of each cell such that neighbors differ; ``(K,)`` int.
 
-        Greedy: the most crowded cell first, the least used colour that no neighbour has.
+        Greedy: the most crowded cell first, the least used color that no neighbor has.
         """
-        near = self._neighbours()
-        colours = np.full(self.k, -1)
+        near = self._neighbors()
+        colors = np.full(self.k, -1)
         used = np.zeros(8, int)
         for i in sorted(range(self.k), key=lambda i: -len(near[i])):
-            taken = {int(colours[j]) for j in near[i]}
+            taken = {int(colors[j]) for j in near[i]}
             free = [c for c in range(8) if c not in taken] or list(range(8))
-            colours[i] = min(free, key=lambda c: (used[c], c))
-            used[colours[i]] += 1
-        return colours
+            colors[i] = min(free, key=lambda c: (used[c], c))
+            used[colors[i]] += 1
+        return colors
 
-    def _neighbours(self) -> list[np.ndarray]:
+    def _neighbors(self) -> list[np.ndarray]:
         """Clusters whose cells touch, for each cluster."""
         from shapely import STRtree
 
@@ -152,7 +152,7 @@ class GeoClusters:
             label: column of labels.
 
         Returns:
-            ``cluster, size`` (labelled locations), ``label`` (the most frequent), ``purity`` (its
+            ``cluster, size`` (labeled locations), ``label`` (the most frequent), ``purity`` (its
             share) and ``entropy_bits``; nan where no location has a label.
 
         Raises:
@@ -221,7 +221,7 @@ def _points(lon: ArrayLike, lat: ArrayLike, on: On) -> np.ndarray:
 
 
 def _spherical_cells(clusters: GeoClusters) -> list[BaseGeometry]:
-    """Each cell is where no other centre is nearer: an intersection of hemispheres.
+    """Each cell is where no other center is nearer: an intersection of hemispheres.
 
     Hemispheres become regions of the plane by their boundary's latitude as a function of longitude
     (a great circle meets every meridian once), so that poles and antimeridian need no special
@@ -292,7 +292,7 @@ def _between(lons: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[np.nda
 
 
 def _delaunay(centers: np.ndarray) -> list[np.ndarray] | None:
-    """Neighbours of each centre on the sphere, from their convex hull; None where it is flat."""
+    """Neighbors of each center on the sphere, from their convex hull; None where it is flat."""
     from scipy.spatial import ConvexHull, QhullError
 
     k = len(centers)

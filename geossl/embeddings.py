@@ -1,4 +1,4 @@
-"""Embeddings: the vectors of a chip store, kept with its scene table; and neighbours."""
+"""Embeddings: the vectors of a chip store, kept with its scene table; and neighbors."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ class Embeddings:
         rows = _rows(rows, len(self))
         return Embeddings(self.vectors[rows], self.scenes.iloc[rows].reset_index(drop=True))
 
-    def centred(self, *, by: Literal["time", "year"] = "time") -> Embeddings:
+    def centered(self, *, by: Literal["time", "year"] = "time") -> Embeddings:
         """Less the mean vector of their date: takes out what all images of one date share.
 
         Args:
             by: a date is an exact time (scenes of many places at once), or a calendar year.
 
         Raises:
-            ValueError: most dates show one place only, so that centring would erase the places.
+            ValueError: most dates show one place only, so that centering would erase the places.
         """
         if by not in ("time", "year"):
             raise ValueError(f"expected dates by time or year, came {by!r}")
@@ -84,9 +84,9 @@ class Embeddings:
         alone = int((places[dates] == 1).sum())
         if 2 * alone > len(self):
             raise ValueError(
-                "expected several places at each date to centre on, came a date of their own for "
+                "expected several places at each date to center on, came a date of their own for "
                 f"{alone} of {len(self)} scenes"
-                + ("; centre by year" if by == "time" else "; do not centre them")
+                + ("; center by year" if by == "time" else "; do not center them")
             )
         return Embeddings(self.vectors - self._means(dates)[dates], self.scenes)
 
@@ -190,7 +190,7 @@ def embed(
 
     Args:
         store: the chips.
-        encoder: normalises the chips itself; BatchNorm uses its running statistics.
+        encoder: normalizes the chips itself; BatchNorm uses its running statistics.
         index: ``(M,)`` row numbers or a boolean mask of all chips; all when None.
         batch: chips at a time; changes the result by rounding only.
         device: the encoder's own when None; on another one a copy of the encoder does the work.
@@ -224,7 +224,7 @@ def embed(
         with cpu.kept(), torch.no_grad(), bar:
             for start in range(0, len(mine), batch):
                 chips = store.gather(mine[start : start + batch]).to(where)  # (N, C, H, W)
-                found = encoder(encoder.normalise(chips))  # (N, E)
+                found = encoder(encoder.normalize(chips))  # (N, E)
                 vectors[start : start + batch] = found.float().cpu()
                 bar.update(len(chips))
     finally:
@@ -234,14 +234,14 @@ def embed(
     return Embeddings(whole, store.scenes.iloc[rows].reset_index(drop=True))
 
 
-def neighbours(
+def neighbors(
     embeddings: Embeddings, index: ArrayLike, *, k: int = 5, exclude_location: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """The most similar chips by cosine similarity.
 
     Args:
         embeddings: of all chips.
-        index: ``(Q,)`` rows to find neighbours of.
+        index: ``(Q,)`` rows to find neighbors of.
         k: how many; fewer when some row has not as many to choose from.
         exclude_location: leave out chips of the same location, else only the chip itself.
 

@@ -25,7 +25,7 @@ def great_circle_km(
 ) -> np.ndarray:
     """Distance in km along the sphere between positions in degrees; broadcasts.
 
-    Accurate for a metre and for antipodes alike (the angle comes from an arc tangent of the chord
+    Accurate for a meter and for antipodes alike (the angle comes from an arc tangent of the chord
     and its complement).
     """
     a, b = unit_vectors(lon1, lat1), unit_vectors(lon2, lat2)

@@ -125,7 +125,7 @@ class Spatial:
         """Look at a scene table once; the result draws an epoch."""
         from scipy.spatial import cKDTree
 
-        scenes.need_positions(table, "pairs of neighbours")
+        scenes.need_positions(table, "pairs of neighbors")
         codes = scenes.location_codes(table)
         order = np.argsort(codes, kind="stable")
         size = np.bincount(codes)
@@ -141,7 +141,7 @@ class Spatial:
             )
         both = np.concatenate([near, near[:, ::-1]])
         both = both[np.argsort(both[:, 0], kind="stable")]
-        # chips of the neighbours, listed once per place, then repeated for its chips by reference
+        # chips of the neighbors, listed once per place, then repeated for its chips by reference
         lengths = size[both[:, 1]]
         keys = order[_ranges(first[both[:, 1]], lengths)]
         per_place = np.bincount(both[:, 0], weights=lengths, minlength=len(size)).astype(np.int64)
@@ -228,7 +228,7 @@ def spatial(*, radius_km: float, single_date: Single = "self") -> Spatial:
 
     Args:
         radius_km: great-circle distance between the two places, > 0.
-        single_date: what becomes of a chip without such a neighbour, "self" or "drop".
+        single_date: what becomes of a chip without such a neighbor, "self" or "drop".
 
     Raises:
         ValueError: a radius that is not > 0; on `prepare`, when no two places lie so near.

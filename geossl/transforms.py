@@ -1,6 +1,6 @@
 """Augmentation: batched views on the device, one independent draw per image.
 
-The whole batch is cropped, flipped and turned by one ``grid_sample``, coloured and normalised by
+The whole batch is cropped, flipped and turned by one ``grid_sample``, colored and normalized by
 one matrix per image, and blurred by two matrices per image. No loop over samples, no host sync.
 """
 
@@ -34,21 +34,21 @@ class Views:
         ratio: width over height of a crop, (smallest, largest).
         flip: probability of a left-right flip.
         dihedral: turn by a random multiple of 90 degrees and flip: overhead images have no up.
-        jitter: probability of the colour jitter.
+        jitter: probability of the color jitter.
         brightness: gains are drawn from ``1 -+ brightness``.
         contrast: likewise, about the view's own mean.
         saturation: likewise; three bands (RGB) only.
         hue: largest turn of the hue, in turns (0.5 = half the circle); three bands only.
         band_gain: each band's own gain from ``1 -+ band_gain``; 0 in the source.
         band_offset: each band's own offset in ``-+ band_offset`` times its spread; 0 in the source.
-        grey: probability of a view without colour; three bands only.
+        gray: probability of a view without color; three bands only.
         blur: probability of a Gaussian blur.
         blur_sigma_px: its spread, (smallest, largest).
 
     Source:
         The defaults are moderate ones for small overhead chips, chosen on the val split of
         `benchmarks/blue_marble.md`. MoCo-v2's own, arXiv 2003.04297,
-        is `moco_v2`. Deviations: colour operations have a fixed order and no clamping in between
+        is `moco_v2`. Deviations: color operations have a fixed order and no clamping in between
         (so that they are one matrix), and exactly the share ``blur`` of a batch is blurred.
     """
 
@@ -64,7 +64,7 @@ class Views:
     hue: float = 0.03
     band_gain: float = 0.0
     band_offset: float = 0.0
-    grey: float = 0.0
+    gray: float = 0.0
     blur: float = 0.0
     blur_sigma_px: tuple[float, float] = (0.1, 2.0)
 
@@ -90,7 +90,7 @@ class Views:
             generator: of the chips' device.
 
         Returns:
-            ``(N, C, size_px, size_px)`` float32, normalised to about zero mean and unit spread.
+            ``(N, C, size_px, size_px)`` float32, normalized to about zero mean and unit spread.
 
         Raises:
             ValueError: the chips are not ``(N, C, H, W)``, or ``mean``/``std`` not ``(C,)``.
@@ -104,7 +104,7 @@ class Views:
         draws = torch.rand(n, _DRAWS + 2 * bands, generator=generator, device=chips.device)
         x = self._crop(chips, draws[:, :8])  # (N, C, S, S)
         x = self._blurred(x, draws[:, 8], generator) if self.blur > 0 else x
-        return self._coloured(x, draws[:, 9:], mean, std)
+        return self._colored(x, draws[:, 9:], mean, std)
 
     def draw(self, count: int, bands: int, *, generator: torch.Generator) -> Tensor:
         """The random numbers of ``count`` views, a row each, which `see` turns into views.
@@ -125,7 +125,7 @@ class Views:
         x = self._crop(chips, there[:, :8])
         chosen = sent(draws[:, -1].nonzero()[:, 0], chips.device)
         x = self._blur(x, there[:, 8], chosen) if len(chosen) else x
-        return self._coloured(x, there[:, 9:-1], mean, std)
+        return self._colored(x, there[:, 9:-1], mean, std)
 
     def _crop(self, chips: Tensor, u: Tensor) -> Tensor:
         """Crop, flip, turn and resize by one affine map per image; ``u`` is ``(N, 8)`` uniform."""
@@ -155,12 +155,12 @@ class Views:
         views = [F.grid_sample(c.float(), g, **_SAMPLING) for c, g in parts]
         return torch.cat(views) if len(views) > 1 else views[0]
 
-    def _coloured(self, x: Tensor, u: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-        matrix, offset = self._colour(x, u, mean, std)  # (N, C, C), (N, C, 1)
+    def _colored(self, x: Tensor, u: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        matrix, offset = self._color(x, u, mean, std)  # (N, C, C), (N, C, 1)
         return torch.baddbmm(offset, matrix, x.flatten(2)).unflatten(2, x.shape[2:])
 
-    def _colour(self, x: Tensor, u: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-        """Colour jitter, grey and normalisation as one matrix and one offset per image."""
+    def _color(self, x: Tensor, u: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+        """Color jitter, gray and normalization as one matrix and one offset per image."""
         n, bands = x.shape[:2]
         on = (u[:, 0] < self.jitter).float()
 
@@ -174,17 +174,17 @@ class Views:
         level = (matrix @ x.mean((2, 3))[:, :, None])[:, :, 0]  # (N, C) mean of the brightened view
         if bands == 3:
             luma = _constants(x.device)[0]
-            middle = (level @ luma)[:, None].expand(-1, 3)  # contrast is about the mean grey
-            grey = (u[:, 5] < self.grey).float()
-            saturation = gain(3, self.saturation) * (1 - grey)
-            colour = saturation[:, None, None] * torch.eye(3, device=x.device)
-            colour = colour + (1 - saturation)[:, None, None] * luma.expand(3, 3)
-            colour = colour @ _hue_rotation(on * self.hue * (2 * u[:, 4] - 1))
+            middle = (level @ luma)[:, None].expand(-1, 3)  # contrast is about the mean gray
+            gray = (u[:, 5] < self.gray).float()
+            saturation = gain(3, self.saturation) * (1 - gray)
+            color = saturation[:, None, None] * torch.eye(3, device=x.device)
+            color = color + (1 - saturation)[:, None, None] * luma.expand(3, 3)
+            color = color @ _hue_rotation(on * self.hue * (2 * u[:, 4] - 1))
         else:
             middle = level
-            colour = torch.eye(bands, device=x.device).expand(n, bands, bands)
-        matrix = colour @ (matrix * contrast[:, None, None])
-        offset = (colour @ ((1 - contrast)[:, None] * middle + shift)[:, :, None])[:, :, 0]
+            color = torch.eye(bands, device=x.device).expand(n, bands, bands)
+        matrix = color @ (matrix * contrast[:, None, None])
+        offset = (color @ ((1 - contrast)[:, None] * middle + shift)[:, :, None])[:, :, 0]
         return matrix / std[:, None], ((offset - mean) / std)[:, :, None]
 
     def _chosen(self, count: int, generator: torch.Generator) -> Tensor:
@@ -259,5 +259,5 @@ def moco_v2(size_px: int | None = None, *, crop: tuple[float, float] = (0.2, 1.0
     """
     return Views(
         size_px=size_px, crop=crop, dihedral=False, brightness=0.4, contrast=0.4, saturation=0.4,
-        hue=0.1, grey=0.2, blur=0.5,
+        hue=0.1, gray=0.2, blur=0.5,
     )  # fmt: skip

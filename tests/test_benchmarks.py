@@ -40,7 +40,7 @@ def test_the_gpu_script_runs_in_small_on_the_cpu_and_keeps_what_was_measured(tmp
     said = run_script(BENCHMARKS / "gpu.py", "--small", "--out", tmp_path)
     for method in ("geossl", "model_only", "dataloader"):
         assert f"{method} 0 {{'pairs_per_s'" in said
-    assert "the profiler saw these synchronising calls: none" in said
+    assert "the profiler saw these synchronizing calls: none" in said
     assert json.loads((tmp_path / "gpu.json").read_text()) == kept
     assert not (tmp_path / "gpu.md").exists()
 
@@ -108,7 +108,7 @@ def test_nothing_in_a_step_makes_the_host_wait_for_a_gpu():
             draws, std = torch.empty(8, 30, device=device), torch.ones(3, device=device)
             rows = torch.arange(8, device=device)
             x = views._blur(views._crop(chips[rows], draws[:, :8]), draws[:, 8], rows[:4])
-            x = views._coloured(x, draws[:, 9:], std, std)
+            x = views._colored(x, draws[:, 9:], std, std)
             state = {
                 name: torch.empty(t.shape, dtype=t.dtype, device=device)
                 for name, t in encoder.state_dict().items()

@@ -52,7 +52,7 @@ def test_all_places_in_one_town(town):
     assert sum(cell.area for cell in cells) == pytest.approx(360 * 180, rel=5e-3)
 
 
-def test_assignment_is_to_the_nearest_centre_by_great_circle():
+def test_assignment_is_to_the_nearest_center_by_great_circle():
     clusters = GeoClusters.fit(places(500), k=20, seed=0)
     probes = places(200, seed=2)
     distance = geo.great_circle_km(
@@ -105,14 +105,14 @@ def test_many_rows_are_assigned_as_one_by_one():
 
 
 @pytest.mark.parametrize("on", ["sphere", "degrees"])
-def test_neighbouring_cells_have_different_colours(on):
+def test_neighboring_cells_have_different_colors(on):
     clusters = GeoClusters.fit(places(1500), k=100, seed=0, on=on)
-    colours, cells = clusters.colours(), clusters.cells()
-    assert set(colours) <= set(range(8)) and len(set(colours)) > 3
+    colors, cells = clusters.colors(), clusters.cells()
+    assert set(colors) <= set(range(8)) and len(set(colors)) > 3
     for i in range(100):
         for j in range(i):
             if cells[i].intersection(cells[j]).length > 0.5:
-                assert colours[i] != colours[j], (i, j)
+                assert colors[i] != colors[j], (i, j)
 
 
 def test_purity_by_hand():

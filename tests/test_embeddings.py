@@ -93,7 +93,7 @@ def test_the_encoder_is_left_as_it_was():
 def test_the_encoder_is_given_back_when_embedding_fails(monkeypatch):
     store = store_of(3)
     encoder = encoder_of(store).train()
-    monkeypatch.setattr(type(encoder), "normalise", lambda self, chips: chips / 0 / None)
+    monkeypatch.setattr(type(encoder), "normalize", lambda self, chips: chips / 0 / None)
     with pytest.raises(TypeError):
         embed(store, encoder)
     assert all(module.training for module in encoder.modules())
@@ -205,36 +205,36 @@ def test_files_that_are_no_embeddings_are_told(tmp_path, monkeypatch):
         Embeddings.load(tmp_path / "v.parquet")
 
 
-def test_centring_takes_out_what_a_date_shares():
+def test_centering_takes_out_what_a_date_shares():
     own = vectors_of(12, seed=1)
     table = table_of(12, dates=3)
     shared = np.array([[0, 50], [-9, 3], [7, 7]], np.float32)[np.arange(12) % 3]
-    found = Embeddings(own[:, :2] + shared, table).centred().vectors
+    found = Embeddings(own[:, :2] + shared, table).centered().vectors
     expected = own[:, :2].copy()
     for date in range(3):
         expected[date::3] -= expected[date::3].mean(0)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_centring_by_year_where_every_scene_has_its_own_time():
+def test_centering_by_year_where_every_scene_has_its_own_time():
     table = table_of(8)
     table["time"] += pd.to_timedelta(np.arange(8), "h")  # 2019 and 2020, eight times
     embeddings = Embeddings(vectors_of(8), table)
-    with pytest.raises(ValueError, match="8 of 8 scenes; centre by year"):
-        embeddings.centred()
-    found = embeddings.centred(by="year").vectors
+    with pytest.raises(ValueError, match="8 of 8 scenes; center by year"):
+        embeddings.centered()
+    found = embeddings.centered(by="year").vectors
     np.testing.assert_allclose(found[::2].mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(found[1::2].mean(0), 0, atol=1e-6)
     with pytest.raises(ValueError, match="time or year"):
-        embeddings.centred(by="month")
+        embeddings.centered(by="month")
 
 
 @pytest.mark.parametrize("exclude", [True, False])
 @pytest.mark.parametrize("cells", [1, 30, 10**6])
-def test_neighbours_as_a_loop(monkeypatch, exclude, cells):
+def test_neighbors_as_a_loop(monkeypatch, exclude, cells):
     monkeypatch.setattr(embedding, "_CELLS", cells)
     embeddings = Embeddings(vectors_of(15), table_of(15, dates=3))
-    rows, similarity = embedding.neighbours(embeddings, [4, 0], k=6, exclude_location=exclude)
+    rows, similarity = embedding.neighbors(embeddings, [4, 0], k=6, exclude_location=exclude)
     unit = embeddings.vectors / np.linalg.norm(embeddings.vectors, axis=1, keepdims=True)
     place = embeddings.scenes["location"]
     for line, q in enumerate([4, 0]):
@@ -244,10 +244,10 @@ def test_neighbours_as_a_loop(monkeypatch, exclude, cells):
         np.testing.assert_allclose(similarity[line], unit[best] @ unit[q], atol=1e-6)
 
 
-def test_neighbours_when_there_are_few():
+def test_neighbors_when_there_are_few():
     embeddings = Embeddings(vectors_of(4), table_of(4))
-    assert embedding.neighbours(embeddings, 0, k=9)[0].shape == (1, 2)
+    assert embedding.neighbors(embeddings, 0, k=9)[0].shape == (1, 2)
     with pytest.raises(ValueError, match="chips of other locations"):
-        embedding.neighbours(Embeddings(vectors_of(2), table_of(2)), [0])
+        embedding.neighbors(Embeddings(vectors_of(2), table_of(2)), [0])
     with pytest.raises(ValueError, match="0 to 3, came 4"):
-        embedding.neighbours(embeddings, [4])
+        embedding.neighbors(embeddings, [4])

@@ -14,8 +14,8 @@ def test_distances_of_known_length():
     assert geo.great_circle_km(0, 0, 180, 0) == pytest.approx(2 * quarter)
     assert geo.great_circle_km(179.5, 0, -179.5, 0) == pytest.approx(quarter / 90)
     assert geo.great_circle_km(5, 50, 5, 50) == 0
-    metre = geo.great_circle_km(0, 60, 0, 60 + 360 / (4000 * np.pi * geo.EARTH_RADIUS_KM) * 2)
-    assert metre * 1000 == pytest.approx(1, rel=1e-6)
+    meter = geo.great_circle_km(0, 60, 0, 60 + 360 / (4000 * np.pi * geo.EARTH_RADIUS_KM) * 2)
+    assert meter * 1000 == pytest.approx(1, rel=1e-6)
 
 
 def test_distances_are_those_of_the_haversine_formula():

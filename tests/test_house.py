@@ -12,7 +12,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 ROOMS = (
-    "geo files parallel memory distributed colours world losses metrics augment layers models "
+    "geo files parallel memory distributed colors world losses metrics augment layers models "
     "state_dicts foreign weights config scene_files scenes readers description fetching "
     "harvesting chip_work chip_build chips clusters pairs embedding projection dense running rates "
     "streams records saving batches pretraining probe detect segment transfer world_tasks plots "

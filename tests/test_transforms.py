@@ -19,7 +19,7 @@ def chips(n=6, bands=3, size=16):
     return torch.randint(0, 256, (n, bands, size, size), dtype=torch.uint8, generator=generator())
 
 
-def test_without_augmentation_a_view_is_the_normalised_chip():
+def test_without_augmentation_a_view_is_the_normalized_chip():
     x = chips()
     mean, std = torch.tensor([90.0, 100, 110]), torch.tensor([40.0, 50, 60])
     got = PLAIN(x, mean=mean, std=std, generator=generator())
@@ -85,15 +85,15 @@ def test_a_crop_lies_anywhere_with_equal_chance_and_a_turn_keeps_it_whole():
         assert torch.equal(corners.sum(2).abs() < 1e-4, torch.ones(1000, 2, dtype=torch.bool))
 
 
-def colour_only(**settings):
+def color_only(**settings):
     off = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "jitter": 1.0}
     return dataclasses.replace(PLAIN, **{**off, **settings})
 
 
 @pytest.mark.parametrize("what", ["brightness", "contrast", "saturation"])
-def test_colour_jitter_is_torchvisions_at_some_strength_within_the_range(what):
+def test_color_jitter_is_torchvisions_at_some_strength_within_the_range(what):
     x = 0.3 + 0.4 * torch.rand(40, 3, 8, 8, generator=generator())  # no clamping happens
-    got = colour_only(**{what: 0.4})(x, mean=ZERO, std=ONE, generator=generator(1))
+    got = color_only(**{what: 0.4})(x, mean=ZERO, std=ONE, generator=generator(1))
     adjust = getattr(TF, f"adjust_{what}")
     strengths = torch.linspace(0.6, 1.4, 161).tolist()
     found = []
@@ -104,14 +104,14 @@ def test_colour_jitter_is_torchvisions_at_some_strength_within_the_range(what):
     assert min(found) < 0.75 and max(found) > 1.25
 
 
-def test_hue_and_saturation_keep_the_luma_and_grey_has_none_left():
+def test_hue_and_saturation_keep_the_luma_and_gray_has_none_left():
     x = torch.rand(20, 3, 8, 8, generator=generator())
     luma = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
-    got = colour_only(hue=0.3, saturation=0.5)(x, mean=ZERO, std=ONE, generator=generator())
+    got = color_only(hue=0.3, saturation=0.5)(x, mean=ZERO, std=ONE, generator=generator())
     torch.testing.assert_close((got * luma).sum(1), (x * luma).sum(1), atol=2e-3, rtol=0)
     assert float((got - x).abs().max()) > 0.05
-    grey = colour_only(grey=1.0)(x, mean=ZERO, std=ONE, generator=generator())
-    torch.testing.assert_close(grey, (x * luma).sum(1, keepdim=True).expand_as(x))
+    gray = color_only(gray=1.0)(x, mean=ZERO, std=ONE, generator=generator())
+    torch.testing.assert_close(gray, (x * luma).sum(1, keepdim=True).expand_as(x))
 
 
 def test_blur_equals_torchvisions_on_exactly_its_share():

@@ -49,7 +49,7 @@ class Transfer:
     block_deg: float = 1.0
     """Side of the blocks in degrees."""
     input: Literal["task", "own"] = "task"
-    """Normalise by the statistics of these images, or as the weights were trained."""
+    """Normalize by the statistics of these images, or as the weights were trained."""
     adapt: Literal["name", "mean"] = "name"
     """Fit the first convolution to the images' bands by name, or make absent ones up."""
     out: Path | None = None
@@ -92,7 +92,7 @@ class Transfer:
                 config=trained(segment.SegmentConfig()),
             )  # fmt: skip
         if self.task == "detect":
-            fitting = registry.recognised(self.data)
+            fitting = registry.recognized(self.data)
             reader = next((name for name in ("coco", "xview") if name in fitting), None)
             if reader is None:
                 raise ValueError(

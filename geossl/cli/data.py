@@ -90,7 +90,7 @@ class Open:
     """A data set of any known layout: fMoW, EuroSAT, SSL4EO-S12, COCO, a csv, photos, ..."""
 
     path: Positional[Path]
-    """A folder or a file; its layout is recognised."""
+    """A folder or a file; its layout is recognized."""
     out: Path
     """The scene table to write (.csv, .parquet or .geoparquet)."""
     reader: str | None = None

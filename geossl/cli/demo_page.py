@@ -90,9 +90,9 @@ def _page(
             [
                 report.map_frame(maps.map_scenes(table), alt="Map of the places by climate class"),
                 report.map_frame(
-                    maps.map_scenes(table, colour="split"),
+                    maps.map_scenes(table, color="split"),
                     alt="Map of the train, val and test places",
-                    caption="Train, val and test are whole blocks of space: neighbours look alike, "
+                    caption="Train, val and test are whole blocks of space: neighbors look alike, "
                     "and a random split would let them leak.",
                 ),
             ],
@@ -106,7 +106,7 @@ def _page(
                 report.map_frame(
                     maps.map_clusters(clusters, table, store=store),
                     alt="Map of the cells of the geo clusters",
-                    caption="Each cell holds the positions nearest to its centre. Click one.",
+                    caption="Each cell holds the positions nearest to its center. Click one.",
                 ),
                 report.table(
                     purity,
@@ -165,8 +165,8 @@ def _page(
         report.Section(
             "The world as the encoder sees it",
             "The first three principal components of the embeddings (MoCo-v2+Geo+TP) as red, green "
-            "and blue: places of like colour look alike to the encoder. No label was used.",
-            [report.map_frame(maps.map_embeddings(best), alt="World map coloured by embedding")],
+            "and blue: places of like color look alike to the encoder. No label was used.",
+            [report.map_frame(maps.map_embeddings(best), alt="World map colored by embedding")],
         ),
         report.Section(
             "Same place, other date",

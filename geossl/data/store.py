@@ -30,7 +30,7 @@ class ChipStore:
         std: ``(C,)`` float32 likewise; 1 for a band that is constant.
         dtype: "uint8" or "uint16".
         size_px: height and width of a chip.
-        rgb: indices of the bands to show as red, green and blue, or of one to show as grey.
+        rgb: indices of the bands to show as red, green and blue, or of one to show as gray.
         info: all of ``store.json``: also units, source, and ``bad`` (path -> why it was left out).
     """
 
@@ -156,7 +156,7 @@ class ChipStore:
         """Some chips as people see them: ``(len(index), H, W, 3)`` uint8.
 
         uint8 is shown as it is; uint16 is stretched from the 2nd to the 98th percentile of each
-        band over the whole store, so that colours of different chips compare.
+        band over the whole store, so that colors of different chips compare.
         """
         return self.picture_of(self._take(index))
 

@@ -174,7 +174,7 @@ def _position_warnings(
     rest = finite & ~inside & ~sentinel & ~turned & ~swapped
     for rows, text in (
         (sentinel, "have a sentinel for a missing coordinate (such as -1000)"),
-        (turned, "have a longitude of 180 to 360; read with normalise_lon"),
+        (turned, "have a longitude of 180 to 360; read with normalize_lon"),
         (swapped, "have a latitude beyond 90: longitude and latitude are swapped"),
         (rest, "have coordinates out of range"),
     ):

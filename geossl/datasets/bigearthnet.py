@@ -45,7 +45,7 @@ class _Patch(NamedTuple):
 def bigearthnet(folder: str | os.PathLike[str], *, skip_bad: bool = False) -> pd.DataFrame:
     """Scene table of BigEarthNet-S2 v1.
 
-    Patches with the same middle (to a metre) are one location: some tiles were taken twice.
+    Patches with the same middle (to a meter) are one location: some tiles were taken twice.
 
     Args:
         folder: holds ``<patch>/<patch>_B??.tif`` and ``<patch>/<patch>_labels_metadata.json``.

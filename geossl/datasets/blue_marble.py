@@ -202,7 +202,7 @@ def _enlarge(field: np.ndarray, size_px: int) -> np.ndarray:
 
 
 def _ground(places: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """Colours ``(P, S, S, 3)`` 0..255 and heights ``(P, S, S)`` in metres around some places.
+    """Colors ``(P, S, S, 3)`` 0..255 and heights ``(P, S, S)`` in meters around some places.
 
     Places are rows of longitude, latitude, and side of the ground in km.
 

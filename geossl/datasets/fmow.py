@@ -44,7 +44,7 @@ def fmow(
     boxes: bool = False,
     context: float | None = None,
     false_detection: bool = True,
-    normalise_lon: bool = False,
+    normalize_lon: bool = False,
     skip_bad: bool = False,
 ) -> pd.DataFrame:
     """Scene table of Functional Map of the World, from its json files.
@@ -58,7 +58,7 @@ def fmow(
             None for fMoW's own rule: from 2, where a side is below a tenth of the picture's, to
             0.15, where it is half or more.
         false_detection: keep the 63rd category, "false_detection".
-        normalise_lon: turn longitudes of 0..360 into -180..180 in place of refusing them.
+        normalize_lon: turn longitudes of 0..360 into -180..180 in place of refusing them.
         skip_bad: leave out files without a readable json, position or date, and empty pictures.
 
     Returns:
@@ -108,7 +108,7 @@ def fmow(
         table["location"] = table["location"].mask(several, one)
     if not false_detection:
         table = table[table["label"] != _FALSE]
-    table = scenes.check(table, normalise_lon=normalise_lon, source=str(folder))
+    table = scenes.check(table, normalize_lon=normalize_lon, source=str(folder))
     table = table.sort_values(["location", "time", "path"], kind="stable", ignore_index=True)
     table.attrs["skipped"] = bad | boxless
     return described(table, reader="fmow")

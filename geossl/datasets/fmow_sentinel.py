@@ -31,7 +31,7 @@ def fmow_sentinel(
     *,
     root: str | os.PathLike[str] | None = None,
     scale: tuple[float, float] | None = None,
-    normalise_lon: bool = False,
+    normalize_lon: bool = False,
     skip_bad: bool = False,
 ) -> pd.DataFrame:
     """Scene table of fMoW-Sentinel.
@@ -42,7 +42,7 @@ def fmow_sentinel(
             when None.
         scale: (lowest, highest) value that becomes 1 and 65535; needed if the files hold other
             numbers than uint16, which the header of the first of them tells.
-        normalise_lon: turn longitudes of 0..360 into -180..180 in place of refusing them.
+        normalize_lon: turn longitudes of 0..360 into -180..180 in place of refusing them.
         skip_bad: leave out rows without a file, position or date.
 
     Returns:
@@ -69,7 +69,7 @@ def fmow_sentinel(
             wanted = ", ".join(f"{split}.csv" for split in _SPLITS)
             raise FileNotFoundError(f"expected {wanted}, or one of them, in {path}, found none")
     base = None if root is None else Path(root)
-    parts = [_rows(file, base, skip_bad, normalise_lon) for file in files]
+    parts = [_rows(file, base, skip_bad, normalize_lon) for file in files]
     table = pd.concat(parts, ignore_index=True)
     table.attrs["skipped"] = dict(ChainMap(*(part.attrs["skipped"] for part in parts)))
     dtype = "uint16" if scale is not None else _dtype(table["path"].iloc[0])
@@ -79,7 +79,7 @@ def fmow_sentinel(
     )  # fmt: skip
 
 
-def _rows(path: Path, root: Path | None, skip_bad: bool, normalise_lon: bool) -> pd.DataFrame:
+def _rows(path: Path, root: Path | None, skip_bad: bool, normalize_lon: bool) -> pd.DataFrame:
     """The checked rows of one csv."""
     given = text_csv(path, *_NEEDED)
     split = next((name for name in _SPLITS if path.stem.startswith(name)), path.stem)
@@ -109,7 +109,7 @@ def _rows(path: Path, root: Path | None, skip_bad: bool, normalise_lon: bool) ->
             bad[row] = "expected a category without slashes, and ids of digits"
         elif file not in there[at]:
             bad[row] = f"there is no file {at}{os.sep}{file}; give root="
-    table = without(table, bad, path, skip_bad, normalise_lon=normalise_lon)
+    table = without(table, bad, path, skip_bad, normalize_lon=normalize_lon)
     return table.astype({"image_id": "int64"})
 
 

@@ -27,7 +27,7 @@ def gassl_csv(
     root: str | os.PathLike[str] | None = None,
     strip: str = "",
     location: Location = FMOW_FOLDER,
-    normalise_lon: bool = False,
+    normalize_lon: bool = False,
     skip_bad: bool = False,
 ) -> pd.DataFrame:
     """Scene table of a csv that the paper's code trains on.
@@ -41,7 +41,7 @@ def gassl_csv(
             for in a path as the csv has it, its first group or the whole match, or a function of
             that path. By default the folder of an fMoW picture, ``<category>_<n>_<k>_rgb.jpg``.
             With ``location=str`` every picture is a place of its own.
-        normalise_lon: turn longitudes of 0..360 into -180..180.
+        normalize_lon: turn longitudes of 0..360 into -180..180.
         skip_bad: leave out rows without a file or location, or with a wrong time or position.
 
     Returns:
@@ -58,7 +58,7 @@ def gassl_csv(
     """
     return listed(
         path, 2, reader="gassl_csv", root=root, strip=strip, location=location,
-        normalise_lon=normalise_lon, skip_bad=skip_bad,
+        normalize_lon=normalize_lon, skip_bad=skip_bad,
     )  # fmt: skip
 
 

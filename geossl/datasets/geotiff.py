@@ -51,7 +51,7 @@ def geotiff(
         stride_px: distance between two cells; ``chip_px`` when None.
         bands: bands to keep, counted from 1 or by the files' own names; all but an alpha band
             when None.
-        band_names: their names; the files' own descriptions, colours or ``band_1, ...`` when None.
+        band_names: their names; the files' own descriptions, colors or ``band_1, ...`` when None.
         date_pattern: regular expression whose first group catches the date in a file's name; by
             default a full date such as 20200630 or 2020-06-30, else a year alone.
         date_tag: name of a TIFF tag with the date, e.g. ``TIFFTAG_DATETIME``.
@@ -64,8 +64,8 @@ def geotiff(
         skip_bad: leave files with unreadable headers out.
 
     Returns:
-        One row per cell and scene that covers it wholly (all centres of its pixels), ordered by
-        cell and time. ``lon, lat`` are the cell's centre; ``left, bottom, right, top`` its bounds
+        One row per cell and scene that covers it wholly (all centers of its pixels), ordered by
+        cell and time. ``lon, lat`` are the cell's center; ``left, bottom, right, top`` its bounds
         in ``crs``. ``attrs["skipped"]`` maps the files that gave no row to the reason.
 
     Raises:

@@ -40,7 +40,7 @@ def photos(
     Args:
         folder: holds jpg, tif, png or webp files.
         decimals: of a degree: photos whose rounded positions agree are of one location; 4 is
-            about 11 metres.
+            about 11 meters.
         skip_bad: leave out files that cannot be opened.
 
     Returns:

@@ -88,7 +88,7 @@ def open_scenes(
         raise FileNotFoundError(f"expected a data set at {path}, found nothing there")
     if reader is not None and reader not in names():
         raise ValueError(f"expected a reader of {', '.join(names())}, came {reader!r}")
-    fitting = {reader: "asked for"} if reader is not None else recognised(path)
+    fitting = {reader: "asked for"} if reader is not None else recognized(path)
     if not fitting:
         raise ValueError(
             f"expected a data set of a known layout at {path}, found {seen(path)}; give reader=, "
@@ -113,7 +113,7 @@ def open_scenes(
     return table
 
 
-def recognised(path: Path) -> dict[str, str]:
+def recognized(path: Path) -> dict[str, str]:
     """Names of the readers whose layout is at ``path`` -> why."""
     fits = {name: _DATA_SETS[name].fits for name in names()}
     asked = {name: fit(path) for name, fit in fits.items() if fit is not None}

@@ -27,7 +27,7 @@ def satmae_csv(
     root: str | os.PathLike[str] | None = None,
     strip: str = "",
     location: Location = FMOW_FOLDER,
-    normalise_lon: bool = False,
+    normalize_lon: bool = False,
     skip_bad: bool = False,
 ) -> pd.DataFrame:
     """Scene table of SatMAE's csv: that of `geossl.datasets.gassl_csv` and a column of times.
@@ -38,7 +38,7 @@ def satmae_csv(
         root: see `gassl_csv`, as the others.
         strip: start of the paths that is taken away.
         location: what says which pictures show one place.
-        normalise_lon: turn longitudes of 0..360 into -180..180, if there are any.
+        normalize_lon: turn longitudes of 0..360 into -180..180, if there are any.
         skip_bad: leave out rows without a file, or with a wrong position or time.
 
     Raises:
@@ -50,7 +50,7 @@ def satmae_csv(
     """
     return listed(
         path, 3, reader="satmae_csv", root=root, strip=strip, location=location,
-        normalise_lon=normalise_lon, skip_bad=skip_bad,
+        normalize_lon=normalize_lon, skip_bad=skip_bad,
     )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def table(
     files: str | None = None,
     headers: bool = False,
     positions: bool = True,
-    normalise_lon: bool = False,
+    normalize_lon: bool = False,
     bands: Sequence[int | str] | None = None,
     band_names: Sequence[str] | None = None,
     dtype: str | None = None,
@@ -74,7 +74,7 @@ def table(
             for the row's value of a column, ``*`` for anything within a name; one file must fit.
         headers: take coordinates from the headers of georeferenced tifs, which opens each file.
         positions: every row must have coordinates; False lets them be missing.
-        normalise_lon: turn longitudes of 0..360 into -180..180.
+        normalize_lon: turn longitudes of 0..360 into -180..180.
         bands: numbers of bands, or words for ``{band}`` in the paths; all of the first file.
         band_names: their names; the first file's own when None.
         dtype: "uint8" or "uint16"; the first file's own when None.
@@ -129,7 +129,7 @@ def table(
     frame = _without(frame, bad, skip_bad, str(path))
     if "location" not in frame:
         frame["location"] = _locations(frame)
-    frame = scenes.check(frame, normalise_lon=normalise_lon, positions=positions, source=str(path))
+    frame = scenes.check(frame, normalize_lon=normalize_lon, positions=positions, source=str(path))
     if frame["path"].isna().all():
         return frame
     about = kind(frame["path"], bands=bands, band_names=band_names, dtype=dtype, scale=scale)

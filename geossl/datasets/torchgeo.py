@@ -19,7 +19,7 @@ from geossl.data import scenes
 from geossl.data.pixels import Pixels
 from geossl.data.readers import FunctionReader, register_reader
 from geossl.datasets.raster import chips as images
-from geossl.datasets.raster.header import COLOURS
+from geossl.datasets.raster.header import COLORS
 from geossl.datasets.raster.window import pixel_info
 
 __all__ = ["pixel_info", "read_chips", "torchgeo"]
@@ -81,7 +81,7 @@ def torchgeo(
     numbers = list(bands or range(1, count + 1))
     if min(numbers) < 1 or max(numbers) > count:
         raise ValueError(f"expected bands from 1 to {count} of {dataset}, came {numbers}")
-    names = list(COLOURS) if count == 3 else [f"band_{i}" for i in range(1, count + 1)]
+    names = list(COLORS) if count == 3 else [f"band_{i}" for i in range(1, count + 1)]
     if dtype is None and scale is None:
         dtype = _whole(image, dataset)
     told = [key for key in ("label", "lon", "lat") if _value(sample.get(key)) is not None]

@@ -21,13 +21,13 @@ _MORE = ("country_code", "region", "cloud_cover")
 
 
 def wilds_fmow(
-    folder: str | os.PathLike[str], *, normalise_lon: bool = False, skip_bad: bool = False
+    folder: str | os.PathLike[str], *, normalize_lon: bool = False, skip_bad: bool = False
 ) -> pd.DataFrame:
     """Scene table of the fMoW of WILDS (its folder ``fmow_v1.1``).
 
     Args:
         folder: holds ``rgb_metadata.csv`` and ``images/``.
-        normalise_lon: turn longitudes of 0..360 into -180..180 in place of refusing them.
+        normalize_lon: turn longitudes of 0..360 into -180..180 in place of refusing them.
         skip_bad: leave out rows without a picture, position, date or sequence.
 
     Returns:
@@ -69,7 +69,7 @@ def wilds_fmow(
     for i, name in enumerate(names):
         if name not in there:
             bad[i] = f"there is no {name} in {images}"
-    table = without(table, bad, path, skip_bad, normalise_lon=normalise_lon)
+    table = without(table, bad, path, skip_bad, normalize_lon=normalize_lon)
     return described(table, reader="wilds_fmow")
 
 

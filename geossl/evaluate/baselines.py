@@ -20,7 +20,7 @@ def random_features(
     """Embeddings of an untrained encoder: the baseline that stands in every table.
 
     Args:
-        store: the chips; their statistics normalise them, as they do for a trained encoder.
+        store: the chips; their statistics normalize them, as they do for a trained encoder.
         name: architecture, see `geossl.models.encoder`; take that of the trained one.
         stem: likewise.
         seed: of the weights.

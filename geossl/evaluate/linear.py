@@ -42,7 +42,7 @@ def linear(
 ) -> ProbeResult:
     """Accuracy of a linear classifier of frozen embeddings on held-out places.
 
-    Multinomial logistic regression on vectors standardised by the training chips, fitted on train
+    Multinomial logistic regression on vectors standardized by the training chips, fitted on train
     to its optimum; the penalty is the one of ``l2`` that is best on val (the larger when equal);
     measured once, on test. A class without training chips stays in the test, as missed.
 
@@ -50,7 +50,7 @@ def linear(
         embeddings: vectors and their scenes.
         label: column of labels; rows without one are left out.
         split: "column" takes the table's own (train, val, test), "blocks" makes one by blocks of
-            space, a Series ``(M,)`` gives one row by row. Without a labelled val chip, a fifth of
+            space, a Series ``(M,)`` gives one row by row. Without a labeled val chip, a fifth of
             the training locations serves as val.
         block_deg: side of the blocks in degrees.
         l2: penalty, or penalties to choose from, each times the sum of squared weights beside the
@@ -88,7 +88,7 @@ def linear(
         weight, x, more = _best_lbfgs(x, y, train, val, penalties=penalties, size=len(known))
     else:
         metric = "linear (SGD) top-1"
-        x = solvers.standardised(x, x[train]) / x.shape[1] ** 0.5
+        x = solvers.standardized(x, x[train]) / x.shape[1] ** 0.5
         config = SGD() if solver == "sgd" else solver
         start = torch.zeros(x.shape[1] + 1, len(known), device=where)
         weight = solvers.sgd(x[train], y[train], start, config=config, seed=seed)
@@ -128,7 +128,7 @@ def knn(
     device: str = "cpu",
     seed: int = 0,
 ) -> ProbeResult:
-    """Accuracy of a k-nearest-neighbour classifier on held-out places.
+    """Accuracy of a k-nearest-neighbor classifier on held-out places.
 
     Cosine similarity, votes as in `geossl.evaluate.metrics.knn_votes`; arguments and errors of `linear`.
     """

@@ -24,14 +24,14 @@ def accuracy(logits: Tensor, target: Tensor) -> Tensor:
 def knn_votes(
     train: Tensor, train_codes: Tensor, test: Tensor, *, k: int = 20, temperature: float = 0.07
 ) -> Tensor:
-    """Votes of the k nearest neighbours in cosine similarity, by class.
+    """Votes of the k nearest neighbors in cosine similarity, by class.
 
     Args:
         train: ``(M, E)``.
         train_codes: ``(M,)`` int64 classes, >= 0.
         test: ``(Q, E)``.
-        k: neighbours; all of them when fewer.
-        temperature: a neighbour's vote weighs ``exp((similarity - 1) / temperature)``.
+        k: neighbors; all of them when fewer.
+        temperature: a neighbor's vote weighs ``exp((similarity - 1) / temperature)``.
 
     Returns:
         ``(Q, largest class + 1)`` float32, >= 0.
@@ -45,7 +45,7 @@ def knn_votes(
     if len(train) == 0:
         raise ValueError("expected training vectors for the kNN, came none")
     if k < 1:
-        raise ValueError(f"expected k >= 1 neighbours, came {k}")
+        raise ValueError(f"expected k >= 1 neighbors, came {k}")
     train, test = F.normalize(train.float(), dim=1), F.normalize(test.float(), dim=1)
     classes = int(train_codes.max()) + 1
     found = []
@@ -88,7 +88,7 @@ def ranks(
         similarity = part @ gallery.T  # (q, M)
         own = codes[:, None] == gallery_codes[None]
         best = similarity.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
-        above = ~(own | (similarity <= best + _EQUAL))  # NaN is never in a query's favour
+        above = ~(own | (similarity <= best + _EQUAL))  # NaN is never in a query's favor
         equal = ~(own | above | (similarity < best - _EQUAL))
         rank = above.sum(1) + torch.div(equal.sum(1) + 1, 2, rounding_mode="floor")
         rank[~own.any(1) | best[:, 0].isnan()] = len(gallery)
@@ -120,7 +120,7 @@ def effective_rank(x: Tensor) -> Tensor:
 
     Source:
         Roy and Vetterli, "The effective rank", EUSIPCO 2007: exp of the entropy of the singular
-        values, here of the centred vectors.
+        values, here of the centered vectors.
     """
     x = x.float()
     values = torch.linalg.svdvals(x - x.mean(0))

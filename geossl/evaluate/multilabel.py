@@ -31,7 +31,7 @@ def multi_label(
 ) -> ProbeResult:
     """Mean average precision of a linear classifier of frozen embeddings, several labels a chip.
 
-    One logistic regression per label on vectors standardised by the training chips, all with the
+    One logistic regression per label on vectors standardized by the training chips, all with the
     penalty of ``l2`` that is best on val; measured once, on test. A label is predicted where its
     probability is above a half. One without training chips has a probability of 0.
 

@@ -22,7 +22,7 @@ def same_place(
     *,
     key: Literal["last", "other"] = "last",
     split: str | None = None,
-    centre_dates: bool | Literal["time", "year"] = False,
+    center_dates: bool | Literal["time", "year"] = False,
     device: str = "cpu",
     seed: int = 0,
 ) -> ProbeResult:
@@ -33,7 +33,7 @@ def same_place(
         key: the gallery: every place at its "last" date, or at all its "other" dates, where any
             chip of the place counts as found.
         split: only places of this split, in the query and in the gallery.
-        centre_dates: take the mean vector of each date (exact time, or "year") out first.
+        center_dates: take the mean vector of each date (exact time, or "year") out first.
         device: where vectors are compared, as for `linear`.
         seed: of the bootstrap over places.
 
@@ -62,8 +62,8 @@ def same_place(
             f"{some.scenes['location'].nunique()} places"
             + ("" if split is None else f" of split {split!r}")
         )
-    if centre_dates:
-        some = some.centred(by="time" if centre_dates is True else centre_dates)
+    if center_dates:
+        some = some.centered(by="time" if center_dates is True else center_dates)
     x, codes = some.tensor(), torch.from_numpy(scenes.location_codes(some.scenes))
     compared = (t[i].to(where) for t in (x, codes) for i in (query, gallery))
     rank, nearest = (found.cpu() for found in metrics.ranks(*compared))

@@ -15,7 +15,7 @@ class SGD:
 
     Args:
         lr: learning rate, for vectors of mean squared length 1.
-        momentum: of the optimiser.
+        momentum: of the optimizer.
         weight_decay: of all weights.
         batch: chips a step.
         epochs: passes over the training chips.
@@ -23,7 +23,7 @@ class SGD:
 
     Source:
         arXiv 2011.09980, section 5 and released code. Deviations: one vector a chip (no random crop
-        or flip), standardised by the training chips and divided by the square root of their length,
+        or flip), standardized by the training chips and divided by the square root of their length,
         so that a rate of 1 is stable whatever the encoder; weights start at zero.
     """
 
@@ -40,7 +40,7 @@ class SGD:
                 raise ValueError(f"expected {name} > 0, came {getattr(self, name)}")
 
 
-def standardised(x: Tensor, train: Tensor) -> Tensor:
+def standardized(x: Tensor, train: Tensor) -> Tensor:
     """All vectors by mean and spread of the training ones.
 
     A coordinate that is constant among the training vectors says nothing and becomes 0.
@@ -50,16 +50,16 @@ def standardised(x: Tensor, train: Tensor) -> Tensor:
 
 
 def on_principal_axes(x: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
-    """All vectors standardised by the training ones and turned to their principal axes.
+    """All vectors standardized by the training ones and turned to their principal axes.
 
     A rotation leaves the penalty as it is, so that the optimum is the same; it is found sooner.
 
     Returns:
         ``(M, E)`` float32, and the variances ``(E,)`` of the training vectors, float64.
     """
-    standard = standardised(train, train)
+    standard = standardized(train, train)
     variance, axes = torch.linalg.eigh((standard.T @ standard).double() / len(standard))
-    return standardised(x, train) @ axes.float(), variance.clamp(min=0)
+    return standardized(x, train) @ axes.float(), variance.clamp(min=0)
 
 
 def scores(x: Tensor, weight: Tensor) -> Tensor:

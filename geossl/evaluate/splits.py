@@ -23,7 +23,7 @@ Parts: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 def prepare(
     table: pd.DataFrame, label: str, *, split: Split, block_deg: float, seed: int
 ) -> tuple[np.ndarray, list[Any], Parts]:
-    """Label codes, class names, and the labelled rows of train, val (may be empty) and test."""
+    """Label codes, class names, and the labeled rows of train, val (may be empty) and test."""
     need_label(table, label)
     codes, names = scenes.label_codes(table[label])
     two_classes(codes, label)

@@ -21,7 +21,7 @@ ENCODERS = ("small", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152
 
 
 class Encoder(nn.Module):
-    """A backbone with the normalisation its input needs.
+    """A backbone with the normalization its input needs.
 
     Attributes:
         name: one of `ENCODERS`.
@@ -48,12 +48,12 @@ class Encoder(nn.Module):
         """What `encoder` makes one like it from, as json holds it."""
         return {"name": self.name, "bands": self.bands, "stem": self.stem}
 
-    def normalise(self, chips: Tensor) -> Tensor:
+    def normalize(self, chips: Tensor) -> Tensor:
         """Chips ``(N, C, H, W)`` in stored units -> float32 of about zero mean and unit spread."""
         return (chips.float() - self.mean[:, None, None]) / self.std[:, None, None]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised images ``(N, C, H, W)`` -> embeddings ``(N, E)``."""
+        """Normalized images ``(N, C, H, W)`` -> embeddings ``(N, E)``."""
         return self.backbone(x)
 
 
@@ -77,7 +77,7 @@ def encoder(
         seed: of the initial weights; the global random state is not touched.
 
     Raises:
-        ValueError: an unknown name or stem, or normalisation of another number of bands.
+        ValueError: an unknown name or stem, or normalization of another number of bands.
 
     Source:
         ResNet, arXiv 1512.03385; the small-image stem as in SimCLR's CIFAR experiments,
@@ -169,7 +169,7 @@ def trainable_copy(encoder: Encoder, *, frozen: bool = False) -> Encoder:
     copied.zero_grad(set_to_none=True)
     for module in copied.modules():
         if isinstance(module, layers.SplitBatchNorm2d):
-            module.splits = module.sharing = 1  # there is no key to be recognised
+            module.splits = module.sharing = 1  # there is no key to be recognized
     return copied
 
 

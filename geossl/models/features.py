@@ -51,7 +51,7 @@ class Pyramid(nn.Module):
         return super().train(mode and self.freeze == "none")
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Normalised images ``(N, C, H, W)`` -> maps ``(N, width, H / stride, W / stride)``.
+        """Normalized images ``(N, C, H, W)`` -> maps ``(N, width, H / stride, W / stride)``.
 
         H and W are multiples of the last stride; see `padded`.
         """
@@ -75,7 +75,7 @@ def _channels(stage: nn.Module) -> int:
 
 
 def padded(x: Tensor, multiple: int) -> Tensor:
-    """Normalised images ``(N, C, H, W)`` with zeros at the right and below.
+    """Normalized images ``(N, C, H, W)`` with zeros at the right and below.
 
     Height and width become multiples of ``multiple``. Zero is the bands' mean.
     """
@@ -83,26 +83,26 @@ def padded(x: Tensor, multiple: int) -> Tensor:
     return F.pad(x, (0, -width % multiple, 0, -height % multiple))
 
 
-def coloured(
-    encoder: models.Encoder, chips: Tensor, valid: Tensor, *, colour: Views | None, seed: int
+def colored(
+    encoder: models.Encoder, chips: Tensor, valid: Tensor, *, color: Views | None, seed: int
 ) -> Tensor:
-    """Normalised crops ``(N, C, H, W)`` in changed colours, 0 (the bands' mean) without data.
+    """Normalized crops ``(N, C, H, W)`` in changed colors, 0 (the bands' mean) without data.
 
     Args:
-        encoder: what normalises.
+        encoder: what normalizes.
         chips: ``(N, C, H, W)`` in stored units.
         valid: ``(N, H, W)`` bool, which pixels hold data.
-        colour: what is done to the colours; None: nothing. Where the pixels lie does not change:
+        color: what is done to the colors; None: nothing. Where the pixels lie does not change:
             that is drawn with their boxes or masks.
         seed: of the draws.
     """
     seen = valid[:, None]
-    if colour is None:
-        return encoder.normalise(chips) * seen
+    if color is None:
+        return encoder.normalize(chips) * seen
     chips = torch.where(seen, chips, encoder.mean[:, None, None])  # so that contrast is the data's
     generator = torch.Generator(chips.device).manual_seed(seed)
-    colour = replace(colour, size_px=None, crop=(1, 1), ratio=(1, 1), flip=0, dihedral=False)
-    return colour(chips, mean=encoder.mean, std=encoder.std, generator=generator) * seen
+    color = replace(color, size_px=None, crop=(1, 1), ratio=(1, 1), flip=0, dihedral=False)
+    return color(chips, mean=encoder.mean, std=encoder.std, generator=generator) * seen
 
 
 def groups(
@@ -142,7 +142,7 @@ def windows(height: int, width: int, *, size_px: int, overlap_px: int) -> Iterat
         height: of the scene.
         width: likewise.
         size_px: side of a window.
-        overlap_px: what neighbours share at least, in pixels.
+        overlap_px: what neighbors share at least, in pixels.
 
     Raises:
         ValueError: ``size_px`` is not larger than ``overlap_px``, or that is negative.

@@ -123,10 +123,10 @@ def _windows(x: Tensor, weight: Tensor, stride: Any, padding: Any) -> Tensor:
 
 
 class SplitBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation over parts of the batch, as if each part lay on a device of its own.
+    """Batch normalization over parts of the batch, as if each part lay on a device of its own.
 
-    On one device the statistics of a whole batch let the query encoder recognise the batch its key
-    came from. Normalising parts, with the keys shuffled, is the remedy on one device.
+    On one device the statistics of a whole batch let the query encoder recognize the batch its key
+    came from. Normalizing parts, with the keys shuffled, is the remedy on one device.
 
     Attributes:
         splits: parts of this process's batch.
@@ -148,11 +148,11 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
         return torch.cat([super(SplitBatchNorm2d, self).forward(p) for p in x.chunk(self.splits)])
 
     def _shared(self, x: Tensor) -> Tensor:
-        """Normalise by the statistics of several processes, each with as many images."""
+        """Normalize by the statistics of several processes, each with as many images."""
         assert self.running_mean is not None and self.running_var is not None
         own = x.to(self.running_mean.dtype)
         own_var, own_mean = torch.var_mean(own, (0, 2, 3), correction=0)
-        stats = dist.neighbours(torch.stack([own_mean, own_var]), self.sharing)  # (R, 2, C)
+        stats = dist.neighbors(torch.stack([own_mean, own_var]), self.sharing)  # (R, 2, C)
         mean = stats[:, 0].mean(0)
         var = stats[:, 1].mean(0) + (stats[:, 0] - mean).square().mean(0)
         with torch.no_grad():
@@ -165,7 +165,7 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
 
 
 def split_batchnorm(module: nn.Module, splits: int, *, sharing: int = 1) -> nn.Module:
-    """Make every BatchNorm2d of ``module`` normalise parts of the batch; in place.
+    """Make every BatchNorm2d of ``module`` normalize parts of the batch; in place.
 
     Args:
         module: holds them.

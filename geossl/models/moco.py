@@ -22,7 +22,7 @@ class MoCo(nn.Module):
         momentum: of the key encoder's moving average, in [0, 1).
         classes: sizes of the class heads by name, e.g. ``{"geo": 100}``.
         heads_on: where a class head sits, by name: "projection" (ReLU and a linear layer on the
-            un-normalised projection, as released) or "embedding" (a linear layer on it).
+            un-normalized projection, as released) or "embedding" (a linear layer on it).
         seed: of the heads and of the queue's random start.
 
     Source:
@@ -80,13 +80,13 @@ class MoCo(nn.Module):
         self.pointer = int(state["pointer"])
 
     def query(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised views ``(N, C, H, W)`` -> embeddings ``(N, E)``, projections ``(N, D)``."""
+        """Normalized views ``(N, C, H, W)`` -> embeddings ``(N, E)``, projections ``(N, D)``."""
         embedding = self.encoder(x)
         return embedding, self.head(embedding)
 
     @torch.no_grad()
     def key(self, x: Tensor, *, order: Tensor | None = None) -> Tensor:
-        """Normalised views ``(N, C, H, W)`` -> unit-norm keys ``(N, D)``, without gradient.
+        """Normalized views ``(N, C, H, W)`` -> unit-norm keys ``(N, D)``, without gradient.
 
         Args:
             x: the key views, row ``i`` for query ``i``.

@@ -120,13 +120,13 @@ def read(
     if layout is not None and layout not in LAYOUTS:
         raise ValueError(f"expected a layout of {', '.join(LAYOUTS)}; came {layout!r}")
     found, others = state_dicts.read(path)
-    layout = layout or _recognised(found, path)
+    layout = layout or _recognized(found, path)
     kept, left_out = _encoder_keys(found, layout, path)
     name, bands = _shape(kept, path)
     by = "argument"
     if input is None:
         input, by = _known_input(path, layout, bands, found)
-    mean, std, scale, names = _normalisation(input, bands, full_scale)
+    mean, std, scale, names = _normalization(input, bands, full_scale)
     result = models.encoder(name, bands=bands, stem="standard", mean=mean, std=std)
     state_dicts.fill(result.backbone, kept, path)
     return result.eval(), {
@@ -140,7 +140,7 @@ def read(
     }
 
 
-def _recognised(found: dict[str, Tensor], path: Path) -> str:
+def _recognized(found: dict[str, Tensor], path: Path) -> str:
     if any(key.startswith("encoder_q.") for key in found):
         return "seco" if any(key.startswith("encoder_q.0.") for key in found) else "moco"
     if "conv1.weight" in found:
@@ -215,7 +215,7 @@ def _known_input(path: Path, layout: str, bands: int, found: dict[str, Tensor]) 
     )
 
 
-def _normalisation(
+def _normalization(
     input: str | Pair, bands: int, full_scale: float | None
 ) -> tuple[list[float] | None, list[float] | None, float | None, list[str] | None]:
     """Mean and std in the chips' units, the full scale, and the names of the file's bands."""

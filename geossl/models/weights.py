@@ -21,13 +21,13 @@ from geossl.utils.io import atomic
 
 FORMAT = 1
 ADAPT = ("name", "mean")
-_COLOURS = {"blue": "b2", "green": "b3", "red": "b4", "nir": "b8"}  # of Sentinel-2
+_COLORS = {"blue": "b2", "green": "b3", "red": "b4", "nir": "b8"}  # of Sentinel-2
 
 
 def save_encoder(
     encoder: models.Encoder, path: str | os.PathLike[str], *, note: dict[str, Any] | None = None
 ) -> None:
-    """Write an encoder with its normalisation; atomic.
+    """Write an encoder with its normalization; atomic.
 
     Args:
         encoder: what to write.
@@ -117,7 +117,7 @@ def load(
         raise ValueError(f"expected input as a name or (mean, std), came {pair!r}")
     if layout == "geossl" or layout is None and _is_ours(path):
         if input is not None or full_scale is not None:
-            raise ValueError(f"{path} has its own normalisation; leave input and full_scale out")
+            raise ValueError(f"{path} has its own normalization; leave input and full_scale out")
         result = load_encoder(path)
     else:
         if pair is not None and full_scale is not None:
@@ -137,7 +137,7 @@ def with_bands(
     mean and std become ``A @ mean`` and ``A @ std``. "name": ``A[j, c]`` is 1 for the band of that
     name, else 0, and ``s = 1``: a band left out counts as one that is always at its mean. "mean":
     a band of an unknown name, or every band where only a number is given, gets ``A[j, c] = 1/C``,
-    and ``s = C/C'``: an image whose normalised bands are all alike keeps its embedding.
+    and ``s = C/C'``: an image whose normalized bands are all alike keeps its embedding.
 
     Args:
         encoder: left as it is; its ``note["bands"]`` are the names known.
@@ -184,7 +184,7 @@ def with_bands(
 def with_input(
     encoder: models.Encoder, mean: ArrayLike | Tensor, std: ArrayLike | Tensor
 ) -> models.Encoder:
-    """A copy of an encoder that normalises its input otherwise, e.g. by a store's own statistics.
+    """A copy of an encoder that normalizes its input otherwise, e.g. by a store's own statistics.
 
     What fits images of another sensor, unit or range: ``with_input(e, store.mean, store.std)``.
 
@@ -214,7 +214,7 @@ def export_torchvision(encoder: models.Encoder, path: str | os.PathLike[str]) ->
 
     ``torchvision.models.resnet50().load_state_dict(torch.load(path), strict=False)`` misses ``fc``
     only; with other than 3 bands the model needs a ``conv1`` (timm: ``in_chans``) of that many.
-    A state dict has no room for the normalisation: it is written beside, to ``<path>.json``.
+    A state dict has no room for the normalization: it is written beside, to ``<path>.json``.
 
     Raises:
         ValueError: not a ResNet with the standard stem.
@@ -240,7 +240,7 @@ def export_torchvision(encoder: models.Encoder, path: str | os.PathLike[str]) ->
 
 
 def export_onnx(encoder: models.Encoder, path: str | os.PathLike[str]) -> None:
-    """Write an ONNX graph from chips to embeddings, normalisation inside; atomic.
+    """Write an ONNX graph from chips to embeddings, normalization inside; atomic.
 
     Its input ``chips`` is ``(N, C, H, W)`` float32 in the units of the chips, its output
     ``embedding`` ``(N, E)``; N, H and W are free.
@@ -274,7 +274,7 @@ class _FromChips(nn.Module):
         self.encoder = encoder
 
     def forward(self, chips: Tensor) -> Tensor:
-        return self.encoder(self.encoder.normalise(chips))
+        return self.encoder(self.encoder.normalize(chips))
 
 
 def _file(path: str | os.PathLike[str]) -> Path:
@@ -302,7 +302,7 @@ def _indices(have: Sequence[str], want: Sequence[str | None]) -> list[int]:
     """Where each wanted band is among those at hand; -1 when it is not."""
     words = {_word(name): place for place, name in enumerate(have)}
     if "b2" in words:
-        words.update({colour: words[b] for colour, b in _COLOURS.items() if b in words})
+        words.update({color: words[b] for color, b in _COLORS.items() if b in words})
     return [-1 if name is None else words.get(_word(name), -1) for name in want]
 
 

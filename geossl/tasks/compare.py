@@ -88,7 +88,7 @@ def compare(
             untrained "small" one of the seed, or a function of the seed that gives one of these.
         task: of `classification`, `detection` or `segmentation`.
         seeds: of heads, crops, orders and untrained weights; each method is measured with each.
-        input: "task" normalises by the statistics of the task's images, which fits any sensor and
+        input: "task" normalizes by the statistics of the task's images, which fits any sensor and
             unit; "own" keeps what the weights were trained with, for images of the same kind.
         adapt: how the first convolution is fitted to the task's bands, see `weights.with_bands`.
 
@@ -251,7 +251,7 @@ def segmentation(
 
 
 def _fitted(given: Given, task: Task, *, seed: int, input: str, adapt: str) -> models.Encoder:
-    """The encoder that is meant, for the task's bands and, unless "own", normalised for them."""
+    """The encoder that is meant, for the task's bands and, unless "own", normalized for them."""
     if callable(given) and not isinstance(given, models.Encoder):
         given = given(seed)
     if given is None:

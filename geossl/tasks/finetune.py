@@ -84,7 +84,7 @@ class FineTuned:
         head: linear layer on its embeddings ``(N, E)`` -> ``(N, classes)``.
         classes: names of the classes, in the order of the head's outputs.
         logs: one row an epoch: epoch, loss (nats), accuracy (of the views), val (top-1; missing
-            without a labelled val chip).
+            without a labeled val chip).
     """
 
     result: ProbeResult

@@ -17,20 +17,20 @@ class PretrainConfig:
         stem: "small" for chips below about 100 px, "standard" as in the ResNet paper.
         epochs: passes over the training chips.
         batch: pairs N per step.
-        accumulate: batches whose gradients are summed into one optimiser step.
+        accumulate: batches whose gradients are summed into one optimizer step.
         optimizer: "adamw", or "sgd" as in MoCo; each wants a learning rate of its own (0.03 to 0.06
             at batch 128 for SGD).
         lr: peak learning rate; it follows a cosine down to zero.
         warmup: share of the run in which the learning rate rises to its peak.
         weight_decay: of all weights.
-        sgd_momentum: of the optimiser; not the key encoder's.
+        sgd_momentum: of the optimizer; not the key encoder's.
         dim: length D of a projection.
         queue: number K of negatives kept.
         momentum: of the key encoder.
         temperature: of InfoNCE.
         mask_same_location: queue entries of the query's own location are no negatives; False is
             the paper's form.
-        bn_splits: parts of the batch that BatchNorm normalises apart, keys shuffled among them; 1
+        bn_splits: parts of the batch that BatchNorm normalizes apart, keys shuffled among them; 1
             leaves it whole.
         contrastive_weight: alpha of the paper.
         geo_weight: beta of the paper.

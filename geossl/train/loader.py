@@ -28,7 +28,7 @@ class Batch:
 
     Attributes:
         mine: which of the N queries are its own.
-        order: ``(N,)`` in which the keys pass the network, when BatchNorm normalises parts: those
+        order: ``(N,)`` in which the keys pass the network, when BatchNorm normalizes parts: those
             of the first process, of the second, ...; None: as the queries do.
         chips: ``(n, C, H, W)`` of queries and, with a contrastive loss, of keys (in that order).
         draws: ``(n, ...)`` random numbers of their views.

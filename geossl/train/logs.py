@@ -24,7 +24,7 @@ class Log:
     """What one interval of training showed; means over the interval, nan where it does not apply.
 
     Attributes:
-        step: optimiser steps done.
+        step: optimizer steps done.
         epoch: passes over the training chips done.
         loss: the weighted sum, in nats.
         contrastive_loss: InfoNCE, in nats; log(K + 1) is chance.
@@ -32,7 +32,7 @@ class Log:
         label_loss: cross-entropy of labels, in nats.
         contrastive_accuracy: share of queries whose positive is nearer than every negative.
         geo_accuracy: share of queries whose geo cluster is predicted.
-        label_accuracy: share of labelled queries whose label is predicted.
+        label_accuracy: share of labeled queries whose label is predicted.
         feature_std: spread of the unit-norm projections times sqrt(D); 1 is even, 0 is collapse.
         effective_rank: of the last batch's embeddings; 1 is collapse.
         knn: accuracy of a 20-NN classifier on the val split.

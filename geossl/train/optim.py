@@ -34,7 +34,7 @@ def new_optimizer(learned: list[nn.Parameter], config: PretrainConfig) -> torch.
 
 
 def take_up(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load the state of an optimiser, and lay it out in memory as its parameters are.
+    """Load the state of an optimizer, and lay it out in memory as its parameters are.
 
     A step in one pass goes along both and does not look at their layout, and files keep another.
     """

@@ -83,7 +83,7 @@ class Run:
     Attributes:
         encoder: the query encoder, usable at any time.
         logs: every record so far, those of earlier sessions included, one row each.
-        step, steps: optimiser steps done, and of the whole run.
+        step, steps: optimizer steps done, and of the whole run.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class Run:
     # --- the algorithm ------------------------------------------------------------------------
 
     def _one_step(self) -> None:
-        """One optimiser step, in the order of the algorithm."""
+        """One optimizer step, in the order of the algorithm."""
         config, moco, opt = self.config, self._moco, self._optimizer
         self._clean = False
         moco.train()

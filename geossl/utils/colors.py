@@ -1,4 +1,4 @@
-"""Colours of values, with their legends: categories that all eyes tell apart, ramps that read."""
+"""Colors of values, with their legends: categories that all eyes tell apart, ramps that read."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-# Okabe and Ito's eight colours, told apart with every kind of colour vision; black made a dark grey
+# Okabe and Ito's eight colors, told apart with every kind of color vision; black made a dark gray
 PALETTE = (
     "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#444444",
 )  # fmt: skip
-GREY = "#b0b0b0"
-# Viridis at eight steps: lightness grows with the value, for every kind of colour vision
+GRAY = "#b0b0b0"
+# Viridis at eight steps: lightness grows with the value, for every kind of color vision
 RAMP = (
     "#440154", "#46327e", "#365c8d", "#277f8e", "#1fa187", "#4ac16d", "#a0da39", "#fde725",
 )  # fmt: skip
 
-Paint: TypeAlias = dict[str, Any]  # colour: packed codes or rgb; palette: colours of the codes
+Paint: TypeAlias = dict[str, Any]  # color: packed codes or rgb; palette: colors of the codes
 
 
 def packed(values: np.ndarray) -> str:
@@ -27,10 +27,10 @@ def packed(values: np.ndarray) -> str:
 
 
 def by_column(values: pd.Series) -> tuple[Paint, dict[str, Any]]:
-    """Colours of values ``(N,)`` and a legend: words by category, dates and numbers by a ramp.
+    """Colors of values ``(N,)`` and a legend: words by category, dates and numbers by a ramp.
 
     The ramp goes from the 2nd to the 98th percentile, so that a few odd values leave the others
-    apart; missing values are grey.
+    apart; missing values are gray.
     """
     name = str(values.name)
     dates = pd.api.types.is_datetime64_any_dtype(values)
@@ -55,8 +55,8 @@ def by_column(values: pd.Series) -> tuple[Paint, dict[str, Any]]:
         ends = [f"{v:.3g}" for v in (low, high)]
     legend: dict[str, Any] = {"title": name, "ramp": list(RAMP), "low": ends[0], "high": ends[1]}
     if not known.all():
-        legend["entries"] = [[GREY, f"no value ({int((~known).sum()):,})"]]
-    return {"colour": packed(code), "palette": [*_ramp(64), GREY]}, legend
+        legend["entries"] = [[GRAY, f"no value ({int((~known).sum()):,})"]]
+    return {"color": packed(code), "palette": [*_ramp(64), GRAY]}, legend
 
 
 def _ramp(steps: int) -> list[str]:
@@ -68,7 +68,7 @@ def _ramp(steps: int) -> list[str]:
 
 
 def by_category(values: pd.Series) -> tuple[Paint, dict[str, Any]]:
-    """Colours of words ``(N,)``: the seven or eight most frequent, others and missing in grey."""
+    """Colors of words ``(N,)``: the seven or eight most frequent, others and missing in gray."""
     words = values.astype("string")
     counts = words.value_counts()
     shown = sorted(counts.index[: len(PALETTE) - (len(counts) > len(PALETTE))])
@@ -76,27 +76,27 @@ def by_category(values: pd.Series) -> tuple[Paint, dict[str, Any]]:
     entries = [[c, f"{word} ({counts[word]:,})"] for c, word in zip(PALETTE, shown, strict=False)]
     if len(counts) > len(shown):
         rest = int(counts.sum() - counts[shown].sum())
-        entries.append([GREY, f"{len(counts) - len(shown):,} others ({rest:,})"])
+        entries.append([GRAY, f"{len(counts) - len(shown):,} others ({rest:,})"])
     if words.isna().any():
-        entries.append([GREY, f"no value ({int(words.isna().sum()):,})"])
-    palette = [*PALETTE[: len(shown)], GREY]
-    paint = {"colour": packed(code.astype(np.uint8)), "palette": palette}
+        entries.append([GRAY, f"no value ({int(words.isna().sum()):,})"])
+    palette = [*PALETTE[: len(shown)], GRAY]
+    paint = {"color": packed(code.astype(np.uint8)), "palette": palette}
     return paint, {"title": str(values.name), "entries": entries}
 
 
-def _rgb(colour: str) -> tuple[int, ...]:
-    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+def _rgb(color: str) -> tuple[int, ...]:
+    return tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))
 
 
 def rgb_of(paint: Paint) -> np.ndarray:
-    """Colours ``(N, 3)`` uint8 of what was packed."""
-    codes = np.frombuffer(base64.b64decode(paint["colour"]), np.uint8)
+    """Colors ``(N, 3)`` uint8 of what was packed."""
+    codes = np.frombuffer(base64.b64decode(paint["color"]), np.uint8)
     if "palette" not in paint:
         return codes.reshape(-1, 3)
     return np.array([_rgb(c) for c in paint["palette"]], np.uint8)[codes]
 
 
 def subset(paint: Paint, rows: np.ndarray, count: int) -> Paint:
-    """Of the colours of ``count`` values those of some rows."""
-    codes = np.frombuffer(base64.b64decode(paint["colour"]), np.uint8).reshape(count, -1)
-    return {**paint, "colour": packed(codes[rows])}
+    """Of the colors of ``count`` values those of some rows."""
+    codes = np.frombuffer(base64.b64decode(paint["color"]), np.uint8).reshape(count, -1)
+    return {**paint, "color": packed(codes[rows])}

@@ -54,7 +54,7 @@ def pick_precision(name: str, device: torch.device) -> str:
 
 
 def fused(device: torch.device) -> bool | None:
-    """Whether an optimiser should go over its parameters in one pass there; None: as it likes."""
+    """Whether an optimizer should go over its parameters in one pass there; None: as it likes."""
     return True if device.type in ("cpu", "cuda") else None
 
 

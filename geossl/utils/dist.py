@@ -146,7 +146,7 @@ def average(tensors: list[Tensor]) -> None:
     torch._foreach_copy_(tensors, [p.view_as(t) for p, t in zip(parts, tensors, strict=True)])
 
 
-class _Neighbours(torch.autograd.Function):
+class _Neighbors(torch.autograd.Function):
     """``(R, ...)`` of the R ranks of a group, with gradient."""
 
     @staticmethod
@@ -167,16 +167,16 @@ class _Neighbours(torch.autograd.Function):
         return total[rank() % ctx.size], None
 
 
-def neighbours(mine: Tensor, size: int) -> Tensor:
+def neighbors(mine: Tensor, size: int) -> Tensor:
     """``(size, ...)`` of the ``size`` ranks beside each other that this rank is one of.
 
     Gradients of all their losses flow back.
     """
-    return _Neighbours.apply(mine, size)
+    return _Neighbors.apply(mine, size)
 
 
 def group_up(size: int) -> None:
-    """Make groups of ``size`` ranks beside each other, before `neighbours` are asked for."""
+    """Make groups of ``size`` ranks beside each other, before `neighbors` are asked for."""
     if size not in _GROUPS:
         _GROUPS[size] = dist.group.WORLD if size == ranks() else dist.new_subgroups(size)[0]
 

@@ -1,4 +1,4 @@
-"""Embeddings as points and colours: PCA, t-SNE, UMAP."""
+"""Embeddings as points and colors: PCA, t-SNE, UMAP."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _umap(unit: np.ndarray, dims: int, seed: int, heard: _Heard) -> np.ndarray:
 
 
 def to_rgb(embeddings: Embeddings) -> np.ndarray:
-    """Colours ``(M, 3)`` uint8: the first three principal components, stretched to 2..98 %."""
+    """Colors ``(M, 3)`` uint8: the first three principal components, stretched to 2..98 %."""
     axes = project(embeddings, dims=3)
     low, high = np.percentile(axes, [2, 98], axis=0)
     share = np.clip((axes - low) / np.maximum(high - low, 1e-6), 0, 1)

@@ -44,13 +44,13 @@ def test_points_are_drawn_in_place_and_answer_a_click(visit, tmp_path, size, pla
     maps.map_scenes(given).save(tmp_path / "m.html")
     page = visit(tmp_path / "m.html", *size)
     assert network(page) == [] and page.errors == []
-    seen, colours = picture(page), {"dry": (0, 114, 178), "wet": (230, 159, 0)}
+    seen, colors = picture(page), {"dry": (0, 114, 178), "wet": (230, 159, 0)}
     hits = []
     for row in given.sample(60, random_state=0).itertuples():
         x, y = where(page, row.lon, row.lat)
         covered = page.evaluate("([x, y]) => document.elementFromPoint(x, y)?.tagName", [x, y])
         if 5 < x < size[0] - 5 and 5 < y < size[1] - 5 and covered in ("CANVAS", "path"):
-            hits.append(np.abs(seen[round(y), round(x)] - colours[row.label]).max() < 25)
+            hits.append(np.abs(seen[round(y), round(x)] - colors[row.label]).max() < 25)
     assert len(hits) > 25 and np.mean(hits) > (0.85 if places < 100 else 0.6)  # or a later one's
     last = given.iloc[-1]
     page.mouse.click(*where(page, last["lon"], last["lat"]))
@@ -97,16 +97,16 @@ def test_very_many_places_are_a_picture_and_near_by_a_sample(
     monkeypatch.setattr(maps, "_PACKED", 3000)
     monkeypatch.setattr(maps, "_SAMPLE", 5000)
     given = table(6000)
-    maps.map_scenes(given, colour="label").save(tmp_path / "m.html")
+    maps.map_scenes(given, color="label").save(tmp_path / "m.html")
     page = visit(tmp_path / "m.html")
     page.screenshot(path=tmp_path_factory.getbasetemp() / "map_raster.png")
     assert "6,000 places as a picture" in page.inner_text("body")
-    colours, shown = {"dry": (0, 114, 178), "wet": (230, 159, 0)}, "img.geossl-raster"
+    colors, shown = {"dry": (0, 114, 178), "wet": (230, 159, 0)}, "img.geossl-raster"
     seen, hits = picture(page), []
     for row in given.sample(300, random_state=0).itertuples():
         x, y = where(page, row.lon, row.lat)
         if 5 < x < 995 and 5 < y < 640:
-            hits.append(np.abs(seen[round(y), round(x)] - colours[row.label]).max() < 40)
+            hits.append(np.abs(seen[round(y), round(x)] - colors[row.label]).max() < 40)
     assert len(hits) > 100 and np.mean(hits) > 0.5  # where two share a pixel, one is seen
     assert page.evaluate(f"getComputedStyle(document.querySelector('{shown}')).display") != "none"
     lon, lat = map(float, given.loc[0, ["lon", "lat"]])
@@ -117,11 +117,11 @@ def test_very_many_places_are_a_picture_and_near_by_a_sample(
     )
     page.wait_for_function(f"!document.querySelector('{shown}')?.checkVisibility()")
     x, y = where(page, lon, lat)
-    assert np.abs(picture(page)[round(y), round(x)] - colours[given.loc[0, "label"]]).max() < 40
+    assert np.abs(picture(page)[round(y), round(x)] - colors[given.loc[0, "label"]]).max() < 40
     assert network(page) == [] and page.errors == []
 
 
-def test_a_hundred_clusters_each_have_a_cell_and_a_colour(visit, tmp_path, tmp_path_factory):
+def test_a_hundred_clusters_each_have_a_cell_and_a_color(visit, tmp_path, tmp_path_factory):
     given = table(3000)
     clusters = GeoClusters.fit(given, k=100, seed=0)
     maps.map_clusters(clusters, given).save(tmp_path / "m.html")

@@ -52,15 +52,15 @@ def test_the_view_holds_its_places(lon, lat, wanted):
     assert abs(south) <= leaflet.TOP_LAT and abs(north) <= leaflet.TOP_LAT
 
 
-def test_a_raster_has_the_mean_colour_of_its_places():
+def test_a_raster_has_the_mean_color_of_its_places():
     lon, lat = np.array([0.0, 0.0, 90.0]), np.array([0.0, 0.0, -60.0])
     rgb = np.array([[0, 0, 100], [100, 0, 0], [7, 8, 9]], np.uint8)
     picture = _pixels(leaflet.raster(lon, lat, rgb, size_px=256))
     row = int((0.5 - np.arcsinh(np.tan(np.radians(-60))) / (2 * np.pi)) * 256)
     y, x = np.indices(picture.shape[:2])
-    for at, column, colour in ((128, 128, [50, 0, 50, 255]), (row, 192, [7, 8, 9, 255])):
+    for at, column, color in ((128, 128, [50, 0, 50, 255]), (row, 192, [7, 8, 9, 255])):
         diamond = abs(y - at) + abs(x - column) <= 2  # a lonely place is five pixels across
-        assert (picture[diamond] == colour).all()
+        assert (picture[diamond] == color).all()
         picture[diamond] = 0
     assert not picture.any()
 

@@ -33,7 +33,7 @@ BAD = {
     "swapped": ({"lon": [1.0, 1.0, 2.0], "lat": [50.0, 50.0, 120.0]}, "1 of 3 .*swapped.*row 2"),
     "range": ({"lon": [10.0, 10.0, -190.0]}, "out of range"),
     "beyond": ({"lon": [10.0, 10.0, 9999.0]}, "out of range"),
-    "0..360": ({"lon": [10.0, 10.0, 190.0]}, "0..360; give normalise_lon"),
+    "0..360": ({"lon": [10.0, 10.0, 190.0]}, "0..360; give normalize_lon"),
     "sentinel": ({"lat": [50.0, 50.0, -1000.0]}, "sentinel"),
     "nan": ({"lon": [10.0, np.nan, 0.0]}, "missing coordinate; the first is row 1"),
     "words": ({"lat": ["50", "50", "north"]}, "no number.*north"),
@@ -60,10 +60,10 @@ def test_missing_columns_and_empty_tables():
 
 
 def test_longitudes_of_0_to_360_on_request():
-    found = scenes.check(table(lon=[10.0, 10.0, 190.0]), normalise_lon=True)
+    found = scenes.check(table(lon=[10.0, 10.0, 190.0]), normalize_lon=True)
     assert found["lon"].tolist() == [10, 10, -170]
     with pytest.raises(ValueError, match="out of range"):
-        scenes.check(table(lon=[10.0, 10.0, 9999.0]), normalise_lon=True)
+        scenes.check(table(lon=[10.0, 10.0, 9999.0]), normalize_lon=True)
 
 
 @pytest.mark.parametrize(

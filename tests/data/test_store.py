@@ -129,7 +129,7 @@ def test_statistics_are_those_of_the_valid_pixels(tmp_path, reader, dtype, maske
     assert store.mean.dtype == store.std.dtype == np.float32
 
 
-def test_a_constant_band_can_be_normalised(tmp_path, reader, monkeypatch):
+def test_a_constant_band_can_be_normalized(tmp_path, reader, monkeypatch):
     monkeypatch.setattr(
         reader, "read_chips", lambda rows, size_px: Pixels(np.full((len(rows), 3, 5, 5), 7, "u1"))
     )

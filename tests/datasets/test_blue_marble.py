@@ -106,7 +106,7 @@ def test_pixels_of_many_rows_are_read_in_parts(table):
 
 
 def test_a_chip_covers_the_same_ground_everywhere(monkeypatch):
-    """A world whose colours are its own unit vectors tells where each pixel of a chip lies."""
+    """A world whose colors are its own unit vectors tells where each pixel of a chip lies."""
     lon = (np.arange(3600) + 0.5) / 10 - 180
     lat = 90 - (np.arange(1800) + 0.5) / 10
     where = geo.unit_vectors(*(a.ravel() for a in np.meshgrid(lon, lat))).reshape(1800, 3600, 3)
@@ -145,16 +145,16 @@ def test_heights_are_about_right():
         (106.9, 47.9, 1400), (2.35, 48.85, 60), (-60, -3.1, 60), (15.3, -4.3, 300),
         (-97.1, 49.9, 240), (133.9, -23.7, 580), (28, -14, 1150), (-54, -14, 400), (73, 38.5, 4200),
     ]  # fmt: skip
-    lon, lat, metres = np.array(known, float).T
+    lon, lat, meters = np.array(known, float).T
     found = reader._bilinear(earth.heights(), lon, lat)[:, 0]
-    assert (np.abs(found - metres) < 150 + 0.12 * metres).all(), found
+    assert (np.abs(found - meters) < 150 + 0.12 * meters).all(), found
     sea = reader._bilinear(earth.heights(), np.array([-40.0, 170]), np.array([30.0, -10]))
     assert (sea == 0).all()
 
 
-def acquire(colour, *, lat, day, height=0.0, draws=None, clouds=None):
+def acquire(color, *, lat, day, height=0.0, draws=None, clouds=None):
     """One acquisition of a plain ground, seen through a plain sensor in clear air."""
-    ground = np.broadcast_to(np.array(colour, np.uint8), (1, 6, 6, 3))
+    ground = np.broadcast_to(np.array(color, np.uint8), (1, 6, 6, 3))
     if draws is None:
         draws = np.full((1, reader._DRAWS), 0.5)
         draws[:, 6], draws[:, 7] = 0.0, 1.0  # no haze, no clouds

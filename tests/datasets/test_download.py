@@ -100,7 +100,7 @@ def known(server, monkeypatch):
         files = tuple(
             File(path, server.url(path), len(body), checksum(body)) for path, body in bodies.items()
         )
-        data = PublicData("what", "licence", "https://page.example", files, **options)
+        data = PublicData("what", "license", "https://page.example", files, **options)
         monkeypatch.setitem(SETS, name, data)
         return name
 
@@ -374,7 +374,7 @@ def bucket(server, monkeypatch):
             server, "files", type("", (), {"get": lambda _, p: found if p[0] == "?" else get(p)})()
         )
         where = (server.url(""), "x/rgb/val/")
-        data = PublicData("what", "licence", "https://page.example", bucket=where)
+        data = PublicData("what", "license", "https://page.example", bucket=where)
         monkeypatch.setitem(SETS, "sample", data)
         return found
 
@@ -449,7 +449,7 @@ def test_the_command(tmp_path, known, capsys):
     text = capsys.readouterr().out
     assert text == "\n".join(listing()) + "\n"
     for name, data in SETS.items():
-        assert name in text and data.licence in text and data.page in text
+        assert name in text and data.license in text and data.page in text
     assert "2,065 MB" in text and "95 MB" in text
     known({"a": b"a"})
     tyro.cli(Fetch, args=["some", "--out", str(tmp_path)]).run()

@@ -106,7 +106,7 @@ def test_links_are_followed_once(tmp_path):
     assert fmow(tmp_path / "root")["location"].tolist() == ["train/zoo/zoo_1"]
 
 
-def test_dates_of_a_place_pair_and_grey_or_transparent_pictures_become_chips(tmp_path):
+def test_dates_of_a_place_pair_and_gray_or_transparent_pictures_become_chips(tmp_path):
     ramp = np.linspace(0, 255, 80 * 60).reshape(60, 80).astype(np.uint8)
     alpha = np.where(np.arange(80) < 40, 0, 255).astype(np.uint8) * np.ones((60, 1), np.uint8)
     scene(tmp_path, "train/zoo/zoo_1/zoo_1_0", about(), picture=Image.fromarray(ramp))
@@ -277,9 +277,9 @@ def test_empty_pictures_and_folders_that_cannot_be_listed(tmp_path):
 
 def test_longitudes_of_0_to_360_on_request(tmp_path):
     scene(tmp_path, "train/zoo/zoo_5/zoo_5_0", about(290, -20))
-    with pytest.raises(ValueError, match="normalise_lon=True"):
+    with pytest.raises(ValueError, match="normalize_lon=True"):
         fmow(tmp_path)
-    assert fmow(tmp_path, normalise_lon=True)["lon"][0] == pytest.approx(-70)
+    assert fmow(tmp_path, normalize_lon=True)["lon"][0] == pytest.approx(-70)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_wrong_arguments_and_folders(tmp_path):
 
 
 def wilds(root, rows, pictures=None):
-    """WILDS' folder of (split, img_filename, timestamp, lat, lon) with pictures of grey i."""
+    """WILDS' folder of (split, img_filename, timestamp, lat, lon) with pictures of gray i."""
     (root / "images").mkdir(parents=True)
     for i in range(len(rows)) if pictures is None else pictures:
         Image.new("RGB", (224, 224), (i, i, i)).save(root / f"images/rgb_img_{i}.png")

@@ -54,7 +54,7 @@ def test_a_cell_at_all_dates_is_one_location_with_the_files_own_pixels(tmp_path)
         assert np.array_equal(pixels.chips[i], scene[:, y : y + 32, x : x + 32])
 
 
-def test_positions_are_the_centres_of_the_cells(tmp_path):
+def test_positions_are_the_centers_of_the_cells(tmp_path):
     write(tmp_path / "2015.tif", noise())
     table = geotiff(tmp_path, chip_px=32)
     from rasterio.warp import transform
@@ -73,7 +73,7 @@ def test_strides_overlap(tmp_path):
 
 
 def smooth(height, width, px, left=0.0, top=0.0):
-    """A picture that is a smooth function of the position on the ground, in metres."""
+    """A picture that is a smooth function of the position on the ground, in meters."""
     x = left + (np.arange(width) + 0.5) * px
     y = top - (np.arange(height) + 0.5) * px
     waves = 128 + 60 * np.sin(x / 150)[None] + 60 * np.cos(y / 210)[:, None]

@@ -74,14 +74,14 @@ def test_a_scaled_jpg_shows_the_same_box(tmp_path):
     assert np.abs(found.chips[0].astype(int) - wanted).max() <= 4
 
 
-def test_odd_pictures_become_three_colours(tmp_path):
-    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    rgba = np.dstack([grey, grey.T, 255 - grey, np.where(grey < 100, 0, 255).astype(np.uint8)])
+def test_odd_pictures_become_three_colors(tmp_path):
+    gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    rgba = np.dstack([gray, gray.T, 255 - gray, np.where(gray < 100, 0, 255).astype(np.uint8)])
     files = {
-        "grey": Image.fromarray(grey),
+        "gray": Image.fromarray(gray),
         "rgba": Image.fromarray(rgba),
         "palette": Image.fromarray(rgba[..., :3]).convert("P"),
-        "one_bit": Image.fromarray(grey > 127),
+        "one_bit": Image.fromarray(gray > 127),
         "cmyk": Image.fromarray(rgba[..., :3]).convert("CMYK"),
     }
     paths = []
@@ -92,9 +92,9 @@ def test_odd_pictures_become_three_colours(tmp_path):
         picture.save(paths[-1])
     found = chips.read_chips(table(paths), size_px=16)
     assert not found.bad
-    assert (found.chips[0] == grey).all()
-    assert (found.valid[1] == (grey >= 100)).all() and (
-        found.chips[1, 0] == grey * (grey >= 100)
+    assert (found.chips[0] == gray).all()
+    assert (found.valid[1] == (gray >= 100)).all() and (
+        found.chips[1, 0] == gray * (gray >= 100)
     ).all()
     assert set(np.unique(found.chips[3])) == {0, 255}
     assert found.extra["nodata_share"][1] == pytest.approx(100 / 256)

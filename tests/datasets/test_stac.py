@@ -90,7 +90,7 @@ def free_port():
 
 
 @contextmanager
-def catalogue(folder, make_items):
+def catalog(folder, make_items):
     """rustac behind a server that can misbehave and has the files of ``folder`` as well."""
     port = free_port()
     with serve(folder, ("127.0.0.1", port)) as server:
@@ -100,7 +100,7 @@ def catalogue(folder, make_items):
             about = {
                 "type": "Collection", "stac_version": "1.0.0", "id": name, "description": name,
                 "license": "CC-BY-4.0", "links": [
-                    {"rel": "license", "href": "https://licence.example/of/it"}],
+                    {"rel": "license", "href": "https://license.example/of/it"}],
                 "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]},
                            "temporal": {"interval": [["2000-01-01T00:00:00Z", None]]}},
             }  # fmt: skip
@@ -149,7 +149,7 @@ def sky(tmp_path_factory):
             items[-1]["properties"]["eo:cloud_cover"] = 20.5
         return items
 
-    with catalogue(folder, make) as server:
+    with catalog(folder, make) as server:
         yield server
 
 
@@ -163,7 +163,7 @@ def good_weather(request):
 
 
 def middle(tile, dx=0.0, dy=0.0):
-    """Longitude and latitude near the middle of a tile, moved by some metres."""
+    """Longitude and latitude near the middle of a tile, moved by some meters."""
     crs, left, top = CORNERS[tile]
     lon, lat = transform(crs, "EPSG:4326", [left + SIDE * 5 + dx], [top - SIDE * 5 + dy])
     return lon[0], lat[0]
@@ -203,7 +203,7 @@ def test_chips_hold_the_pixels_of_the_files_at_spread_dates(sky, undisturbed, tm
     days = table["time"].dt.strftime("%Y-%m-%d").to_numpy().reshape(4, 3)
     assert (days == ["2019-01-03", "2019-12-30", "2020-12-28"]).all()
     assert table.attrs["short"] == {} and table["cloud_cover"].max() == 20
-    assert set(table["licence"]) == {"CC-BY-4.0 https://licence.example/of/it"}
+    assert set(table["license"]) == {"CC-BY-4.0 https://license.example/of/it"}
     assert table["label"].iloc[:6].tolist() == ["x"] * 3 + ["y"] * 3
     for _, row in table.iterrows():
         tile, day = row["item"].split("_")
@@ -214,8 +214,8 @@ def test_chips_hold_the_pixels_of_the_files_at_spread_dates(sky, undisturbed, tm
                 chip.descriptions == ("red", "nir", "green") and chip.tags()["ITEM"] == row["item"]
             )
             x, y = transform("EPSG:4326", crs, [row["lon"]], [row["lat"]])
-            centre = chip.transform @ (CHIP / 2, CHIP / 2)
-            assert np.abs(np.array(centre) - [x[0], y[0]]).max() <= 5.001
+            center = chip.transform @ (CHIP / 2, CHIP / 2)
+            assert np.abs(np.array(center) - [x[0], y[0]]).max() <= 5.001
             got, c, r = (
                 chip.read(),
                 *(round(v) for v in ((chip.bounds.left - left) / 10, (top - chip.bounds.top) / 10)),
@@ -503,8 +503,8 @@ def test_what_is_no_stac_is_said_in_a_sentence(sky, monkeypatch):
         stac.open_search(sky.url, "nope", start=datetime.date(2019, 1, 1),
                          end=datetime.date(2020, 1, 1), max_cloud=9, patience=QUICK)  # fmt: skip
     with pytest.raises(ValueError, match="earth-search, planetary-computer, came 'earth'"):
-        stac._catalogue("earth")
-    assert stac._catalogue("https://planetarycomputer.microsoft.com/api/stac/v1/").token_url
+        stac._catalog("earth")
+    assert stac._catalog("https://planetarycomputer.microsoft.com/api/stac/v1/").token_url
     for answer in (b"<html>", b"[" * 100_000, b"[]", b"{}", b'{"type": "Catalog"}', b"\xff"):
         monkeypatch.setattr(stac, "fetch", lambda *a, answer=answer, **k: answer)
         with warnings.catch_warnings():
@@ -696,11 +696,11 @@ def test_metres_in_degrees_and_in_feet(sky, tmp_path):
     cog(sky.folder / "deg.tif", pixels, crs="EPSG:4326", left=10.0, top=60.128, px=0.001)
     x, y = transform("EPSG:4326", "EPSG:2263", [-74.0], [40.7])
     cog(sky.folder / "feet.tif", pixels, crs="EPSG:2263", left=x[0] - 420, top=y[0] + 420, px=3.28)
-    for name, lon, lat, metres, wide, high in (
+    for name, lon, lat, meters, wide, high in (
         ("deg", 10.128, 60.0, 50.0, 50 / 111_195 / 0.5, 50 / 111_195),
         ("feet", -74.0, 40.7, 2.0, 2 * 3937 / 1200, 2 * 3937 / 1200),
     ):
-        plan = harvest_work.Plan(tmp_path, a_search(sky), 1, 16, metres, ("x",), 0.0)
+        plan = harvest_work.Plan(tmp_path, a_search(sky), 1, 16, meters, ("x",), 0.0)
         where = {"x": (f"{sky.url}/files/{name}.tif", 1)}
         grid = harvest_work._read(where, plan, harvest_work.Place(0, lon, lat))[2]
         step = grid["transform"]
@@ -746,7 +746,7 @@ def test_tokens_are_shown_to_their_own_servers_and_asked_for_once(sky, monkeypat
     monkeypatch.setattr(stac, "_tokens", {})
     soon = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)).isoformat()
     (sky.folder / "s2").write_text(json.dumps({"msft:expiry": soon, "token": "se=1&sig=a%2Bb"}))
-    where = stac.Catalogue(sky.url, f"{sky.url}/files", ("127.0.0.1",))
+    where = stac.Catalog(sky.url, f"{sky.url}/files", ("127.0.0.1",))
     search = a_search(sky, api=where)
     sky.faults = {"/files/s2": ["429", "drop"]}
     assert stac.signed("http://127.0.0.1/a.tif", search) == "http://127.0.0.1/a.tif?se=1&sig=a%2Bb"
@@ -770,7 +770,7 @@ def test_a_signed_harvest_keeps_its_token_to_itself(sky, undisturbed, tmp_path, 
     monkeypatch.setattr(stac, "_tokens", {})
     soon = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)).isoformat()
     (sky.folder / "s2").write_text(json.dumps({"msft:expiry": soon, "token": "sig=secret"}))
-    reap(sky, tmp_path, api=stac.Catalogue(sky.url, f"{sky.url}/files", ("127.0.0.1",)))
+    reap(sky, tmp_path, api=stac.Catalog(sky.url, f"{sky.url}/files", ("127.0.0.1",)))
     assert all(path.endswith(".tif?sig=secret") for _, path, _, _ in sky.asked("_red"))
     assert len(sky.asked("/files/s2")) == 1
     found, wanted = tree(tmp_path), tree(undisturbed[0])
@@ -1013,7 +1013,7 @@ def test_real_imagery_arrives_as_it_is(tmp_path, name, place, bands, names):
             for f, d in zip(files, days, strict=True)
         ]  # fmt: skip
 
-    with catalogue(served, make) as server:
+    with catalog(served, make) as server:
         server.faults = {"/files/": ["drop", "429", "cut"]}
         table = harvest(
             tmp_path / "out", pd.DataFrame([(name, *place)], columns=["location", "lon", "lat"]),

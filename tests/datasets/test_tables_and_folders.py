@@ -25,15 +25,15 @@ from geossl.datasets.torchgeo import read_chips as read_samples
 from geossl.datasets.xview import xview
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
-GREY = {"a.jpg": 40, "b.jpg": 120, "ä ö.jpg": 200}
+GRAY = {"a.jpg": 40, "b.jpg": 120, "ä ö.jpg": 200}
 
 
 @pytest.fixture
 def pictures(tmp_path):
-    """A folder of three pictures of one grey each, in ``img/``."""
+    """A folder of three pictures of one gray each, in ``img/``."""
     (tmp_path / "img").mkdir()
-    for name, grey in GREY.items():
-        Image.new("L", (20, 16), grey).save(tmp_path / "img" / name)
+    for name, gray in GRAY.items():
+        Image.new("L", (20, 16), gray).save(tmp_path / "img" / name)
     return tmp_path
 
 
@@ -57,7 +57,7 @@ def noise(bands=3, height=40, width=60, seed=0, dtype="uint8"):
     return np.random.default_rng(seed).integers(1, 255, (bands, height, width)).astype(dtype)
 
 
-def greys(rows):
+def grays(rows):
     found = read_chips(rows, size_px=4)
     assert not found.bad
     return found.chips[:, 0, 1, 1].tolist()
@@ -84,7 +84,7 @@ def test_columns_are_guessed_from_usual_names(pictures, head, sep):
     text = "\n".join([head, *(sep.join(row) for row in rows)])
     (pictures / "index.csv").write_text("\ufeff" + text, "utf-8")
     found = table(pictures / "index.csv")
-    assert greys(found) == pytest.approx([40, 200, 120], abs=1)
+    assert grays(found) == pytest.approx([40, 200, 120], abs=1)
     assert found["lat"].tolist() == [10.5, 10.5, -10] and found["lon"].tolist()[1:] == [-70.25, 170]
     assert found["location"].tolist() == [0, 0, 1]
     assert found["label"].tolist()[:2] == ["NA", "007"] and pd.isna(found["label"][2])
@@ -100,7 +100,7 @@ def test_columns_can_be_told_and_untold(pictures):
     ).to_csv(pictures / "t.csv", index=False)  # fmt: skip
     how = {"photo": "path", "north": "lat", "date": None, "location": None, "kind": "label"}
     found = table(pictures / "t.csv", columns=how, root=pictures / "img")
-    assert greys(found) == pytest.approx([40, 120], abs=1)
+    assert grays(found) == pytest.approx([40, 120], abs=1)
     assert found["lat"].tolist() == [1, 2] and found["lat_given"].tolist() == [99, 99]
     assert found["location"].tolist() == [0, 1] and found["location_given"].tolist() == ["Rome"] * 2
     assert found["path_given"].tolist() == ["x", "y"] and found["date"].tolist() == [
@@ -140,7 +140,7 @@ def test_geometry_of_any_crs_gives_the_coordinates(pictures, suffix):
     found = table(path)
     np.testing.assert_allclose(found["lon"], [15, 15.1, 15], atol=1e-6)
     np.testing.assert_allclose(found["lat"], [45, -45.2, 45], atol=1e-6)
-    assert greys(found) == pytest.approx([40, 120, 40], abs=1)
+    assert grays(found) == pytest.approx([40, 120, 40], abs=1)
     assert found["location"].tolist() == [0, 1, 0] and found["n"].tolist() == [1, 2, 3]
 
 
@@ -172,7 +172,7 @@ def test_a_root_lets_absolute_paths_within_it_pass(pictures):
     path = pictures / "elsewhere" / "t.csv"
     path.parent.mkdir()
     path.write_text(f"path,lat,lon\n{pictures / 'img' / 'a.jpg'},1,2\nimg/b.jpg,1,2\n")
-    assert greys(table(path, root=pictures)) == pytest.approx([40, 120], abs=1)
+    assert grays(table(path, root=pictures)) == pytest.approx([40, 120], abs=1)
     with pytest.raises(ValueError, match="row 0"):
         table(path)
     found = table(path, root="/", skip_bad=True)

@@ -323,11 +323,11 @@ def test_a_patch_with_odd_corners_lies_where_its_tif_says(tmp_path, about):
 
 
 def test_bands_of_bigearthnet_are_those_that_patches_have(tmp_path):
-    colours = ["B02", "B03", "B04"]
-    patch(tmp_path, "a", bands=colours)
+    colors = ["B02", "B03", "B04"]
+    patch(tmp_path, "a", bands=colors)
     assert bigearthnet(tmp_path)["bands"].tolist() == ["B02,B03,B04"]
-    patch(tmp_path, "b", bands=colours[:2])
-    (patch(tmp_path, "c", bands=colours[:1]) / "c_B02.tif").unlink()
+    patch(tmp_path, "b", bands=colors[:2])
+    (patch(tmp_path, "c", bands=colors[:1]) / "c_B02.tif").unlink()
     with pytest.raises(ValueError, match=r"b: it has no B04 \(and 1 more\)"):
         bigearthnet(tmp_path)
     table = bigearthnet(tmp_path, skip_bad=True)

@@ -13,7 +13,7 @@ def draw(*shape, seed=0):
 
 
 @pytest.mark.parametrize(("k", "n_train", "n_test"), [(1, 1, 3), (5, 37, 11), (20, 7, 1)])
-def test_knn_votes_as_a_loop_over_the_neighbours(k, n_train, n_test):
+def test_knn_votes_as_a_loop_over_the_neighbors(k, n_train, n_test):
     train, test = draw(n_train, 6), draw(n_test, 6, seed=1)
     codes = torch.arange(n_train) % 3
     expected = []

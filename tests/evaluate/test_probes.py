@@ -12,11 +12,11 @@ RNG = np.random.default_rng
 
 
 def embeddings(places=120, dates=2, classes=3, width=6, noise=1.0, seed=0):
-    """Vectors around one centre per class, and one offset per place."""
+    """Vectors around one center per class, and one offset per place."""
     rng = RNG(seed)
     label = np.arange(places) % classes
-    centres = rng.normal(0, 1, (classes, width))
-    own = centres[label] + rng.normal(0, 0.4, (places, width))
+    centers = rng.normal(0, 1, (classes, width))
+    own = centers[label] + rng.normal(0, 0.4, (places, width))
     location = np.repeat(np.arange(places), dates)
     split = np.array(["train", "train", "val", "test"])[(np.arange(places) // classes) % 4]
     times = pd.to_datetime("2020-01-01", utc=True) + pd.to_timedelta(
@@ -102,12 +102,12 @@ def test_same_place_is_recall_by_brute_force(key):
     assert 0 < result.value < 1
 
 
-def test_centring_takes_out_what_a_date_does_to_all():
+def test_centering_takes_out_what_a_date_does_to_all():
     found = embeddings(places=60, noise=0.05)
     shift = np.where(np.tile([0, 1], 60)[:, None] == 1, 30.0, 0.0) * np.eye(6)[0]
     moved = Embeddings((found.vectors + shift).astype(np.float32), found.scenes)
-    plain, centred = (evaluate.same_place(moved, centre_dates=c).value for c in (False, True))
-    assert plain < 0.5 < 0.9 < centred
+    plain, centered = (evaluate.same_place(moved, center_dates=c).value for c in (False, True))
+    assert plain < 0.5 < 0.9 < centered
 
 
 def test_the_interval_is_that_of_places_and_covers_the_truth():

@@ -50,7 +50,7 @@ def test_windows_cover_every_pixel_and_share_the_overlap(height, width, size, ov
     assert (count[:height, :width] >= 1).all()
     lefts = sorted({w[0] for w in found})
     assert all(b - a == size - overlap for a, b in zip(lefts, lefts[1:], strict=False))
-    # no window lies whole within what its neighbour shows of the scene
+    # no window lies whole within what its neighbor shows of the scene
     assert all(left == 0 or left + overlap < width for left in lefts)
 
 
@@ -100,12 +100,12 @@ def test_nodata_and_scale_as_the_chips_have_them(tmp_path):
     assert np.array_equal(found[:, 1:], expected)
 
 
-def test_pictures_are_read_too_and_grey_fills_all_colours(tmp_path):
-    grey = np.random.default_rng(0).integers(0, 256, (9, 7), dtype=np.uint8)
-    Image.fromarray(grey).save(tmp_path / "g.png")
+def test_pictures_are_read_too_and_gray_fills_all_colors(tmp_path):
+    gray = np.random.default_rng(0).integers(0, 256, (9, 7), dtype=np.uint8)
+    Image.fromarray(gray).save(tmp_path / "g.png")
     (row,) = area.scene_rows(tmp_path / "g.png", bands=3)
     found, valid = area.read_area(row)
-    assert np.array_equal(found, np.stack([grey] * 3)) and valid.all()
+    assert np.array_equal(found, np.stack([gray] * 3)) and valid.all()
     assert area.grid(row).crs is None
 
 

@@ -43,7 +43,7 @@ def test_the_pointer_travels_in_the_state():
     assert other.pointer == 3 and torch.equal(other.queue, moco.queue)
 
 
-def test_key_order_changes_who_is_normalised_together_but_not_whose_key_it_is():
+def test_key_order_changes_who_is_normalized_together_but_not_whose_key_it_is():
     moco = small_moco().eval()
     x = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     order = torch.randperm(6, generator=torch.Generator().manual_seed(1))
@@ -95,13 +95,13 @@ def test_class_heads_sit_where_they_are_told():
     assert moco.classifiers["label"].in_features == moco.encoder.width
 
 
-def test_an_encoder_survives_its_file_with_its_normalisation(tmp_path):
+def test_an_encoder_survives_its_file_with_its_normalization(tmp_path):
     net = models.encoder("small", bands=2, stem="standard", mean=[5, 6], std=[2, 3]).eval()
     weights.save_encoder(net, tmp_path / "a" / "encoder.safetensors", note={"bands": ["r", "n"]})
     back = weights.load_encoder(tmp_path / "a" / "encoder.safetensors")
     chips = torch.randint(0, 255, (2, 2, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
-        assert torch.equal(net(net.normalise(chips)), back(back.normalise(chips)))
+        assert torch.equal(net(net.normalize(chips)), back(back.normalize(chips)))
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["encoder.safetensors"]
 
 

@@ -109,7 +109,7 @@ def saved(content, path, **how):
 @torch.no_grad()
 def outputs(encoder, chips):
     assert not encoder.training
-    return encoder(encoder.normalise(chips))
+    return encoder(encoder.normalize(chips))
 
 
 @torch.no_grad()
@@ -418,7 +418,7 @@ def test_bands_are_picked_by_name_and_absent_ones_count_as_their_mean(thirteen, 
     assert found.note["bands"] == names.split() and found.note["adapt"] == "name"
 
 
-def test_bands_in_another_order_take_their_normalisation_along(three, r18):
+def test_bands_in_another_order_take_their_normalization_along(three, r18):
     found = weights.load(three, bands=["blue", "red", "green"])
     close(outputs(found, chips()[:, [2, 0, 1]]), wanted(r18, as_imagenet(chips())))
     mean, std = [10.0, 20.0], [30.0, 40.0]
@@ -435,12 +435,12 @@ def test_bands_that_are_made_up_follow_the_formula(three, r18):
     means = [0.485, 0.456, 0.406]
     np.testing.assert_allclose(found.mean / 255, [np.mean(means), *means, means[0]], rtol=1e-5)
     for count in (1, 2, 7):
-        grey = weights.with_bands(loaded, count, adapt="mean")
+        gray = weights.with_bands(loaded, count, adapt="mean")
         same = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(count))
         with torch.no_grad():
-            made = grey(same.expand(-1, count, -1, -1))
+            made = gray(same.expand(-1, count, -1, -1))
         close(made, wanted(r18, same.expand(-1, 3, -1, -1)))
-        assert grey.note["bands"] is None and grey.note["bands_from"] == ["red", "green", "blue"]
+        assert gray.note["bands"] is None and gray.note["bands_from"] == ["red", "green", "blue"]
     assert torch.equal(loaded.backbone.conv1.weight, old) and "adapt" not in loaded.note
 
 
@@ -471,7 +471,7 @@ def test_our_own_encoders_are_loaded_by_the_same_line_and_keep_their_note(tmp_pa
     assert weights.load(tmp_path / "again.safetensors", layout="geossl").note == note
     turned = weights.load(tmp_path / "run", bands=["nir", "red", "green"])
     close(outputs(turned, chips()[:, [2, 0, 1]]), outputs(net, chips()))
-    with pytest.raises(ValueError, match="its own normalisation"):
+    with pytest.raises(ValueError, match="its own normalization"):
         weights.load(tmp_path / "run", input="imagenet")
 
 
@@ -554,7 +554,7 @@ def test_without_onnx_the_export_says_what_to_install(tmp_path, monkeypatch):
         weights.export_onnx(models.encoder("small"), tmp_path / "encoder.onnx")
 
 
-def test_another_input_changes_the_normalisation_of_a_copy_alone():
+def test_another_input_changes_the_normalization_of_a_copy_alone():
     ours = models.encoder("small", bands=2, mean=[1, 2], std=[3, 4], seed=1).eval()
     ours.note = {"bands": ["red", "nir"]}
     other = weights.with_input(ours, [10.0, 20.0], torch.tensor([30.0, 40.0]))
@@ -562,8 +562,8 @@ def test_another_input_changes_the_normalisation_of_a_copy_alone():
     assert other.note == ours.note and not other.training
     x = torch.rand(3, 2, 16, 16)
     with torch.no_grad():
-        same = other(other.normalise(x * 10))
-        assert torch.allclose(same, ours(ours.normalise(x)), atol=1e-5)
+        same = other(other.normalize(x * 10))
+        assert torch.allclose(same, ours(ours.normalize(x)), atol=1e-5)
     for mean, std in (([1.0], [1.0]), ([0, 0], [1, 0]), ([0, 0], [1, float("nan")]), (0.0, 1.0)):
         with pytest.raises(ValueError, match="expected mean and std of 2 bands"):
             weights.with_input(ours, mean, std)

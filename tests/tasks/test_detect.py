@@ -24,7 +24,7 @@ from geossl.tasks.detect.model import build
 from geossl.viz.plots import detection
 
 SMALL = detect.DetectConfig(
-    epochs=2, crops=4, batch=2, size_px=32, upsample=1, width=8, colour=None, precision="fp32",
+    epochs=2, crops=4, batch=2, size_px=32, upsample=1, width=8, color=None, precision="fp32",
     device="cpu",
 )  # fmt: skip
 
@@ -392,7 +392,7 @@ def test_away_from_the_seams_any_windows_give_what_the_whole_gives(tmp_path):
     whole = tuned.detect(path, size_px=336, score=0.8)
     tiled = tuned.detect(path, size_px=240, overlap_px=64, score=0.8)
     x, y = (np.stack([(t[BOX[i]] + t[BOX[i + 2]]) / 2 for i in (0, 1)]) for t in (whole, tiled))
-    # seams at 176 and 240 either way; the network looks 66 px around, and so do its neighbours
+    # seams at 176 and 240 either way; the network looks 66 px around, and so do its neighbors
     assert not whole[(x < 90).all(0)].empty
     same_boxes(tiled[(y < 90).all(0)], whole[(x < 90).all(0)])
     # nothing twice: no two boxes of a class overlap more than the suppression allows
@@ -610,7 +610,7 @@ def test_settings_that_make_no_sense_are_refused(change):
 
 def test_a_saved_detector_finds_the_same(tmp_path):
     scenes, boxes = scattered(tmp_path, count=2)
-    config = detect.DetectConfig(**{**vars(SMALL), "colour": detect.DetectConfig().colour})
+    config = detect.DetectConfig(**{**vars(SMALL), "color": detect.DetectConfig().color})
     tuned = detect.train(scenes, boxes, encoder_of(), config=config, out=tmp_path / "run")
     loaded = detect.load(tmp_path / "run")
     assert loaded.config == config and repr(loaded) == repr(tuned)

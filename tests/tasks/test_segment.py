@@ -136,9 +136,7 @@ def same(a, b):
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("squares")
     scenes = squares(folder).assign(split=["train"] * 5 + ["val"])
-    config = segment.SegmentConfig(
-        epochs=25, batch=4, size_px=32, width=32, lr=3e-3, colour=Views()
-    )
+    config = segment.SegmentConfig(epochs=25, batch=4, size_px=32, width=32, lr=3e-3, color=Views())
     tuned = segment.train(scenes, small(), classes=NAMES, config=config, out=folder / "run", seed=1)
     return folder, scenes, tuned
 
@@ -272,7 +270,7 @@ GRIDS = {
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_a_pixel_whose_centre_lies_in_a_polygon_is_of_its_class(name, tmp_path):
+def test_a_pixel_whose_center_lies_in_a_polygon_is_of_its_class(name, tmp_path):
     grid = a_grid(transform=GRIDS[name])
     middle = grid.transform @ (20, 15)
     shape = shapely.Point(middle).buffer(83).difference(shapely.Point(middle).buffer(31))
@@ -280,10 +278,10 @@ def test_a_pixel_whose_centre_lies_in_a_polygon_is_of_its_class(name, tmp_path):
     lonlat = shapely.geometry.shape(
         rasterio.warp.transform_geom("EPSG:32633", "EPSG:4326", shapely.geometry.mapping(shape))
     )
-    centres = [
+    centers = [
         [shapely.Point(grid.transform @ (x + 0.5, y + 0.5)) for x in range(40)] for y in range(30)
     ]
-    expected = np.array([[shape.contains(p) for p in row] for row in centres])
+    expected = np.array([[shape.contains(p) for p in row] for row in centers])
     assert 100 < expected.sum() < 600
     for path in (
         geojson(tmp_path / "utm.geojson", [None, shape, far]),
@@ -603,10 +601,10 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("colour", [True, False])
-def test_a_killed_training_goes_on_to_the_same_end(colour, tmp_path, monkeypatch):
+@pytest.mark.parametrize("color", [True, False])
+def test_a_killed_training_goes_on_to_the_same_end(color, tmp_path, monkeypatch):
     scenes = squares(tmp_path, 3).assign(split=["train", "train", "val"])
-    more = {"colour": Views()} if colour else {}
+    more = {"color": Views()} if color else {}
     config = segment.SegmentConfig(epochs=4, batch=4, size_px=32, width=8, **more)
 
     def run(out):
@@ -930,8 +928,8 @@ def test_the_map_written_lies_on_its_scene_to_the_pixel(name, trained, tmp_path)
             written = file.read(1)
             assert file.dtypes == ("uint8",) and file.nodata == 255 and file.count == 1
             assert file.profile["tiled"] and file.profile["compress"] == "deflate"
-            colours = file.colormap(1)
-            assert colours[0][:3] == (0xDD, 0xDD, 0xDD) and colours[1][:3] == (0, 0x72, 0xB2)
+            colors = file.colormap(1)
+            assert colors[0][:3] == (0xDD, 0xDD, 0xDD) and colors[1][:3] == (0, 0x72, 0xB2)
             assert file.tags(1)["class_1"] == "plant"
             assert json.loads(file.tags()["classes"]) == list(NAMES)
             outside = file.dataset_mask() == 0

@@ -434,7 +434,7 @@ def test_chips_of_a_side_stream_are_waited_for_and_kept_by_the_stream_that_uses_
 
 
 def test_a_run_is_taken_up_on_the_cpu(store, tmp_path, monkeypatch):
-    """Model and optimiser take what they need to their device; the rest would fill it."""
+    """Model and optimizer take what they need to their device; the rest would fill it."""
     next(iter(run_of(store, out=tmp_path)))
     run = run_of(store, out=tmp_path)
     run.device = torch.device("meta")  # another than the CPU
@@ -483,8 +483,8 @@ def test_clear_words_for_wrong_arguments(store, tmp_path):
         run_of(store, config=change(batch=4096))
     with pytest.raises(ValueError, match="split 'nowhere'"):
         run_of(store, config=change(split="nowhere"))
-    with pytest.raises(ValueError, match="column 'colour'"):
-        run_of(store, pairs=None, label="colour")
+    with pytest.raises(ValueError, match="column 'color'"):
+        run_of(store, pairs=None, label="color")
     with pytest.raises(ValueError, match="lr > 0"):
         change(lr=0)
     if not torch.cuda.is_available():
@@ -547,7 +547,7 @@ def test_a_store_of_twice_the_memory_trains(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])
-def test_the_state_of_an_optimiser_follows_the_layout_of_its_parameters(kind):
+def test_the_state_of_an_optimizer_follows_the_layout_of_its_parameters(kind):
     weight, slopes = torch.randn(4, 3, 3, 3), torch.randn(3, 4, 3, 3, 3)
     config = PretrainConfig(optimizer=kind, lr=0.1)
 

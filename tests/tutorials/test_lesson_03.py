@@ -132,7 +132,7 @@ class Corner(torch.nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(3))
 
-    def normalise(self, x):
+    def normalize(self, x):
         return x.float()
 
     def forward(self, x):
@@ -141,7 +141,7 @@ class Corner(torch.nn.Module):
 
 
 def painted(dry, by, *, column=floods.NO):
-    """Chips of one colour each, in a store whose places are all test places."""
+    """Chips of one color each, in a store whose places are all test places."""
     chips = np.broadcast_to(np.asarray(by, np.uint8)[:, None, None, None], dry.chips.shape)
     table = dry.scenes.assign(split="test", **{floods.COLUMN: column})
     return dataclasses.replace(dry, chips=chips.copy(), scenes=table)

@@ -58,7 +58,7 @@ def test_exercise_2_measures_on_the_ground():
     given = ((179.0, 60.5), centers)
     assert said("04.2", 1, given) == "" and said("04.2", np.int64(1), given) == ""
     assert "in degrees, not on the ground" in said("04.2", 0, given)
-    assert "2 centres are nearer" in said("04.2", 2, given)
+    assert "2 centers are nearer" in said("04.2", 2, given)
     north = ((0.0, 80.0), np.array([[0.0, 75], [25, 80]]))  # 25 degrees are a short walk there
     assert said("04.2", 1, north) == "" and "in degrees" in said("04.2", 0, north)
     assert "0 to 2" in said("04.2", 3, given) and "0 to 2" in said("04.2", 0.5, given)
@@ -103,7 +103,7 @@ def test_exercise_5_is_the_run_that_loses_most():
 # --- regions --------------------------------------------------------------------------------------
 
 
-def test_degrees_tear_neighbours_apart_at_the_seam():
+def test_degrees_tear_neighbors_apart_at_the_seam():
     table = places([179.5, -179.5, 178.5, -178.5, 0, 1, 2], [60] * 7)
     both = {on: GeoClusters.fit(table, k=2, seed=0, on=on) for on in ("sphere", "degrees")}
     found = experiments.together(table, both).set_index(["k-means on", "pairs"])

@@ -1,4 +1,4 @@
-"""Lesson 05: what neighbours share, where and why a probe fails, and what its exercises know."""
+"""Lesson 05: what neighbors share, where and why a probe fails, and what its exercises know."""
 
 import math
 from dataclasses import replace
@@ -12,7 +12,7 @@ from test_pretrain import write_store
 
 from geossl import Embeddings, datasets, evaluate, geo, models
 from geossl.data import earth
-from geossl.embeddings import embed, neighbours
+from geossl.embeddings import embed, neighbors
 from geossl.evaluate import ProbeResult
 
 
@@ -102,13 +102,13 @@ def test_exercise_5_is_the_suspect_that_goes_with_the_errors():
 # --- what is alike --------------------------------------------------------------------------------
 
 
-def test_neighbours_share_what_the_encoder_sees(store):
+def test_neighbors_share_what_the_encoder_sees(store):
     label = (store.scenes["label"] == "odd").to_numpy(float)
     rng = np.random.default_rng(0)
     sees = Embeddings(np.c_[label, 1 - label] + 0.01 * rng.random((80, 2)), store.scenes)
     blind = Embeddings(rng.normal(size=(80, 3)), store.scenes)
     both = {"sees": sees, "blind": blind}
-    near = experiments.alike(store, both, k=5).set_index("neighbours")
+    near = experiments.alike(store, both, k=5).set_index("neighbors")
     assert near.loc["sees", "same_climate"] == 1
     assert 0.2 < near.loc["blind", "same_climate"] < 0.8
     assert list(near.index) == ["sees", "blind", "drawn at random"]
@@ -117,10 +117,10 @@ def test_neighbours_share_what_the_encoder_sees(store):
     assert words["same climate"][0] == "100 % (100 to 100)" and len(words) == 3
     row = experiments.most_disputed(store, both, k=5)
     assert store.scenes["split"][row] == "test"
-    found = neighbours(blind, [row], k=5)[0][0]
+    found = neighbors(blind, [row], k=5)[0][0]
     lowest = (label[found] == label[row]).mean()
     test = np.flatnonzero(store.scenes["split"] == "test")
-    everyone = neighbours(blind, test, k=5)[0]
+    everyone = neighbors(blind, test, k=5)[0]
     assert lowest == (label[everyone] == label[test][:, None]).mean(1).min()
 
 
@@ -209,7 +209,7 @@ def test_the_figures_of_lesson_05(store, result):
     assert [ax.get_title() for ax in figures.plot_worlds(both).axes] == ["one", "two"]
     axes = figures.plot_alike(store, both, 3, k=4).axes
     assert len(axes) == 10 and axes[0].get_ylabel() == "one"
-    row, cosine = neighbours(own, [3], k=1)
+    row, cosine = neighbors(own, [3], k=1)
     assert f"{cosine[0, 0]:.2f}" in axes[1].get_title()
     assert np.array_equal(axes[1].images[0].get_array(), store.preview(row[0])[0])
     wrong = experiments.mistakes(replace(result, predictions=result.predictions.assign(hit=False)))

@@ -62,7 +62,7 @@ def test_chance():
     assert "right one" in said("06.1", 0.9, TABLE)
 
 
-def test_nearest_neighbour():
+def test_nearest_neighbor():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(90, 5))
     x /= np.linalg.norm(x, axis=1, keepdims=True)

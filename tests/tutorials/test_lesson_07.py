@@ -37,9 +37,9 @@ def good_files(folder):
     return sorted(path for path in folder.iterdir() if path.name not in broken)
 
 
-def test_kilometres_of_a_chip(scenes):
+def test_kilometers_of_a_chip(scenes):
     assert said("07.1", 120, scenes) == "" and said("07.1", 24 * 5.0, scenes) == ""
-    assert "metres" in said("07.1", 120_000, scenes)
+    assert "meters" in said("07.1", 120_000, scenes)
     assert "in pixels" in said("07.1", 24, scenes)
     assert "one pixel" in said("07.1", 5, scenes)
     assert "right less left" in said("07.1", 60, scenes)
@@ -88,7 +88,7 @@ def test_the_shortest_way(scenes):
     ]  # fmt: skip
     assert said("07.4", min(nearest), table) == ""
     assert "median" in said("07.4", statistics.median(nearest), table)
-    assert "in metres" in said("07.4", 1000 * min(nearest), table)
+    assert "in meters" in said("07.4", 1000 * min(nearest), table)
     assert "from itself" in said("07.4", 0, table)
     assert "leakage" in said("07.4", 7, table)
 

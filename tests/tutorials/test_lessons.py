@@ -114,7 +114,7 @@ def test_strict_raises_and_lenient_does_not(monkeypatch):
     check("02.3", ...)
 
 
-def test_a_verdict_is_words_and_a_sign_not_a_colour_alone():
+def test_a_verdict_is_words_and_a_sign_not_a_color_alone():
     right, wrong = (checking.judge("02.3", answer, 0.99) for answer in (69, "<b>"))
     assert "02.3: correct" in right._repr_html_() and "\u2714" in right._repr_html_()
     assert "02.3: not yet" in wrong._repr_html_() and "\u25cb" in wrong._repr_html_()

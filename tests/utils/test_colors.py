@@ -7,16 +7,16 @@ from geossl.utils import colors
 
 
 def codes(paint):
-    return np.frombuffer(base64.b64decode(paint["colour"]), np.uint8)
+    return np.frombuffer(base64.b64decode(paint["color"]), np.uint8)
 
 
-def test_few_words_get_a_colour_each_and_missing_ones_are_grey():
+def test_few_words_get_a_color_each_and_missing_ones_are_gray():
     values = pd.Series(["b", None, "a", "b"], name="label")
     paint, legend = colors.by_column(values)
     seen = [paint["palette"][code] for code in codes(paint)]
     a, b = colors.PALETTE[:2]
-    assert seen == [b, colors.GREY, a, b]
-    assert legend["entries"] == [[a, "a (1)"], [b, "b (2)"], [colors.GREY, "no value (1)"]]
+    assert seen == [b, colors.GRAY, a, b]
+    assert legend["entries"] == [[a, "a (1)"], [b, "b (2)"], [colors.GRAY, "no value (1)"]]
 
 
 def test_eight_words_fill_the_palette_and_a_ninth_makes_others():
@@ -24,8 +24,8 @@ def test_eight_words_fill_the_palette_and_a_ninth_makes_others():
     assert len(set(codes(colors.by_column(eight)[0]))) == 8
     nine = pd.Series(list("aabbccddeeffgghi"), name="x")
     paint, legend = colors.by_column(nine)
-    assert legend["entries"][-1] == [colors.GREY, "2 others (2)"]
-    assert [paint["palette"][c] for c in codes(paint)[-2:]] == [colors.GREY] * 2
+    assert legend["entries"][-1] == [colors.GRAY, "2 others (2)"]
+    assert [paint["palette"][c] for c in codes(paint)[-2:]] == [colors.GRAY] * 2
 
 
 def test_a_ramp_is_steady_and_shrugs_off_odd_values():
@@ -43,13 +43,13 @@ def test_whole_numbers_are_words_when_few_and_a_ramp_when_many():
     assert "ramp" in colors.by_column(pd.Series(range(50), name="n"))[1]
 
 
-def test_a_column_of_nothing_is_grey():
+def test_a_column_of_nothing_is_gray():
     paint, legend = colors.by_column(pd.Series([np.nan, np.nan], name="v"))
-    assert {paint["palette"][c] for c in codes(paint)} == {colors.GREY}
-    assert legend["entries"] == [[colors.GREY, "no value (2)"]]
+    assert {paint["palette"][c] for c in codes(paint)} == {colors.GRAY}
+    assert legend["entries"] == [[colors.GRAY, "no value (2)"]]
 
 
-def test_colours_of_a_part_and_as_rgb():
+def test_colors_of_a_part_and_as_rgb():
     values = pd.Series(list("abcab"), name="x")
     paint, _ = colors.by_column(values)
     part = colors.subset(paint, np.array([4, 0]), 5)

@@ -14,8 +14,8 @@ from test_pretrain import write_store
 
 from geossl import evaluate, geo
 from geossl.clusters import GeoClusters
-from geossl.embeddings import Embeddings, neighbours
-from geossl.utils.colors import GREY
+from geossl.embeddings import Embeddings, neighbors
+from geossl.utils.colors import GRAY
 from geossl.viz import maps
 from geossl.viz.maps import leaflet
 from geossl.viz.projection import to_rgb
@@ -53,18 +53,18 @@ def test_places_are_packed_where_they_are():
     label = next(c for c in data["points"]["columns"] if c["name"] == "label")
     words = np.array(label["words"])[numbers(label["values"], "<" + label["type"])]
     assert words.tolist() == places["label"].fillna("no value").tolist()
-    codes = numbers(data["points"]["colour"], "u1")
-    legend = {name.rsplit(" (", 1)[0]: colour for colour, name in data["legend"]["entries"]}
+    codes = numbers(data["points"]["color"], "u1")
+    legend = {name.rsplit(" (", 1)[0]: color for color, name in data["legend"]["entries"]}
     for word, code in zip(words, codes, strict=True):
         assert legend[word] == data["points"]["palette"][code]
 
 
 def test_places_without_labels_are_all_alike():
     data = data_of(maps.map_scenes(table().drop(columns="label")))
-    assert len(set(numbers(data["points"]["colour"], "u1").tolist())) == 1
+    assert len(set(numbers(data["points"]["color"], "u1").tolist())) == 1
     assert "legend" not in data
     with pytest.raises(ValueError, match="expected a column 'label'"):
-        maps.map_scenes(table().drop(columns="label"), colour="label")
+        maps.map_scenes(table().drop(columns="label"), color="label")
 
 
 def test_identifiers_are_whole_and_as_short_as_they_can():
@@ -79,33 +79,33 @@ def test_identifiers_are_whole_and_as_short_as_they_can():
     assert leaflet.column("name", pd.Series(range(70_000)).astype(str)) is None
 
 
-def test_dates_and_numbers_are_coloured_by_a_ramp():
+def test_dates_and_numbers_are_colored_by_a_ramp():
     given = table(places=300, dates=1).assign(value=np.linspace(-1, 3, 300))
     given.loc[7, "value"] = np.nan
     given["time"] = pd.to_datetime("2020-01-01", utc=True) + pd.to_timedelta(given.index, "D")
-    data = data_of(maps.map_scenes(given, colour="value"))
-    codes = numbers(data["points"]["colour"], "u1").astype(int)
-    assert data["points"]["palette"][codes[7]] == GREY
+    data = data_of(maps.map_scenes(given, color="value"))
+    codes = numbers(data["points"]["color"], "u1").astype(int)
+    assert data["points"]["palette"][codes[7]] == GRAY
     assert (np.diff(np.delete(codes, 7)) >= 0).all() and np.delete(codes, 7).max() == 63
-    ends = data_of(maps.map_scenes(given, colour="time"))["legend"]
+    ends = data_of(maps.map_scenes(given, color="time"))["legend"]
     assert (ends["low"], ends["high"]) == ("2020-01-01", "2020-10-26")
 
 
-def test_a_label_past_the_seventh_is_grey():
+def test_a_label_past_the_seventh_is_gray():
     given = table(places=200)
     given["label"] = (given["location"] % 11).astype(str)
     legend = data_of(maps.map_scenes(given))["legend"]["entries"]
     assert len(legend) == 8 and legend[-1][1].startswith("4 others")
 
 
-def test_embeddings_colour_the_mean_of_each_place():
+def test_embeddings_color_the_mean_of_each_place():
     given = table()
     vectors = np.random.default_rng(0).normal(size=(len(given), 6)).astype(np.float32)
     found = Embeddings(vectors, given)
     data = data_of(maps.map_embeddings(found))
     want = to_rgb(Embeddings(vectors.reshape(40, 2, 6).mean(1), given[::2].reset_index(drop=True)))
-    assert np.array_equal(numbers(data["points"]["colour"], "u1").reshape(-1, 3), want)
-    assert data_of(maps.map_embeddings(found, colour="label"))["legend"]["entries"]
+    assert np.array_equal(numbers(data["points"]["color"], "u1").reshape(-1, 3), want)
+    assert data_of(maps.map_embeddings(found, color="label"))["legend"]["entries"]
 
 
 def test_cells_hold_their_own_places():
@@ -158,11 +158,11 @@ def test_lines_follow_the_great_circle_and_stop_at_the_antimeridian():
             assert np.abs(np.diff(np.array(piece)[:, 1])).max() < 180
 
 
-def test_neighbours_are_those_of_the_embeddings():
+def test_neighbors_are_those_of_the_embeddings():
     given = table()
     found = Embeddings(np.random.default_rng(0).normal(size=(80, 6)).astype(np.float32), given)
-    data = data_of(maps.map_neighbours(found, 10, k=3))
-    rows = np.r_[10, neighbours(found, [10], k=3)[0][0]]
+    data = data_of(maps.map_neighbors(found, 10, k=3))
+    rows = np.r_[10, neighbors(found, [10], k=3)[0][0]]
     place = numbers(data["points"]["place"], "<f4").reshape(-1, 2)
     np.testing.assert_allclose(place, given[["lon", "lat"]].to_numpy()[rows], rtol=1e-6)
     assert len(data["lines"]) >= 3 and data["points"]["large"] == [0]
@@ -179,7 +179,7 @@ def test_a_probe_is_right_and_wrong_where_it_is():
     result = evaluate.knn(found, k=5)
     data = data_of(maps.map_probe(result, found))
     share = result.predictions.groupby("location")["hit"].mean()
-    kinds = numbers(data["points"]["colour"], "u1")
+    kinds = numbers(data["points"]["color"], "u1")
     location = next(c for c in data["points"]["columns"] if c["name"] == "location")
     own = numbers(location["values"], "<" + location["type"])
     want = np.select([share[own] == 1, share[own] == 0], [0, 2], 1)
@@ -189,13 +189,13 @@ def test_a_probe_is_right_and_wrong_where_it_is():
 def test_similarity_is_the_cosine_to_the_place():
     given = table()
     vectors = np.random.default_rng(0).normal(size=(80, 6)).astype(np.float32)
-    data = data_of(maps.map_embeddings(Embeddings(vectors, given), colour="similarity", to=6))
+    data = data_of(maps.map_embeddings(Embeddings(vectors, given), color="similarity", to=6))
     mean = vectors.reshape(40, 2, 6).mean(1)
     unit = mean / np.linalg.norm(mean, axis=1, keepdims=True)
     column = next(c for c in data["points"]["columns"] if c["name"] == "similarity")
     np.testing.assert_allclose(numbers(column["values"], "<f4"), unit @ unit[3], atol=1e-6)
     with pytest.raises(ValueError, match="to= as a row"):
-        maps.map_embeddings(Embeddings(vectors, given), colour="similarity")
+        maps.map_embeddings(Embeddings(vectors, given), color="similarity")
 
 
 def test_rows_without_position_or_with_nan_vectors_are_said_and_left_out():
@@ -229,13 +229,13 @@ def test_many_places_are_packed_and_very_many_are_a_picture_and_a_sample(monkeyp
     data = data_of(maps.map_scenes(given))
     assert "3,000 places as a picture" in data["caption"] and "sample of 500" in data["caption"]
     place = numbers(data["points"]["place"], "<f4").reshape(-1, 2)
-    codes = numbers(data["points"]["colour"], "u1")
+    codes = numbers(data["points"]["color"], "u1")
     assert len(place) == len(codes) == 500
     spots = map(tuple, given[["lon", "lat"]].to_numpy("f4"))
-    colour = dict(zip(spots, given["label"].fillna("no value"), strict=True))
+    color = dict(zip(spots, given["label"].fillna("no value"), strict=True))
     legend = {c: name.rsplit(" (", 1)[0] for c, name in data["legend"]["entries"]}
     for at, code in zip(place, codes, strict=True):
-        assert legend[data["points"]["palette"][code]] == colour[tuple(at)]
+        assert legend[data["points"]["palette"][code]] == color[tuple(at)]
     raw = base64.b64decode(data["raster"]["image"].split(",")[1])
     picture = np.asarray(Image.open(io.BytesIO(raw)))
     x = ((given["lon"].to_numpy() + 180) / 360 * 2048).astype(int)
@@ -244,8 +244,8 @@ def test_many_places_are_packed_and_very_many_are_a_picture_and_a_sample(monkeyp
     held[y, x] = True
     assert ((picture[..., 3] > 0) == binary_dilation(held, iterations=2)).all()
     alone = ~given.assign(x=x, y=y).duplicated(["x", "y"], keep=False).to_numpy()
-    palette = {name: colour for colour, name in data["legend"]["entries"]}
-    palette = {name.rsplit(" (", 1)[0]: colour for name, colour in palette.items()}
+    palette = {name: color for color, name in data["legend"]["entries"]}
+    palette = {name.rsplit(" (", 1)[0]: color for name, color in palette.items()}
     wanted = [palette[name] for name in given["label"].fillna("no value")[alone]]
     assert ["#" + bytes(pixel[:3]).hex() for pixel in picture[y, x][alone]] == wanted
 
@@ -289,7 +289,7 @@ def test_a_map_saves_to_one_file_that_asks_for_nothing(tmp_path):
 
 def test_what_does_not_do():
     with pytest.raises(ValueError, match="a column 'koeppen'"):
-        maps.map_scenes(table(), colour="koeppen")
+        maps.map_scenes(table(), color="koeppen")
     with pytest.raises(ValueError, match="OpenStreetMap, .* came 'Google'"):
         maps.map_scenes(table(), tiles="Google")
     with pytest.raises(ValueError, match="from 0 to 4, came 5"):

@@ -1,4 +1,4 @@
-"""Embeddings as points and colours."""
+"""Embeddings as points and colors."""
 
 import sys
 
@@ -39,13 +39,13 @@ def test_pictures_of_few_or_narrow_vectors(m, width):
     assert projection.to_rgb(embeddings).shape == (m, 3)
 
 
-def test_colours_follow_the_widest_directions():
+def test_colors_follow_the_widest_directions():
     vectors = np.concatenate([vectors_of(30) + [9, 0, 0, 0, 0], vectors_of(30) - [9, 0, 0, 0, 0]])
     rgb = projection.to_rgb(Embeddings(vectors, table_of(60)))
     assert rgb.dtype == np.uint8 and rgb.min() == 30 and rgb.max() == 250
     assert abs(int(rgb[:30, 0].min()) - int(rgb[30:, 0].max())) > 100
-    grey = projection.to_rgb(Embeddings(np.ones((4, 3)), table_of(4)))
-    assert (grey == 30).all()
+    gray = projection.to_rgb(Embeddings(np.ones((4, 3)), table_of(4)))
+    assert (gray == 30).all()
 
 
 @pytest.mark.parametrize("method", ["tsne", "umap"])

@@ -13,7 +13,7 @@ from test_pretrain import TINY, run_of, write_store
 
 from geossl import evaluate, pairs
 from geossl.clusters import GeoClusters
-from geossl.embeddings import Embeddings, neighbours
+from geossl.embeddings import Embeddings, neighbors
 from geossl.transforms import Views
 from geossl.viz.projection import project
 from geossl.viz.widgets import ClusterExplorer, EmbeddingExplorer, PairExplorer, TrainingMonitor
@@ -230,7 +230,7 @@ def test_a_thousand_classes_and_odd_words(explorer):
     assert "988 more" in told  # the bars stop after twelve classes
     if explorer is EmbeddingExplorer:
         choose(seen, np.flatnonzero(found.scenes["location"] < 5))
-        assert "993 others" in told  # seven classes have a colour
+        assert "993 others" in told  # seven classes have a color
         words = "".join(w.value for w in every_html(seen))
         assert "&lt;script&gt;" in words and "森林" in words and "🌍" in words
         assert any("森林" in chip["words"] for chip in seen.gallery.chips)
@@ -289,18 +289,18 @@ def test_places_like_this_are_the_nearest_at_the_dates_asked_for(dates):
     assert seen.gallery.chips[1]["caption"] == f"similarity {similar[want[0]]:.2f}"
 
 
-def test_colours_follow_label_cluster_purity_and_probe():
+def test_colors_follow_label_cluster_purity_and_probe():
     found = seen_embeddings(places=90)
     found.scenes["split"] = np.where(found.scenes["location"] % 2, "train", "test")
     clusters, result = GeoClusters.fit(found.scenes, k=4), evaluate.knn(found, k=5)
     seen = EmbeddingExplorer(found, clusters=clusters, probe=result)
-    for name in ("label", "geo cluster", "probe error", "neighbour purity", "time", "split"):
-        seen.colour.value = name
+    for name in ("label", "geo cluster", "probe error", "neighbor purity", "time", "split"):
+        seen.color.value = name
         assert len(seen.views.codes) == len(found) and name in seen._legend.value
-    seen.colour.value = "probe error"
+    seen.color.value = "probe error"
     assert f"not tested ({len(found) - result.n_test})" in seen._legend.value
     label = found.scenes["label"].to_numpy()
-    rows, _ = neighbours(found, np.arange(len(found)), k=10)
+    rows, _ = neighbors(found, np.arange(len(found)), k=10)
     want = (label[rows] == label[:, None]).mean(1)
     np.testing.assert_allclose(seen._purity(), want)
 
@@ -394,10 +394,10 @@ def test_the_sliders_make_the_views_that_are_shown(tmp_path):
     assert seen._pictures.value == plain
 
 
-def test_bands_that_are_no_colours_have_no_colour_sliders(tmp_path):
+def test_bands_that_are_no_colors_have_no_color_sliders(tmp_path):
     store = write_store(tmp_path / "chips", bands=5, dtype="uint16")
     seen = PairExplorer(store)
-    assert not {"hue", "saturation", "grey"} & set(seen.strength)
+    assert not {"hue", "saturation", "gray"} & set(seen.strength)
     seen.augmented.value = True
     assert 'role="alert"' not in status(seen)
 

@@ -45,12 +45,12 @@ class Verdict:
         return f"{mark} {self.number}: {word}" + (f". {self.hint}" if self.hint else "")
 
     def _repr_html_(self) -> str:
-        mark, word, colour = _MARKS[self.correct]
+        mark, word, color = _MARKS[self.correct]
         hint = f" {html.escape(self.hint)}" if self.hint else ""
         return (
-            f'<div role="status" style="border-left: 5px solid {colour}; padding: .3em .8em; '
+            f'<div role="status" style="border-left: 5px solid {color}; padding: .3em .8em; '
             'margin: .3em 0; max-width: 44em; background: #fff; color: #1c2429">'
-            f'<strong style="color: {colour}">'
+            f'<strong style="color: {color}">'
             f'<span aria-hidden="true">{mark}</span> {html.escape(self.number)}: {word}.'
             f"</strong>{hint}</div>"
         )

@@ -66,7 +66,7 @@ def listing() -> list[str]:
     for name, data in SETS.items():
         about = "" if data.files else "about "
         lines.append(f"{name:12} {about + _megabytes(data):>13}  {data.what}")
-        lines.append(f"{'':27} {data.licence}; {data.page}")
+        lines.append(f"{'':27} {data.license}; {data.page}")
     return lines
 
 

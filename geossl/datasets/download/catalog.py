@@ -1,4 +1,4 @@
-"""Public data sets that `geossl fetch` knows: where, how large, which licence, which checksum.
+"""Public data sets that `geossl fetch` knows: where, how large, which license, which checksum.
 
 Checksums and sizes: of the two series, those of copies of the public files; of EuroSAT, as several
 public projects quote them (md5: what Zenodo states); of fMoW, what the bucket's list says. fMoW's
@@ -34,7 +34,7 @@ class PublicData:
 
     Attributes:
         what: one line.
-        licence: one line.
+        license: one line.
         page: where to read about it, and to get it by hand.
         files: what to download; archives (.zip, .tar, .tar.gz, ...) are unpacked.
         unpacked: bytes that its archives hold at most; more is refused.
@@ -43,7 +43,7 @@ class PublicData:
     """
 
     what: str
-    licence: str
+    license: str
     page: str
     files: tuple[File, ...] = ()
     unpacked: int = 0
@@ -128,19 +128,19 @@ def _zenodo(name: str, size: int, checksum: str) -> tuple[File, ...]:
 SETS = {
     "naip": PublicData(
         what="NAIP aerial images of North Dakota wetlands, 10 dates 2009-2020, 5 m, 4 bands",
-        licence="public domain (USDA)",
+        license="public domain (USDA)",
         page="https://github.com/opengeos/data/tree/main/naip",
         files=_series("15702be1b124db7b77a33d20df08f01e3ba0f4e9/naip", _NAIP),
     ),
     "landsat": PublicData(
         what="Landsat composites of Pucallpa, Peru, 8 dates 1985-2020, 90 m, 4 bands",
-        licence="public domain (USGS)",
+        license="public domain (USGS)",
         page="https://github.com/opengeos/data/tree/main/landsat",
         files=_series("5bf38f6130137df371428a8b08834bb68214e308/landsat", _LANDSAT),
     ),
     "eurosat-rgb": PublicData(
-        what="EuroSAT, 27,000 Sentinel-2 chips of 10 classes, true colour",
-        licence="MIT (Copernicus Sentinel data)",
+        what="EuroSAT, 27,000 Sentinel-2 chips of 10 classes, true color",
+        license="MIT (Copernicus Sentinel data)",
         page=_ZENODO,
         files=_zenodo(
             "EuroSAT_RGB.zip",
@@ -151,14 +151,14 @@ SETS = {
     ),
     "eurosat-ms": PublicData(
         what="EuroSAT, 27,000 Sentinel-2 chips of 10 classes, 13 bands, georeferenced",
-        licence="MIT (Copernicus Sentinel data)",
+        license="MIT (Copernicus Sentinel data)",
         page=_ZENODO,
         files=_zenodo("EuroSAT_MS.zip", 2_065_402_329, "md5:091174add3c8e680a49244acf185b9f0"),
         unpacked=4_000_000_000,
     ),
     "fmow-sample": PublicData(
         what="fMoW-rgb, the first 4 sequences of each category of its val split",
-        licence="Functional Map of the World Challenge Public License (non-commercial)",
+        license="Functional Map of the World Challenge Public License (non-commercial)",
         page="https://github.com/fMoW/dataset",
         bucket=("https://spacenet-dataset.s3.amazonaws.com/", "Hosted-Datasets/fmow/fmow-rgb/val/"),
         size=500_000_000,

@@ -174,7 +174,7 @@ def read_area(
     with opened(row) as file:
         left, top, right, bottom = window or (0, 0, file.width, file.height)
         if file.count < 3 and max(bands) == 3 and _suffix(row) not in TIFFS:
-            bands = [1] * len(bands)  # a grey picture fills all colours
+            bands = [1] * len(bands)  # a gray picture fills all colors
         if max(bands) > file.count:
             raise ValueError(
                 f"expected band {max(bands)} in {row['path']}, it has {file.count}; give a table "

@@ -83,7 +83,7 @@ def read_chips(rows: pd.DataFrame, *, size_px: int) -> Pixels:
     """Pixels of some rows: of each file the largest square about the middle, made ``size_px``.
 
     With a box the square is as wide as the box is long, about the box's middle, moved and if need
-    be shrunk to lie within the file: nothing is stretched. Grey pictures fill all colours, alpha
+    be shrunk to lie within the file: nothing is stretched. Gray pictures fill all colors, alpha
     becomes "no data", pictures without a box are turned as their EXIF says.
 
     Args:
@@ -220,7 +220,7 @@ def _picture(path: str, bands: list[int], row: Row, size_px: int) -> tuple[np.nd
             way = None if _boxed(row) else file.getexif().get(_ORIENTATION)
             file.draft("RGB", (width * size_px // side, height * size_px // side))
             scale = 1 / round(width / file.size[0])  # a jpg comes at 1, 1/2, 1/4 or 1/8
-            colours, alpha = _colours(file)
+            colors, alpha = _colors(file)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _Refused(f"is too large to decode: {error}") from None
     except (OSError, ValueError, SyntaxError) as error:
@@ -235,7 +235,7 @@ def _picture(path: str, bands: list[int], row: Row, size_px: int) -> tuple[np.nd
             part = part.resize((size_px, size_px), Image.Resampling.BILINEAR, box)
         return np.asarray(part.transpose(_TURNS[way]) if way in _TURNS else part)
 
-    pixels = squared(colours)  # (S, S) or (S, S, 3)
+    pixels = squared(colors)  # (S, S) or (S, S, 3)
     pixels = np.stack([pixels if pixels.ndim == 2 else pixels[..., b - 1] for b in bands])
     seen = np.ones((size_px, size_px), bool)
     if alpha is not None:
@@ -244,8 +244,8 @@ def _picture(path: str, bands: list[int], row: Row, size_px: int) -> tuple[np.nd
     return pixels.astype(row["dtype"], copy=False), seen
 
 
-def _colours(picture: Any) -> tuple[Any, Any]:
-    """The colours of a picture, as one in grey or RGB, and its alpha, another one or None."""
+def _colors(picture: Any) -> tuple[Any, Any]:
+    """The colors of a picture, as one in gray or RGB, and its alpha, another one or None."""
     if picture.mode.startswith("I") or picture.mode in ("L", "1"):
         return picture.convert("L" if picture.mode in ("L", "1") else "I"), None
     if "A" in picture.mode or "transparency" in picture.info:

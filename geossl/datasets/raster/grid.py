@@ -82,7 +82,7 @@ def reproject(
 
 
 def covered(scene: Scene, crs: str, grid: Affine, chip: int, stride: int) -> np.ndarray:
-    """Rows and columns ``(2, n)`` of the cells whose pixels' centres all lie in the scene."""
+    """Rows and columns ``(2, n)`` of the cells whose pixels' centers all lie in the scene."""
     inside = outline(0.0, 0.0, float(scene.width), float(scene.height), 20)
     columns, rows = at(~grid, *reproject(scene.crs, crs, *at(scene.transform, *inside)))
     known = np.isfinite(columns) & np.isfinite(rows)

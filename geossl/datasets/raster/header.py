@@ -22,7 +22,7 @@ from geossl import geo
 from geossl.datasets.raster.grid import Scene, at, reproject
 from geossl.utils.parallel import each
 
-COLOURS = ("red", "green", "blue")
+COLORS = ("red", "green", "blue")
 _DATES = (
     r"(?<!\d)((?:19|20)\d\d[-_.]?(?:0[1-9]|1[0-2])[-_.]?(?:0[1-9]|[12]\d|3[01]))(?!\d)",
     r"(?<!\d)((?:19|20)\d\d)(?!\d)",
@@ -61,8 +61,8 @@ def header(
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path, driver="GTiff") as file:
                 tags, crs = file.tags(), file.crs
-                colours = [colour.name for colour in file.colorinterp]
-                names = names_of_bands(file.descriptions, colours)
+                colors = [color.name for color in file.colorinterp]
+                names = names_of_bands(file.descriptions, colors)
                 shape = file.transform, file.width, file.height
                 kinds = set(file.dtypes)
     except RasterioIOError as error:
@@ -86,13 +86,13 @@ def header(
     return Scene(path, _short(crs), *shape, names, kinds.pop(), _date(path, text))
 
 
-def names_of_bands(descriptions: Sequence[str | None], colours: Sequence[str]) -> tuple[str, ...]:
+def names_of_bands(descriptions: Sequence[str | None], colors: Sequence[str]) -> tuple[str, ...]:
     """Names of a file's bands, all different and without a comma."""
-    numbered = [f"band_{i}" for i in range(1, len(colours) + 1)]
-    told = [colour if colour in (*COLOURS, "alpha") else "" for colour in colours]
+    numbered = [f"band_{i}" for i in range(1, len(colors) + 1)]
+    told = [color if color in (*COLORS, "alpha") else "" for color in colors]
     names = [
-        (text or "").replace(",", ";").strip() or colour or number
-        for text, colour, number in zip(descriptions, told, numbered, strict=True)
+        (text or "").replace(",", ";").strip() or color or number
+        for text, color, number in zip(descriptions, told, numbered, strict=True)
     ]
     return tuple(names if len(set(names)) == len(names) else numbered)
 
@@ -144,7 +144,7 @@ def kind(
     Args:
         paths: of the files of a table; ``{band}`` in them stands for a word of ``bands``.
         bands: bands to keep; all but an alpha band when None.
-        band_names: their names; the file's own, colours, or ``band_1, ...`` when None.
+        band_names: their names; the file's own, colors, or ``band_1, ...`` when None.
         dtype: "uint8" or "uint16"; the file's own when None.
         scale: see `images.described`.
 
@@ -188,9 +188,9 @@ def _kind(path: str) -> tuple[list[Any], list[str], str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with _opened(path) as file:
-                colours = [colour.name for colour in file.colorinterp]
-                names = names_of_bands(file.descriptions, colours)
-                kept = {i: n for i, n in enumerate(names, 1) if colours[i - 1] != "alpha"}
+                colors = [color.name for color in file.colorinterp]
+                names = names_of_bands(file.descriptions, colors)
+                kept = {i: n for i, n in enumerate(names, 1) if colors[i - 1] != "alpha"}
                 return list(kept), list(kept.values()), file.dtypes[0]
     if suffix == ".npy":
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -203,7 +203,7 @@ def _kind(path: str) -> tuple[list[Any], list[str], str]:
                 return [1], ["value"], "uint16"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(str(error)) from None
-    return [1, 2, 3], list(COLOURS), "uint8"
+    return [1, 2, 3], list(COLORS), "uint8"
 
 
 def _opened(path: str) -> Any:

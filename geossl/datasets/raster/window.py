@@ -11,7 +11,7 @@ import pandas as pd
 
 from geossl.data.pixels import Pixels
 from geossl.datasets.raster.grid import ALIGNED_PX, at
-from geossl.datasets.raster.header import COLOURS
+from geossl.datasets.raster.header import COLORS
 
 
 def pixel_info(scenes: pd.DataFrame) -> dict[str, Any]:
@@ -37,9 +37,9 @@ def _visible(names: Sequence[str]) -> list[int]:
     Their numbers say it too, as B4 or B04: those of Sentinel-2, and of Landsat 8 and 9.
     """
     plain = [re.sub("^b0+", "b", name.strip().lower()) for name in names]
-    for colours in (COLOURS, ("b4", "b3", "b2")):
-        if set(colours) <= set(plain):
-            return [plain.index(c) for c in colours]
+    for colors in (COLORS, ("b4", "b3", "b2")):
+        if set(colors) <= set(plain):
+            return [plain.index(c) for c in colors]
     return []
 
 
@@ -54,7 +54,7 @@ def read_chips(rows: pd.DataFrame, *, size_px: int) -> Pixels:
         it, or all bands if the file's value for "no data" is 0 (dark pixels are 0 in one band),
         and where any band is NaN. Two more columns, as shares of the chip from 0 to 1:
         ``nodata_share``, and ``cloud_free_share`` of the pixels with data, a rough guess: bright
-        and grey is cloud (red, green and blue all above 200 of 255, 3,500 of a uint16 file or 35 %
+        and gray is cloud (red, green and blue all above 200 of 255, 3,500 of a uint16 file or 35 %
         of ``scale``, and within 20 % of each other), so are snow and bright roofs; NaN where the
         bands have no such names or there is no data.
     """

@@ -32,7 +32,7 @@ def listed(
     root: str | os.PathLike[str] | None,
     strip: str,
     location: Location,
-    normalise_lon: bool,
+    normalize_lon: bool,
     skip_bad: bool,
 ) -> pd.DataFrame:
     """The table of `gassl_csv` (2 columns) or of `satmae_csv` (3, the last one is the time)."""
@@ -60,7 +60,7 @@ def listed(
             bad[row] = f"there is no file {file}; give root= or strip="
         elif nowhere[row]:
             bad[row] = f"the path {told[row]!r} tells no location; give location="
-    return without(table, bad, path, skip_bad, normalise_lon=normalise_lon, positions=False).pipe(
+    return without(table, bad, path, skip_bad, normalize_lon=normalize_lon, positions=False).pipe(
         described, reader=reader
     )
 

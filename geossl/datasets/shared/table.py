@@ -27,8 +27,8 @@ def middles(shapes: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     near = first + (at[:, 0] - first + 180) % 360 - 180
     across = np.isin(np.arange(len(found)), of[np.abs(near - at[:, 0]) > 180])
     at[:, 0] = np.where(across[of], near, at[:, 0])
-    centre = shapely.centroid(shapely.set_coordinates(found, at))
-    middle, one = shapely.get_coordinates(centre, return_index=True)  # none of an empty shape
+    center = shapely.centroid(shapely.set_coordinates(found, at))
+    middle, one = shapely.get_coordinates(center, return_index=True)  # none of an empty shape
     lon, lat = np.full((2, len(found)), np.nan)
     lon[one], lat[one] = middle.T
     lon[of[odd]] = np.nan

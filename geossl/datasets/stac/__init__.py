@@ -35,7 +35,7 @@ def harvest(
     *,
     start: str | date,
     end: str | date,
-    api: str | stac.Catalogue = "earth-search",
+    api: str | stac.Catalog = "earth-search",
     collection: str = "sentinel-2-l2a",
     dates: int = 4,
     max_cloud: float = 20.0,
@@ -54,11 +54,11 @@ def harvest(
     Of every scene only the blocks are read that the chip needs. A chip lies on the pixels of the
     scene, in the scene's own CRS, about the place; bands of other resolution are resampled onto
     it (bilinear, or the average where they are finer). Values stay as they are in the files: where
-    a catalogue changes them with time (the Planetary Computer's Sentinel-2 has 1000 added from
+    a catalog changes them with time (the Planetary Computer's Sentinel-2 has 1000 added from
     January 2022 on, processing baseline 04.00), ``manifest.jsonl`` says so under ``about``.
 
     ``out`` gets ``chips/``, ``scenes.parquet`` (the table returned) and ``manifest.jsonl``: a line
-    for each place with the items tried, their licence, clouds, addresses, and what became of them.
+    for each place with the items tried, their license, clouds, addresses, and what became of them.
     Places that got too few dates because a server did not answer are tried again by a second call.
 
     Args:
@@ -67,12 +67,12 @@ def harvest(
         start: first day, such as "2019-01-01".
         end: last day.
         api: "earth-search", "planetary-computer" (no key needed for either), the address of
-            another STAC API, or a `geossl.datasets.stac.search.Catalogue`.
+            another STAC API, or a `geossl.datasets.stac.search.Catalog`.
         collection: of the API.
         dates: wanted of each place.
         max_cloud: in percent of the whole scene; scenes that tell no cloud cover are taken.
         chip_px: side of a chip.
-        resolution_m: side of a pixel in metres (of the scene's CRS); None for that of the file with
+        resolution_m: side of a pixel in meters (of the scene's CRS); None for that of the file with
             the first of ``bands``.
         bands: keys of assets, "key:number", or names or common names of bands.
         scale: (lowest, highest) value, which become 1 and 65535 in a chip store; needed for files
@@ -84,7 +84,7 @@ def harvest(
         progress: show a bar.
 
     Returns:
-        Scene table, a row per chip in order of place and time, with ``item, collection, licence,
+        Scene table, a row per chip in order of place and time, with ``item, collection, license,
         cloud_cover`` beside the known columns. ``attrs["short"]`` maps the locations with fewer
         dates than wanted to the reason.
 
@@ -97,6 +97,7 @@ def harvest(
     from tqdm import tqdm
 
     from geossl.data import scenes
+    from geossl.data.table_files import write
     from geossl.datasets.stac.worker import Place, Plan, harvest_place
     from geossl.utils.parallel import work_off
 
@@ -187,7 +188,7 @@ def _check(
         if not low <= value <= high:
             raise ValueError(f"expected {name} from {low} to {high}, came {value}")
     if resolution_m is not None and not 0 < resolution_m < 1e6:
-        raise ValueError(f"expected resolution_m > 0 metres, came {resolution_m}")
+        raise ValueError(f"expected resolution_m > 0 meters, came {resolution_m}")
     if not bands or len(set(bands)) < len(bands) or any("," in band for band in bands):
         raise ValueError(f"expected different bands without commas, came {list(bands)}")
     if scale is not None and not scale[0] < scale[1]:
@@ -200,7 +201,7 @@ def _same_harvest(plan: Plan, table: pd.DataFrame) -> None:
     asked = {
         key: str(value)
         for key, value in {**asdict(plan.search), **asdict(plan)}.items()
-        if key not in ("out", "search", "patience", "licence", "can_query", "url")
+        if key not in ("out", "search", "patience", "license", "can_query", "url")
     }
     asked["places"] = (
         f"{len(table)} ({hashlib.blake2b(places.encode(), digest_size=8).hexdigest()})"
@@ -277,7 +278,7 @@ def _table(
                     "path": str(out / item["path"]), "location": location,
                     "time": item["datetime"], "lon": lon, "lat": lat, "label": label,
                     "split": split, "item": item["item"], "collection": plan.search.collection,
-                    "licence": item["licence"], "cloud_cover": item["cloud_cover"],
+                    "license": item["license"], "cloud_cover": item["cloud_cover"],
                     "dtype": item["dtype"],
                 }
             )  # fmt: skip

@@ -202,7 +202,7 @@ class RemoteFile:
         return whole[start - first * _PIECE : stop - first * _PIECE]
 
     def _need(self, start: int, stop: int) -> None:
-        """Fetch the pieces of a span that are not here, neighbours in one request."""
+        """Fetch the pieces of a span that are not here, neighbors in one request."""
         missing = [i for i in range(start // _PIECE, -(-stop // _PIECE)) if i not in self._pieces]
         while missing and self.error is None:
             run = [i for n, i in enumerate(missing) if i - missing[0] == n]

@@ -17,7 +17,7 @@ def land_grid(box: tuple[float, float, float, float], *, spacing_km: float) -> p
 
     Args:
         box: left, bottom, right, top in degrees; left > right crosses the antimeridian.
-        spacing_km: distance of neighbours in a row, and of rows.
+        spacing_km: distance of neighbors in a row, and of rows.
 
     Returns:
         ``location`` (0, 1, 2, ...), ``lon``, ``lat``.

@@ -1,6 +1,6 @@
-"""What a STAC API has of a place: dates, clouds, licences, and where the pixels of a band are.
+"""What a STAC API has of a place: dates, clouds, licenses, and where the pixels of a band are.
 
-Two public catalogues that need no key are known by name; any other API by its address.
+Two public catalogs that need no key are known by name; any other API by its address.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from geossl.datasets.stac.http import GaveUpError, Patience, fetch
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class Catalog:
     """A STAC API, and where it gives out the tokens that its assets need, if they do.
 
     Attributes:
@@ -31,10 +31,10 @@ class Catalogue:
     signed_hosts: tuple[str, ...] = ()
 
 
-CATALOGUES = {
-    "earth-search": Catalogue("https://earth-search.aws.element84.com/v1"),
+CATALOGS = {
+    "earth-search": Catalog("https://earth-search.aws.element84.com/v1"),
     # tokens: https://planetarycomputer.microsoft.com/docs/concepts/sas
-    "planetary-computer": Catalogue(
+    "planetary-computer": Catalog(
         "https://planetarycomputer.microsoft.com/api/stac/v1",
         "https://planetarycomputer.microsoft.com/api/sas/v1/token",
         (".blob.core.windows.net",),
@@ -52,10 +52,10 @@ _asking = threading.Lock()
 class Search:
     """What is asked of a collection for every place; made by `open_search`."""
 
-    catalogue: Catalogue
+    catalog: Catalog
     url: str
     collection: str
-    licence: str
+    license: str
     start: date
     end: date
     max_cloud: float
@@ -70,14 +70,14 @@ class Item:
     id: str
     time: datetime
     cloud: float | None
-    licence: str
+    license: str
     footprint: Any
     assets: dict[str, Any]
     about: dict[str, Any]
 
 
 def open_search(
-    api: str | Catalogue,
+    api: str | Catalog,
     collection: str,
     *,
     start: date,
@@ -85,10 +85,10 @@ def open_search(
     max_cloud: float,
     patience: Patience,
 ) -> Search:
-    """Ask an API what it can do, and what the collection's licence is.
+    """Ask an API what it can do, and what the collection's license is.
 
     Args:
-        api: "earth-search", "planetary-computer", an address, or a `Catalogue`.
+        api: "earth-search", "planetary-computer", an address, or a `Catalog`.
         collection: name of the collection there, such as "sentinel-2-l2a".
         start: first day.
         end: last day.
@@ -103,7 +103,7 @@ def open_search(
     from pystac_client import Client
     from pystac_client.errors import ClientTypeError
 
-    found = api if isinstance(api, Catalogue) else _catalogue(api)
+    found = api if isinstance(api, Catalog) else _catalog(api)
     what = f"a STAC API at {found.url}"
     try:
         client = Client.open(found.url, stac_io=_io(patience))
@@ -112,7 +112,7 @@ def open_search(
         what = f"a collection {collection!r} of {found.url}"
         listed: Any = client.get_collection(collection)
         about = listed.to_dict(transform_hrefs=False)
-        licence = _licence(about, about.get("license"))
+        license = _license(about, about.get("license"))
     except GaveUpError as error:
         if "HTTP 404" in str(error):
             raise ValueError(f"expected {what}, there is none (HTTP 404)") from None
@@ -122,10 +122,10 @@ def open_search(
             f"expected {what}, came something else ({type(error).__name__}: {error})"
         ) from None
     return Search(
-        catalogue=found,
+        catalog=found,
         url=url,
         collection=collection,
-        licence=licence,
+        license=license,
         start=start,
         end=end,
         max_cloud=max_cloud,
@@ -134,15 +134,15 @@ def open_search(
     )
 
 
-def _catalogue(api: str) -> Catalogue:
-    if api in CATALOGUES:
-        return CATALOGUES[api]
+def _catalog(api: str) -> Catalog:
+    if api in CATALOGS:
+        return CATALOGS[api]
     if not api.startswith(("http://", "https://")):
         raise ValueError(
-            f"expected an address of a STAC API or one of {', '.join(CATALOGUES)}, came {api!r}"
+            f"expected an address of a STAC API or one of {', '.join(CATALOGS)}, came {api!r}"
         )
-    same = (known for known in CATALOGUES.values() if known.url == api.rstrip("/"))
-    return next(same, Catalogue(api))
+    same = (known for known in CATALOGS.values() if known.url == api.rstrip("/"))
+    return next(same, Catalog(api))
 
 
 def _io(patience: Patience) -> Any:
@@ -208,7 +208,7 @@ def _item(found: Any, search: Search) -> Item | None:
             id=_text(found["id"]),
             time=when,
             cloud=cloud,
-            licence=_licence(found, about.get("license")) or search.licence,
+            license=_license(found, about.get("license")) or search.license,
             footprint=found.get("geometry"),
             assets={key: one for key, one in assets.items() if isinstance(one["href"], str)},
             about={key: _text(about[key]) for key in _KEPT if key in about},
@@ -224,8 +224,8 @@ def _text(value: Any) -> str:
     return "".join(letter for letter in str(value)[:300] if letter.isprintable())
 
 
-def _licence(about: dict[str, Any], name: Any) -> str:
-    """The name of a licence, and the page that a collection or item gives for it."""
+def _license(about: dict[str, Any], name: Any) -> str:
+    """The name of a license, and the page that a collection or item gives for it."""
     links = [link for link in about.get("links") or [] if link.get("rel") == "license"]
     return _text(
         " ".join([str(name), *(str(link.get("href")) for link in links[:1])]) if name else ""
@@ -273,16 +273,16 @@ def signed(href: str, search: Search) -> str:
     Raises:
         GaveUpError: no token was given.
     """
-    catalogue = search.catalogue
-    if catalogue.token_url is None:
+    catalog = search.catalog
+    if catalog.token_url is None:
         return href
     try:
         host = urlsplit(href).hostname or ""
     except ValueError:
         host = ""
-    if not host.endswith(catalogue.signed_hosts):
+    if not host.endswith(catalog.signed_hosts):
         return href
-    url = f"{catalogue.token_url}/{search.collection}"
+    url = f"{catalog.token_url}/{search.collection}"
     with _asking:
         until, token = _tokens.get(url, (0.0, ""))
         if time.time() > until:

@@ -60,7 +60,7 @@ def harvest_place(plan: Plan, place: Place) -> dict[str, Any]:
         nonlocal given_up
         if given_up >= _MOST_GIVEN_UP:
             return False
-        about = {"item": item.id, "datetime": item.time.isoformat(), "licence": item.licence,
+        about = {"item": item.id, "datetime": item.time.isoformat(), "license": item.license,
                  "cloud_cover": item.cloud, "about": item.about}  # fmt: skip
         try:
             tried.append({**about, "status": "ok", **_chip(item, plan, place)})
@@ -180,7 +180,7 @@ def _chip(item: stac.Item, plan: Plan, place: Place) -> dict[str, Any]:
             file.descriptions = plan.bands
             file.update_tags(
                 TIFFTAG_DATETIME=f"{item.time:%Y:%m:%d %H:%M:%S}", ITEM=item.id,
-                COLLECTION=plan.search.collection, LICENCE=item.licence,
+                COLLECTION=plan.search.collection, LICENCE=item.license,
             )  # fmt: skip
             if profile["nodata"] is None and not valid.all():
                 file.write_mask(valid)
@@ -226,7 +226,7 @@ def _read_file(
     name = f"{uuid4().hex}.tif"  # of its own: two threads may read the same file
     try:
         with (
-            rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),  # no look at its neighbours
+            rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),  # no look at its neighbors
             rasterio.open(name, driver="GTiff", opener=remote.open) as file,
         ):
             if max(numbers) > file.count:
@@ -258,13 +258,13 @@ def _window(file: Any, plan: Plan, place: Place, grid: dict[str, Any]) -> Any:
     if not file.crs or t.b or t.d or t.a <= 0 or t.e >= 0:
         raise GaveUpError("the file has no CRS, or is not north-up")
     if not grid:
-        metres = (
+        meters = (
             1000 * _KM_PER_DEGREE if file.crs.is_geographic else file.crs.linear_units_factor[1]
         )
         steps = np.array([t.a, -t.e])
         if plan.resolution_m is not None:
             narrow = np.cos(np.radians(place.lat)) if file.crs.is_geographic else 1.0
-            asked = plan.resolution_m / metres / np.array([narrow, 1.0])
+            asked = plan.resolution_m / meters / np.array([narrow, 1.0])
             steps = np.where(np.abs(asked / steps - 1) < 1e-6, steps, asked)
         x, y = reproject(
             "EPSG:4326", file.crs.to_wkt(), np.array([place.lon]), np.array([place.lat])

@@ -33,7 +33,7 @@ class Detector:
     """A trained detector with all it needs to be used.
 
     Attributes:
-        network: RetinaNet on normalised images, in eval mode.
+        network: RetinaNet on normalized images, in eval mode.
         config: how it was made.
         reading: how its scenes were read: bands, their names, dtype, and scale.
         boxes: training boxes by class, in the order of the network's outputs.
@@ -79,7 +79,7 @@ class Detector:
         """Find objects in scenes of any size, window by window.
 
         A box whose middle is within a quarter of ``overlap_px`` of a seam (a window's edge inside
-        the scene) is left to the neighbour, which sees more around it. What windows found is then
+        the scene) is left to the neighbor, which sees more around it. What windows found is then
         merged by non-maximum suppression over the whole scene, class by class.
 
         Args:
@@ -87,7 +87,7 @@ class Detector:
             score: boxes of a lower score are left out; a window gives its 1,000 best at most.
             nms_iou: of two boxes of a class that overlap more, the one of the higher score stays.
             size_px: side of a window in pixels of the scene.
-            overlap_px: what neighbours share; twice the largest object is enough.
+            overlap_px: what neighbors share; twice the largest object is enough.
             progress: show a bar.
 
         Returns:
@@ -130,7 +130,7 @@ class Detector:
         ):
             window = left, top, min(right, grid.width), min(bottom, grid.height)
             pixels, valid = area.read_area(row, window)
-            x = encoder.normalise(torch.from_numpy(pixels)[None].to(device))
+            x = encoder.normalize(torch.from_numpy(pixels)[None].to(device))
             x = (x * torch.from_numpy(valid).to(device)).contiguous(
                 memory_format=torch.channels_last
             )
@@ -209,5 +209,5 @@ def _config(values: dict[str, Any]) -> DetectConfig:
     def tuples(of: dict[str, Any]) -> dict[str, Any]:
         return {k: tuple(v) if isinstance(v, list) else v for k, v in of.items()}
 
-    colour = None if values["colour"] is None else Views(**tuples(values["colour"]))
-    return DetectConfig(**{**tuples(values), "colour": colour})
+    color = None if values["color"] is None else Views(**tuples(values["color"]))
+    return DetectConfig(**{**tuples(values), "color": color})

@@ -48,7 +48,7 @@ class DetectConfig:
         encoder_rate: the encoder's learning rate as a share of ``lr``.
         warmup: share of the steps in which the learning rate rises to its peak.
         weight_decay: of AdamW; none on biases and norms.
-        colour: what is done to the colours of a crop; None: nothing. Its crops, flips and sizes are
+        color: what is done to the colors of a crop; None: nothing. Its crops, flips and sizes are
             not used: crops are flipped and turned by quarters at random, their boxes with them.
         precision: "auto" takes bf16 where the hardware is faster in it, else fp32.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
@@ -78,7 +78,7 @@ class DetectConfig:
     encoder_rate: float = 1.0
     warmup: float = 0.1
     weight_decay: float = 0.05
-    colour: Views | None = field(default_factory=Views)
+    color: Views | None = field(default_factory=Views)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "auto"
 
@@ -133,7 +133,7 @@ class _Body(nn.Module):
 
 
 class _AsTheyAre(nn.Module):
-    """Batches images as they are, where torchvision's own would resize and normalise them."""
+    """Batches images as they are, where torchvision's own would resize and normalize them."""
 
     def __init__(self, upsample: int, multiple: int):
         super().__init__()

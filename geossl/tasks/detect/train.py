@@ -124,7 +124,7 @@ def _epoch(
             if step + 1 < steps:
                 ahead = pool.submit(crops.batch, seeds[step + 1])
             pixels, valid = pixels.to(device), valid.to(device)
-            x = features.coloured(encoder, pixels, valid, colour=config.colour, seed=seeds[step])
+            x = features.colored(encoder, pixels, valid, color=config.color, seed=seeds[step])
             x = x.contiguous(memory_format=torch.channels_last)
             targets = [{k: v.to(device) for k, v in target.items()} for target in targets]
             done, whole = epoch * steps + step, config.epochs * steps

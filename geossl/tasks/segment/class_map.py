@@ -1,4 +1,4 @@
-"""A map of classes, and the GeoTIFF that QGIS opens with its colours and names."""
+"""A map of classes, and the GeoTIFF that QGIS opens with its colors and names."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class ClassMap:
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a GeoTIFF on the scene's grid; atomic.
 
-        One band of uint8 in deflated tiles, 255 for no data, with a colour table (Okabe and Ito's
-        colours, again from the first after eight; "background" is grey). The names of the classes
+        One band of uint8 in deflated tiles, 255 for no data, with a color table (Okabe and Ito's
+        colors, again from the first after eight; "background" is gray). The names of the classes
         are tags of the band (``class_0``, ...) and, as GDAL and QGIS want it, lie in
         ``<path>.aux.xml``.
 
@@ -61,8 +61,8 @@ class ClassMap:
         from rasterio.errors import NotGeoreferencedWarning
 
         path = tif_path(path)
-        grid, colours = self.grid, class_colours(self.classes)
-        table = {i: tuple(bytes.fromhex(c[1:])) + (255,) for i, c in enumerate(colours)}
+        grid, colors = self.grid, class_colors(self.classes)
+        table = {i: tuple(bytes.fromhex(c[1:])) + (255,) for i, c in enumerate(colors)}
         table[IGNORE] = (0, 0, 0, 0)
         place = {} if grid.transform.is_identity else {"transform": grid.transform}
         with atomic(path) as part, warnings.catch_warnings():
@@ -98,8 +98,8 @@ def tif_path(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def class_colours(classes: tuple[str, ...]) -> list[str]:
-    """A colour for each class, as ``#rrggbb``; those of the palette come again after eight."""
+def class_colors(classes: tuple[str, ...]) -> list[str]:
+    """A color for each class, as ``#rrggbb``; those of the palette come again after eight."""
     found, place = [], 0
     for name in classes:
         if name == "background":

@@ -100,8 +100,8 @@ def _epoch(
             done, whole = epoch * steps + step, config.epochs * steps
             set_rates(solver, done, whole, warmup=config.warmup)
             own = derived_seed(seed, "segment views", epoch, step)
-            x = features.coloured(
-                network.encoder, chips, valid, colour=config.colour, seed=own
+            x = features.colored(
+                network.encoder, chips, valid, color=config.color, seed=own
             )  # (N, C, S, S)
             with torch.autocast(device.type, torch.bfloat16, enabled=fast):
                 logits = network(x)  # (N, classes, S, S)

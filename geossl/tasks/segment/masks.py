@@ -68,7 +68,7 @@ class Masks:
     def read(self, path: str, *, grid: Grid, window: Window) -> np.ndarray:
         """Classes of the pixels of a window of a scene.
 
-        Polygons are brought to the scene's CRS. A pixel belongs to one that holds its centre, to
+        Polygons are brought to the scene's CRS. A pixel belongs to one that holds its center, to
         the last of several; inside of one that crosses itself is what its edge goes round an odd
         number of times.
 

@@ -70,7 +70,7 @@ class Network(nn.Module):
         return self.pyramid.encoder
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised images ``(N, C, H, W)`` -> logits ``(N, classes, H, W)`` float32.
+        """Normalized images ``(N, C, H, W)`` -> logits ``(N, classes, H, W)`` float32.
 
         H and W are multiples of ``stride``.
         """
@@ -85,4 +85,4 @@ class Network(nn.Module):
 
     def from_chips(self, chips: Tensor, valid: Tensor) -> Tensor:
         """Pixels ``(N, C, H, W)`` in stored units -> logits; where not ``valid`` they are 0."""
-        return self(self.encoder.normalise(chips) * valid[:, None])
+        return self(self.encoder.normalize(chips) * valid[:, None])

@@ -73,7 +73,7 @@ class Segmenter:
     ) -> ClassMap:
         """The classes of a scene of any size, window by window.
 
-        Of two neighbouring windows each gives its own half of what they share. The map is that of
+        Of two neighboring windows each gives its own half of what they share. The map is that of
         one window over all where no window's edge lies within half the network's receptive field:
         everywhere if they share as much as that field (of "small" 136 px with "fpn", 164 px with
         "fcn"; of a ResNet more). The "deeplab" head looks at all of a window at once.
@@ -82,7 +82,7 @@ class Segmenter:
             scene: path of a file, read as the training scenes were; or a table of one row.
             out: where to write the map as a GeoTIFF, see `ClassMap.write`; nowhere when None.
             size_px: side of a window, brought to a multiple of the network's stride.
-            overlap_px: what neighbours share, likewise.
+            overlap_px: what neighbors share, likewise.
             probabilities: also return those of all classes; they take much memory.
 
         Raises:
@@ -183,7 +183,7 @@ def class_map(
         seen = torch.from_numpy(valid)[None].to(device)
         x = torch.from_numpy(pixels.astype(np.float32))[None].to(device)
         logits = network.from_chips(x, seen)[0]  # (classes, H, W)
-        half = overlap // 2  # of what is shared: the neighbours' own
+        half = overlap // 2  # of what is shared: the neighbors' own
         x0, y0 = (at + half if at else 0 for at in (left, top))
         x1, y1 = right - half * (right < width), bottom - half * (bottom < height)
         part, inner = np.s_[y0:y1, x0:x1], np.s_[y0 - top : y1 - top, x0 - left : x1 - left]

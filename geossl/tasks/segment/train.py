@@ -51,7 +51,7 @@ class SegmentConfig:
         balance: weight of a class in the loss: one over its share of the training pixels to this
             power, scaled to a mean of 1 over these pixels. 0 for none, 1 makes all classes count
             the same.
-        colour: what is done to the colours of a crop; None: nothing. Its crops, flips and sizes are
+        color: what is done to the colors of a crop; None: nothing. Its crops, flips and sizes are
             not used: crops are flipped and turned by quarters at random, their masks with them.
         precision: "auto" takes bf16 where the hardware is faster in it, else fp32.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
@@ -74,7 +74,7 @@ class SegmentConfig:
     warmup: float = 0.1
     weight_decay: float = 0.05
     balance: float = 0.0
-    colour: Views | None = None
+    color: Views | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "auto"
     keep_gb: float = 2.0

@@ -3,9 +3,9 @@
 from geossl.viz.maps.maps import (
     map_clusters,
     map_embeddings,
-    map_neighbours,
+    map_neighbors,
     map_probe,
     map_scenes,
 )
 
-__all__ = ["map_clusters", "map_embeddings", "map_neighbours", "map_probe", "map_scenes"]
+__all__ = ["map_clusters", "map_embeddings", "map_neighbors", "map_probe", "map_scenes"]

@@ -22,7 +22,7 @@ from jinja2 import Template
 
 from geossl import geo
 from geossl.data.earth import coastlines, world_image
-from geossl.utils.colors import GREY, packed
+from geossl.utils.colors import GRAY, packed
 
 TOP_LAT = 85.05112878  # of the Web Mercator square
 _DOT_PX = 2  # how far a lonely place of a raster spreads
@@ -95,7 +95,7 @@ def draw(
     online = None if tiles is None else dict(zip(("url", "attribution"), TILES[tiles], strict=True))
     data = {
         "base": _base_layer(), "coast": _coast(), "attribution": _ATTRIBUTION, "bounds": box,
-        "tiles": online, "alt": alt, "top": TOP_LAT, "grey": GREY,
+        "tiles": online, "alt": alt, "top": TOP_LAT, "gray": GRAY,
     }  # fmt: skip
     _Drawing({**data, **parts}).add_to(drawn)
     return drawn
@@ -156,7 +156,7 @@ def _whole(values: np.ndarray) -> dict[str, str]:
 
 
 def raster(lon: np.ndarray, lat: np.ndarray, rgb: np.ndarray, *, size_px: int = 2048) -> str:
-    """Mean colour of places ``(N,)`` on the Mercator square, as a PNG ``data:`` URL.
+    """Mean color of places ``(N,)`` on the Mercator square, as a PNG ``data:`` URL.
 
     A place is a diamond of five pixels across where its surroundings are empty.
     """
@@ -169,8 +169,8 @@ def raster(lon: np.ndarray, lat: np.ndarray, rgb: np.ndarray, *, size_px: int = 
     many = np.bincount(cell, minlength=count)
     held = np.flatnonzero(many)
     mean = [np.bincount(cell, weights=rgb[:, band], minlength=count)[held] for band in range(3)]
-    colours = np.vstack([np.zeros((1, 4)), np.full((len(held), 4), 255.0)]).astype(np.uint8)
-    colours[1:, :3] = (np.stack(mean, 1) / many[held, None] + 0.5).astype(np.uint8)
+    colors = np.vstack([np.zeros((1, 4)), np.full((len(held), 4), 255.0)]).astype(np.uint8)
+    colors[1:, :3] = (np.stack(mean, 1) / many[held, None] + 0.5).astype(np.uint8)
     which = np.zeros((size_px, size_px), np.int32)
     which.flat[held] = np.arange(1, len(held) + 1)
     for _ in range(_DOT_PX):  # a lonely place is seen from afar, a full pixel keeps its own
@@ -178,7 +178,7 @@ def raster(lon: np.ndarray, lat: np.ndarray, rgb: np.ndarray, *, size_px: int = 
         for ahead, behind in ((np.s_[1:], np.s_[:-1]), (np.s_[:-1], np.s_[1:])):
             for to, of in (((ahead,), (behind,)), ((np.s_[:], ahead), (np.s_[:], behind))):
                 np.copyto(which[to], before[of], where=which[to] == 0)
-    picture = colours[which]
+    picture = colors[which]
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG", compress_level=4)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

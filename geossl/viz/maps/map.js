@@ -97,7 +97,7 @@
   const shade = (i) => {
     const on = lit === null || lit === i;
     return {color: on && lit !== null ? "#111" : "#fff", weight: on && lit !== null ? 2 : 1, opacity: 0.85,
-            fillColor: on ? data.cells[i].colour : data.grey, fillOpacity: on ? 0.5 : 0.28};
+            fillColor: on ? data.cells[i].color : data.gray, fillOpacity: on ? 0.5 : 0.28};
   };
   const light = (which) => {
     lit = which;
@@ -137,7 +137,7 @@
 
   // -------------------------------------------------------------------------------------- lines
   for (const line of data.lines || []) {
-    L.polyline(line.path, {color: line.colour, weight: line.weight, opacity: 0.9, interactive: false})
+    L.polyline(line.path, {color: line.color, weight: line.weight, opacity: 0.9, interactive: false})
       .addTo(map);
   }
 
@@ -160,8 +160,8 @@
       rows: [...columns.map((c) => [c.name, value(c, i)]),
              ["lon, lat", lon(i).toFixed(3) + ", " + place[2 * i + 1].toFixed(3)]],
     });
-    const paint = numbers(given.colour, Uint8Array);
-    const colour = (i) => given.palette ? given.palette[paint[i]]
+    const paint = numbers(given.color, Uint8Array);
+    const color = (i) => given.palette ? given.palette[paint[i]]
       : `rgb(${paint[3 * i]},${paint[3 * i + 1]},${paint[3 * i + 2]})`;
     const radius = () => given.radius + Math.max(0, Math.min(6, 0.8 * (map.getZoom() - 2)));
     const spot = (i) => L.latLng(place[2 * i + 1], place[2 * i]);
@@ -172,7 +172,7 @@
       const size = (i) => (large.has(i) ? 1.9 : 1) * radius();
       for (let i = 0; i < count; i++) {
         const mark = L.circleMarker(spot(i), {
-          radius: size(i), weight: 1, color: "#fff", fillColor: colour(i), fillOpacity: 0.95,
+          radius: size(i), weight: 1, color: "#fff", fillColor: color(i), fillOpacity: 0.95,
         });
         mark.bindPopup(() => about(card(i)), popup);
         if (columns.length) mark.bindTooltip(() => el("span", value(columns[0], i)));
@@ -224,7 +224,7 @@
           const px = x[i] * scale - corner.x, py = y[i] * scale - corner.y;
           if (px < -r || py < -r || px > size.x + r || py > size.y + r) continue;
           const now = key(i);
-          if (now !== before) { pen.fillStyle = colour(i); before = now; }
+          if (now !== before) { pen.fillStyle = color(i); before = now; }
           if (small) pen.fillRect(px - r, py - r, 2 * r, 2 * r);
           else { pen.beginPath(); pen.arc(px, py, r, 0, 7); pen.fill(); }
         }
@@ -261,9 +261,9 @@
     legend.onAdd = () => {
       const box = el("div", undefined, "geossl-legend");
       if (data.legend.title) box.append(el("b", data.legend.title));
-      for (const [colour, name] of data.legend.entries || []) {
+      for (const [color, name] of data.legend.entries || []) {
         const line = el("div"), dot = el("span");
-        dot.style.background = colour;
+        dot.style.background = color;
         line.append(dot, document.createTextNode(name));
         box.append(line);
       }
@@ -298,7 +298,7 @@
           else {
             const button = el("button", String(cell));
             button.setAttribute("aria-pressed", "false");
-            button.title = "light this cluster, grey the others";
+            button.title = "light this cluster, gray the others";
             button.onclick = () => {
               light(lit === cell ? null : cell);
               if (lit !== null) map.panTo(data.cells[cell].at);

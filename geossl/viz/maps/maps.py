@@ -1,4 +1,4 @@
-"""Interactive maps (folium): places, geo clusters, embeddings, neighbours, right and wrong.
+"""Interactive maps (folium): places, geo clusters, embeddings, neighbors, right and wrong.
 
 Every map is one HTML file that opens from disk and asks nothing of a network; online tiles are an
 option. Up to 2,000 places are marks of their own, more are one packed canvas layer, and above
@@ -16,7 +16,7 @@ import pandas as pd
 from geossl import geo
 from geossl.clusters import GeoClusters
 from geossl.data.store import ChipStore
-from geossl.embeddings import Embeddings, neighbours
+from geossl.embeddings import Embeddings, neighbors
 from geossl.evaluate import ProbeResult
 from geossl.utils.colors import PALETTE, Paint, by_column, packed, rgb_of, subset
 from geossl.viz.maps import leaflet
@@ -30,7 +30,7 @@ _NEAR_ZOOM = 5  # from here on a raster overview gives way to its sample
 def map_scenes(
     scenes: pd.DataFrame,
     *,
-    colour: str | None = None,
+    color: str | None = None,
     store: ChipStore | None = None,
     tiles: str | None = None,
 ) -> folium.Map:
@@ -38,8 +38,8 @@ def map_scenes(
 
     Args:
         scenes: scene table; a location counts by its first row.
-        colour: column that colours the places: words by the seven most frequent and the rest in
-            grey, dates and numbers by a ramp. None: the label, or all alike without one.
+        color: column that colors the places: words by the seven most frequent and the rest in
+            gray, dates and numbers by a ramp. None: the label, or all alike without one.
         store: chip store whose row i is row i of the table: popups show the chips of a place (up to
             2,000 places).
         tiles: online base layer by name, see `geossl.viz.maps.leaflet.TILES`; only the built-in one when
@@ -48,17 +48,17 @@ def map_scenes(
     Raises:
         ValueError: no such column or tiles, or a store of another length.
     """
-    if colour is None and "label" in scenes and scenes["label"].notna().any():
-        colour = "label"
-    if colour is not None and colour not in scenes:
-        raise ValueError(f"expected a column {colour!r}, came {list(scenes.columns)}")
+    if color is None and "label" in scenes and scenes["label"].notna().any():
+        color = "label"
+    if color is not None and color not in scenes:
+        raise ValueError(f"expected a column {color!r}, came {list(scenes.columns)}")
     places, dropped = places_of(scenes, store)
     names, alt = ["location", "chips"], f"{len(places):,} places"
-    if colour is None:
+    if color is None:
         paint, legend = by_column(pd.Series("place", index=places.index))[0], None
     else:
-        paint, legend = by_column(places[colour])
-        names, alt = [colour, *names], f"{alt} coloured by {colour}"
+        paint, legend = by_column(places[color])
+        names, alt = [color, *names], f"{alt} colored by {color}"
     given: dict[str, Any] = {"store": store, "scenes": scenes, "tiles": tiles, "alt": alt}
     return _map_points(places, paint, legend, names, dropped, **given)
 
@@ -66,17 +66,17 @@ def map_scenes(
 def map_embeddings(
     embeddings: Embeddings,
     *,
-    colour: str = "rgb",
+    color: str = "rgb",
     to: int | None = None,
     store: ChipStore | None = None,
     tiles: str | None = None,
 ) -> folium.Map:
-    """The places of embeddings, coloured by what the encoder sees in them.
+    """The places of embeddings, colored by what the encoder sees in them.
 
     Args:
         embeddings: vectors; the dates of a location are averaged.
-        colour: "rgb" maps the first three principal components to red, green and blue: places of
-            like colour look alike to the encoder. "similarity" is the cosine to the place of row
+        color: "rgb" maps the first three principal components to red, green and blue: places of
+            like color look alike to the encoder. "similarity" is the cosine to the place of row
             ``to``. Else a column of the scenes (label, cluster, split, time, ...).
         to: row of the embeddings whose place the others are compared to.
         store: chip store of the embeddings, for the popups.
@@ -85,9 +85,9 @@ def map_embeddings(
     Raises:
         ValueError: no such column or tiles; "similarity" without ``to``.
     """
-    if colour not in ("rgb", "similarity"):
-        return map_scenes(embeddings.scenes, colour=colour, store=store, tiles=tiles)
-    if colour == "similarity" and (to is None or not 0 <= to < len(embeddings)):
+    if color not in ("rgb", "similarity"):
+        return map_scenes(embeddings.scenes, color=color, store=store, tiles=tiles)
+    if color == "similarity" and (to is None or not 0 <= to < len(embeddings)):
         raise ValueError(f"expected to= as a row from 0 to {len(embeddings) - 1}, came {to}")
     finite = np.isfinite(embeddings.vectors).all(1)
     if not finite.any():
@@ -97,10 +97,10 @@ def map_embeddings(
     vectors = mean.vectors[places["row"].to_numpy()]
     dropped["without finite vectors"] = int((~finite).sum())
     large: list[int] = []
-    if colour == "rgb":
-        paint: Paint = {"colour": packed(to_rgb(Embeddings(vectors, places)))}
+    if color == "rgb":
+        paint: Paint = {"color": packed(to_rgb(Embeddings(vectors, places)))}
         legend = None
-        alt = f"{len(places):,} places coloured by the principal components of their embeddings"
+        alt = f"{len(places):,} places colored by the principal components of their embeddings"
     else:
         own = np.flatnonzero(places["location"] == embeddings.scenes["location"].iloc[to])
         if len(own) == 0:
@@ -114,7 +114,7 @@ def map_embeddings(
                        tiles=tiles, alt=alt, large=large)  # fmt: skip
 
 
-def map_neighbours(
+def map_neighbors(
     embeddings: Embeddings,
     index: int,
     *,
@@ -134,16 +134,16 @@ def map_neighbours(
     Raises:
         ValueError: no such row; a position is missing.
     """
-    found, similarity = neighbours(embeddings, [index], k=k)
+    found, similarity = neighbors(embeddings, [index], k=k)
     rows = np.concatenate([[index], found[0]])
     places = embeddings.scenes.iloc[rows].reset_index(drop=True)
     if places[["lon", "lat"]].isna().any(axis=None):
-        raise ValueError("expected positions for the place and its neighbours, one has none")
+        raise ValueError("expected positions for the place and its neighbors, one has none")
     places["similarity"] = np.concatenate([[1.0], similarity[0]])
     places["place"] = ["query", *(f"{n}." for n in range(1, len(rows)))]
     start = places.iloc[0]
     lines = [
-        {"path": piece, "colour": "#ffffff", "weight": 1.5 + 2 * max(0.0, other.similarity)}
+        {"path": piece, "color": "#ffffff", "weight": 1.5 + 2 * max(0.0, other.similarity)}
         for other in places.iloc[1:].itertuples()
         for piece in _great_circle(start["lon"], start["lat"], other.lon, other.lat)
     ]
@@ -191,12 +191,12 @@ def map_probe(
     places["right"] = [f"{r:.0%} of its chips" for r in right]
     kinds = np.select([right == 1, right == 0], [0, 2], 1)
     kind_names = ("all its chips right", "some right", "none right")
-    colours = (PALETTE[0], PALETTE[6], PALETTE[5])
+    colors = (PALETTE[0], PALETTE[6], PALETTE[5])
     entries = [
         [c, f"{name} ({int((kinds == i).sum()):,})"]
-        for i, (c, name) in enumerate(zip(colours, kind_names, strict=True))
+        for i, (c, name) in enumerate(zip(colors, kind_names, strict=True))
     ]
-    paint = {"colour": packed(kinds.astype(np.uint8)), "palette": list(colours)}
+    paint = {"color": packed(kinds.astype(np.uint8)), "palette": list(colors)}
     places["row"] = seen["row"].to_numpy()[places["row"]]
     names = ["truth", "predicted", "confidence", "right", "location"]
     alt = (
@@ -217,13 +217,13 @@ def map_clusters(
     label: str = "label",
     tiles: str | None = None,
 ) -> folium.Map:
-    """The cells of geo clusters, neighbours in different colours, with numbers and a sorted table.
+    """The cells of geo clusters, neighbors in different colors, with numbers and a sorted table.
 
     Args:
         clusters: the clusters.
         scenes: table for the popups: sizes, dates, labels; none when None.
         store: chip store of the table, for a strip of sample chips in each popup.
-        highlight: light this one and grey the rest; a click does it later.
+        highlight: light this one and gray the rest; a click does it later.
         label: column of labels for the histogram and the purity.
         tiles: online base layer by name.
 
@@ -237,10 +237,10 @@ def map_clusters(
         raise ValueError(f"expected highlight from 0 to {clusters.k - 1}, came {highlight}")
     cards, table = cluster_cards(clusters, scenes, store, label=label)
     cells = []
-    for i, (cell, number) in enumerate(zip(clusters.cells(), clusters.colours(), strict=True)):
+    for i, (cell, number) in enumerate(zip(clusters.cells(), clusters.colors(), strict=True)):
         lon, lat = clusters.centers[i]
         cells.append({
-            "shape": mapping(set_precision(cell, 0.01)), "colour": PALETTE[number],
+            "shape": mapping(set_precision(cell, 0.01)), "color": PALETTE[number],
             "at": [float(lat), float(lon)], "size": int(clusters.sizes[i]), "card": cards[i],
         })  # fmt: skip
     parts: dict[str, Any] = {"cells": cells, "table": table}

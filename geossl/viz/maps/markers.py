@@ -50,9 +50,9 @@ def cluster_cards(
     rows: list[list[Any]] = [[i, int(n)] for i, n in enumerate(sizes)]
     if scenes is not None:
         rng = np.random.default_rng(0)
-        labelled = label in placed and placed[label].notna().any()
-        purity = clusters.purity(placed, label=label).set_index("cluster") if labelled else None
-        columns += ["chips", *(["purity", "most are"] if labelled else [])]
+        labeled = label in placed and placed[label].notna().any()
+        purity = clusters.purity(placed, label=label).set_index("cluster") if labeled else None
+        columns += ["chips", *(["purity", "most are"] if labeled else [])]
         for i, card in enumerate(cards):
             here = np.flatnonzero(own == i)
             part = placed.iloc[here]

@@ -67,9 +67,9 @@ def plot_detections(
     wide = min(10.0, max(4.0, (right - left) / 60))
     ax = _axes(ax, wide, wide * (bottom - top) / (right - left) + 0.7)
     counts = _draw(ax, result, rows[path], window)
-    for name, (colour, line) in _STYLES.items():
+    for name, (color, line) in _STYLES.items():
         words = f"{_PLURALS[name]} ({counts[name]})"
-        ax.plot([], [], color=colour, linestyle=line, linewidth=2, label=words)
+        ax.plot([], [], color=color, linestyle=line, linewidth=2, label=words)
     ax.set_title(f"{Path(path).name}, score from {result.score:g}", fontsize=9)
     ax.legend(
         loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3, fontsize=8, frameon=False,
@@ -130,14 +130,14 @@ def _draw(ax: Axes, result: DetectionResult, row: area.Row, window: Window) -> d
     left, top, right, bottom = window
     ax.imshow(_picture(row, window), extent=(left, right, bottom, top), interpolation="nearest")
     counts = {}
-    for name, (colour, line) in _STYLES.items():
+    for name, (color, line) in _STYLES.items():
         boxes = _of(result, name)
         boxes = boxes[boxes["path"] == str(row["path"])]
         inside = (boxes[BOX[0]] < right) & (boxes[BOX[2]] > left)
         inside &= (boxes[BOX[1]] < bottom) & (boxes[BOX[3]] > top)
         counts[name] = int(inside.sum())
         for x0, y0, x1, y1 in boxes.loc[inside, list(BOX)].to_numpy():
-            edge = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour,
+            edge = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=color,
                              linestyle=line, linewidth=1.6)  # fmt: skip
             edge.set_path_effects([Stroke(linewidth=2.8, foreground="#000000"), Normal()])
             ax.add_patch(edge)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from geossl.evaluate import ProbeResult
 from geossl.tasks import compare
 from geossl.tasks.compare import Row
-from geossl.utils.colors import GREY, PALETTE
+from geossl.utils.colors import GRAY, PALETTE
 from geossl.viz.plots.base import _axes, _quiet
 
 _WRITTEN = 12  # classes up to which every share is written into its cell
@@ -66,7 +66,7 @@ def plot_calibration(result: ProbeResult, *, bins: int = 15, ax: Axes | None = N
     table = result.calibration(bins=bins)
     chips = table["chips"].to_numpy()
     ax = _quiet(_axes(ax, 3.9, 3.9))
-    ax.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
+    ax.plot([0, 1], [0, 1], color=GRAY, linestyle="--", linewidth=1)
     ax.plot(table["confidence"], table["accuracy"], color=PALETTE[0], linewidth=1.2)
     ax.scatter(table["confidence"], table["accuracy"], s=8 + 150 * chips / chips.max(),
                color=PALETTE[0], alpha=0.7, linewidths=0)  # fmt: skip
@@ -89,17 +89,17 @@ def plot_label_efficiency(tables: Mapping[str, pd.DataFrame], *, ax: Axes | None
             of the seeds' 95 % intervals.
     """
     ax = _quiet(_axes(ax, 6.4, 3.6))
-    for (name, table), colour in zip(tables.items(), PALETTE, strict=False):
+    for (name, table), color in zip(tables.items(), PALETTE, strict=False):
         amount = "share" if "share" in table else "per_class"
         group = table.groupby(amount)
         places, mean = group["places"].mean(), group["value"].mean()
-        ax.fill_between(places, group["low"].min(), group["high"].max(), color=colour, alpha=0.15,
+        ax.fill_between(places, group["low"].min(), group["high"].max(), color=color, alpha=0.15,
                         linewidth=0)  # fmt: skip
-        ax.plot(places, mean, color=colour, linewidth=2, label=name)
-        ax.scatter(table["places"], table["value"], s=14, color=colour, linewidths=0)
+        ax.plot(places, mean, color=color, linewidth=2, label=name)
+        ax.scatter(table["places"], table["value"], s=14, color=color, linewidths=0)
     first = next(iter(tables.values()))
     ticks = sorted({round(n) for n in first.groupby(first.columns[0])["places"].mean()})
-    ax.axhline(first["chance"].mean(), color=GREY, linestyle="--", linewidth=1, label="chance")
+    ax.axhline(first["chance"].mean(), color=GRAY, linestyle="--", linewidth=1, label="chance")
     ax.set_xscale("log")
     ax.set_xticks(ticks, [f"{n:,}" for n in ticks])
     ax.set_xticks([], minor=True)
@@ -125,11 +125,11 @@ def plot_comparison(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
     table = compare.table(rows)
     ax = _axes(ax, 6.4, 0.9 + 0.36 * len(table))
     for place, method in enumerate(table.itertuples()):
-        colour = GREY if method.method == "random" else PALETTE[0]
-        ax.plot([method.low, method.high], [place, place], color=colour, linewidth=1.5)
-        ax.plot(method.value, place, "|", color=colour, markersize=13, markeredgewidth=2.5)
+        color = GRAY if method.method == "random" else PALETTE[0]
+        ax.plot([method.low, method.high], [place, place], color=color, linewidth=1.5)
+        ax.plot(method.value, place, "|", color=color, markersize=13, markeredgewidth=2.5)
         seen = [row.value for row in rows if row.method == method.method]
-        ax.plot(seen, [place] * len(seen), "o", color=colour, markersize=4, alpha=0.6)
+        ax.plot(seen, [place] * len(seen), "o", color=color, markersize=4, alpha=0.6)
         ax.annotate(f"{method.value:.3f}", (method.high, place), (6, 0), va="center",
                     textcoords="offset points", fontsize=8)  # fmt: skip
     ax.set_yticks(range(len(table)), table["method"], fontsize=9)

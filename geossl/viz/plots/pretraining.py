@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 
 from geossl.data.earth import world_image
 from geossl.data.store import ChipStore
-from geossl.embeddings import Embeddings, neighbours
-from geossl.utils.colors import GREY, PALETTE
+from geossl.embeddings import Embeddings, neighbors
+from geossl.utils.colors import GRAY, PALETTE
 from geossl.viz.plots.base import _axes, _day, _figure, _picture, _quiet
 from geossl.viz.projection import to_rgb
 
@@ -71,9 +71,9 @@ def plot_losses(logs: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> 
         ax: where to draw; a new figure when None.
     """
     ax = _quiet(_axes(ax, 6.4, 3.4))
-    for (name, table), colour in zip(logs.items(), PALETTE, strict=False):
-        ax.plot(table["step"], table["contrastive_loss"], label=name, color=colour, linewidth=2)
-    ax.set_xlabel("optimiser steps")
+    for (name, table), color in zip(logs.items(), PALETTE, strict=False):
+        ax.plot(table["step"], table["contrastive_loss"], label=name, color=color, linewidth=2)
+    ax.set_xlabel("optimizer steps")
     ax.set_ylabel("InfoNCE loss (nats)")
     ax.legend(frameon=False)
     return ax
@@ -97,13 +97,13 @@ def plot_training(logs: pd.DataFrame) -> Figure:
     figure, axes = _figure(11, 2.6, ncols=len(panels))
     for ax, (unit, columns) in zip(axes, panels, strict=True):
         _quiet(ax)
-        for (column, name), colour in zip(columns.items(), PALETTE, strict=False):
+        for (column, name), color in zip(columns.items(), PALETTE, strict=False):
             known = logs[["step", column]].dropna()
             if len(known):
                 dots = "o" if len(known) < 30 else None
-                ax.plot(known["step"], known[column], color=colour, label=name, marker=dots,
+                ax.plot(known["step"], known[column], color=color, label=name, marker=dots,
                         markersize=3, linewidth=1.6)  # fmt: skip
-        ax.set_xlabel("optimiser steps")
+        ax.set_xlabel("optimizer steps")
         ax.set_title(unit, fontsize=9)
         if len(columns) > 1 and ax.lines:
             ax.legend(frameon=False, fontsize=8)
@@ -123,9 +123,9 @@ def plot_growth(table: pd.DataFrame) -> Figure:
     panels = (("purity", "mean purity"), ("entropy_bits", "mean entropy, bits"))
     for ax, (column, words) in zip(axes, panels, strict=True):
         _quiet(ax)
-        for (on, part), colour in zip(table.groupby("on"), (PALETTE[5], PALETTE[0]), strict=False):
+        for (on, part), color in zip(table.groupby("on"), (PALETTE[5], PALETTE[0]), strict=False):
             part = part.sort_values("k")
-            ax.plot(part["k"], part[column], "o-", color=colour, label=str(on), linewidth=1.6)
+            ax.plot(part["k"], part[column], "o-", color=color, label=str(on), linewidth=1.6)
         ax.set_xlabel("K")
         ax.set_title(words, fontsize=9)
         ax.set_ylim(0, 1.02 if column == "purity" else None)
@@ -144,7 +144,7 @@ def plot_results(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.annotate(f"{x:.3f}", (x, height), (0, 7), textcoords="offset points", ha="center",
                     fontsize=8)  # fmt: skip
     chance = float(table["chance"].iloc[0])
-    ax.axvline(chance, color=GREY, linestyle="--", linewidth=1)
+    ax.axvline(chance, color=GRAY, linestyle="--", linewidth=1)
     ax.annotate("chance", (chance, y[0] + 0.45), (3, 0), textcoords="offset points", fontsize=8,
                 color="#777777")  # fmt: skip
     ax.set_yticks(y, table["method"])
@@ -177,7 +177,7 @@ def plot_retrievals(
     last = (last if among is None else last[np.asarray(among)]).sort_values("time", kind="stable")
     gallery = last.groupby("location", sort=False)["place_in_store"].last().to_numpy()
     rows = np.concatenate([queries, np.setdiff1d(gallery, queries)])
-    found, similarity = neighbours(
+    found, similarity = neighbors(
         embeddings.subset(rows), np.arange(len(queries)), k=k + len(queries), exclude_location=False
     )
     location = table["location"].to_numpy()
@@ -196,7 +196,7 @@ def plot_retrievals(
 
 
 def plot_world(embeddings: Embeddings, *, ax: Axes | None = None) -> Axes:
-    """The places of embeddings on the Blue Marble, coloured by PCA to red, green and blue.
+    """The places of embeddings on the Blue Marble, colored by PCA to red, green and blue.
 
     Args:
         embeddings: vectors; the dates of a location are averaged.

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from geossl.datasets.raster.area import Row, rows_of
 from geossl.datasets.raster.window import pixel_info
 from geossl.tasks.segment import Segmenter
-from geossl.tasks.segment.class_map import class_colours, said, shares
+from geossl.tasks.segment.class_map import class_colors, said, shares
 from geossl.tasks.segment.crops import Areas
 from geossl.tasks.segment.evaluate import confusion, iou
 from geossl.tasks.segment.masks import IGNORE
@@ -45,7 +45,7 @@ def plot_segmentation(tuned: Segmenter, scenes: pd.DataFrame, *, count: int = 4)
     """
     rows = rows_of(scenes.head(count), bands=tuned.encoder.bands, reading=tuned.reading)
     areas = Areas(rows, tuned.masks)
-    colours = class_colours(tuned.classes)
+    colors = class_colors(tuned.classes)
     clear = len(tuned.classes) == 2 or tuned.classes[0] == "background"
     figure, axes = _figure(9.6, 2.6 * len(rows), nrows=len(rows), ncols=4, squeeze=False)
     seen = np.zeros(len(tuned.classes), np.int64)
@@ -63,21 +63,21 @@ def plot_segmentation(tuned: Segmenter, scenes: pd.DataFrame, *, count: int = 4)
             score = float(iou(confusion(truth, guess, classes=len(tuned.classes))).nanmean())
             title = f"{title}\nmIoU {score:.2f}"
             told = f"truth: {said(shares(truth, tuned.classes))}"
-            _picture(line[1], _overlay(image, truth[thin, thin], colours, clear=clear), told)
+            _picture(line[1], _overlay(image, truth[thin, thin], colors, clear=clear), told)
             kinds, wrong = _errors(truth, guess, clear=clear)
             _picture(line[3], kinds[thin, thin], f"errors: {wrong:.1%} of the pixels")
         else:
             line[1].set_axis_off()
             line[3].set_axis_off()
-        _picture(line[2], _overlay(image, guess[thin, thin], colours, clear=clear), title)
+        _picture(line[2], _overlay(image, guess[thin, thin], colors, clear=clear), title)
         for mask in masks:
             seen += np.bincount(mask.ravel(), minlength=IGNORE + 1)[: len(seen)]
     named = [i for i in np.argsort(-seen, kind="stable")[:_NAMED] if i >= clear and seen[i]]
-    patches = [Patch(color=colours[i], label=tuned.classes[i]) for i in sorted(named)]
+    patches = [Patch(color=colors[i], label=tuned.classes[i]) for i in sorted(named)]
     kinds_of = list(_ERRORS.items())[: 2 if len(tuned.classes) == 2 else 3]
     if not clear:
         kinds_of = kinds_of[2:]
-    patches += [Patch(color=colour, label=f"error: {kind}") for kind, colour in kinds_of]
+    patches += [Patch(color=color, label=f"error: {kind}") for kind, color in kinds_of]
     figure.legend(handles=patches, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     return figure
 
@@ -92,12 +92,10 @@ def _image(row: Row, pixels: np.ndarray) -> np.ndarray:
     return np.clip(shown, 0, 255).astype(np.uint8).transpose(1, 2, 0)
 
 
-def _overlay(
-    image: np.ndarray, codes: np.ndarray, colours: list[str], *, clear: bool
-) -> np.ndarray:
-    """An image under the colours of classes ``(H, W)``."""
+def _overlay(image: np.ndarray, codes: np.ndarray, colors: list[str], *, clear: bool) -> np.ndarray:
+    """An image under the colors of classes ``(H, W)``."""
     table = np.zeros((IGNORE + 1, 3), np.float32)
-    table[: len(colours)] = [np.multiply(to_rgb(c), 255) for c in colours]
+    table[: len(colors)] = [np.multiply(to_rgb(c), 255) for c in colors]
     shown = (codes != IGNORE) & (codes >= clear)
     mixed = 0.45 * image + 0.55 * table[codes]
     return np.where(shown[..., None], mixed, image).astype(np.uint8)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from geossl.data.store import ChipStore
-from geossl.embeddings import Embeddings, neighbours
+from geossl.embeddings import Embeddings, neighbors
 from geossl.evaluate import ProbeResult
 from geossl.utils.colors import by_column
 from geossl.viz.maps import leaflet
@@ -38,8 +38,8 @@ class EmbeddingExplorer(widgets.VBox):
         store: chip store whose row i is row i of the embeddings, for the pictures.
         other: embeddings of the same rows by another encoder, shown beside.
         names: what to call the two encoders.
-        probe: result of a probe of these embeddings, to colour right and wrong.
-        clusters: geo clusters, to colour by them.
+        probe: result of a probe of these embeddings, to color right and wrong.
+        clusters: geo clusters, to color by them.
         label: column of labels.
         seed: of t-SNE and UMAP.
 
@@ -83,7 +83,7 @@ class EmbeddingExplorer(widgets.VBox):
         parts = [self._controls, self.views, self._below, self._status.widget]
         super().__init__(parts)
         self._project()
-        self._colour()
+        self._color()
         self._show()
 
     # --- what a person sets -------------------------------------------------------------------
@@ -99,10 +99,10 @@ class EmbeddingExplorer(widgets.VBox):
         )  # fmt: skip
         self._flat: dict[str, list[bytes]] = {}  # method -> one projection an encoder
         plain = [c for c in (self._label, "split", "time") if c in self._own.scenes]
-        more = ["neighbour purity"] if self._label in self._own.scenes else []
-        self.colour = widgets.Dropdown(
+        more = ["neighbor purity"] if self._label in self._own.scenes else []
+        self.color = widgets.Dropdown(
             options=list(dict.fromkeys([*plain, *self._extra, *more, "location"])),
-            description="colour by", tooltip="what colours the points",
+            description="color by", tooltip="what colors the points",
         )  # fmt: skip
         self.dates = widgets.Dropdown(
             options=_DATES, description="places like this", style={"description_width": "initial"},
@@ -114,7 +114,7 @@ class EmbeddingExplorer(widgets.VBox):
         self.gallery = Gallery()
         self._legend, self._counts = widgets.HTML(), widgets.HTML()
         self._controls = widgets.HBox(
-            [self.projection, self.progress, self.colour, self.dates],
+            [self.projection, self.progress, self.color, self.dates],
             layout=widgets.Layout(flex_flow="row wrap"),
         )
         right = widgets.VBox([self._legend, self._counts], layout=widgets.Layout(width="300px"))
@@ -122,7 +122,7 @@ class EmbeddingExplorer(widgets.VBox):
         self._below = widgets.HBox([left, right], layout=widgets.Layout(flex_flow="row wrap"))
         guarded = self._status.shown
         self.projection.observe(guarded(lambda _: self._project()), "value")
-        self.colour.observe(guarded(lambda _: self._colour()), "value")
+        self.color.observe(guarded(lambda _: self._color()), "value")
         self.dates.observe(guarded(lambda _: self._like(self._query)), "value")
         self.views.observe(guarded(self._selected), "selection")
         self.gallery.observe(guarded(lambda _: self._like(self.gallery.chosen)), "times")
@@ -171,9 +171,9 @@ class EmbeddingExplorer(widgets.VBox):
             self.progress.value = 0.0
         return flat
 
-    def _colour(self) -> None:
-        name = self.colour.value
-        values = self._purity() if name == "neighbour purity" else self._column(name)
+    def _color(self) -> None:
+        name = self.color.value
+        values = self._purity() if name == "neighbor purity" else self._column(name)
         paint, legend = by_column(values.rename(name))
         with self.views.hold_trait_notifications():
             self.views.codes, self.views.palette = _bytes_of(paint), paint["palette"]
@@ -184,18 +184,18 @@ class EmbeddingExplorer(widgets.VBox):
 
     def _purity(self) -> pd.Series:
         """Share of the ten nearest vectors of other places that have the row's own label."""
-        if "neighbour purity" not in self._extra:
+        if "neighbor purity" not in self._extra:
             label = self._own.scenes[self._label]
             rows = np.arange(len(self._own))
             if len(rows) > _PURITY_ROWS:
                 rows = np.sort(np.random.default_rng(self._seed).permutation(rows)[:_PURITY_ROWS])
-            found, _ = neighbours(self._own, rows, k=_PURITY_K)
+            found, _ = neighbors(self._own, rows, k=_PURITY_K)
             codes = pd.factorize(label)[0]
             share = (codes[found] == codes[rows][:, None]).mean(1)
             purity = np.full(len(label), np.nan)
             purity[rows] = np.where(codes[rows] >= 0, share, np.nan)
-            self._extra["neighbour purity"] = pd.Series(purity)
-        return self._extra["neighbour purity"]
+            self._extra["neighbor purity"] = pd.Series(purity)
+        return self._extra["neighbor purity"]
 
     def _selected(self, _: Any) -> None:
         self._query = None
@@ -241,7 +241,7 @@ class EmbeddingExplorer(widgets.VBox):
             self._status.say(f"no other image at {asked}")
             return
         at = int(np.searchsorted(kept, row))
-        found, similar = neighbours(
+        found, similar = neighbors(
             self._own.subset(kept), [at], k=_SHOWN - 1, exclude_location=False
         )
         rows = np.r_[row, kept[found[0]]]
@@ -293,7 +293,7 @@ class EmbeddingExplorer(widgets.VBox):
 def _extra_columns(
     scenes: pd.DataFrame, rows: np.ndarray, clusters: Any, probe: ProbeResult | None
 ) -> dict[str, pd.Series]:
-    """Columns to colour by that the table does not have."""
+    """Columns to color by that the table does not have."""
     extra = {}
     if clusters is not None:
         extra["geo cluster"] = pd.Series(clusters.assign(scenes["lon"], scenes["lat"])).astype(str)
@@ -307,7 +307,7 @@ def _extra_columns(
 def _bytes_of(paint: dict[str, Any]) -> bytes:
     import base64
 
-    return base64.b64decode(paint["colour"])
+    return base64.b64decode(paint["color"])
 
 
 def _legend_html(legend: dict[str, Any]) -> str:
@@ -321,7 +321,7 @@ def _legend_html(legend: dict[str, Any]) -> str:
             f"<span>{legend['high']}</span></div>"
         )
     lines += [
-        f"<div>{dot.format(colour)}{html.escape(name)}</div>"
-        for colour, name in legend.get("entries", [])
+        f"<div>{dot.format(color)}{html.escape(name)}</div>"
+        for color, name in legend.get("entries", [])
     ]
     return "".join(lines)

@@ -1,6 +1,6 @@
 // The linked views of geossl.viz.widgets: one map and one or two scatters of the same rows. Dragging a box
 // or a lasso in any of them sets `selection` (uint32 row numbers as bytes), which the others light up.
-const GREY = "rgba(120,120,120,.28)";
+const GRAY = "rgba(120,120,120,.28)";
 
 function numbers(model, name, Kind) {
   const view = model.get(name);
@@ -81,7 +81,7 @@ class View {
       if (px > -r && py > -r && px < this.width + r && py < this.height + r) pen.fillRect(px - r, py - r, 2 * r, 2 * r);
     };
     if (host.any) {
-      pen.fillStyle = GREY;
+      pen.fillStyle = GRAY;
       for (let i = 0; i < host.count; i++) if (!host.lit[i]) spot(i);
     }
     for (const [code, rows] of host.groups) {

@@ -15,16 +15,16 @@ SEASONS = ("winter", "spring", "summer", "autumn")
 
 
 def exercise_1(answer: object, given: Any) -> None:
-    """Kilometres between two places; ``given`` is their two rows of the scene table."""
+    """Kilometers between two places; ``given`` is their two rows of the scene table."""
     value, (one, two) = as_number(answer), given
     truth = _haversine_km(one["lon"], one["lat"], two["lon"], two["lat"])
     if math.isclose(value, truth, rel_tol=2e-3):
         return
     if math.isclose(value, truth / 1000, rel_tol=2e-3):
-        raise NotYet("That is in thousands of km; kilometres are asked for.")
+        raise NotYet("That is in thousands of km; kilometers are asked for.")
     flat = math.hypot(one["lon"] - two["lon"], one["lat"] - two["lat"])
     if math.isclose(value, flat, rel_tol=2e-3) or math.isclose(value, 111.2 * flat, rel_tol=1e-2):
-        raise NotYet("Degrees are no kilometres: those of longitude shrink towards the poles.")
+        raise NotYet("Degrees are no kilometers: those of longitude shrink towards the poles.")
     swapped = _haversine_km(one["lat"], one["lon"], two["lat"], two["lon"])
     if math.isclose(value, swapped, rel_tol=2e-3):
         raise NotYet("Longitude comes first: great_circle_km(lon1, lat1, lon2, lat2).")

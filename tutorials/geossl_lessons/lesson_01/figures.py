@@ -55,7 +55,7 @@ def plot_cut(store: ChipStore, rows: ArrayLike) -> Figure:
 
 
 def _around(lon: float, lat: float) -> np.ndarray:
-    """The part of the Blue Marble around a position; grey beyond the poles."""
+    """The part of the Blue Marble around a position; gray beyond the poles."""
     image = world_image()
     steps = np.arange(-_AROUND_DEG * _PER_DEG, _AROUND_DEG * _PER_DEG)
     y = np.floor((90 - lat) * _PER_DEG).astype(int) + steps
@@ -137,12 +137,12 @@ def plot_distances(
         ax: where to draw; a new figure when None.
     """
     ax = _quiet(_axes(ax, 6.4, 3.4))
-    for (name, leak), colour, dash in zip(
+    for (name, leak), color, dash in zip(
         found.items(), PALETTE, ("-", "--", "-.", ":"), strict=False
     ):
         km = np.sort(leak.places["km"].to_numpy())
         share = np.arange(1, len(km) + 1) / len(km)
-        ax.step(np.maximum(km, 1), 100 * share, dash, where="post", color=colour, label=name, lw=2)
+        ax.step(np.maximum(km, 1), 100 * share, dash, where="post", color=color, label=name, lw=2)
     ax.axvline(footprint_km, color="#777777", linewidth=1, linestyle="--")
     ax.annotate("side of a chip", (footprint_km, 3), (4, 0), textcoords="offset points", fontsize=8)
     ax.set_xscale("log")
@@ -167,10 +167,10 @@ def plot_fall(found: pd.DataFrame, *, chance: float, ax: Axes | None = None) -> 
     """
     ax = _quiet(_axes(ax, 7.2, 4.2))
     styles = zip(found.groupby("classifier", sort=False), PALETTE, _MARKS, strict=False)
-    for (name, part), colour, mark in styles:
+    for (name, part), color, mark in styles:
         part = part.sort_values("km", kind="stable")
         reach = np.abs(np.stack([part["value"] - part["low"], part["high"] - part["value"]]))
-        ax.errorbar(part["km"], 100 * part["value"], yerr=100 * reach, color=colour, marker=mark,
+        ax.errorbar(part["km"], 100 * part["value"], yerr=100 * reach, color=color, marker=mark,
                     capsize=3, linewidth=1.8, label=name)  # fmt: skip
     top = 100 * found.groupby("way", sort=False)["high"].max()
     for way, km in found.groupby("way", sort=False)["km"].first().items():

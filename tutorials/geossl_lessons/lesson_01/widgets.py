@@ -65,9 +65,9 @@ class WaysSlider(widgets.VBox):
         words = f"map of training places (blue dots) and test places (orange squares), {self.way}"
         bars = "".join(
             f'<tr><td style="padding-right: 12px">{html.escape(row.classifier)}</td>'
-            f'<td style="width: 220px"><div style="background: {colour}; height: 12px; '
+            f'<td style="width: 220px"><div style="background: {color}; height: 12px; '
             f'width: {100 * row.value:.0f}%"></div></td><td>{row.value:.1%}</td></tr>'
-            for row, colour in zip(part.itertuples(), PALETTE, strict=False)
+            for row, color in zip(part.itertuples(), PALETTE, strict=False)
         )
         self._shown.value = (
             f"{plots.figure_html(figure, alt=words)}"

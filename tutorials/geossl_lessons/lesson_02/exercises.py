@@ -14,7 +14,7 @@ def exercise_1(answer: object, given: Any) -> None:
     """The number of each letter's partner; ``given`` is the order in which partners stand."""
     right = as_matching(answer, given)
     if right < len(given):
-        raise NotYet(f"{right} of {len(given)} are right. Colours may lie; look at shapes.")
+        raise NotYet(f"{right} of {len(given)} are right. Colors may lie; look at shapes.")
 
 
 def exercise_2(answer: object, given: Any) -> None:

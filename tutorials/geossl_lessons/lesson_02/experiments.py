@@ -32,7 +32,7 @@ def two_views(
         seed: of both draws.
 
     Returns:
-        Two tensors ``(N, C, H, W)``, float32, normalised with the store's mean and spread.
+        Two tensors ``(N, C, H, W)``, float32, normalized with the store's mean and spread.
     """
     views = views or Views()
     generator = torch.Generator().manual_seed(seed)
@@ -43,19 +43,19 @@ def two_views(
 
 
 def pictures(store: ChipStore, seen: Tensor) -> np.ndarray:
-    """Normalised views ``(N, C, H, W)`` as ``(N, H, W, 3)`` uint8 for the eye."""
+    """Normalized views ``(N, C, H, W)`` as ``(N, H, W, 3)`` uint8 for the eye."""
     mean, std = torch.from_numpy(store.mean), torch.from_numpy(store.std)
     return store.picture_of((seen * std[:, None, None] + mean[:, None, None]).numpy())
 
 
 @torch.no_grad()
 def embed_views(store: ChipStore, encoder: models.Encoder, seen: Tensor) -> Tensor:
-    """Unit-norm embeddings ``(N, E)`` of views normalised by the store, in eval mode."""
+    """Unit-norm embeddings ``(N, E)`` of views normalized by the store, in eval mode."""
     mean, std = torch.from_numpy(store.mean), torch.from_numpy(store.std)
-    chips = seen * std[:, None, None] + mean[:, None, None]  # the encoder normalises by its own
+    chips = seen * std[:, None, None] + mean[:, None, None]  # the encoder normalizes by its own
     encoder = encoder.eval()
     device = encoder.mean.device
-    parts = [encoder(encoder.normalise(part.to(device))).cpu() for part in chips.split(256)]
+    parts = [encoder(encoder.normalize(part.to(device))).cpu() for part in chips.split(256)]
     return F.normalize(torch.cat(parts), dim=1)
 
 
@@ -234,7 +234,7 @@ def short_run(
     Args:
         store: the chips; all of them are used.
         negatives: InfoNCE with a queue; False: only pull positives together.
-        steps: optimiser steps.
+        steps: optimizer steps.
         batch: pairs a step.
         seed: of everything.
 

@@ -90,9 +90,9 @@ def plot_collapse(runs: dict[str, pd.DataFrame]) -> Figure:
     for ax, (column, words) in zip(axes, panels.items(), strict=True):
         _quiet(ax)
         styles = zip(runs.items(), (PALETTE[0], PALETTE[5]), ("-", "--"), strict=False)
-        for (name, table), colour, dash in styles:
-            ax.plot(table["step"], table[column], dash, color=colour, label=name, linewidth=1.8)
-        ax.set_xlabel("optimiser steps")
+        for (name, table), color, dash in styles:
+            ax.plot(table["step"], table[column], dash, color=color, label=name, linewidth=1.8)
+        ax.set_xlabel("optimizer steps")
         ax.set_title(words, fontsize=10)
         ax.set_ylim(bottom=0)
     axes[0].legend(frameon=False)

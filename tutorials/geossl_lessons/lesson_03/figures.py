@@ -51,10 +51,10 @@ def plot_scores(scored: Mapping[str, pd.DataFrame]) -> Figure:
     for ax, (name, table) in zip(axes[0], scored.items(), strict=True):
         _quiet(ax)
         kinds = (("an ordinary change of the day", False, "-", 0), ("a new flood", True, "--", 5))
-        for words, changed, dash, colour in kinds:
+        for words, changed, dash, color in kinds:
             score = np.sort(table.loc[table["changed"] == changed, "score"].to_numpy())
             share = 100 * np.arange(1, len(score) + 1) / max(1, len(score))
-            ax.plot(score, share, dash, color=PALETTE[colour], label=words, linewidth=2)
+            ax.plot(score, share, dash, color=PALETTE[color], label=words, linewidth=2)
         ax.set_title(name, fontsize=10)
         ax.set_xlabel("change score (1 - cosine)")
         ax.set_xlim(0, float(table["score"].quantile(0.99)))

@@ -21,23 +21,23 @@ def exercise_1(answer: object, given: Any) -> None:
 
 
 def exercise_2(answer: object, given: Any) -> None:
-    """The nearest centre; ``given`` is ``((lon, lat), centers (K, 2))`` in degrees."""
+    """The nearest center; ``given`` is ``((lon, lat), centers (K, 2))`` in degrees."""
     value, ((lon, lat), centers) = as_number(answer), given
     km = [_angle(lon, lat, *center) for center in centers]
     nearest = km.index(min(km))
     if value == nearest:
         return
     if value not in range(len(km)):
-        raise NotYet(f"The number of a centre is asked for: one of 0 to {len(km) - 1}.")
+        raise NotYet(f"The number of a center is asked for: one of 0 to {len(km) - 1}.")
     flat = [math.hypot(lon - a, lat - b) for a, b in centers]
     if value == flat.index(min(flat)):
         raise NotYet(
-            "That centre is the nearest in degrees, not on the ground: near the poles and across "
+            "That center is the nearest in degrees, not on the ground: near the poles and across "
             "180° degrees mislead. Take great-circle distances."
         )
     raise NotYet(
-        f"{sum(k < km[int(value)] for k in km)} centres are nearer than that one. Distances to "
-        "all centres at once, then .argmin(); longitude comes first."
+        f"{sum(k < km[int(value)] for k in km)} centers are nearer than that one. Distances to "
+        "all centers at once, then .argmin(); longitude comes first."
     )
 
 

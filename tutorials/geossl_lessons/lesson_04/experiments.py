@@ -77,7 +77,7 @@ def together(
 
 
 def tricky_place(table: pd.DataFrame, clusters: GeoClusters) -> int:
-    """Row of a place whose nearest centre on the ground is not the nearest in degrees, if any.
+    """Row of a place whose nearest center on the ground is not the nearest in degrees, if any.
 
     Of several, the one that degrees mislead most.
     """
@@ -155,7 +155,7 @@ def guesses(run: Run, store: ChipStore, rows: ArrayLike) -> np.ndarray:
     moco = run._moco.eval()
     parts = []
     for part in np.array_split(np.asarray(rows), -(-len(np.asarray(rows)) // 256)):
-        chips = moco.encoder.normalise(store.gather(part).to(moco.encoder.mean.device))
+        chips = moco.encoder.normalize(store.gather(part).to(moco.encoder.mean.device))
         parts.append(moco.classify("geo", *moco.query(chips)).float().softmax(1).cpu().numpy())
     return np.concatenate(parts)
 
@@ -167,7 +167,7 @@ class Guessed:
     Attributes:
         value, low, high: share of right regions, and its 95 % interval over places.
         chance: share of the region that has most training places.
-        km: median distance from the centre of the guessed region to the place.
+        km: median distance from the center of the guessed region to the place.
         chance_km: the same for guesses exchanged between the pictures at random.
     """
 

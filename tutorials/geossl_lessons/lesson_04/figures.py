@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from geossl.clusters import GeoClusters
 from geossl.data import earth
 from geossl.data.store import ChipStore
-from geossl.utils.colors import GREY, PALETTE
+from geossl.utils.colors import GRAY, PALETTE
 from geossl.viz.plots.base import _figure, _picture, _Shown
 
 _ORANGE, _BLUE = PALETTE[5], PALETTE[0]
@@ -62,10 +62,10 @@ def plot_pole(
             ax.plot(x, y, color="#999999", linewidth=0.5)
         own = some.assign(lon, lat)
         lit = own == some.assign(table["lon"].iloc[row], table["lat"].iloc[row])[0]
-        for part, colour, size, mark in ((~lit, GREY, 7, "o"), (lit, _BLUE, 16, "^")):
+        for part, color, size, mark in ((~lit, GRAY, 7, "o"), (lit, _BLUE, 16, "^")):
             keep = part & (lat >= lowest)
             x, y = _from_above(lon[keep], lat[keep])
-            ax.scatter(x, y, s=size, color=colour, marker=mark, linewidths=0)
+            ax.scatter(x, y, s=size, color=color, marker=mark, linewidths=0)
         x, y = _from_above(np.array([180.0, 180.0]), np.array([90.0, lowest]))
         ax.plot(x, y, "--", color=_ORANGE, linewidth=1.6)
         ax.annotate("180°", (x[1], y[1]), (4, -12), textcoords="offset points", color=_ORANGE)

@@ -65,7 +65,7 @@ def exercise_2(answer: object, given: Any) -> None:
     if abs(value - values[:2].sum() / raw) <= 0.01:
         raise NotYet("Take the mean vector off first: PCA describes the spread around the mean.")
     raise NotYet(
-        "Singular values s of the centred vectors: the sum of the first two squares, divided by "
+        "Singular values s of the centered vectors: the sum of the first two squares, divided by "
         "the sum of all squares."
     )
 

@@ -1,4 +1,4 @@
-"""What lesson 05 measures: what neighbours share, and where and why a probe fails."""
+"""What lesson 05 measures: what neighbors share, and where and why a probe fails."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from geossl import evaluate, geo
 from geossl.data import earth
 from geossl.data.store import ChipStore
-from geossl.embeddings import Embeddings, neighbours
+from geossl.embeddings import Embeddings, neighbors
 from geossl.evaluate import ProbeResult, bootstrap
 from geossl.utils.seeds import derived_seed
 
@@ -29,9 +29,9 @@ def brightness(store: ChipStore) -> np.ndarray:
 
 
 def contrast(store: ChipStore) -> np.ndarray:
-    """Spread ``(M,)`` of the grey values of each chip, 0 to 0.5."""
-    grey = store.chips.mean(1, dtype=np.float64) / np.iinfo(store.dtype).max
-    return grey.std((1, 2))
+    """Spread ``(M,)`` of the gray values of each chip, 0 to 0.5."""
+    gray = store.chips.mean(1, dtype=np.float64) / np.iinfo(store.dtype).max
+    return gray.std((1, 2))
 
 
 def alike(
@@ -47,12 +47,12 @@ def alike(
     Args:
         store: the chips.
         encoders: name -> embeddings of all of them.
-        k: neighbours of each query, of other places.
-        split: of the queries; neighbours are of all splits.
+        k: neighbors of each query, of other places.
+        split: of the queries; neighbors are of all splits.
         seed: of the bootstrap, and of the row "drawn at random".
 
     Returns:
-        A row an encoder, and one for neighbours drawn at random: ``neighbours``,
+        A row an encoder, and one for neighbors drawn at random: ``neighbors``,
         ``same_climate, low, high`` (share, 95 % over places), ``km`` and ``light`` (medians:
         how far away, and how different the mean brightness, 0 to 1).
     """
@@ -61,7 +61,7 @@ def alike(
     label, light = table["label"].to_numpy(), brightness(store)
     lon, lat = table["lon"].to_numpy(float), table["lat"].to_numpy(float)
     rng = np.random.default_rng(derived_seed(seed, "drawn"))
-    found = {name: neighbours(some, rows, k=k)[0] for name, some in encoders.items()}
+    found = {name: neighbors(some, rows, k=k)[0] for name, some in encoders.items()}
     found["drawn at random"] = rng.integers(0, len(table), (len(rows), k))
     lines = []
     for name, near in found.items():
@@ -71,7 +71,7 @@ def alike(
         km = geo.great_circle_km(lon[near], lat[near], lon[rows, None], lat[rows, None])
         apart = np.abs(light[near] - light[rows, None])
         lines.append([name, *share, float(np.median(km)), float(np.median(apart))])
-    columns = ["neighbours", "same_climate", "low", "high", "km", "light"]
+    columns = ["neighbors", "same_climate", "low", "high", "km", "light"]
     return pd.DataFrame(lines, columns=columns)
 
 
@@ -79,7 +79,7 @@ def alike_in_words(near: pd.DataFrame) -> pd.DataFrame:
     """The table of `alike` as it is read: shares in per cent with their intervals, rounded."""
     shares = [in_words(row) for row in near[["same_climate", "low", "high"]].to_numpy()]
     return pd.DataFrame({
-        "the ten most alike by": near["neighbours"],
+        "the ten most alike by": near["neighbors"],
         "same climate": shares,
         "km away": [f"{km:,.0f}" for km in near["km"]],
         "difference in brightness": [f"{light:.3f}" for light in near["light"]],
@@ -165,11 +165,11 @@ def mistakes(result: ProbeResult, *, count: int = 8) -> pd.DataFrame:
 def most_disputed(
     store: ChipStore, encoders: Mapping[str, Embeddings], *, k: int = 10, split: str = "test"
 ) -> int:
-    """Row of the chip for which two encoders' neighbours share its climate most differently."""
+    """Row of the chip for which two encoders' neighbors share its climate most differently."""
     rows = np.flatnonzero((store.scenes["split"] == split).to_numpy(bool))
     label = store.scenes["label"].to_numpy()
     same = [
-        (label[neighbours(some, rows, k=k)[0]] == label[rows][:, None]).mean(1)
+        (label[neighbors(some, rows, k=k)[0]] == label[rows][:, None]).mean(1)
         for some in encoders.values()
     ]
     return int(rows[np.ptp(same, axis=0).argmax()])
@@ -212,7 +212,7 @@ def conclusion(
         results: name -> a linear probe of climate on them.
         seed: of every bootstrap.
     """
-    near = alike(store, encoders, seed=seed).set_index("neighbours")
+    near = alike(store, encoders, seed=seed).set_index("neighbors")
     lines: dict[str, dict[str, str]] = {}
     for name, result in results.items():
         one = near.loc[name]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from geossl import geo
 from geossl.data.store import ChipStore
-from geossl.embeddings import Embeddings, neighbours
+from geossl.embeddings import Embeddings, neighbors
 from geossl.utils.colors import PALETTE
 from geossl.viz.plots.base import _figure, _picture, _quiet
 from geossl.viz.plots.pretraining import plot_world
@@ -20,7 +20,7 @@ _MARKS = ((PALETTE[0], "o-"), (PALETTE[5], "s--"))
 
 
 def plot_worlds(encoders: Mapping[str, Embeddings]) -> Figure:
-    """The places on maps of the world, coloured by what each encoder sees in them."""
+    """The places on maps of the world, colored by what each encoder sees in them."""
     figure, axes = _figure(7.0, 3.3 * len(encoders), nrows=len(encoders), squeeze=False)
     for (name, some), ax in zip(encoders.items(), axes[:, 0], strict=True):
         plot_world(some, ax=ax)
@@ -40,7 +40,7 @@ def plot_alike(
     table = store.scenes
     own = table.iloc[row]
     for line, (name, some) in zip(axes, encoders.items(), strict=True):
-        found, similar = neighbours(some, [row], k=k)
+        found, similar = neighbors(some, [row], k=k)
         _picture(line[0], store.preview([row])[0], f"the query: {own['label'][0]}")
         line[0].set_ylabel(name, fontsize=9)
         chips = store.preview(found[0])
@@ -79,10 +79,10 @@ def plot_errors(tables: Mapping[str, pd.DataFrame], *, seed: int = 0) -> Figure:
     figure, axes = _figure(6.9, 3.0, ncols=len(FACTORS), sharey=True)
     for ax, (factor, words) in zip(axes, FACTORS.items(), strict=True):
         _quiet(ax)
-        for (name, table), (colour, style) in zip(tables.items(), _MARKS, strict=False):
+        for (name, table), (color, style) in zip(tables.items(), _MARKS, strict=False):
             found = error_by(table, factor, seed=seed)
             reach = np.abs([found["error"] - found["low"], found["high"] - found["error"]])
-            ax.errorbar([0, 1, 2], found["error"], yerr=reach, fmt=style, color=colour,
+            ax.errorbar([0, 1, 2], found["error"], yerr=reach, fmt=style, color=color,
                         capsize=3, label=name)  # fmt: skip
         ticks = [f"{third}\n{value:.2g}" if value < 10 else f"{third}\n{value:,.0f}"
                  for third, value in zip(found["third"], found["middle"], strict=True)]  # fmt: skip

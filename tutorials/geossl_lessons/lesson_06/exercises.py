@@ -35,7 +35,7 @@ def exercise_1(answer: object, given: Any) -> None:
 
 
 def exercise_2(answer: object, given: Any) -> None:
-    """Accuracy by the nearest neighbour; ``given`` is ``train_x, train_y, test_x, test_y``."""
+    """Accuracy by the nearest neighbor; ``given`` is ``train_x, train_y, test_x, test_y``."""
     value, (train_x, train_y, test_x, test_y) = as_number(answer), given
     right = _by_nearest(train_x, train_y, test_x, test_y)
     if math.isclose(value, right, abs_tol=2.1 / len(test_x)):
@@ -43,10 +43,10 @@ def exercise_2(answer: object, given: Any) -> None:
     if math.isclose(value, 100 * right, abs_tol=1.0):
         raise NotYet("That is in percent; a share from 0 to 1 is asked for.")
     if math.isclose(value, _by_nearest(train_x, train_y, -test_x, test_y), abs_tol=1e-6):
-        raise NotYet("That is the neighbour that is least alike: the cosine is large when near.")
+        raise NotYet("That is the neighbor that is least alike: the cosine is large when near.")
     if math.isclose(value, _by_nearest(test_x, test_y, train_x, train_y), abs_tol=1e-6):
         raise NotYet(
-            "You asked the training pictures with the test pictures as neighbours: turn it round."
+            "You asked the training pictures with the test pictures as neighbors: turn it round."
         )
     raise NotYet(
         "For each row of test_x: the row of train_x with the largest cosine lends its label. In "

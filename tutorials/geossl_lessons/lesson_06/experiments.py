@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from geossl.data import scenes
 from geossl.evaluate import ProbeResult, bootstrap
-from geossl.utils.colors import GREY, PALETTE
+from geossl.utils.colors import GRAY, PALETTE
 from geossl.viz.plots.base import _axes, _quiet
 
 # Linear probe of the main climate, mean and standard deviation of three seeds: what
@@ -116,7 +116,7 @@ def three_splits(table: pd.DataFrame, *, seed: int = 0) -> dict[str, pd.Series]:
     base = np.flatnonzero(split == "train")
     near = {
         "other dates of the same places": own & ~first,
-        "neighbours of these places": (split == "test") & ~own,
+        "neighbors of these places": (split == "test") & ~own,
         "only other blocks": np.zeros(len(table), bool),
     }
     found = {}
@@ -179,13 +179,11 @@ def plot_resamples(samples: Mapping[str, ArrayLike], *, ax: Axes | None = None) 
     every = 100 * np.concatenate([np.asarray(values) for values in samples.values()])
     bins = np.linspace(every.min(), every.max() + 1e-9, 26)
     styles = zip(samples.items(), (PALETTE[0], PALETTE[5]), ("-", "--"), strict=False)
-    for line, ((name, values), colour, dash) in enumerate(styles):
+    for line, ((name, values), color, dash) in enumerate(styles):
         percent = 100 * np.asarray(values)
         low, high = np.percentile(percent, [2.5, 97.5])
-        ax.hist(
-            percent, bins.tolist(), histtype="step", color=colour, linestyle=dash, linewidth=1.8
-        )
-        ax.plot([low, high], [0.72 - 0.06 * line] * 2, color=colour, linestyle=dash, linewidth=3,
+        ax.hist(percent, bins.tolist(), histtype="step", color=color, linestyle=dash, linewidth=1.8)
+        ax.plot([low, high], [0.72 - 0.06 * line] * 2, color=color, linestyle=dash, linewidth=3,
                 transform=ax.get_xaxis_transform(),
                 label=f"{name}: {low:.1f} to {high:.1f} %")  # fmt: skip
     ax.set_ylim(top=1.65 * ax.get_ylim()[1])
@@ -204,10 +202,10 @@ def plot_differences(gaps: Mapping[str, Difference], *, ax: Axes | None = None) 
     """
     ax = _quiet(_axes(ax, 6.4, 0.5 * len(gaps) + 1.0))
     for y, (_, gap) in enumerate(gaps.items()):
-        colour = GREY if gap.verdict == "cannot tell" else PALETTE[0]
+        color = GRAY if gap.verdict == "cannot tell" else PALETTE[0]
         low, value, high = 100 * gap.low, 100 * gap.value, 100 * gap.high
-        ax.plot([low, high], [y, y], color=colour, linewidth=2)
-        ax.plot(value, y, "o", color=colour)
+        ax.plot([low, high], [y, y], color=color, linewidth=2)
+        ax.plot(value, y, "o", color=color)
         ax.annotate(f"{value:+.1f}, {gap.verdict}", (value, y), (0, 7), ha="center",
                     textcoords="offset points", fontsize=8)  # fmt: skip
     ax.axvline(0, color="#444444", linestyle="--", linewidth=1)

@@ -15,10 +15,10 @@ _NONE = "none"
 
 
 def exercise_1(answer: object, given: Any) -> None:
-    """Kilometres of ground that a chip shows; ``given`` is the scene table."""
+    """Kilometers of ground that a chip shows; ``given`` is the scene table."""
     value = as_number(answer)
     side_px = int(given["chip_px"].iloc[0])
-    starts = sorted(set(given["top"]))  # of rows of cells, in metres or degrees
+    starts = sorted(set(given["top"]))  # of rows of cells, in meters or degrees
     step = min(b - a for a, b in zip(starts, starts[1:], strict=False))
     truth = step / 1000
     if abs(given["top"]).max() <= 90:  # degrees
@@ -26,14 +26,14 @@ def exercise_1(answer: object, given: Any) -> None:
     if math.isclose(value, truth, rel_tol=0.03):
         return
     if math.isclose(value, 1000 * truth, rel_tol=0.03):
-        raise NotYet("That is in metres; kilometres are asked for.")
+        raise NotYet("That is in meters; kilometers are asked for.")
     if math.isclose(value, side_px, rel_tol=1e-6):
         raise NotYet("That is in pixels. How large is the ground that one pixel shows?")
     if math.isclose(value, truth / side_px, rel_tol=0.03):
         raise NotYet("That is the ground of one pixel; a chip has several in a row.")
     raise NotYet(
         "right less left of a row of the table is the width of its cell, in the units of its CRS: "
-        "here metres."
+        "here meters."
     )
 
 
@@ -106,7 +106,9 @@ def exercise_4(answer: object, given: Any) -> None:
     if math.isclose(value, float(np.median(nearest)), rel_tol=0.01):
         raise NotYet("That is the median; the shortest of all is asked for.")
     if math.isclose(value, 1000 * nearest.min(), rel_tol=0.01):
-        raise NotYet("That is in metres; kilometres are asked for.")
+        raise NotYet("That is in meters; kilometers are asked for.")
     if value == 0:
         raise NotYet("A place lies 0 km from itself: compare test places with training places.")
-    raise NotYet("geossl.evaluate.leakage(store.scenes).places has a row a test place, and km in it.")
+    raise NotYet(
+        "geossl.evaluate.leakage(store.scenes).places has a row a test place, and km in it."
+    )

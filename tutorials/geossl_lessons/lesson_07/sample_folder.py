@@ -27,7 +27,7 @@ CRS = "EPSG:3035"  # Lambert's equal-area projection of Europe
 PIXEL_M = 5_000.0
 QUARTERS = ("NW", "NE", "SW", "SE")
 NO_HEADER, NO_PIXELS = "NE_2021-08-14.tif", "SW_2021-06-15.tif"  # the broken ones
-_MIDDLE = (4_800_000.0, 3_300_000.0)  # metres in `CRS`, in Bohemia
+_MIDDLE = (4_800_000.0, 3_300_000.0)  # meters in `CRS`, in Bohemia
 _FULL = 6_500.0  # counts of a white cloud; 10,000 is a reflectance of 1
 _FIRST, _DAYS = np.datetime64("2018-01-01"), 3 * 365
 
@@ -142,7 +142,7 @@ def _scene(
 
 
 def _ground(left: float, top: float, side_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """Colours ``(S, S, 3)`` uint8 and heights ``(S, S)`` in metres on the grid of a scene."""
+    """Colors ``(S, S, 3)`` uint8 and heights ``(S, S)`` in meters on the grid of a scene."""
     from rasterio.crs import CRS as Crs
     from rasterio.enums import Resampling
     from rasterio.transform import from_origin

@@ -25,7 +25,7 @@ _ABOVE = 4  # detections of the toy named above; the fifth is the second on a bo
 
 
 def plot_boxes(path: str, boxes: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """A scene with its boxes: a colour and a line for each label; grey ones do not count.
+    """A scene with its boxes: a color and a line for each label; gray ones do not count.
 
     Args:
         path: of the scene.
@@ -55,9 +55,9 @@ def plot_boxes(path: str, boxes: pd.DataFrame, *, ax: Axes | None = None) -> Axe
     return ax
 
 
-def _outline(ax: Axes, boxes: pd.DataFrame, colour: str, line: str) -> None:
+def _outline(ax: Axes, boxes: pd.DataFrame, color: str, line: str) -> None:
     for x0, y0, x1, y1 in boxes[list(BOX)].to_numpy():
-        edge = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linestyle=line,
+        edge = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=color, linestyle=line,
                          linewidth=1.6)  # fmt: skip
         edge.set_path_effects([Stroke(linewidth=2.8, foreground="#000000"), Normal()])
         ax.add_patch(edge)
@@ -74,9 +74,9 @@ def plot_pairs_of_boxes(pairs: Sequence[tuple[ArrayLike, ArrayLike]]) -> Figure:
     low, high = corners[:, :2].min(0) - 1, corners[:, 2:].max(0) + 1
     for number, (ax, pair) in enumerate(zip(axes[0], pairs, strict=True)):
         a, b = (np.asarray(box, float) for box in pair)
-        for box, colour, line in ((a, PALETTE[4], "-"), (b, PALETTE[5], "--")):
+        for box, color, line in ((a, PALETTE[4], "-"), (b, PALETTE[5], "--")):
             look: dict[str, Any] = {
-                "edgecolor": colour,
+                "edgecolor": color,
                 "linestyle": line,
                 "linewidth": 2.2,
                 "fill": False,
@@ -110,7 +110,7 @@ def plot_toy(truth: pd.DataFrame, found: pd.DataFrame, *, ax: Axes | None = None
     ax.set_xlim(0, 100)
     ax.set_ylim(100, 0)
     ax.set_aspect("equal")
-    ax.set_xlabel("pixels from the left (grey: the true boxes; dashed: the detections)")
+    ax.set_xlabel("pixels from the left (gray: the true boxes; dashed: the detections)")
     ax.set_ylabel("pixels from the top")
     return ax
 
@@ -149,7 +149,7 @@ def plot_class_maps(maps: Mapping[str, ClassMap], *, count: int = 6) -> Figure:
         count: classes in the legend.
     """
     last = list(maps.values())[-1]
-    colours = [PALETTE[i % len(PALETTE)] for i in range(len(last.classes))]
+    colors = [PALETTE[i % len(PALETTE)] for i in range(len(last.classes))]
     transform, (height, width) = last.grid.transform, last.values.shape
     left, top = transform * (0, 0)
     right, bottom = transform * (width, height)
@@ -158,7 +158,7 @@ def plot_class_maps(maps: Mapping[str, ClassMap], *, count: int = 6) -> Figure:
                            squeeze=False)  # fmt: skip
     for (one, other), (name, found) in zip(axes, maps.items(), strict=True):
         apart = found.values != last.values
-        pictures = ((one, found.values, colours, len(colours)), (other, apart, ["#f2f2f2", "k"], 2))
+        pictures = ((one, found.values, colors, len(colors)), (other, apart, ["#f2f2f2", "k"], 2))
         for ax, values, palette, most in pictures:
             ax.imshow(values, cmap=ListedColormap(palette[:most]), vmin=-0.5, vmax=most - 0.5,
                       extent=(left, right, bottom, top), interpolation="nearest")  # fmt: skip
@@ -168,7 +168,7 @@ def plot_class_maps(maps: Mapping[str, ClassMap], *, count: int = 6) -> Figure:
         other.set_title(f"black: differs from the last map ({apart.mean():.1%})", fontsize=9)
     for ax in axes[-1]:
         ax.set_xlabel("longitude (degrees)", fontsize=8)
-    patches = [Rectangle((0, 0), 1, 1, color=colour) for colour in colours[:count]]
+    patches = [Rectangle((0, 0), 1, 1, color=color) for color in colors[:count]]
     figure.legend(patches, last.classes[:count], loc="outside lower center", ncols=count,
                   frameon=False, fontsize=9)  # fmt: skip
     return figure

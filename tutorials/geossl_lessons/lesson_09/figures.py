@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from geossl.train.throughput import Rate
-from geossl.utils.colors import GREY, PALETTE
+from geossl.utils.colors import GRAY, PALETTE
 from geossl.viz.plots.base import _axes, _figure, _quiet
 from geossl_lessons.lesson_09.costs import duration
 
@@ -24,9 +24,9 @@ def plot_gaps(*, ax: Axes | None = None) -> Axes:
     ax = _quiet(_axes(ax, 6.0, 3.4))
     values = np.geomspace(0.01, 2000, 4000)
     styles = ((PALETTE[0], "-"), (PALETTE[2], "--"), (PALETTE[5], ":"))
-    for (name, bits), (colour, line) in zip(_BITS.items(), styles, strict=True):
+    for (name, bits), (color, line) in zip(_BITS.items(), styles, strict=True):
         gap = 2.0 ** (np.floor(np.log2(values)) - bits)
-        ax.loglog(values, gap, line, color=colour, linewidth=2, label=f"{name}: {bits} bits")
+        ax.loglog(values, gap, line, color=color, linewidth=2, label=f"{name}: {bits} bits")
     ax.set_xlabel("a number")
     ax.set_ylabel("distance to the next one")
     ax.legend(frameon=False, fontsize=9, title="bits of the fraction", title_fontsize=8)
@@ -58,10 +58,10 @@ def plot_alike(logs: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> A
     """
     ax = _quiet(_axes(ax, 6.4, 3.2))
     styles = ((PALETTE[5], "-", 5, 0.5), (PALETTE[0], "--", 1.6, 1))
-    for (name, log), (colour, line, width, alpha) in zip(logs.items(), styles, strict=True):
-        ax.plot(log["step"], log["loss"], line, color=colour, linewidth=width, alpha=alpha,
+    for (name, log), (color, line, width, alpha) in zip(logs.items(), styles, strict=True):
+        ax.plot(log["step"], log["loss"], line, color=color, linewidth=width, alpha=alpha,
                 label=name)  # fmt: skip
-    ax.set_xlabel("optimiser steps")
+    ax.set_xlabel("optimizer steps")
     ax.set_ylabel("loss (nats)")
     ax.legend(frameon=False, fontsize=9)
     return ax
@@ -91,7 +91,7 @@ def plot_resumed(whole: pd.DataFrame, before: pd.DataFrame, after: pd.DataFrame)
     axes[1].annotate("kill", (killed, axes[1].get_ylim()[1]), (3, -11), fontsize=9,
                      textcoords="offset points")  # fmt: skip
     axes[1].legend(frameon=False, fontsize=8)
-    axes[1].set_xlabel("optimiser steps")
+    axes[1].set_xlabel("optimizer steps")
     return figure
 
 
@@ -114,13 +114,13 @@ def plot_times(times: Mapping[str, tuple[Rate, bool]], *, pairs: float,
     ax = _quiet(_axes(ax, 8.0, 1.1 + 0.42 * len(times)))
     for place, (rate, measured) in enumerate(times.values()):
         likely, least, most = (pairs / v / 3600 for v in (rate.value, rate.high, rate.low))
-        colour, mark = (PALETTE[0], "o") if measured else (GREY, "s")
-        ax.plot([least, most], [place, place], color=colour, linewidth=3)
-        ax.plot(likely, place, mark, color=colour, markersize=7)
+        color, mark = (PALETTE[0], "o") if measured else (GRAY, "s")
+        ax.plot([least, most], [place, place], color=color, linewidth=3)
+        ax.plot(likely, place, mark, color=color, markersize=7)
         ax.annotate(duration(likely), (likely, place), (0, 8), ha="center",
                     textcoords="offset points", fontsize=9)  # fmt: skip
     ax.plot([], [], "o-", color=PALETTE[0], label="measured here")
-    ax.plot([], [], "s-", color=GREY, label="by data sheet and assumption")
+    ax.plot([], [], "s-", color=GRAY, label="by data sheet and assumption")
     ax.set_xscale("log")
     ax.set_yticks(range(len(times)), list(times), fontsize=9)
     ax.set_ylim(len(times) - 0.4, -0.7)
