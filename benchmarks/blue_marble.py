@@ -37,7 +37,7 @@ def measure(method: str, seed: int) -> dict[str, float]:
             geo=geossl.GeoClusters.fit(training, k=100, seed=seed) if geo else None,
             label="climate" if label else None,
             config=RECIPE,
-            out=FOLDER / f"{method}-{seed}",
+            output_dir=FOLDER / f"{method}-{seed}",
             seed=seed,
         ).finish(progress=False)
         embeddings = geossl.embed(store, run.encoder)

@@ -33,7 +33,7 @@ from geossl.utils import dist as distributed
 HERE = Path(__file__).parent
 BATCH, DIM, REPEATS, STEPS = 256, 128, 5, 4
 CONFIG = geossl.PretrainConfig(
-    encoder="small", batch=BATCH, dim=DIM, queue=1024, views=Views(size_px=16), knn_every=0,
+    encoder="small", batch_size=BATCH, projection_dim=DIM, queue_size=1024, transform=Views(size_px=16), knn_every=0,
     log_every=100, precision="fp32", device="cpu",
 )  # fmt: skip
 SHAPES = {"small": "small", "resnet18": "standard", "resnet50": "standard"}  # encoder: stem
@@ -87,7 +87,9 @@ def timed() -> dict[str, float]:
     found = {}
     for name, stem in list(SHAPES.items())[:2]:
         x = torch.randn(16, 3, 32, 32)
-        plain = _Forward(models.MoCo(models.encoder(name, stem=stem), dim=DIM, queue=1))
+        plain = _Forward(
+            models.MoCo(models.encoder(name, stem=stem), projection_dim=DIM, queue_size=1)
+        )
         wrapped = torch.nn.parallel.DistributedDataParallel(plain, broadcast_buffers=False)
 
         def step(way: str, plain=plain, wrapped=wrapped, x=x) -> None:

@@ -125,7 +125,7 @@ def measured(paths: list[str], folder: Path) -> dict[str, float]:
     found = {f.__name__: rate(bare(f)) for f in (pillow, torchvision, pillow_scaled)}
     found["geossl"] = rate(
         lambda: geossl.ChipStore.build(
-            folder, scenes, size_px=CHIP, workers=THREADS, progress=False
+            folder, scenes, size_px=CHIP, num_workers=THREADS, progress=False
         )
     )
     return found

@@ -29,7 +29,7 @@ LEARNED = ("moco", "moco+tp", "moco+geo", "moco+geo+tp")
 METRICS = ("eurosat_top1", "ports_ap50", "plants_miou", "plants_fuel_top1")
 RGB = ("red", "green", "blue")
 RECIPE = geossl.PretrainConfig(
-    views=Views(size_px=48), queue=2048, epochs=40, knn_every=0, split=None
+    transform=Views(size_px=48), queue_size=2048, epochs=40, knn_every=0, split=None
 )
 TEST_PORTS = ("honolulu", "marseille", "valencia")
 LEFT_OUT = ("santos", "san_francisco")  # false color; the fewest ships
@@ -62,7 +62,7 @@ def pretrained(method: str, seed: int) -> geossl.models.Encoder | Path | None:
         pairs=pairs,
         geo=geossl.GeoClusters.fit(store.scenes, k=16, seed=seed) if geo else None,
         config=RECIPE,
-        out=FOLDER / f"{method}-{seed}",
+        output_dir=FOLDER / f"{method}-{seed}",
         seed=seed,
     ).finish(progress=False)
     return run.encoder

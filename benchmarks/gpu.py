@@ -63,23 +63,23 @@ class Setting:
     @property
     def side(self) -> int:
         """Height and width of a view."""
-        return self.config.views.size_px or self.size_px
+        return self.config.transform.size_px or self.size_px
 
 
 GPU = Setting(
     torch.device("cuda"),
     geossl.paper_config(
-        views=moco_v2(224, crop=(0.08, 1.0)), precision="bf16", compile=True, device="cuda",
+        transform=moco_v2(224, crop=(0.08, 1.0)), precision="bf16", compile=True, device="cuda",
         log_every=40, knn_every=0, bn_splits=1,
     ),
 )  # fmt: skip
 SMALL = Setting(
     torch.device("cpu"),
     replace(
-        GPU.config, encoder="small", batch=16, queue=256, views=moco_v2(32), precision="fp32",
+        GPU.config, encoder="small", batch_size=16, queue_size=256, views=moco_v2(32), precision="fp32",
         compile=False, device="cpu", log_every=2,
     ),
-    size_px=40, places=64, interval=2, workers=1,
+    size_px=40, places=64, interval=2, num_workers=1,
 )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def end_to_end(store: geossl.ChipStore, setting: Setting, seed: int) -> tuple[fl
     """Pairs/s of the training loop, its logs included; and who waited for the GPU on the way."""
     config = setting.config
     steps = setting.interval * (1 + INTERVALS) + EXTRA
-    epochs = steps / (len(store) // config.batch)
+    epochs = steps / (len(store) // config.batch_size)
     run = geossl.pretrain(
         store, pairs=geossl.pairs.temporal(), config=replace(config, epochs=epochs), seed=seed
     )
@@ -95,7 +95,7 @@ def end_to_end(store: geossl.ChipStore, setting: Setting, seed: int) -> tuple[fl
     with closing(iter(run)) as logs:
         for _ in islice(logs, 1 + INTERVALS):  # the first interval compiles
             marks.append(time.perf_counter())
-    rate = INTERVALS * setting.interval * config.batch / (marks[-1] - marks[0])
+    rate = INTERVALS * setting.interval * config.batch_size / (marks[-1] - marks[0])
     return rate, waiting(run, setting) if seed == 0 else ""
 
 
@@ -132,12 +132,12 @@ def bare_step(setting: Setting, seed: int) -> Callable[[Tensor, Tensor], None]:
     fast = config.precision == "bf16"
     layout = torch.channels_last if fast else torch.contiguous_format
     encoder = models.encoder(config.encoder, stem=config.stem, seed=seed)
-    moco = models.MoCo(encoder, queue=config.queue, momentum=config.momentum).to(device)
+    moco = models.MoCo(encoder, queue_size=config.queue_size, momentum=config.momentum).to(device)
     moco = moco.to(memory_format=layout).train()
     query, key = (torch.compile(f) if config.compile else f for f in (moco.query, moco.key))
     learned = [p for p in moco.parameters() if p.requires_grad]
     solver = torch.optim.SGD(learned, config.lr, config.sgd_momentum, weight_decay=1e-4)
-    location = torch.arange(config.batch, device=device)
+    location = torch.arange(config.batch_size, device=device)
 
     def step(x_query: Tensor, x_key: Tensor) -> None:
         x_query, x_key = (
@@ -159,14 +159,14 @@ def bare_step(setting: Setting, seed: int) -> Callable[[Tensor, Tensor], None]:
 def model_only(setting: Setting, seed: int) -> float:
     """Pairs/s of the model on one fixed batch."""
     step = bare_step(setting, seed)
-    x = torch.randn(setting.config.batch, 3, setting.side, setting.side, device=setting.device)
+    x = torch.randn(setting.config.batch_size, 3, setting.side, setting.side, device=setting.device)
     x = x.contiguous(memory_format=torch.channels_last)
     return rate_of(lambda: step(x, x), setting, warm=setting.interval // 2)
 
 
 def dataloader(paths: list[str], setting: Setting, seed: int) -> float:
     """Pairs/s of the same model behind files, PIL, torchvision and a DataLoader."""
-    step, batch = bare_step(setting, seed), setting.config.batch
+    step, batch = bare_step(setting, seed), setting.config.batch_size
     warm = setting.interval // 2 + 2 * setting.workers  # what was loaded while it compiled
     loader = DataLoader(
         jpegs.Pairs(paths, jpegs.view(setting.side), (warm + setting.interval + 1) * batch),
@@ -186,7 +186,7 @@ def rate_of(work: Callable[[], None], setting: Setting, *, warm: int) -> float:
     for _ in range(setting.interval):
         work()
     synchronize(setting.device)
-    return setting.interval * setting.config.batch / (time.perf_counter() - began)
+    return setting.interval * setting.config.batch_size / (time.perf_counter() - began)
 
 
 def alone(work: Callable[[], Any], setting: Setting) -> tuple[Any, float]:
@@ -203,7 +203,7 @@ def alone(work: Callable[[], Any], setting: Setting) -> tuple[Any, float]:
 def measure(setting: Setting, records: Records, *, minutes: float) -> str:
     """All methods in turn, while so many minutes last; who waited for the GPU."""
     began, config, waited = time.perf_counter(), setting.config, ""
-    counts = roofline.counted(config, batch=config.batch, size_px=setting.side)
+    counts = roofline.counted(config, batch_size=config.batch_size, size_px=setting.side)
     peak = limits(setting)
     floor = roofline.floor_s(counts, *peak)
     with tempfile.TemporaryDirectory() as temporary:
@@ -223,7 +223,10 @@ def measure(setting: Setting, records: Records, *, minutes: float) -> str:
                 if method == "geossl":
                     result, text = result
                     waited = waited or text
-                values = {"pairs_per_s": result, "share_of_roofline": result * floor / config.batch}
+                values = {
+                    "pairs_per_s": result,
+                    "share_of_roofline": result * floor / config.batch_size,
+                }
                 records.add(
                     method, seed, values | ({} if np.isnan(memory) else {"memory_gb": memory})
                 )
@@ -246,11 +249,11 @@ def limits(setting: Setting) -> tuple[float, float]:
 def counts_text() -> str:
     """What a step costs at least, by counting."""
     config = GPU.config
-    counts = roofline.counted(config, batch=config.batch, size_px=GPU.side)
-    flops, moved = (sum(column) / config.batch for column in zip(*counts, strict=True))
+    counts = roofline.counted(config, batch_size=config.batch_size, size_px=GPU.side)
+    flops, moved = (sum(column) / config.batch_size for column in zip(*counts, strict=True))
     lines = [
         f"| {name} | {tflops:,} | {tb:g} | {tflops * 1e12 / flops:,.0f} | "
-        f"{config.batch / roofline.floor_s(counts, tflops, tb):,.0f} |"
+        f"{config.batch_size / roofline.floor_s(counts, tflops, tb):,.0f} |"
         for name, (tflops, tb) in roofline.CARDS.items()
     ]
     return f"""Counted, not measured: one pair (query forward and backward, key forward) takes {flops / 1e9:.1f} GFLOP in
@@ -268,8 +271,8 @@ def page(records: Records, waited: str) -> str:
     """The page, with what was found or that nothing was."""
     head = f"""# On a GPU
 
-`PYTHONPATH=. python benchmarks/gpu.py`: ResNet-50, views of {GPU.side} px from chips of {GPU.size_px} px, batch {GPU.config.batch},
-queue {GPU.config.queue:,}, bf16, channels_last, compiled, chips on the GPU. `geossl` is the training loop end to end, its
+`PYTHONPATH=. python benchmarks/gpu.py`: ResNet-50, views of {GPU.side} px from chips of {GPU.size_px} px, batch {GPU.config.batch_size},
+queue {GPU.config.queue_size:,}, bf16, channels_last, compiled, chips on the GPU. `geossl` is the training loop end to end, its
 logs (one every {GPU.interval} steps) included; `model_only` the same model on one fixed batch; `dataloader` the same model
 behind JPEGs of {GPU.size_px} px, PIL, torchvision's transforms and a DataLoader with a worker a core, files in the
 cache of the system.

@@ -79,16 +79,16 @@ def resnet() -> nn.Module:
     return net
 
 
-def loader_of(dataset: Any, batch: int, workers: int) -> DataLoader:
+def loader_of(dataset: Any, batch_size: int, workers: int) -> DataLoader:
     """Shuffled whole batches; workers stay, so that short epochs do not pay for their start."""
     return DataLoader(
-        dataset, batch, shuffle=True, drop_last=True, num_workers=workers,
+        dataset, batch_size, shuffle=True, drop_last=True, num_workers=workers,
         persistent_workers=workers > 0,
     )  # fmt: skip
 
 
 def lightly(
-    folder: Path, size: int, *, batch: int, queue: int, workers: int = 0, epochs: int = 10
+    folder: Path, size: int, *, batch_size: int, queue_size: int, workers: int = 0, epochs: int = 10
 ) -> Pipeline:
     """MoCo-v2 out of lightly's parts, in the order and with the settings of its example."""
     from lightly.data import LightlyDataset
@@ -102,12 +102,12 @@ def lightly(
     transform = watch.timed("views", MoCoV2Transform(input_size=size))
     dataset = LightlyDataset(str(folder), transform=transform)
     dataset.dataset.loader = watch.timed("decode", dataset.dataset.loader)
-    loader = loader_of(dataset, batch, workers)
+    loader = loader_of(dataset, batch_size, workers)
     net, head = resnet(), MoCoProjectionHead(512, 512, 128)
     slow_net, slow_head = copy.deepcopy(net), copy.deepcopy(head)
     deactivate_requires_grad(slow_net)
     deactivate_requires_grad(slow_head)
-    criterion = NTXentLoss(memory_bank_size=(queue, 128))
+    criterion = NTXentLoss(memory_bank_size=(queue_size, 128))
     optimizer = torch.optim.SGD([*net.parameters(), *head.parameters()], lr=0.06)
     passed = iter(range(10**9))
 
@@ -131,7 +131,9 @@ def lightly(
     return Pipeline(epoch, net, watch)
 
 
-def torchgeo(folder: Path, size: int, *, batch: int, queue: int, workers: int = 0) -> Pipeline:
+def torchgeo(
+    folder: Path, size: int, *, batch_size: int, queue_size: int, workers: int = 0
+) -> Pipeline:
     """MoCoTask of torchgeo, version 2, fitted by Lightning in a thread; `epoch` yields once, at its end."""
     from lightning.pytorch import Callback, Trainer
     from torchgeo.datamodules import NonGeoDataModule
@@ -142,7 +144,7 @@ def torchgeo(folder: Path, size: int, *, batch: int, queue: int, workers: int = 
     watch = Watch()
     task = MoCoTask(
         model="resnet18", in_channels=3, version=2, layers=2, hidden_dim=512, output_dim=128,
-        lr=0.03, weight_decay=1e-4, temperature=0.07, memory_bank_size=queue, moco_momentum=0.999,
+        lr=0.03, weight_decay=1e-4, temperature=0.07, memory_bank_size=queue_size, moco_momentum=0.999,
         size=size,
     )  # fmt: skip
     for augmentation in {task.augmentation1, task.augmentation2}:
@@ -169,7 +171,7 @@ def torchgeo(folder: Path, size: int, *, batch: int, queue: int, workers: int = 
         def on_train_epoch_end(self, *_: Any) -> None:
             done.release()
 
-    data = Data(NonGeoClassificationDataset, batch_size=batch, num_workers=workers)
+    data = Data(NonGeoClassificationDataset, batch_size=batch_size, num_workers=workers)
     data.aug = watch.timed("views", data.aug)  # to [0, 1]
 
     def fit() -> None:
@@ -238,8 +240,8 @@ def paper(
     folder: Path,
     size: int,
     *,
-    batch: int,
-    queue: int,
+    batch_size: int,
+    queue_size: int,
     workers: int = 0,
     lr: float = 0.03,
     temperature: float = 0.02,
@@ -263,12 +265,12 @@ def paper(
         T.Normalize(*IMAGENET),
     ])  # fmt: skip
     dataset = Dates(folder, watch.timed("decode", opened), watch.timed("views", transform))
-    loader = loader_of(dataset, batch, workers)
+    loader = loader_of(dataset, batch_size, workers)
     net = resnet()
     model = nn.Sequential(net, nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 128))
     slow = copy.deepcopy(model).requires_grad_(False)
     wrapped = nn.parallel.DistributedDataParallel(model)
-    negatives, pointer = F.normalize(torch.randn(128, queue), dim=0), torch.zeros(1).long()
+    negatives, pointer = F.normalize(torch.randn(128, queue_size), dim=0), torch.zeros(1).long()
     optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, weight_decay=1e-4)
     criterion = nn.CrossEntropyLoss()
     seen: Counter[str] = Counter()
@@ -293,8 +295,8 @@ def paper(
             other = torch.einsum("nd,dk->nk", query, negatives.clone())
             logits = torch.cat([same, other], 1) / temperature
             at = int(pointer)
-            negatives[:, at : at + batch] = key.T
-            pointer[0] = (at + batch) % queue
+            negatives[:, at : at + batch_size] = key.T
+            pointer[0] = (at + batch_size) % queue_size
             target = torch.zeros(len(logits), dtype=torch.long)
             loss = criterion(logits, target)
             best = logits.topk(5, 1).indices == 0
@@ -308,7 +310,9 @@ def paper(
     return Pipeline(epoch, net, watch)
 
 
-def bare(encoder: nn.Module, size: int, *, batch: int, queue: int, steps: int) -> Pipeline:
+def bare(
+    encoder: nn.Module, size: int, *, batch_size: int, queue_size: int, steps: int
+) -> Pipeline:
     """The model step of MoCo-v2 and nothing else, on random views; an epoch has that many steps."""
     watch = Watch()
     net = copy.deepcopy(encoder).train()
@@ -316,9 +320,9 @@ def bare(encoder: nn.Module, size: int, *, batch: int, queue: int, steps: int) -
     slow = copy.deepcopy(model).requires_grad_(False)
     fast_weights, slow_weights = list(model.parameters()), list(slow.parameters())
     optimizer = torch.optim.SGD(fast_weights, 0.03, momentum=0.9, weight_decay=1e-4, fused=True)
-    negatives, at = F.normalize(torch.randn(queue, 128), dim=1), 0
-    x_query, x_key = torch.randn(2, batch, 3, size, size)
-    target = torch.zeros(batch, dtype=torch.long)
+    negatives, at = F.normalize(torch.randn(queue_size, 128), dim=1), 0
+    x_query, x_key = torch.randn(2, batch_size, 3, size, size)
+    target = torch.zeros(batch_size, dtype=torch.long)
 
     def epoch() -> Iterator[None]:
         nonlocal at
@@ -331,8 +335,8 @@ def bare(encoder: nn.Module, size: int, *, batch: int, queue: int, steps: int) -
             logits = torch.cat([(query * key).sum(1, keepdim=True), query @ negatives.T], 1)
             loss = F.cross_entropy(logits / 0.2, target)
             loss.backward()
-            negatives[at : at + batch] = key
-            at = (at + batch) % queue
+            negatives[at : at + batch_size] = key
+            at = (at + batch_size) % queue_size
             optimizer.step()
             optimizer.zero_grad()
             watch.switch("rest")

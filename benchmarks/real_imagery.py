@@ -63,7 +63,7 @@ def measure(method: str, seed: int) -> dict[str, float]:
             pairs, geo, _ = METHODS[method]
             training = store.scenes[store.scenes["split"] == "train"]
             config = geossl.PretrainConfig(
-                views=VIEWS, temperature=TEMPERATURE, queue=queue, epochs=epochs, optimizer="sgd",
+                transform=VIEWS, temperature=TEMPERATURE, queue_size=queue, epochs=epochs, optimizer="sgd",
                 lr=0.06, knn_every=0,
             )  # fmt: skip
             run = geossl.pretrain(
@@ -71,7 +71,7 @@ def measure(method: str, seed: int) -> dict[str, float]:
                 pairs=pairs,
                 geo=geossl.GeoClusters.fit(training, k=16, seed=seed) if geo else None,
                 config=config,
-                out=FOLDER / area / f"{method}-{seed}",
+                output_dir=FOLDER / area / f"{method}-{seed}",
                 seed=seed,
             ).finish(progress=False)
             embeddings = geossl.embed(store, run.encoder)

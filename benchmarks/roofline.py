@@ -48,7 +48,7 @@ class _Counter(TorchDispatchMode):
         return out
 
 
-def counted(config: PretrainConfig, *, batch: int, size_px: int) -> list[tuple[float, float]]:
+def counted(config: PretrainConfig, *, batch_size: int, size_px: int) -> list[tuple[float, float]]:
     """(operations, bytes) of each convolution and product of one step: query, key, loss, backward.
 
     Bytes: every input read once, every output written once, in bf16. What lies between two of them
@@ -56,8 +56,8 @@ def counted(config: PretrainConfig, *, batch: int, size_px: int) -> list[tuple[f
     Nothing is computed.
     """
     encoder = models.encoder(config.encoder, stem=config.stem)
-    moco = models.MoCo(encoder, queue=config.queue).to("meta").train()
-    x = torch.empty(batch, 3, size_px, size_px, device="meta")
+    moco = models.MoCo(encoder, queue_size=config.queue_size).to("meta").train()
+    x = torch.empty(batch_size, 3, size_px, size_px, device="meta")
     with _Counter() as counter:
         _, query = moco.query(x)
         losses.info_nce(query, moco.key(x), moco.queue).backward()

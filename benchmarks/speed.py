@@ -78,7 +78,7 @@ def store_of(side: int) -> tuple[Any, float]:
     folder = FOLDER / f"chips-{side}"
     began = time.process_time()
     store = geossl.ChipStore.build(
-        folder, scenes, size_px=SIZES[side][0], workers=1, progress=False
+        folder, scenes, size_px=SIZES[side][0], num_workers=1, progress=False
     )
     return store, (time.process_time() - began) / len(paths) * 1e3
 
@@ -101,9 +101,9 @@ class Ours:
         from geossl.transforms import moco_v2
 
         config = geossl.PretrainConfig(
-            encoder="resnet18", stem="standard", optimizer="sgd", lr=0.03, batch=BATCH,
-            queue=QUEUE, epochs=10_000, knn_every=0, log_every=STEPS, split=None,
-            views=moco_v2(SIZES[side][1]),
+            encoder="resnet18", stem="standard", optimizer="sgd", lr=0.03, batch_size=BATCH,
+            queue_size=QUEUE, epochs=10_000, knn_every=0, log_every=STEPS, split=None,
+            transform=moco_v2(SIZES[side][1]),
         )  # fmt: skip
         self.run = geossl.pretrain(
             store_of(side)[0], pairs=geossl.pairs.same_image(), config=replace(config, **changes)
@@ -146,10 +146,10 @@ def block_of(
         return Ours(side, precision="fp32" if method == "geossl" else "auto").block, spent
     if method == "bare":
         encoder = Ours(side, precision="fp32").run.encoder
-        pipeline = peers.bare(encoder, size, batch=BATCH, queue=QUEUE, steps=STEPS)
+        pipeline = peers.bare(encoder, size, batch_size=BATCH, queue=QUEUE, steps=STEPS)
     else:
         way = getattr(peers, method)
-        pipeline = way(images(side), size, batch=BATCH, queue=QUEUE, workers=workers)
+        pipeline = way(images(side), size, batch_size=BATCH, queue=QUEUE, num_workers=workers)
 
     def block() -> None:
         pipeline.watch.switch("rest")
@@ -167,7 +167,7 @@ def serve(method: str, threads: int) -> None:
     spent: Counter[str] = Counter()
     timed_parts(spent)
     workers = 0 if threads == 1 else threads
-    sides = {s: block_of(method, s, workers=workers, spent=spent) for s in SIZES}
+    sides = {s: block_of(method, s, num_workers=workers, spent=spent) for s in SIZES}
     for block, _ in sides.values():  # not counted: the first steps allocate
         block()
     print("@ ready", flush=True)

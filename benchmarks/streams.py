@@ -65,7 +65,12 @@ def cgroup(limit: float | None) -> Iterator[tuple[Path, str] | None]:
 def train(store: geossl.ChipStore) -> dict[str, float]:
     """Pairs per second of a training, and megabytes that it read from the disk."""
     config = geossl.PretrainConfig(
-        batch=BATCH, epochs=1000, queue=4096, views=Views(size_px=VIEW_PX), log_every=1, knn_every=0
+        batch_size=BATCH,
+        epochs=1000,
+        queue_size=4096,
+        transform=Views(size_px=VIEW_PX),
+        log_every=1,
+        knn_every=0,
     )
     before, rates = _read_mb(), []
     began = time.perf_counter()
@@ -122,7 +127,7 @@ def main() -> None:
     if asked.small:
         globals().update(SMALL)
     if asked.train == "stream":
-        store = streaming.open(asked.folder / "stream", memory=int(ROOM_MB * 1e6 / 2))
+        store = streaming.open(asked.folder / "stream", memory_bytes=int(ROOM_MB * 1e6 / 2))
         print(json.dumps(train(store)))
     elif asked.train:
         store = geossl.ChipStore.open(asked.folder / asked.train)

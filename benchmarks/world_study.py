@@ -54,7 +54,7 @@ class Setting:
     size_px: int = 64
     k: int = 100
     config: geossl.PretrainConfig = geossl.PretrainConfig(
-        encoder="resnet50", stem="standard", epochs=1, batch=512, queue=16_384, log_every=40,
+        encoder="resnet50", stem="standard", epochs=1, batch_size=512, queue_size=16_384, log_every=40,
         knn_every=0,
     )  # fmt: skip
 
@@ -71,7 +71,7 @@ class Setting:
 def small(folder: Path) -> Setting:
     """The shrunk form."""
     config = replace(
-        Setting.config, encoder="small", stem="small", epochs=1, batch=32, queue=64, log_every=3,
+        Setting.config, encoder="small", stem="small", epochs=1, batch_size=32, queue_size=64, log_every=3,
         device="cpu",
     )  # fmt: skip
     return Setting(folder, places=200, dates=3, size_px=32, k=16, config=config)
@@ -141,7 +141,7 @@ def trained(
         geo=geossl.GeoClusters.load(setting.clusters(seed)) if geo else None,
         label="climate" if label else None,
         config=config,
-        out=out,
+        output_dir=out,
         seed=seed,
     )
     with closing(iter(run)) as logs:  # a call that stops here leaves a checkpoint

@@ -179,7 +179,7 @@ def embed(
     encoder: models.Encoder,
     *,
     index: ArrayLike | None = None,
-    batch: int = 256,
+    batch_size: int = 256,
     device: str | torch.device | None = None,
     progress: bool = False,
 ) -> Embeddings:
@@ -192,7 +192,7 @@ def embed(
         store: the chips.
         encoder: normalizes the chips itself; BatchNorm uses its running statistics.
         index: ``(M,)`` row numbers or a boolean mask of all chips; all when None.
-        batch: chips at a time; changes the result by rounding only.
+        batch_size: chips at a time; changes the result by rounding only.
         device: the encoder's own when None; on another one a copy of the encoder does the work.
         progress: show a bar.
 
@@ -207,8 +207,8 @@ def embed(
             f"expected an encoder for the store's {len(store.bands)} bands {store.bands}, came "
             f"one for {encoder.bands}"
         )
-    if batch < 1:
-        raise ValueError(f"expected batch >= 1, came {batch}")
+    if batch_size < 1:
+        raise ValueError(f"expected batch >= 1, came {batch_size}")
     rows = np.arange(len(store)) if index is None else _rows(index, len(store))
     where = encoder.mean.device if device is None else torch.device(device)
     if where != encoder.mean.device:
@@ -222,10 +222,10 @@ def embed(
     try:
         bar = tqdm(total=len(mine), unit="chip", disable=quiet)
         with cpu.kept(), torch.no_grad(), bar:
-            for start in range(0, len(mine), batch):
-                chips = store.gather(mine[start : start + batch]).to(where)  # (N, C, H, W)
+            for start in range(0, len(mine), batch_size):
+                chips = store.gather(mine[start : start + batch_size]).to(where)  # (N, C, H, W)
                 found = encoder(encoder.normalize(chips))  # (N, E)
-                vectors[start : start + batch] = found.float().cpu()
+                vectors[start : start + batch_size] = found.float().cpu()
                 bar.update(len(chips))
     finally:
         for module, training in modes.items():

@@ -41,7 +41,7 @@ class Views:
         hue: largest turn of the hue, in turns (0.5 = half the circle); three bands only.
         band_gain: each band's own gain from ``1 -+ band_gain``; 0 in the source.
         band_offset: each band's own offset in ``-+ band_offset`` times its spread; 0 in the source.
-        gray: probability of a view without color; three bands only.
+        grayscale: probability of a view without color; three bands only.
         blur: probability of a Gaussian blur.
         blur_sigma_px: its spread, (smallest, largest).
 
@@ -64,7 +64,7 @@ class Views:
     hue: float = 0.03
     band_gain: float = 0.0
     band_offset: float = 0.0
-    gray: float = 0.0
+    grayscale: float = 0.0
     blur: float = 0.0
     blur_sigma_px: tuple[float, float] = (0.1, 2.0)
 
@@ -259,5 +259,5 @@ def moco_v2(size_px: int | None = None, *, crop: tuple[float, float] = (0.2, 1.0
     """
     return Views(
         size_px=size_px, crop=crop, dihedral=False, brightness=0.4, contrast=0.4, saturation=0.4,
-        hue=0.1, gray=0.2, blur=0.5,
+        hue=0.1, grayscale=0.2, blur=0.5,
     )  # fmt: skip

@@ -59,8 +59,8 @@ def test_operations_and_bytes_are_counted_as_by_hand(benchmarks):
 
     import geossl
 
-    config = geossl.paper_config(queue=1000)
-    counts = roofline.counted(config, batch=2, size_px=224)
+    config = geossl.paper_config(queue_size=1000)
+    counts = roofline.counted(config, batch_size=2, size_px=224)
     # ResNet-50 takes 4.089e9 multiply-adds an image at 224 px (torchvision's own figure, its last
     # layer included); forward twice and backward as two more, less the gradient of the image
     resnet = 2 * 4 * (4.089e9 - 2048 * 1000) - 2 * 3 * 64 * 49 * 112 * 112

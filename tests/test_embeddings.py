@@ -55,7 +55,7 @@ def vectors_of(m, width=5, seed=0):
 def test_embeddings_are_those_of_each_chip_alone(dtype):
     store = store_of(7, dtype=dtype, bands=4)
     encoder = encoder_of(store).eval()
-    found = embed(store, encoder, batch=3)
+    found = embed(store, encoder, batch_size=3)
     with torch.no_grad():
         for i, chip in enumerate(store.chips):
             x = (torch.from_numpy(chip.astype(np.float32)) - encoder.mean[0]) / encoder.std[0]
@@ -71,7 +71,7 @@ def test_the_batch_size_changes_nothing(batch):
     store = store_of(11)
     encoder = encoder_of(store)
     whole = embed(store, encoder).vectors
-    np.testing.assert_allclose(embed(store, encoder, batch=batch).vectors, whole, atol=2e-5)
+    np.testing.assert_allclose(embed(store, encoder, batch_size=batch).vectors, whole, atol=2e-5)
 
 
 def test_the_encoder_is_left_as_it_was():
@@ -82,12 +82,12 @@ def test_the_encoder_is_left_as_it_was():
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     modes = [module.training for module in encoder.modules()]
     state = torch.get_rng_state()
-    found = embed(store, encoder, batch=2)
+    found = embed(store, encoder, batch_size=2)
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
     assert [module.training for module in encoder.modules()] == modes
     assert all(p.grad is None and p.requires_grad for p in encoder.parameters())
     assert torch.equal(torch.get_rng_state(), state)
-    np.testing.assert_array_equal(found.vectors, embed(store, encoder.eval(), batch=2).vectors)
+    np.testing.assert_array_equal(found.vectors, embed(store, encoder.eval(), batch_size=2).vectors)
 
 
 def test_the_encoder_is_given_back_when_embedding_fails(monkeypatch):
@@ -103,7 +103,7 @@ def test_some_chips_in_any_order():
     store = store_of(9)
     encoder = encoder_of(store)
     whole = embed(store, encoder).vectors
-    some = embed(store, encoder, index=[7, 0, 7], batch=2)
+    some = embed(store, encoder, index=[7, 0, 7], batch_size=2)
     np.testing.assert_allclose(some.vectors, whole[[7, 0, 7]], atol=2e-5)
     assert list(some.scenes["path"]) == ["scene7.tif", "scene0.tif", "scene7.tif"]
     assert list(some.scenes.index) == [0, 1, 2]
@@ -127,7 +127,7 @@ def test_embeddings_of_a_gpu_are_those_of_the_cpu():
         pytest.skip("no CUDA device")
     store = store_of(9, dtype="uint16")
     encoder = encoder_of(store)
-    there = embed(store, encoder, device="cuda", batch=4)
+    there = embed(store, encoder, device="cuda", batch_size=4)
     assert encoder.mean.device.type == "cpu"
     np.testing.assert_allclose(there.vectors, embed(store, encoder).vectors, atol=5e-2)
 
@@ -144,7 +144,7 @@ def test_wrong_asks_are_told():
     with pytest.raises(ValueError, match="mask of 4 rows"):
         embed(store, encoder, index=np.ones(3, bool))
     with pytest.raises(ValueError, match="batch >= 1"):
-        embed(store, encoder, batch=0)
+        embed(store, encoder, batch_size=0)
     with pytest.raises(ValueError, match=r"\(3, 2\) and 4"):
         Embeddings(np.zeros((3, 2)), table_of(4))
 

@@ -189,7 +189,7 @@ class Chips:
             self.out,
             scenes.read(self.scenes, positions=False),
             size_px=self.size_px,
-            workers=self.workers,
+            num_workers=self.workers,
             skip_bad=self.skip_bad,
             dask=self.dask,
         )
@@ -224,7 +224,7 @@ class Stream:
             self.out,
             seed=self.seed,
             chunk_mb=self.chunk_mb,
-            workers=self.workers,
+            num_workers=self.workers,
             dask=self.dask,
         )
         places, files = len(stream.location.unique()), len(stream.info["locations"])
@@ -280,4 +280,4 @@ class Fetch:
         if not self.names:
             say("\n".join(download.listing()))
         for name in self.names:
-            say(f"{download.fetch(name, out=self.out)}: complete")
+            say(f"{download.fetch(name, output_dir=self.out)}: complete")

@@ -56,7 +56,7 @@ def run(
     clusters.save(out / "clusters.json")
     say(f"3/5  pre-training by {len(METHODS)} methods, the same steps each")
     config = PretrainConfig(epochs=epochs)
-    config = dataclasses.replace(config, batch=min(config.batch, len(training) // 2))
+    config = dataclasses.replace(config, batch_size=min(config.batch_size, len(training) // 2))
     runs = {}
     for number, (name, (policy, geo)) in enumerate(METHODS.items(), 1):
         run = pretrain(
@@ -64,7 +64,7 @@ def run(
             pairs=policy,
             geo=clusters if geo else None,
             config=config,
-            out=out / name.lower().replace("+", "_"),
+            output_dir=out / name.lower().replace("+", "_"),
             seed=seed,
         )
         left = _time_left(run, len(METHODS) - number)
@@ -120,9 +120,9 @@ def workbench(
             pairs=pairs.temporal(),
             geo=GeoClusters.fit(training, k=max(2, min(100, count // 20)), seed=seed),
             config=dataclasses.replace(
-                PretrainConfig(epochs=epochs), batch=min(128, len(training) // 2)
+                PretrainConfig(epochs=epochs), batch_size=min(128, len(training) // 2)
             ),
-            out=out / "workbench",
+            output_dir=out / "workbench",
             seed=seed,
         )
         embed(store, run.finish().encoder, progress=True).save(kept)
@@ -144,7 +144,7 @@ def _time_left(run: Run, more: int) -> str:
         run.store, pairs=pairs.temporal(), config=dataclasses.replace(run.config, log_every=5)
     )
     rates = [log.pairs_per_s for log, _ in zip(trial, range(3), strict=False)]
-    step_s = run.config.batch / max(rates)
+    step_s = run.config.batch_size / max(rates)
     minutes = step_s * (run.steps - run.step + more * run.steps) / 60
     return f", about {minutes:.1f} min of training left in all"
 

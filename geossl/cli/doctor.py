@@ -134,7 +134,7 @@ def _training() -> str:
     device = pick_device("auto")
     fast = pick_precision("auto", device) == "bf16"
     rate = throughput.pairs_per_s(
-        models.encoder("small"), size_px=32, batch=128, device=device, bf16=fast,
+        models.encoder("small"), size_px=32, batch_size=128, device=device, bf16=fast,
         channels_last=fast, seconds=_TRAINING_S, repeats=1,
     ).value  # fmt: skip
     demo_min = 3 * 8 * 14_000 / rate / 60 + 1

@@ -71,7 +71,7 @@ class Pretrain:
             geo=None if self.geo is None else GeoClusters.load(self.geo),
             label=self.label,
             config=self.config,
-            out=self.out,
+            output_dir=self.out,
             seed=self.seed,
         ).finish()
         if dist.rank() > 0:

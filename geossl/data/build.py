@@ -33,23 +33,23 @@ def build_store(
     path: Path,
     scenes: pd.DataFrame,
     size_px: int,
-    workers: int | None,
+    num_workers: int | None,
     skip_bad: bool,
     progress: bool,
-    chunk: int,
+    chunk_size: int,
     dask: str | None = None,
 ) -> None:
     """Make the files of a store, or find that they are there; see `ChipStore.build`."""
-    for name, value in (("size_px", size_px), ("chunk", chunk), ("workers", workers or 1)):
+    for name, value in (("size_px", size_px), ("chunk", chunk_size), ("workers", num_workers or 1)):
         if value < 1:
             raise ValueError(f"expected {name} >= 1, came {value}")
     table = scene_tables.check(scenes, positions=False)
-    plan = Plan(path, table, *_reader(table), size_px, chunk)
+    plan = Plan(path, table, *_reader(table), size_px, chunk_size)
     with _full_disk_in_a_sentence(path):
         plan.start()
         with alone(path):
             if not plan.finished():
-                plan.decode(workers, skip_bad, progress, dask)
+                plan.decode(num_workers, skip_bad, progress, dask)
                 plan.publish()
             shutil.rmtree(plan.work, ignore_errors=True)
 
@@ -63,7 +63,13 @@ class Plan:
     """
 
     def __init__(
-        self, path: Path, table: pd.DataFrame, name: str, reader: Reader, size_px: int, chunk: int
+        self,
+        path: Path,
+        table: pd.DataFrame,
+        name: str,
+        reader: Reader,
+        size_px: int,
+        chunk_size: int,
     ):
         info = reader.pixel_info(table)
         self.path, self.table, self.reader, self.size_px = path, table, name, size_px
@@ -71,7 +77,7 @@ class Plan:
         self.dtype = np.dtype(info["dtype"])
         self.shape = (len(table), len(info["bands"]), size_px, size_px)
         self.chip_bytes = int(np.prod(self.shape[1:])) * self.dtype.itemsize
-        self.chunk = max(1, min(chunk, _CHUNK_BYTES // self.chip_bytes))
+        self.chunk = max(1, min(chunk_size, _CHUNK_BYTES // self.chip_bytes))
         self.about = {key: info[key] for key in ("bands", "dtype", "rgb", "units", "source")}
         self.about = {"format": FORMAT, "size_px": size_px, **self.about}
         self.identity = _identity(table, self.shape, info)
@@ -119,7 +125,9 @@ class Plan:
             )
         return done
 
-    def decode(self, workers: int | None, skip_bad: bool, progress: bool, dask: str | None) -> None:
+    def decode(
+        self, num_workers: int | None, skip_bad: bool, progress: bool, dask: str | None
+    ) -> None:
         """Decode the chunks that the journal lacks, then make the store's files."""
         from tqdm import tqdm
 
@@ -142,7 +150,7 @@ class Plan:
             with open(self.work / "journal.jsonl", "a", encoding="utf-8") as journal:
                 with (
                     warnings.catch_warnings(),  # here, for it is not safe within threads
-                    closing(work_off(decode, todo, workers=workers, dask=dask)) as work,
+                    closing(work_off(decode, todo, num_workers=num_workers, dask=dask)) as work,
                 ):
                     warnings.filterwarnings("ignore", "Dataset has no geotransform")
                     for job, record in work:
@@ -169,8 +177,8 @@ class Plan:
             if (self.work / name).exists():
                 os.replace(self.work / name, self.path / name)
 
-    def _rows(self, chunk: int) -> range:
-        return range(self.shape[0])[chunk * self.chunk : (chunk + 1) * self.chunk]
+    def _rows(self, chunk_size: int) -> range:
+        return range(self.shape[0])[chunk_size * self.chunk : (chunk_size + 1) * self.chunk]
 
     def _journal(self, skip_bad: bool, tell: Any) -> dict[int, dict[str, Any]]:
         """Records of the chunks whose pixels are in ``raw.npy`` as they were written."""

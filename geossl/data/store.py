@@ -52,25 +52,25 @@ class ChipStore:
         scenes: pd.DataFrame,
         *,
         size_px: int,
-        workers: int | None = None,
+        num_workers: int | None = None,
         skip_bad: bool = False,
         progress: bool = True,
-        chunk: int = 256,
+        chunk_size: int = 256,
         dask: str | None = None,
     ) -> ChipStore:
         """Decode the scenes of a table into a store, in parallel; a killed build goes on.
 
         A finished store of the same table and size is opened at once. A second process that
-        builds the same store waits for the first. Memory: about ``workers`` chunks.
+        builds the same store waits for the first. Memory: about ``num_workers`` chunks.
 
         Args:
             path: folder of the store.
             scenes: a scene table with a column ``reader``, as the readers make it.
             size_px: height and width of a chip.
-            workers: chunks decoded at a time; by all cores, or all of the cluster, when None.
+            num_workers: chunks decoded at a time; by all cores, or all of the cluster, when None.
             skip_bad: leave unreadable scenes out, listed in ``info["bad"]``, in place of stopping.
             progress: show a progress bar.
-            chunk: chips decoded and recorded together; fewer when they are large.
+            chunk_size: chips decoded and recorded together; fewer when they are large.
             dask: None for threads; a Dask cluster, "tcp://host:8786" or "local:3", see
                 `geossl.utils.parallel.work_off`. ``path`` and the scenes' files lie on a file system that
                 all its machines share; the store is the same, byte for byte, if their software is.
@@ -83,7 +83,7 @@ class ChipStore:
             ImportError: ``dask`` without the package distributed.
         """
         path = Path(path)
-        build_store(path, scenes, size_px, workers, skip_bad, progress, chunk, dask)
+        build_store(path, scenes, size_px, num_workers, skip_bad, progress, chunk_size, dask)
         store = cls.open(path)
         if store.info["bad"] and not skip_bad:
             name, reason = next(iter(store.info["bad"].items()))
@@ -143,7 +143,12 @@ class ChipStore:
         return []
 
     def arrange(
-        self, drawn: tuple[Tensor, ...], rows: Tensor, *, batch: int, generator: torch.Generator
+        self,
+        drawn: tuple[Tensor, ...],
+        rows: Tensor,
+        *,
+        batch_size: int,
+        generator: torch.Generator,
     ) -> tuple[Tensor, ...]:
         """Bring an epoch's pairs into the order in which the store is best read; here any is."""
         return drawn

@@ -17,7 +17,7 @@ class SGD:
         lr: learning rate, for vectors of mean squared length 1.
         momentum: of the optimizer.
         weight_decay: of all weights.
-        batch: chips a step.
+        batch_size: chips a step.
         epochs: passes over the training chips.
         drops: epochs after which the learning rate falls to a tenth.
 
@@ -30,7 +30,7 @@ class SGD:
     lr: float = 1.0
     momentum: float = 0.9
     weight_decay: float = 0.0
-    batch: int = 256
+    batch_size: int = 256
     epochs: int = 100
     drops: tuple[int, ...] = (60, 80)
 
@@ -116,7 +116,7 @@ def sgd(x: Tensor, y: Tensor, start: Tensor, *, config: SGD, seed: int) -> Tenso
         for epoch in range(config.epochs):
             rate = config.lr * 0.1 ** sum(epoch >= drop for drop in config.drops)
             solver.param_groups[0]["lr"] = rate
-            for rows in torch.randperm(len(x), generator=generator).split(config.batch):
+            for rows in torch.randperm(len(x), generator=generator).split(config.batch_size):
                 solver.zero_grad()
                 _loss(scores(x[rows], weight), y[rows]).backward()
                 solver.step()

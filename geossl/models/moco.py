@@ -36,39 +36,41 @@ class MoCo(nn.Module):
         self,
         query_encoder: Encoder,
         *,
-        dim: int = 128,
-        queue: int = 65_536,
+        projection_dim: int = 128,
+        queue_size: int = 65_536,
         momentum: float = 0.999,
         classes: dict[str, int] | None = None,
         heads_on: dict[str, str] | None = None,
         seed: int = 0,
     ):
         super().__init__()
-        if queue < 1 or dim < 1 or not 0 <= momentum < 1:
+        if queue_size < 1 or projection_dim < 1 or not 0 <= momentum < 1:
             raise ValueError(
                 "expected queue >= 1, dim >= 1 and momentum in [0, 1), came "
-                f"{queue}, {dim} and {momentum}"
+                f"{queue_size}, {projection_dim} and {momentum}"
             )
         self.momentum, self.heads_on = momentum, dict(heads_on or {})
         width = query_encoder.width
         self.encoder = query_encoder
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, dim))
+            self.head = nn.Sequential(
+                nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection_dim)
+            )
             self.classifiers = nn.ModuleDict()
             for name, size in (classes or {}).items():
                 on = self.heads_on.setdefault(name, "projection")
                 if on not in ("projection", "embedding"):
                     raise ValueError(f"expected a head on projection or embedding, came {on!r}")
-                linear = nn.Linear(dim if on == "projection" else width, size)
+                linear = nn.Linear(projection_dim if on == "projection" else width, size)
                 self.classifiers[name] = (
                     nn.Sequential(nn.ReLU(), linear) if on == "projection" else linear
                 )
-            start = F.normalize(torch.randn(queue, dim), dim=1)
+            start = F.normalize(torch.randn(queue_size, projection_dim), dim=1)
         self.key_encoder = copy.deepcopy(query_encoder).requires_grad_(False)
         self.key_head = copy.deepcopy(self.head).requires_grad_(False)
         self.register_buffer("queue", start)  # (K, D)
-        self.register_buffer("queue_location", torch.full((queue,), -1))  # (K,)
+        self.register_buffer("queue_location", torch.full((queue_size,), -1))  # (K,)
         self.pointer = 0  # where the next key goes; a Python int, so that no step waits for a GPU
 
     def get_extra_state(self) -> dict[str, Any]:

@@ -35,13 +35,13 @@ class FineTuneConfig:
 
     Args:
         epochs: passes over the training chips.
-        batch: chips per step; an epoch leaves out what does not fill one.
+        batch_size: chips per step; an epoch leaves out what does not fill one.
         lr: peak learning rate of the head; it follows a cosine down to zero.
         layer_decay: each stage before the head learns so many times as fast as the next, in (0, 1].
         warmup: share of the steps in which the learning rate rises to its peak.
         weight_decay: of AdamW; none on biases and norms.
         label_smoothing: share of the target that is spread over all classes.
-        views: the augmentation.
+        transform: the augmentation.
         precision: "auto" takes bf16 where the hardware is faster in it, else fp32.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
 
@@ -51,21 +51,21 @@ class FineTuneConfig:
     """
 
     epochs: int = 20
-    batch: int = 64
+    batch_size: int = 64
     lr: float = 1e-3
     layer_decay: float = 0.7
     warmup: float = 0.1
     weight_decay: float = 0.05
     label_smoothing: float = 0.0
-    views: Views = field(default_factory=Views)
+    transform: Views = field(default_factory=Views)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 2 or not self.lr > 0:
+        if self.epochs < 1 or self.batch_size < 2 or not self.lr > 0:
             raise ValueError(
                 "expected epochs >= 1, batch >= 2 and lr > 0, came "
-                f"{self.epochs}, {self.batch} and {self.lr}"
+                f"{self.epochs}, {self.batch_size} and {self.lr}"
             )
         if not 0 < self.layer_decay <= 1 or not 0 <= self.warmup < 1:
             raise ValueError(
@@ -182,7 +182,7 @@ def _train(
 ) -> Generator[tuple[float, float], None, None]:
     """Train in place; yields the mean loss and accuracy of each epoch."""
     device = tuned.mean.device
-    batch = min(config.batch, len(rows))
+    batch = min(config.batch_size, len(rows))
     per_epoch = len(rows) // batch
     steps = per_epoch * config.epochs
     solver = torch.optim.AdamW(_groups(tuned, head, config), config.lr, fused=fused(device))
@@ -203,7 +203,7 @@ def _train(
         for step, ((index,), (chips,)) in enumerate(ahead):
             tuned.train()
             set_rates(solver, step, steps, warmup=config.warmup)
-            x = config.views(chips, mean=tuned.mean, std=tuned.std, generator=views)
+            x = config.transform(chips, mean=tuned.mean, std=tuned.std, generator=views)
             with few_threads(tuned, bf16=fast), torch.enable_grad():
                 with torch.autocast(device.type, torch.bfloat16, enabled=fast):
                     logits = head(tuned(x)).float()  # (N, classes)

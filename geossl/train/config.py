@@ -16,16 +16,16 @@ class PretrainConfig:
         encoder: "small" (made for two cores) or a torchvision ResNet, e.g. "resnet50".
         stem: "small" for chips below about 100 px, "standard" as in the ResNet paper.
         epochs: passes over the training chips.
-        batch: pairs N per step.
-        accumulate: batches whose gradients are summed into one optimizer step.
+        batch_size: pairs N per step.
+        accumulation_steps: batches whose gradients are summed into one optimizer step.
         optimizer: "adamw", or "sgd" as in MoCo; each wants a learning rate of its own (0.03 to 0.06
             at batch 128 for SGD).
         lr: peak learning rate; it follows a cosine down to zero.
         warmup: share of the run in which the learning rate rises to its peak.
         weight_decay: of all weights.
         sgd_momentum: of the optimizer; not the key encoder's.
-        dim: length D of a projection.
-        queue: number K of negatives kept.
+        projection_dim: length D of a projection.
+        queue_size: number K of negatives kept.
         momentum: of the key encoder.
         temperature: of InfoNCE.
         mask_same_location: queue entries of the query's own location are no negatives; False is
@@ -35,7 +35,7 @@ class PretrainConfig:
         contrastive_weight: alpha of the paper.
         geo_weight: beta of the paper.
         geo_on: where the geo head sits, "projection" (as released) or "embedding".
-        views: the augmentation.
+        transform: the augmentation.
         split: the training rows, by the table's ``split`` column; None, or no such column: all.
         precision: "auto" takes bf16 where the hardware is faster in it, else fp32.
         compile: torch.compile the query and key encoders.
@@ -43,7 +43,7 @@ class PretrainConfig:
         log_every: steps between two log records; None: twenty a run, at least one an epoch.
         knn_every: log records between two kNN measurements on the val split; 0: never.
         knn_label: column of labels that the kNN predicts.
-        checkpoint_s: seconds between two checkpoints, at log records; longer when writing one
+        checkpoint_every_s: seconds between two checkpoints, at log records; longer when writing one
             takes over a twentieth of that.
 
     Source:
@@ -54,15 +54,15 @@ class PretrainConfig:
     encoder: str = "small"
     stem: Literal["small", "standard"] = "small"
     epochs: float = 8
-    batch: int = 128
-    accumulate: int = 1
+    batch_size: int = 128
+    accumulation_steps: int = 1
     optimizer: Literal["sgd", "adamw"] = "adamw"
     lr: float = 1e-3
     warmup: float = 0.05
     weight_decay: float = 1e-4
     sgd_momentum: float = 0.9
-    dim: int = 128
-    queue: int = 1024
+    projection_dim: int = 128
+    queue_size: int = 1024
     momentum: float = 0.99
     temperature: float = 0.2
     mask_same_location: bool = True
@@ -70,7 +70,7 @@ class PretrainConfig:
     contrastive_weight: float = 1.0
     geo_weight: float = 1.0
     geo_on: Literal["projection", "embedding"] = "projection"
-    views: Views = field(default_factory=Views)
+    transform: Views = field(default_factory=Views)
     split: str | None = "train"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
@@ -78,10 +78,10 @@ class PretrainConfig:
     log_every: int | None = None
     knn_every: int = 5
     knn_label: str = "label"
-    checkpoint_s: float = 20.0
+    checkpoint_every_s: float = 20.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "accumulate", "lr", "queue", "temperature", "bn_splits"):
+        for name in ("epochs", "batch_size", "accumulation_steps", "lr", "queue_size", "temperature", "bn_splits"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"expected {name} > 0, came {getattr(self, name)}")
         if self.log_every is not None and self.log_every < 1:

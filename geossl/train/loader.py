@@ -78,10 +78,10 @@ class Batches:
         self._feed: Feed | None = None
         self._drawn: tuple[int, tuple[Tensor, ...]] = (-1, ())
         queries = len(self.pairs_of(0)[0])
-        self.per_epoch = queries // (config.batch * config.accumulate)
+        self.per_epoch = queries // (config.batch_size * config.accumulation_steps)
         if self.per_epoch < 1:
             raise ValueError(
-                f"expected at least {config.batch} x {config.accumulate} (batch x accumulate) "
+                f"expected at least {config.batch_size} x {config.accumulation_steps} (batch x accumulate) "
                 f"queries an epoch, came {queries} from {len(table)} training chips; lower batch, "
                 "add chips, or loosen the pair policy"
             )
@@ -94,8 +94,8 @@ class Batches:
                 drawn: tuple[Tensor, ...] = (torch.randperm(len(self.rows), generator=generator),)
             else:
                 drawn = self._draw(generator)
-            batch = self._config.batch
-            drawn = self._store.arrange(drawn, self.rows, batch=batch, generator=generator)
+            batch = self._config.batch_size
+            drawn = self._store.arrange(drawn, self.rows, batch_size=batch, generator=generator)
             self._drawn = (epoch, drawn)
         return self._drawn[1]
 
@@ -118,19 +118,25 @@ class Batches:
         config = self._config
         epoch, place = divmod(step, self.per_epoch)
         generator = torch.Generator().manual_seed(derived_seed(self._seed, "views", step))
-        mine = dist.share(config.batch)
-        for part in range(place * config.accumulate, (place + 1) * config.accumulate):
-            rows = [r[part * config.batch :][: config.batch] for r in self.pairs_of(epoch)]
+        mine = dist.share(config.batch_size)
+        for part in range(
+            place * config.accumulation_steps, (place + 1) * config.accumulation_steps
+        ):
+            rows = [
+                r[part * config.batch_size :][: config.batch_size] for r in self.pairs_of(epoch)
+            ]
             query = rows[0]
             draws = [
-                config.views.draw(config.batch, len(self._store.bands), generator=generator)
+                config.transform.draw(
+                    config.batch_size, len(self._store.bands), generator=generator
+                )
                 for _ in rows
             ]
             order = location = None
             if len(rows) > 1:
                 location = dist.sent(self.location[query], self._device)
                 if config.bn_splits > 1:
-                    order = torch.randperm(config.batch, generator=generator)
+                    order = torch.randperm(config.batch_size, generator=generator)
                     rows[1], draws[1] = rows[1][order], draws[1][order]
                     order = dist.sent(order, self._device)
             targets, weights = {}, {}

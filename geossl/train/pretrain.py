@@ -47,7 +47,7 @@ def pretrain(
     geo: GeoClusters | None = None,
     label: str | None = None,
     config: PretrainConfig | None = None,
-    out: str | os.PathLike[str] | None = None,
+    output_dir: str | os.PathLike[str] | None = None,
     seed: int = 0,
 ) -> Run:
     """Pre-train an encoder; iterate over the result for log records.
@@ -61,7 +61,7 @@ def pretrain(
         geo: geo clusters to predict, or None.
         label: column of labels to predict (supervised training), or None.
         config: everything else.
-        out: folder of the run. If it holds an unfinished run of the same arguments, that one goes
+        output_dir: folder of the run. If it holds an unfinished run of the same arguments, that one goes
             on, bit for bit; None keeps nothing on disk.
         seed: of the weights, the pairs and the views. The global random state is not touched.
 
@@ -74,7 +74,7 @@ def pretrain(
             small for bf16 on a CPU; while it trains, a loss that is no longer finite.
         ConnectionError: another process died; the last checkpoint goes on.
     """
-    return Run(store, pairs, geo, label, config or PretrainConfig(), out, seed)
+    return Run(store, pairs, geo, label, config or PretrainConfig(), output_dir, seed)
 
 
 class Run:
@@ -93,7 +93,7 @@ class Run:
         geo: GeoClusters | None,
         label: str | None,
         config: PretrainConfig,
-        out: str | os.PathLike[str] | None,
+        output_dir: str | os.PathLike[str] | None,
         seed: int,
     ):
         if pairs is None and geo is None and label is None:
@@ -102,7 +102,7 @@ class Run:
                 "give pairs=geossl.pairs.temporal(), geo=clusters or label='...'"
             )
         self.store, self.config, self.seed = store, config, seed
-        dist.check_shares(config.batch, config.bn_splits)
+        dist.check_shares(config.batch_size, config.bn_splits)
         self.device = pick_device(config.device)
         dist.join(self.device)
         self._batches = Batches(
@@ -116,7 +116,7 @@ class Run:
         )
         self._bf16 = pick_precision(config.precision, self.device) == "bf16"
         if self._bf16 and self.device.type == "cpu":
-            side, asked = config.views.size_px or store.size_px, config.precision == "bf16"
+            side, asked = config.transform.size_px or store.size_px, config.precision == "bf16"
             self._bf16 = right_in_bf16(self._moco.encoder, side, asked=asked)
         self._format = torch.channels_last if self._bf16 else torch.contiguous_format
         self._moco.to(self.device).to(memory_format=self._format)
@@ -135,7 +135,7 @@ class Run:
         self._ahead: Any = None
         self._clean = True
         about = identity(store, pairs, geo, label, config, seed)
-        self._folder = RunFolder(out, about, pause=config.checkpoint_s)
+        self._folder = RunFolder(output_dir, about, pause=config.checkpoint_every_s)
         self._resume()
 
     # --- what a person uses -------------------------------------------------------------------
@@ -205,7 +205,7 @@ class Run:
             group["lr"] = rate
         if self._statistics is not None:
             self._statistics.begin()
-        for part in range(config.accumulate):
+        for part in range(config.accumulation_steps):
             batch = self._next_batch()  # this process's n of N pairs; n = N where it is alone
             x_query = self._view(batch, 0)  # (n, C, H, W)
             with self._autocast():
@@ -218,7 +218,7 @@ class Run:
                 x_key = self._view(batch, 1)
                 with self._autocast():
                     key = self._key(x_key)  # (n, D)
-                keys = dist.gather(key, config.batch)  # (N, D)
+                keys = dist.gather(key, config.batch_size)  # (N, D)
                 if batch.order is not None:
                     keys = torch.empty_like(keys).index_copy_(0, batch.order, keys)
                 mask = None
@@ -239,7 +239,7 @@ class Run:
                 values[f"{name}_loss"] = loss = losses.geo_cross_entropy(guess, wanted) * weight
                 values[f"{name}_accuracy"] = metrics.accuracy(guess, wanted) * weight
                 total = total + (config.geo_weight if name == "geo" else 1.0) * loss
-            (total / config.accumulate).backward()
+            (total / config.accumulation_steps).backward()
             if batch.location is not None:
                 moco.enqueue(keys, batch.location)
             if self._statistics is not None:
@@ -263,7 +263,7 @@ class Run:
     def _view(self, batch: Batch, which: int) -> Tensor:
         encoder, chips = self._moco.encoder, batch.chips[which]
         draws, mean, std = batch.draws[which], encoder.mean, encoder.std
-        x = self.config.views.see(chips, draws, mean=mean, std=std)
+        x = self.config.transform.see(chips, draws, mean=mean, std=std)
         return x.contiguous(memory_format=self._format)
 
     def _autocast(self) -> torch.autocast:
@@ -273,7 +273,7 @@ class Run:
 
     def _interval_means(self) -> list[float]:
         """Means over the interval and all processes; they are there when all its steps are."""
-        means = self._means / (self.config.accumulate * self._interval)
+        means = self._means / (self.config.accumulation_steps * self._interval)
         dist.average([means])
         return means.tolist()
 
@@ -282,7 +282,7 @@ class Run:
         config, steps = self.config, self.step - since_step
         self._clean = math.isfinite(means[0])  # else what was saved before stays
         refuse_diverged(means[0], since_step, self.step)
-        embedding, projection = (dist.gather(x, config.batch).cpu() for x in self._last)
+        embedding, projection = (dist.gather(x, config.batch_size).cpu() for x in self._last)
         every = config.knn_every * self._log_every
         measure = every > 0 and (self.step % every == 0 or self.step == self.steps)
         seconds = self._seconds - since_seconds
@@ -293,7 +293,7 @@ class Run:
             feature_std=float(metrics.feature_std(projection)),
             effective_rank=float(metrics.effective_rank(embedding)),
             knn=self._knn.measure(self._moco.encoder) if measure else math.nan,
-            pairs_per_s=steps * config.batch * config.accumulate / max(seconds, 1e-9),
+            pairs_per_s=steps * config.batch_size * config.accumulation_steps / max(seconds, 1e-9),
             seconds=self._seconds,
             seconds_left=(self.steps - self.step) * seconds / steps,
         )

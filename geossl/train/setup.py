@@ -28,8 +28,8 @@ def new_moco(
         layers.split_batchnorm(encoder, here, sharing=sharing)
     return models.MoCo(
         encoder,
-        dim=config.dim,
-        queue=config.queue if queue else 1,
+        projection_dim=config.projection_dim,
+        queue_size=config.queue_size if queue else 1,
         momentum=config.momentum,
         classes=classes,
         heads_on={"geo": config.geo_on, "label": "embedding"},

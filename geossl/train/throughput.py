@@ -39,7 +39,7 @@ def pairs_per_s(
     encoder: models.Encoder,
     *,
     size_px: int,
-    batch: int,
+    batch_size: int,
     device: str | torch.device = "cpu",
     bf16: bool = False,
     channels_last: bool = False,
@@ -52,7 +52,7 @@ def pairs_per_s(
     Args:
         encoder: copied, not changed.
         size_px: side of the chips and of their views.
-        batch: pairs a step.
+        batch_size: pairs a step.
         device: the CPU or a GPU.
         bf16: autocast to it, else float32.
         channels_last: the order of the numbers in memory.
@@ -65,12 +65,12 @@ def pairs_per_s(
     """
     device = torch.device(device)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    moco = models.MoCo(copy.deepcopy(encoder), queue=1024, seed=seed)
+    moco = models.MoCo(copy.deepcopy(encoder), queue_size=1024, seed=seed)
     moco = moco.to(device).to(memory_format=layout).train()
     learned = [p for p in moco.parameters() if p.requires_grad]
     optimizer = new_optimizer(learned, PretrainConfig())
     generator, views = torch.Generator(device).manual_seed(seed), Views(size_px=size_px)
-    size = (batch, encoder.bands, size_px, size_px)
+    size = (batch_size, encoder.bands, size_px, size_px)
     chips = torch.randint(256, size, generator=generator, device=device).to(torch.uint8)
     mean, std = (torch.full((encoder.bands,), v, device=device) for v in (127.0, 74.0))
 
@@ -95,7 +95,7 @@ def pairs_per_s(
                 loss = step()
                 steps += 1
             last = float(loss)  # a GPU has done its work when it is there
-            rates.append(steps * batch / (time.perf_counter() - began))
+            rates.append(steps * batch_size / (time.perf_counter() - began))
     if not math.isfinite(last):
         raise RuntimeError(f"expected a finite loss, came {last}; reinstall torch")
     return Rate(float(np.median(rates)), min(rates), max(rates))

@@ -79,20 +79,20 @@ def join(device: torch.device) -> None:
         )
 
 
-def check_shares(batch: int, splits: int) -> None:
+def check_shares(batch_size: int, splits: int) -> None:
     """Refuse a batch, or its parts for BatchNorm, that the ranks cannot share evenly.
 
     Raises:
         ValueError: every rank raises it alike.
     """
-    if batch % ranks():
+    if batch_size % ranks():
         raise ValueError(
-            f"expected a batch that {ranks()} processes share evenly, came {batch}; give one "
-            f"of {-(-batch // ranks()) * ranks()}, or another number of processes"
+            f"expected a batch that {ranks()} processes share evenly, came {batch_size}; give one "
+            f"of {-(-batch_size // ranks()) * ranks()}, or another number of processes"
         )
-    if ranks() > 1 and (splits % ranks() and ranks() % splits or batch % splits):
+    if ranks() > 1 and (splits % ranks() and ranks() % splits or batch_size % splits):
         raise ValueError(
-            f"expected bn_splits that {ranks()} processes and a batch of {batch} share "
+            f"expected bn_splits that {ranks()} processes and a batch of {batch_size} share "
             f"evenly, came {splits}; give bn_splits={ranks()}, or another number of processes"
         )
 

@@ -28,7 +28,7 @@ def work_off(
     function: Callable[[Task], Result],
     tasks: Iterable[Task],
     *,
-    workers: int | None = None,
+    num_workers: int | None = None,
     dask: str | None = None,
 ) -> Made[Task, Result]:
     """Call ``function`` on every task, many at a time; yields as they finish, in any order.
@@ -46,7 +46,7 @@ def work_off(
     Args:
         function: called with one task.
         tasks: what to work off.
-        workers: tasks at a time. None: all cores, or what the cluster has.
+        num_workers: tasks at a time. None: all cores, or what the cluster has.
         dask: None for threads; the address of a Dask scheduler such as "tcp://host:8786"; "local"
             or "local:3" for a cluster of so many processes on this machine while it lasts.
 
@@ -54,17 +54,17 @@ def work_off(
         (task, result) of each.
 
     Raises:
-        ValueError: ``workers`` < 1, or ``dask`` is none of these.
+        ValueError: ``num_workers`` < 1, or ``dask`` is none of these.
         ImportError: ``dask`` without the package distributed.
         ConnectionError: no scheduler answers at the address, or it is lost on the way.
         ChildProcessError: one task made several workers die.
     """
-    if workers is not None and workers < 1:
-        raise ValueError(f"expected workers >= 1, came {workers}")
+    if num_workers is not None and num_workers < 1:
+        raise ValueError(f"expected workers >= 1, came {num_workers}")
     if dask is not None:
-        yield from _by_dask(function, iter(tasks), workers, dask)
+        yield from _by_dask(function, iter(tasks), num_workers, dask)
         return
-    n = workers or os.cpu_count() or 1
+    n = num_workers or os.cpu_count() or 1
     with ThreadPoolExecutor(n, thread_name_prefix="geossl") as pool:
         try:
             yield from _loop(
@@ -93,9 +93,9 @@ def _loop(
 
 
 def _by_dask(
-    function: Callable[[Task], Result], tasks: Iterator[Task], workers: int | None, dask: str
+    function: Callable[[Task], Result], tasks: Iterator[Task], num_workers: int | None, dask: str
 ) -> Made[Task, Result]:
-    with _client(dask, workers) as client:
+    with _client(dask, num_workers) as client:
         import distributed
 
         def wait(jobs: list[Any], return_when: str) -> Any:
@@ -107,7 +107,7 @@ def _by_dask(
 
         def room() -> int:
             try:
-                return workers or _AHEAD + 2 * sum(client.nthreads().values())
+                return num_workers or _AHEAD + 2 * sum(client.nthreads().values())
             except OSError as error:
                 raise CancelledError from error
 
@@ -133,7 +133,7 @@ def _by_dask(
 
 
 @contextmanager
-def _client(dask: str, workers: int | None) -> Iterator[Any]:
+def _client(dask: str, num_workers: int | None) -> Iterator[Any]:
     """A client of the cluster; a local cluster ends with it."""
     local = re.fullmatch(r"local(?::([1-9][0-9]{0,3}))?", dask)
     if not local and not re.fullmatch(r"[a-z]+://\S+", dask):
@@ -149,7 +149,7 @@ def _client(dask: str, workers: int | None) -> Iterator[Any]:
             "pip install 'geossl[dask]', or leave dask out to work on this machine alone"
         ) from None
     if local:
-        n = int(local[1] or workers or os.cpu_count() or 1)
+        n = int(local[1] or num_workers or os.cpu_count() or 1)
         with (
             _environment_left_alone(),
             LocalCluster(

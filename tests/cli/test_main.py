@@ -12,7 +12,7 @@ from rasterio.transform import from_origin
 
 from geossl.cli import main
 
-SMALL = ["--batch", "8", "--epochs", "1", "--queue", "16", "--size-px", "16"]
+SMALL = ["--batch-size", "8", "--epochs", "1", "--queue-size", "16", "--size-px", "16"]
 
 
 def write_scene(path, *, left=500_000.0, value=None, crs="EPSG:32614", dtype="uint8", size=64):
@@ -172,7 +172,7 @@ def test_arguments_that_ask_for_too_much(folder, tmp_path, capsys):
     run("chips", table, "--size-px", 16, "--out", store)
     said = refused(capsys, "clusters", store, "--k", 99, "--out", tmp_path / "c.json")
     assert "k = 99" in said
-    assert "lower batch" in refused(capsys, "pretrain", store, "--out", out, "--batch", 4096)
+    assert "lower batch" in refused(capsys, "pretrain", store, "--out", out, "--batch-size", 4096)
     assert "device 'cuda:7'" in refused(
         capsys, "pretrain", store, "--out", out, *SMALL, "--device", "cuda:7"
     )

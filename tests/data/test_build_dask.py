@@ -88,7 +88,7 @@ def slow(tmp_path_factory):
     """A scene table that takes a while, and what the store of one machine holds."""
     folder = tmp_path_factory.mktemp("slow")
     table = pictures(folder / "data", n=3, rows=160)
-    return table, content(build(folder / "threads", table, workers=2).path)
+    return table, content(build(folder / "threads", table, num_workers=2).path)
 
 
 def test_a_worker_is_killed_in_the_middle_and_the_store_is_the_same(tmp_path, slow, monkeypatch):
@@ -188,7 +188,7 @@ def test_relative_paths_and_bad_scenes_are_as_on_one_machine(tmp_path, monkeypat
     messages = []
     for name, dask in (("a", None), ("b", address)):
         with pytest.raises(ValueError, match="data/none.png.* give skip_bad=True") as error:
-            build(Path(name), table, dask=dask, workers=1)
+            build(Path(name), table, dask=dask, num_workers=1)
         messages.append(str(error.value))
     assert messages[0] == messages[1]
 
@@ -220,14 +220,14 @@ def test_what_does_not_arrive_is_found(tmp_path, monkeypatch):
     table = pictures(tmp_path / "data", n=1, rows=12, side_px=90)
     real_work_off = parallel.work_off
 
-    def elsewhere(function, tasks, *, workers, dask):
+    def elsewhere(function, tasks, *, num_workers, dask):
         def lost(job):
             there = tmp_path / "elsewhere.npy"
             there.write_bytes(Path(job.raw).read_bytes())
             raw = str(there) if job.chunk == 1 else job.raw
             return function(decode.Job(**{**vars(job), "raw": raw}))
 
-        return real_work_off(lost, tasks, workers=1)
+        return real_work_off(lost, tasks, num_workers=1)
 
     with monkeypatch.context() as patch:
         patch.setattr(chip_build, "work_off", elsewhere)

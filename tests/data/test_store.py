@@ -138,10 +138,10 @@ def test_a_constant_band_can_be_normalized(tmp_path, reader, monkeypatch):
 
 
 def test_order_and_number_of_threads_do_not_matter(tmp_path, reader):
-    one = build(tmp_path / "one", table_of(23), workers=1)
-    many = build(tmp_path / "many", table_of(23), workers=7)
+    one = build(tmp_path / "one", table_of(23), num_workers=1)
+    many = build(tmp_path / "many", table_of(23), num_workers=7)
     assert content(one.path) == content(many.path)
-    assert one.mean.tolist() == build(tmp_path / "big", table_of(23), chunk=50).mean.tolist()
+    assert one.mean.tolist() == build(tmp_path / "big", table_of(23), chunk_size=50).mean.tolist()
 
 
 def test_gather_copies_the_rows_asked_for(tmp_path, reader):
@@ -166,7 +166,7 @@ def test_gather_copies_the_rows_asked_for(tmp_path, reader):
 def test_pairs_stay_in_the_order_they_were_drawn_in(tmp_path, reader):
     store = build(tmp_path / "chips", table_of(9))
     drawn = (torch.tensor([8, 0, 3]), torch.tensor([1, 1, 2]))
-    assert store.arrange(drawn, torch.arange(9), batch=2, generator=torch.Generator()) is drawn
+    assert store.arrange(drawn, torch.arange(9), batch_size=2, generator=torch.Generator()) is drawn
     assert store.ordering == []
 
 
@@ -175,7 +175,7 @@ def test_preview_shows_red_green_blue(tmp_path, reader):
     expected = np.asarray(store.chips)[[4, 2]][:, [2, 1, 0]].transpose(0, 2, 3, 1)
     np.testing.assert_array_equal(store.preview([4, 2]), expected)
     reader.dtype = "uint16"
-    wide = build(tmp_path / "wide", table_of(300), workers=1)
+    wide = build(tmp_path / "wide", table_of(300), num_workers=1)
     seen = wide.preview(np.arange(300))
     assert seen.shape == (300, 5, 5, 3) and seen.dtype == np.uint8
     for band in range(3):
@@ -188,7 +188,7 @@ def test_preview_shows_red_green_blue(tmp_path, reader):
 def test_a_finished_store_opens_at_once_and_others_are_refused(tmp_path, reader):
     store = build(tmp_path / "chips", table_of(9))
     before, reader.calls[:] = content(store.path), []
-    assert len(build(store.path, table_of(9), chunk=2)) == 9
+    assert len(build(store.path, table_of(9), chunk_size=2)) == 9
     assert reader.calls == []
     for other, options in [(table_of(8), {}), (table_of(9), {"size_px": 6}),
                            (table_of(9, split="test"), {})]:  # fmt: skip
@@ -318,7 +318,7 @@ def test_a_full_disk_leaves_nothing_that_looks_finished(tmp_path, reader, monkey
     with monkeypatch.context() as patch:
         patch.setattr(decode, "open", filling, raising=False)
         with pytest.raises(OSError, match="is full, the build is unfinished; make space"):
-            build(tmp_path / "chips", table_of(23), workers=1)
+            build(tmp_path / "chips", table_of(23), num_workers=1)
     assert not (tmp_path / "chips" / "store.json").exists()
     assert content(build(tmp_path / "chips", table_of(23)).path) == want
     assert sum(reader.calls) < 23 + 2 * 4 * 2  # it did go on

@@ -167,7 +167,7 @@ def test_a_killed_writer_leaves_nothing_to_be_seen_and_goes_on(store, tmp_path, 
 
     monkeypatch.setattr(writer, "write_chunk", dies)
     with pytest.raises(KeyboardInterrupt):
-        stream_of(store, tmp_path / "s", workers=1)
+        stream_of(store, tmp_path / "s", num_workers=1)
     with pytest.raises(FileNotFoundError, match="goes on where it stopped"):
         streaming.open(tmp_path / "s")
     torn = next((tmp_path / "s").glob("chunk-*-1.bin"))
@@ -176,7 +176,7 @@ def test_a_killed_writer_leaves_nothing_to_be_seen_and_goes_on(store, tmp_path, 
     fresh = []
     monkeypatch.setattr(litdata.streaming.writer.BinaryWriter, "done", spy(fresh, "done"))
     monkeypatch.setattr(writer, "write_chunk", plain)
-    stream = stream_of(store, tmp_path / "s", workers=1)
+    stream = stream_of(store, tmp_path / "s", num_workers=1)
     assert len(fresh) == len(stream.info["locations"]) - 2
     assert_same_content(stream, store)
     assert not list((tmp_path / "s").glob("chunk-0123abcd*")) + list((tmp_path / "s").glob(".w*"))
@@ -236,7 +236,7 @@ POLICIES = {
 @pytest.mark.parametrize("name", POLICIES)
 def test_each_query_comes_once_an_epoch_and_its_key_obeys_the_policy(name, store, stream):
     table, policy = stream.scenes, POLICIES[name]
-    query, key = rows_of(stream, policy, batch=1).flatten(0, 1).T.numpy()
+    query, key = rows_of(stream, policy, batch_size=1).flatten(0, 1).T.numpy()
     expected = np.sort(policy.prepare(table)(torch.Generator())[0].numpy())
     assert np.array_equal(np.sort(query), expected) and len(query) > 30
     assert (table["location"].to_numpy()[query] == table["location"].to_numpy()[key]).all()
@@ -258,7 +258,7 @@ def test_each_query_comes_once_an_epoch_and_its_key_obeys_the_policy(name, store
 
 
 def test_the_chips_of_a_batch_are_those_of_its_rows(store, stream):
-    for got in streaming.batches(stream, pairs.temporal(), batch=16):
+    for got in streaming.batches(stream, pairs.temporal(), batch_size=16):
         assert torch.equal(got.query, stream.gather(got.rows[:, 0]))
         assert torch.equal(got.key, stream.gather(got.rows[:, 1]))
         places = stream.scenes["location"].to_numpy()[got.rows]
@@ -271,7 +271,7 @@ def test_the_chips_of_a_batch_are_those_of_its_rows(store, stream):
 
 @pytest.mark.parametrize("batch", [3, 7, 8, 40, 64])
 def test_only_the_last_incomplete_batch_is_left_out(batch, stream):
-    rows = rows_of(stream, pairs.same_image(), batch=batch)
+    rows = rows_of(stream, pairs.same_image(), batch_size=batch)
     assert rows.shape == (100 // batch, batch, 2)
     assert len(rows[..., 0].unique()) == rows[..., 0].numel()
 
@@ -291,9 +291,9 @@ def test_an_epoch_has_its_own_order_and_the_seed_decides_it(stream):
 
 @pytest.mark.parametrize("start", [1, 5, 11, 12])
 def test_an_epoch_goes_on_exactly_where_it_stopped(start, stream):
-    whole = list(streaming.batches(stream, pairs.temporal(), batch=8, split=None, epoch=3))
+    whole = list(streaming.batches(stream, pairs.temporal(), batch_size=8, split=None, epoch=3))
     rest = list(
-        streaming.batches(stream, pairs.temporal(), batch=8, split=None, epoch=3, start=start)
+        streaming.batches(stream, pairs.temporal(), batch_size=8, split=None, epoch=3, start=start)
     )
     assert len(rest) == 12 - start
     for a, b in zip(whole[start:], rest, strict=True):
@@ -303,14 +303,16 @@ def test_an_epoch_goes_on_exactly_where_it_stopped(start, stream):
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_ranks_share_each_batch_and_read_places_of_their_own(ranks, store, tmp_path, monkeypatch):
     store = write_store(tmp_path / "chips", dates=(4,) * 200)
-    alone = streaming.open(stream_of(store, tmp_path / "s").path, memory=store.chips[:80].nbytes)
+    alone = streaming.open(
+        stream_of(store, tmp_path / "s").path, memory_bytes=store.chips[:80].nbytes
+    )
     parts, read = [], []
     for rank in range(ranks):
-        mine = streaming.open(alone.path, memory=alone.chips.memory)
+        mine = streaming.open(alone.path, memory_bytes=alone.chips.memory)
         seen = fetched(mine, monkeypatch)
-        parts.append(rows_of(mine, pairs.temporal(), batch=16, share=(rank, ranks)))
+        parts.append(rows_of(mine, pairs.temporal(), batch_size=16, share=(rank, ranks)))
         read.append({number for number, *_ in seen})
-    whole = rows_of(alone, pairs.temporal(), batch=16)
+    whole = rows_of(alone, pairs.temporal(), batch_size=16)
     assert torch.equal(torch.cat(parts, 1), whole)
     assert set.union(*read) == set(range(200))
     assert sum(map(len, read)) <= 200 + ranks  # but for those where two shares meet
@@ -320,9 +322,11 @@ def test_each_place_is_read_once_an_epoch_within_the_memory(tmp_path, monkeypatc
     dates = np.random.default_rng(1).integers(1, 9, 3000)
     store = write_store(tmp_path / "chips", dates=tuple(dates), size_px=4)
     memory = store.chips.nbytes // 8
-    stream = streaming.open(stream_of(store, tmp_path / "s", chunk_mb=0.02).path, memory=memory)
+    stream = streaming.open(
+        stream_of(store, tmp_path / "s", chunk_mb=0.02).path, memory_bytes=memory
+    )
     seen = fetched(stream, monkeypatch)
-    rows_of(stream, pairs.temporal(), batch=32)
+    rows_of(stream, pairs.temporal(), batch_size=32)
     assert {number for number, *_ in seen} == set(range(3000))
     assert len(seen) <= 3000 + 2 * 32  # a place where two lanes meet comes in both
     assert max(kept for *_, kept in seen) <= memory
@@ -333,8 +337,10 @@ def test_batches_are_mixed_from_all_over_the_stream(tmp_path):
     store = write_store(tmp_path / "chips", dates=(4,) * 2000, size_px=1, bands=1)
     stream = stream_of(store, tmp_path / "s", chunk_mb=400 / 1e6)  # 100 places in a chunk
     place_of = stream.location.numpy()
-    few = streaming.open(stream.path, memory=stream.gather([0]).nbytes * 4 * 400)  # a fifth of it
-    rows = rows_of(few, pairs.temporal(), batch=64)[..., 0].numpy()
+    few = streaming.open(
+        stream.path, memory_bytes=stream.gather([0]).nbytes * 4 * 400
+    )  # a fifth of it
+    rows = rows_of(few, pairs.temporal(), batch_size=64)[..., 0].numpy()
     distinct = np.mean([len(np.unique(place_of[batch])) for batch in rows])
     assert distinct > 55  # of 64: 200 places are mixed, so two of 64 are often the same one
     chunks = np.mean([len(np.unique(place_of[batch] // 100)) for batch in rows])
@@ -347,9 +353,13 @@ def test_batches_are_mixed_from_all_over_the_stream(tmp_path):
 def test_pairs_of_two_places_are_refused(stream):
     spatial = pairs.spatial(radius_km=20_000)
     with pytest.raises(ValueError, match="keeps the dates of a location together"):
-        next(streaming.batches(stream, spatial, batch=8))
+        next(streaming.batches(stream, spatial, batch_size=8))
     with pytest.raises(ValueError, match="keeps the dates of a location together"):
-        next(streaming.batches(stream, pairs.mixture((spatial, 1), (pairs.temporal(), 1)), batch=8))
+        next(
+            streaming.batches(
+                stream, pairs.mixture((spatial, 1), (pairs.temporal(), 1)), batch_size=8
+            )
+        )
     for wrong in ({"batch": 9, "share": (0, 2)}, {"batch": 8, "share": (2, 2)}, {"batch": 0}):
         with pytest.raises(ValueError, match="share evenly"):
             next(streaming.batches(stream, pairs.temporal(), **wrong))
@@ -379,13 +389,13 @@ def test_gather_takes_any_rows(store, stream):
 
 def test_embeddings_of_a_stream_are_those_of_the_store(store, stream, monkeypatch):
     encoder = models.encoder("small", bands=3, stem="small", mean=[127] * 3, std=[60] * 3, seed=0)
-    fresh = streaming.open(stream.path, memory=10_000)
+    fresh = streaming.open(stream.path, memory_bytes=10_000)
     seen = fetched(fresh, monkeypatch)
-    found = embed(fresh, encoder, batch=7)
+    found = embed(fresh, encoder, batch_size=7)
     assert len(seen) == 40  # each place once, though batches cut it
     table = found.scenes.assign(row=np.arange(100)).set_index("path")
     rows = table["row"][store.scenes["path"]].to_numpy()
-    expected = embed(store, encoder, batch=100)
+    expected = embed(store, encoder, batch_size=100)
     np.testing.assert_allclose(found.vectors[rows], expected.vectors, atol=1e-5)
 
 
@@ -397,7 +407,7 @@ def test_a_path_is_opened_for_what_it_is(store, stream):
 
 
 def test_a_stream_travels_to_another_process_by_its_path(stream):
-    copy = pickle.loads(pickle.dumps(streaming.open(stream.path, memory=1234)))
+    copy = pickle.loads(pickle.dumps(streaming.open(stream.path, memory_bytes=1234)))
     assert (copy.chips.memory, copy.path) == (1234, stream.path)
     assert torch.equal(copy.gather([7]), stream.gather([7]))
 
@@ -467,7 +477,7 @@ def test_what_is_no_stream_is_told(store, tmp_path):
         with pytest.raises(FileNotFoundError, match="expected a stream at"):
             streaming.open(path)
     with pytest.raises(ValueError, match="memory and threads >= 1"):
-        streaming.open(tmp_path, memory=0)
+        streaming.open(tmp_path, memory_bytes=0)
 
 
 def test_the_table_needs_no_other_package_and_the_pixels_say_which(
@@ -541,7 +551,7 @@ def test_an_object_store_serves_a_stream_from_end_to_end(store, stream, s3, monk
 
     monkeypatch.setattr(writer, "write_chunk", dies)
     with pytest.raises(KeyboardInterrupt):
-        stream_of(store, "s3://world/some/chips", storage_options=options, workers=1)
+        stream_of(store, "s3://world/some/chips", storage_options=options, num_workers=1)
     with pytest.raises(FileNotFoundError, match="expected a stream at s3://world/some/chips"):
         streaming.open("s3://world/some/chips", storage_options=options)
     assert len(objects(client, "some/chips/.writing/")) == 2
@@ -550,8 +560,8 @@ def test_an_object_store_serves_a_stream_from_end_to_end(store, stream, s3, monk
     files = {f.name for f in Path(stream.path).iterdir()}
     assert objects(client, "some/chips/") == files
     pd.testing.assert_frame_equal(remote.scenes, stream.scenes)
-    local = streaming.batches(stream, pairs.temporal(), batch=16)
-    far = streaming.batches(remote, pairs.temporal(), batch=16)
+    local = streaming.batches(stream, pairs.temporal(), batch_size=16)
+    far = streaming.batches(remote, pairs.temporal(), batch_size=16)
     for a, b in zip(local, far, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
     encoder = models.encoder("small", bands=3, stem="small", mean=[127] * 3, std=[60] * 3, seed=0)
@@ -585,8 +595,8 @@ def test_trouble_with_an_object_store_is_told(store, s3, monkeypatch):
 # --- training -----------------------------------------------------------------------------------
 
 TINY = PretrainConfig(
-    epochs=3, batch=8, queue=16, dim=8, views=Views(size_px=4), log_every=2, knn_every=2,
-    precision="fp32", checkpoint_s=0,
+    epochs=3, batch_size=8, queue_size=16, projection_dim=8, transform=Views(size_px=4), log_every=2, knn_every=2,
+    precision="fp32", checkpoint_every_s=0,
 )  # fmt: skip
 CLOCK = ["pairs_per_s", "seconds", "seconds_left"]
 
@@ -603,13 +613,13 @@ def assert_same_run(a, b):
 
 
 def test_pretrain_takes_a_stream_and_goes_on_bit_for_bit_in_mid_epoch(stream, tmp_path):
-    small = streaming.open(stream.path, memory=2000)
+    small = streaming.open(stream.path, memory_bytes=2000)
     whole = run_of(small, label="label").finish(progress=False)
     assert whole.logs["loss"].notna().all() and whole.logs["knn"].notna().any()
     for log in run_of(small, label="label", out=tmp_path):
         if log.step >= 12:  # of 10 an epoch
             break
-    again = run_of(streaming.open(stream.path, memory=2000), label="label", out=tmp_path)
+    again = run_of(streaming.open(stream.path, memory_bytes=2000), label="label", out=tmp_path)
     assert 12 <= again.step < again.steps
     assert_same_run(again.finish(progress=False), whole)
 
@@ -631,7 +641,7 @@ def test_pretrain_without_pairs_takes_a_stream_in_its_order_too(stream):
 
 def test_a_run_of_another_stream_or_memory_is_not_taken_up(store, stream, tmp_path):
     run_of(stream, out=tmp_path)
-    for other in (streaming.open(stream.path, memory=9999), store):
+    for other in (streaming.open(stream.path, memory_bytes=9999), store):
         with pytest.raises(ValueError, match="holds a run with store"):
             run_of(other, out=tmp_path)
     with pytest.raises(ValueError, match="keeps the dates of a location together"):
@@ -642,7 +652,7 @@ def test_the_commands_write_and_train_from_a_stream(store, tmp_path, capsys):
     path = tmp_path / "stream"
     main(["stream", str(store.path), "--out", str(path)])
     assert "100 chips of 40 places in 1 files" in capsys.readouterr().out
-    size = ["--batch", "8", "--epochs", "1", "--queue", "16", "--size-px", "8"]
+    size = ["--batch-size", "8", "--epochs", "1", "--queue-size", "16", "--size-px", "8"]
     size += ["--precision", "fp32"]
     main(["pretrain", str(path), "--out", str(tmp_path / "run"), *size])
     main(

@@ -125,20 +125,20 @@ def content(folder):
 def test_a_set_comes_whole_and_the_second_call_asks_nobody(tmp_path, known, server):
     bodies = {f"{i}.tif": BODY[i * 10 : i * 999 + 20] for i in range(9)}
     name = known(bodies)
-    folder = fetch(name, out=tmp_path / "new", progress=False)
+    folder = fetch(name, output_dir=tmp_path / "new", progress=False)
     assert folder == tmp_path / "new" / "some" and content(folder) == bodies
     lines = (tmp_path / "new" / "some.sha256").read_text().splitlines()
     assert lines == [f"{stated(bodies[p])[7:]}  {p}" for p in sorted(bodies)]
     assert sorted(os.listdir(tmp_path / "new")) == ["some", "some.sha256"]
     n = len(server.asked)
-    assert n == 9 and fetch(name, out=tmp_path / "new") == folder and len(server.asked) == n
+    assert n == 9 and fetch(name, output_dir=tmp_path / "new") == folder and len(server.asked) == n
 
 
 @pytest.mark.parametrize("way", ["sha256", "md5"])
 def test_a_dropped_connection_goes_on_where_it_was(tmp_path, known, server, way):
     server.cuts = [100_000, 0, 50_000, 1]  # of six blocks, none, three and none
     name = known({"a.bin": BODY}, checksum=lambda body: stated(body, way))
-    assert content(fetch(name, out=tmp_path, progress=False)) == {"a.bin": BODY}
+    assert content(fetch(name, output_dir=tmp_path, progress=False)) == {"a.bin": BODY}
     ranges = [asked for _, asked in server.asked]
     assert ranges == [None] + [f"bytes={n * 2**14}-" for n in (6, 6, 9, 9)]
 
@@ -146,7 +146,7 @@ def test_a_dropped_connection_goes_on_where_it_was(tmp_path, known, server, way)
 def test_a_server_without_ranges_starts_again(tmp_path, known, server):
     server.ranges, server.cuts = False, [100_000, 250_000]
     name = known({"a.bin": BODY})
-    assert content(fetch(name, out=tmp_path, progress=False)) == {"a.bin": BODY}
+    assert content(fetch(name, output_dir=tmp_path, progress=False)) == {"a.bin": BODY}
     assert len(server.asked) == 3
 
 
@@ -156,10 +156,10 @@ def test_a_second_call_goes_on_if_a_checksum_tells_that_it_fits(tmp_path, known,
     with pytest.raises(
         ConnectionError, match="no answer, or one that breaks off .*a.bin; give the"
     ):
-        fetch(name, out=tmp_path, progress=False)
+        fetch(name, output_dir=tmp_path, progress=False)
     assert (tmp_path / "some.part" / "a.bin.part").stat().st_size == 6 * 2**14
     server.asked, server.cuts = [], []
-    assert content(fetch(name, out=tmp_path, progress=False)) == {"a.bin": BODY}
+    assert content(fetch(name, output_dir=tmp_path, progress=False)) == {"a.bin": BODY}
     assert server.asked == [("a.bin", "bytes=98304-")]
 
 
@@ -170,23 +170,23 @@ def test_without_a_checksum_an_old_part_is_not_trusted_but_the_first_file_is(
     (tmp_path / "some.part").mkdir()
     (tmp_path / "some.part" / "a.bin.part").write_bytes(b"x" * 1000)
     server.cuts = [100_000]
-    folder = fetch(name, out=tmp_path, progress=False)
+    folder = fetch(name, output_dir=tmp_path, progress=False)
     assert content(folder) == {"a.bin": BODY}
     assert [asked for _, asked in server.asked] == [None, "bytes=98304-"]
     folder.rename(tmp_path / "old")
     server.files["a.bin"] = BODY[::-1]
     with pytest.raises(ValueError, match="has not the checksum sha256:.* to trust this one"):
-        fetch(name, out=tmp_path, progress=False)
+        fetch(name, output_dir=tmp_path, progress=False)
     assert sorted(os.listdir(tmp_path)) == ["old", "some.sha256"]
     (tmp_path / "some.sha256").unlink()
-    assert content(fetch(name, out=tmp_path, progress=False)) == {"a.bin": BODY[::-1]}
+    assert content(fetch(name, output_dir=tmp_path, progress=False)) == {"a.bin": BODY[::-1]}
 
 
 def test_another_checksum_is_refused_and_nothing_is_left(tmp_path, known, server):
     name = known({"a.bin": BODY})
     server.files["a.bin"] = BODY[:-1] + bytes([BODY[-1] ^ 1])
     with pytest.raises(ValueError, match="a.bin has not the checksum sha256:.* is not kept;"):
-        fetch(name, out=tmp_path, progress=False)
+        fetch(name, output_dir=tmp_path, progress=False)
     assert os.listdir(tmp_path) == []
 
 
@@ -195,7 +195,7 @@ def test_another_length_is_refused_before_it_is_loaded(tmp_path, known, server, 
     name = known({"a.bin": BODY})
     server.files["a.bin"] = body
     with pytest.raises(ConnectionError, match=r"bytes, expected 300,000, so it is not the file"):
-        fetch(name, out=tmp_path, progress=False)
+        fetch(name, output_dir=tmp_path, progress=False)
     assert os.listdir(tmp_path) == []
 
 
@@ -203,7 +203,7 @@ def test_a_server_that_tells_no_length_is_not_read_without_end(tmp_path, known, 
     name = known({"a.bin": BODY})
     server.tells_length, server.files["a.bin"] = False, BODY + bytes(1_000_000)
     server.cuts = [100_000]
-    assert content(fetch(name, out=tmp_path, progress=False)) == {"a.bin": BODY}
+    assert content(fetch(name, output_dir=tmp_path, progress=False)) == {"a.bin": BODY}
     assert [asked for _, asked in server.asked] == [None, "bytes=100000-"]
 
 
@@ -211,18 +211,18 @@ def test_a_part_that_is_too_long_is_not_used(tmp_path, known, server):
     name = known({"a.bin": BODY})
     (tmp_path / "some.part").mkdir()
     (tmp_path / "some.part" / "a.bin.part").write_bytes(BODY + b"more")
-    assert content(fetch(name, out=tmp_path, progress=False)) == {"a.bin": BODY}
+    assert content(fetch(name, output_dir=tmp_path, progress=False)) == {"a.bin": BODY}
 
 
 def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(tmp_path, known, server):
     name = known({"a.bin": BODY})
     server.busy = 3
-    assert content(fetch(name, out=tmp_path, progress=False)) == {"a.bin": BODY}
+    assert content(fetch(name, output_dir=tmp_path, progress=False)) == {"a.bin": BODY}
     name = known({"b.bin": BODY}, name="other")
     del server.files["b.bin"]
     server.asked = []
     with pytest.raises(ConnectionError, match="b.bin cannot be fetched: the server says 404"):
-        fetch(name, out=tmp_path, progress=False)
+        fetch(name, output_dir=tmp_path, progress=False)
     assert len(server.asked) == 1
 
 
@@ -235,29 +235,29 @@ def test_offline_is_one_sentence_and_a_file_by_hand_is_taken(tmp_path, monkeypat
     )
     monkeypatch.setitem(SETS, "far", data)
     with pytest.raises(ConnectionError) as error:
-        fetch("far", out=tmp_path, progress=False)
+        fetch("far", output_dir=tmp_path, progress=False)
     by_hand = tmp_path / "far.part" / "a.bin"
     assert "\n" not in str(error.value) and url in str(error.value)
     assert f"download it by hand to {by_hand} (about it: https://page.example)" in str(error.value)
     assert os.listdir(tmp_path) == []
     by_hand.parent.mkdir()
     by_hand.write_bytes(BODY)
-    assert content(fetch("far", out=tmp_path, progress=False)) == {"a.bin": BODY}
+    assert content(fetch("far", output_dir=tmp_path, progress=False)) == {"a.bin": BODY}
 
 
 def test_an_archive_is_unpacked_and_goes(tmp_path, known):
     files = {"Top/A/1.jpg": b"one", "Top/A/é.jpg": b"two", "Top/empty": b""}
     name = known({"a.zip": zipped([("Top/", b""), *files.items()])}, unpacked=6)
-    assert fetch(name, out=tmp_path, progress=False) == tmp_path / "some" / "Top"
+    assert fetch(name, output_dir=tmp_path, progress=False) == tmp_path / "some" / "Top"
     assert content(tmp_path / "some") == files
     assert sorted(os.listdir(tmp_path)) == ["some", "some.sha256"]
-    assert fetch(name, out=tmp_path, progress=False) == tmp_path / "some" / "Top"
+    assert fetch(name, output_dir=tmp_path, progress=False) == tmp_path / "some" / "Top"
 
 
 def test_a_refused_archive_leaves_nothing(tmp_path, known):
     name = known({"a.zip": zipped([("a", b"one"), ("../b", b"two")])}, unpacked=99)
     with pytest.raises(ValueError, match=r"has an entry '../b' that leaves its folder; refused"):
-        fetch(name, out=tmp_path / "out", progress=False)
+        fetch(name, output_dir=tmp_path / "out", progress=False)
     assert os.listdir(tmp_path) == ["out"] and os.listdir(tmp_path / "out") == ["some.sha256"]
 
 
@@ -394,7 +394,7 @@ def test_the_first_sequences_of_a_bucket(tmp_path, bucket, tags):
     bodies = dict(fmow("airport", range(12), 2)) | dict(fmow("multi-unit_residential", [7], 3))
     bucket(bodies | {"x/rgb/val/notes.txt": b"n", "x/rgb/train/zoo/zoo_0/zoo_0_0_rgb.jpg": b"t"},
            tags=tags)  # fmt: skip
-    folder = fetch("sample", out=tmp_path, progress=False)
+    folder = fetch("sample", output_dir=tmp_path, progress=False)
     places = ("airport_0", "airport_1", "airport_10", "airport_11", "multi-unit_residential_7")
     expected = {
         key.removeprefix("x/rgb/"): body
@@ -406,42 +406,42 @@ def test_the_first_sequences_of_a_bucket(tmp_path, bucket, tags):
 
 def test_a_sequence_that_the_list_may_cut_is_left_out(tmp_path, bucket):
     bucket(dict(fmow("zoo", range(3), 2))).most = 20  # two and a half sequences
-    folder = fetch("sample", out=tmp_path, progress=False)
+    folder = fetch("sample", output_dir=tmp_path, progress=False)
     assert sorted(os.listdir(folder / "val" / "zoo")) == ["zoo_0", "zoo_1"]
 
 
 def test_what_a_bucket_lists_stays_in_the_folder(tmp_path, bucket):
     bucket({"x/rgb/val/zoo/../../../../../evil_rgb.jpg": b"x"})
     with pytest.raises(ValueError, match="evil_rgb.jpg' that leaves its folder; refused"):
-        fetch("sample", out=tmp_path / "out", progress=False)
+        fetch("sample", output_dir=tmp_path / "out", progress=False)
     assert not list(tmp_path.rglob("evil*"))
 
 
 def test_an_empty_bucket_and_a_list_that_is_none(tmp_path, bucket, server, monkeypatch):
     bucket({})
     with pytest.raises(ConnectionError, match="lists nothing below x/rgb/val/; see https://page"):
-        fetch("sample", out=tmp_path, progress=False)
+        fetch("sample", output_dir=tmp_path, progress=False)
     monkeypatch.setattr(server, "files", type("", (), {"get": lambda _, p: b"<html>"})())
     with pytest.raises(ConnectionError, match="no list of files"):
-        fetch("sample", out=tmp_path, progress=False)
+        fetch("sample", output_dir=tmp_path, progress=False)
     assert os.listdir(tmp_path) == []
 
 
 def test_too_small_a_disk_is_told_first(tmp_path, known, server):
     name = known({"a.zip": BODY}, unpacked=10**18)
     with pytest.raises(OSError, match=r"some needs 1,000,000,000,000 MB, .* make space or give"):
-        fetch(name, out=tmp_path, progress=False)
+        fetch(name, output_dir=tmp_path, progress=False)
     assert server.asked == [] and os.listdir(tmp_path) == []
 
 
 def test_an_unknown_name_and_no_pooch(tmp_path, known, monkeypatch):
     with pytest.raises(ValueError, match="expected one of naip, landsat, .*, came 'nap'"):
-        fetch("nap", out=tmp_path)
+        fetch("nap", output_dir=tmp_path)
     monkeypatch.setitem(sys.modules, "pooch", None)
     with pytest.raises(
         ImportError, match=r"pip install 'geossl\[fetch\]', or .* by hand from http"
     ):
-        fetch(known({"a": b"a"}), out=tmp_path)
+        fetch(known({"a": b"a"}), output_dir=tmp_path)
 
 
 def test_the_command(tmp_path, known, capsys):

@@ -274,7 +274,7 @@ def test_a_storm_of_faults_changes_no_byte(sky, undisturbed, tmp_path):
 
     sky.faults = storm
     sky.hang_s = 1.0
-    reap(sky, tmp_path, patience=Patience(tries=6, timeout_s=0.3), workers=8)
+    reap(sky, tmp_path, patience=Patience(tries=6, timeout_s=0.3), num_workers=8)
     assert {entry[3] for entry in sky.log} >= {"drop", "cut", "429", "500", "hang", "503"}
     assert tree(tmp_path) == tree(undisturbed[0])
 
@@ -936,7 +936,7 @@ def test_the_command_line_is_the_function(sky, tmp_path, capsys):
         Stac,
         args=["--out", str(tmp_path / "one"), "--api", sky.url, "--collection", "s2", "--place",
               str(lon), str(lat), "--start", "2019-01-01", "--end", "2020-12-31", "--dates", "2",
-              "--chip-px", "48", "--bands", "red", "green", "--workers", "2", "--resolution-m",
+              "--chip-px", "48", "--bands", "red", "green", "--num-workers", "2", "--resolution-m",
               "None"],
     )  # fmt: skip
     shown.run()
@@ -971,7 +971,7 @@ def test_a_cluster_that_loses_a_worker_makes_the_same_files(sky, undisturbed, tm
             killed.append(worker.pid)
 
     sky.faults = kill_one
-    table = reap(sky, tmp_path, dask="local:3", workers=None)
+    table = reap(sky, tmp_path, dask="local:3", num_workers=None)
     assert len(killed) == 1 and len(table) == 12
     assert tree(tmp_path) == tree(undisturbed[0])
 

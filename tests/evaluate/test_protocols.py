@@ -35,7 +35,7 @@ def test_sgd_is_a_loop_of_numpy():
     found = embeddings()
     train, test = rows(found, "train"), rows(found, "test")
     config = evaluate.SGD(
-        lr=2.0, momentum=0.8, weight_decay=0.01, batch=1000, epochs=9, drops=(4, 7)
+        lr=2.0, momentum=0.8, weight_decay=0.01, batch_size=1000, epochs=9, drops=(4, 7)
     )
     x = np.c_[standard(found, train) / 6**0.5, np.ones(240)]
     y = pd.get_dummies(found.scenes["label"]).to_numpy(float)
@@ -58,7 +58,7 @@ def test_sgd_is_a_loop_of_numpy():
 def test_sgd_draws_by_its_seed_and_does_not_care_for_the_scale():
     found = embeddings(noise=2.0)
     before = torch.get_rng_state()
-    quick = functools.partial(evaluate.linear, solver=evaluate.SGD(batch=16, epochs=5))
+    quick = functools.partial(evaluate.linear, solver=evaluate.SGD(batch_size=16, epochs=5))
     one, again, other = (quick(found, seed=s).probabilities for s in (0, 0, 1))
     assert torch.equal(before, torch.get_rng_state())
     assert np.array_equal(one, again) and not np.allclose(one, other)
@@ -476,7 +476,7 @@ def test_leakage_of_blocks_and_of_tables_it_cannot_measure():
 # --- fine-tuning --------------------------------------------------------------------------------
 
 QUICK = finetune.FineTuneConfig(
-    epochs=2, batch=8, lr=5e-3, views=Views(size_px=16), precision="fp32", device="cpu"
+    epochs=2, batch_size=8, lr=5e-3, transform=Views(size_px=16), precision="fp32", device="cpu"
 )
 
 

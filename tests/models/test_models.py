@@ -79,7 +79,7 @@ def test_encoders_take_any_number_of_bands(name, width, stem, bands):
 def test_the_same_seed_gives_the_same_encoder_and_leaves_the_global_state_alone():
     before = torch.random.get_rng_state()
     a, b, c = (models.encoder("small", seed=s).state_dict() for s in (0, 0, 1))
-    models.MoCo(models.encoder("small"), queue=4)
+    models.MoCo(models.encoder("small"), queue_size=4)
     assert torch.equal(before, torch.random.get_rng_state())
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert any(not torch.equal(a[k], c[k]) for k in a)

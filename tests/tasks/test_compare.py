@@ -119,7 +119,7 @@ def test_encoders_come_as_files_and_from_seeds_too(store, tmp_path):
 
 
 def test_fine_tuning_keeps_what_was_trained(store):
-    config = finetune.FineTuneConfig(epochs=2, batch=16)
+    config = finetune.FineTuneConfig(epochs=2, batch_size=16)
     task = compare.classification(
         store, measure="fine-tune", split="blocks", block_deg=5, config=config
     )
@@ -196,7 +196,7 @@ def test_what_cannot_be_compared_is_said(store, scenes):
 
 
 def test_the_command_compares_on_all_tasks(store, scenes, tmp_path, capsys, monkeypatch):
-    small = partial(detect.DetectConfig, crops=4, batch=4, size_px=64)
+    small = partial(detect.DetectConfig, crops=4, batch_size=4, size_px=64)
     monkeypatch.setattr(detect, "DetectConfig", small)
     monkeypatch.setattr(segment, "SegmentConfig", partial(segment.SegmentConfig, size_px=96))
     weights.save_encoder(models.encoder("small", seed=5), tmp_path / "encoder.safetensors")

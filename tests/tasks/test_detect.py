@@ -24,7 +24,7 @@ from geossl.tasks.detect.model import build
 from geossl.viz.plots import detection
 
 SMALL = detect.DetectConfig(
-    epochs=2, crops=4, batch=2, size_px=32, upsample=1, width=8, color=None, precision="fp32",
+    epochs=2, crops=4, batch_size=2, size_px=32, upsample=1, width=8, color=None, precision="fp32",
     device="cpu",
 )  # fmt: skip
 
@@ -292,7 +292,7 @@ def test_a_cut_box_counts_while_enough_of_it_is_left():
 
 def test_crops_show_what_their_boxes_say(tmp_path):
     scenes, boxes = scattered(tmp_path, count=3)
-    config = detect.DetectConfig(batch=6, size_px=48, boxed=1.0, min_visible=0.4)
+    config = detect.DetectConfig(batch_size=6, size_px=48, boxed=1.0, min_visible=0.4)
     crops = Crops(area.scene_rows(scenes), detect.checked(boxes, scenes), ["square"], config)
     for seed in range(6):
         pixels, valid, targets = crops.batch(seed)
@@ -311,7 +311,7 @@ def test_crops_of_small_scenes_of_background_and_of_crowds(tmp_path):
     path = picture(tmp_path / "a.png", size=(20, 90))
     boxes = table_of([(path, 2, 2, 8, 8, "x"), (path, 40, 2, 60, 12, "x")])
     boxes["crowd"] = [False, True]
-    config = detect.DetectConfig(batch=64, size_px=32)
+    config = detect.DetectConfig(batch_size=64, size_px=32)
     rows = area.scene_rows(path)
     pixels, valid, targets = Crops(rows, detect.checked(boxes, path), ["x"], config).batch(0)
     assert (
@@ -432,7 +432,7 @@ def test_a_detector_learns_bright_squares(tmp_path):
         freeze="none",
         epochs=8,
         crops=40,
-        batch=4,
+        batch_size=4,
         size_px=48,
         upsample=1,
         width=16,
@@ -487,35 +487,35 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "_epoch", killed)
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        detect.train(scenes, boxes, encoder_of(), out=out, **given)
+        detect.train(scenes, boxes, encoder_of(), output_dir=out, **given)
     with pytest.raises(FileNotFoundError, match="expected a detector at"):
         detect.load(out)
     calls = []
     monkeypatch.setattr(train, "_epoch", lambda *a, **k: calls.append(k["epoch"]) or epoch(*a, **k))
-    tuned = detect.train(scenes, boxes, encoder_of(), out=out, **given)
+    tuned = detect.train(scenes, boxes, encoder_of(), output_dir=out, **given)
     assert calls == [2] and tuned.logs["epoch"].tolist() == [1, 2, 3]
     assert alike(state(tuned.network), state(whole.network))
     assert tuned.logs["loss"].tolist() == whole.logs["loss"].tolist()
-    again = detect.train(scenes, boxes, encoder_of(), out=out, **given)  # it has ended
+    again = detect.train(scenes, boxes, encoder_of(), output_dir=out, **given)  # it has ended
     assert calls == [2] and alike(state(again.network), state(whole.network))
     other = detect.train(scenes, boxes, encoder_of(), config=config, seed=4)
     assert not alike(state(other.network), state(whole.network))
     for change in ({"seed": 4}, {"config": SMALL}):
         with pytest.raises(ValueError, match="holds a run with"):
-            detect.train(scenes, boxes, encoder_of(), out=out, **given | change)
+            detect.train(scenes, boxes, encoder_of(), output_dir=out, **given | change)
     for data in ((scenes, boxes.iloc[1:], encoder_of()), (scenes, boxes, encoder_of(seed=1))):
         with pytest.raises(ValueError, match="holds a run with"):
-            detect.train(*data, out=out, **given)
+            detect.train(*data, output_dir=out, **given)
     last = out / "last.safetensors"
     last.write_bytes(last.read_bytes()[:-100])
     with pytest.raises(ValueError, match="last.safetensors"):
-        detect.train(scenes, boxes, encoder_of(), out=out, **given)
+        detect.train(scenes, boxes, encoder_of(), output_dir=out, **given)
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_in_one_sentence(tmp_path):
     scenes, boxes = scattered(tmp_path, count=1)
     config = detect.DetectConfig(**{**vars(SMALL), "epochs": 1})
-    detect.train(scenes, boxes, encoder_of(), config=config, out=tmp_path)
+    detect.train(scenes, boxes, encoder_of(), config=config, output_dir=tmp_path)
     last = tmp_path / "last.safetensors"
     with safe_open(last, "pt") as file:
         tensors, logs = {k: file.get_tensor(k) for k in file.keys()}, file.metadata()
@@ -523,7 +523,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_in_one_sentence(tmp_path):
     for bad in ((tensors, {}), (tensors, {"logs": "3"}), (other, logs), ({}, logs)):
         save_file(bad[0], last, bad[1])
         with pytest.raises(ValueError, match="last.safetensors is damaged; delete the folder"):
-            detect.train(scenes, boxes, encoder_of(), config=config, out=tmp_path)
+            detect.train(scenes, boxes, encoder_of(), config=config, output_dir=tmp_path)
 
 
 def test_every_step_draws_its_own_crops(tmp_path, monkeypatch):
@@ -590,7 +590,7 @@ def test_a_loss_that_is_not_finite_stops_and_is_not_kept(tmp_path):
     scenes, boxes = scattered(tmp_path, count=1)
     config = detect.DetectConfig(**{**vars(SMALL), "lr": 1e30, "warmup": 0.0})
     with pytest.raises(ValueError, match="expected a finite loss"):
-        detect.train(scenes, boxes, encoder_of(), config=config, out=tmp_path / "run")
+        detect.train(scenes, boxes, encoder_of(), config=config, output_dir=tmp_path / "run")
     assert not (tmp_path / "run" / "detector.safetensors").exists()
 
 
@@ -611,7 +611,7 @@ def test_settings_that_make_no_sense_are_refused(change):
 def test_a_saved_detector_finds_the_same(tmp_path):
     scenes, boxes = scattered(tmp_path, count=2)
     config = detect.DetectConfig(**{**vars(SMALL), "color": detect.DetectConfig().color})
-    tuned = detect.train(scenes, boxes, encoder_of(), config=config, out=tmp_path / "run")
+    tuned = detect.train(scenes, boxes, encoder_of(), config=config, output_dir=tmp_path / "run")
     loaded = detect.load(tmp_path / "run")
     assert loaded.config == config and repr(loaded) == repr(tuned)
     pd.testing.assert_frame_equal(

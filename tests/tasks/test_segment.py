@@ -38,7 +38,7 @@ from geossl.viz.plots import segmentation
 NAMES = ("background", "plant")
 NORTH_UP = from_origin(500_000, 5_000_000, 10, 10)
 PLANTS = Path(__file__).parents[3] / "shared" / "data" / "us_power_plants"
-QUICK = segment.SegmentConfig(epochs=2, batch=4, size_px=32, width=16)
+QUICK = segment.SegmentConfig(epochs=2, batch_size=4, size_px=32, width=16)
 
 
 @pytest.fixture(autouse=True)
@@ -136,8 +136,12 @@ def same(a, b):
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("squares")
     scenes = squares(folder).assign(split=["train"] * 5 + ["val"])
-    config = segment.SegmentConfig(epochs=25, batch=4, size_px=32, width=32, lr=3e-3, color=Views())
-    tuned = segment.train(scenes, small(), classes=NAMES, config=config, out=folder / "run", seed=1)
+    config = segment.SegmentConfig(
+        epochs=25, batch_size=4, size_px=32, width=32, lr=3e-3, color=Views()
+    )
+    tuned = segment.train(
+        scenes, small(), classes=NAMES, config=config, output_dir=folder / "run", seed=1
+    )
     return folder, scenes, tuned
 
 
@@ -431,12 +435,12 @@ def coded(folder, sizes):
 @pytest.mark.parametrize("keep", [0, 1e9])
 def test_crops_move_image_and_mask_alike_and_pad_what_is_small(keep, tmp_path):
     found = Areas(coded(tmp_path, [(50, 70), (9, 5)]), Masks(("a", "b", "c")), keep_bytes=keep)
-    scenes = found.drawn(size_px=16, batch=3, epoch=0, seed=0)
+    scenes = found.drawn(size_px=16, batch_size=3, epoch=0, seed=0)
     each = round(50 * 70 / 256)
     assert scenes.shape == ((each + 1) // 3, 3) and np.bincount(scenes.ravel())[0] >= each - 2
     seen = set()
     for epoch in range(3):
-        for pixels, valid, codes in found.batches(size_px=16, batch=3, epoch=epoch, seed=0):
+        for pixels, valid, codes in found.batches(size_px=16, batch_size=3, epoch=epoch, seed=0):
             assert pixels.shape == (3, 2, 16, 16) and pixels.dtype == torch.float32
             assert valid.shape == codes.shape == (3, 16, 16)
             assert torch.equal(codes != IGNORE, valid) and not pixels[:, 0][~valid].any()
@@ -446,9 +450,9 @@ def test_crops_move_image_and_mask_alike_and_pad_what_is_small(keep, tmp_path):
                 seen.add(which)
                 assert int(part.sum()) in ({43, 44, 45} if which == 2 else range(254, 257))
     assert seen == {1, 2}
-    few = found.drawn(size_px=512, batch=7, epoch=0, seed=0)
+    few = found.drawn(size_px=512, batch_size=7, epoch=0, seed=0)
     assert few.shape == (1, 7) and set(few[0]) == {0, 1}  # two scenes come several times
-    (batch,) = found.batches(size_px=64, batch=7, epoch=0, seed=0)
+    (batch,) = found.batches(size_px=64, batch_size=7, epoch=0, seed=0)
     assert len(batch[0]) == 7
 
 
@@ -465,7 +469,7 @@ def test_crops_are_drawn_by_the_seed_in_all_eight_ways(tmp_path):
         parts = (
             batch[2]
             for epoch in range(epochs)
-            for batch in found.batches(size_px=4, batch=20, epoch=epoch, seed=seed)
+            for batch in found.batches(size_px=4, batch_size=20, epoch=epoch, seed=seed)
         )
         return torch.cat(list(parts))
 
@@ -520,7 +524,7 @@ def test_what_is_frozen_stays_bit_for_bit_and_the_encoder_given_is_never_touched
     layers.split_batchnorm(encoder, 2)
     encoder.train()
     before, given = states(encoder), copy.deepcopy(encoder)
-    config = segment.SegmentConfig(epochs=1, batch=4, size_px=32, width=8, freeze=freeze)
+    config = segment.SegmentConfig(epochs=1, batch_size=4, size_px=32, width=8, freeze=freeze)
     tuned = segment.train(scenes, encoder, classes=NAMES, config=config)
     assert same(before, states(encoder)) and encoder.training
     assert all(p.requires_grad and p.grad is None for p in encoder.parameters())
@@ -605,10 +609,10 @@ class Stop(Exception):
 def test_a_killed_training_goes_on_to_the_same_end(color, tmp_path, monkeypatch):
     scenes = squares(tmp_path, 3).assign(split=["train", "train", "val"])
     more = {"color": Views()} if color else {}
-    config = segment.SegmentConfig(epochs=4, batch=4, size_px=32, width=8, **more)
+    config = segment.SegmentConfig(epochs=4, batch_size=4, size_px=32, width=8, **more)
 
     def run(out):
-        return segment.train(scenes, small(), classes=NAMES, config=config, out=out, seed=5)
+        return segment.train(scenes, small(), classes=NAMES, config=config, output_dir=out, seed=5)
 
     whole = run(tmp_path / "whole")
     keep, calls = loop._keep, []
@@ -645,7 +649,7 @@ def test_a_folder_of_another_or_a_damaged_training_is_refused(tmp_path):
 
     def run(encoder=None, *, seed=0, config=QUICK, classes=NAMES):
         return segment.train(
-            scenes, encoder or small(), classes=classes, config=config, out=out, seed=seed
+            scenes, encoder or small(), classes=classes, config=config, output_dir=out, seed=seed
         )
 
     run()
@@ -656,7 +660,7 @@ def test_a_folder_of_another_or_a_damaged_training_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds a run with masks.classes"):
         run(classes=("a", "b"))
     with pytest.raises(ValueError, match="holds a run with config.epochs = 2"):
-        run(config=segment.SegmentConfig(epochs=3, batch=4, size_px=32, width=16))
+        run(config=segment.SegmentConfig(epochs=3, batch_size=4, size_px=32, width=16))
     good = (out / "last.pt").read_bytes()
     for bad in (good[: len(good) // 2], b"", pickle.dumps(Bomb())):
         (out / "last.pt").write_bytes(bad)
@@ -677,7 +681,7 @@ class Bomb:
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(tmp_path):
-    config = segment.SegmentConfig(epochs=3, batch=4, size_px=32, width=8, lr=1e30)
+    config = segment.SegmentConfig(epochs=3, batch_size=4, size_px=32, width=8, lr=1e30)
     with pytest.raises(ValueError, match="expected a finite loss, came .* lower lr = 1e"):
         segment.train(squares(tmp_path, 2), small(), classes=NAMES, config=config)
 
@@ -918,7 +922,7 @@ def test_the_map_written_lies_on_its_scene_to_the_pixel(name, trained, tmp_path)
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         tif(path, pixels, crs=crs, transform=transform, nodata=0)
     out = tmp_path / "missing" / "folder" / "classes.tif"
-    found = tuned.segment(path, out=out)
+    found = tuned.segment(path, output=out)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         with rasterio.open(path) as source, rasterio.open(out) as file:
@@ -947,9 +951,9 @@ def test_the_map_written_lies_on_its_scene_to_the_pixel(name, trained, tmp_path)
     assert np.array_equal(written, found.values)
     assert np.array_equal(outside, (pixels == 0).all(0)) and (written[outside] == 255).all()
     with pytest.raises(ValueError, match="another path than the scene's"):
-        tuned.segment(path, out=path)
+        tuned.segment(path, output=path)
     with pytest.raises(ValueError, match="ends in .tif"):
-        tuned.segment(path, out=tmp_path / "map.png")
+        tuned.segment(path, output=tmp_path / "map.png")
     names = {p.name for p in out.parent.iterdir()}
     assert names == {"classes.tif", "classes.tif.aux.xml"}  # no half-written file is left
 
@@ -993,10 +997,10 @@ def test_what_is_loaded_gives_the_same(trained, tmp_path):
 @pytest.mark.parametrize("head", ["fcn", "deeplab"])
 def test_other_heads_train_and_are_kept(head, tmp_path):
     scenes = squares(tmp_path, 2)
-    config = segment.SegmentConfig(head=head, epochs=1, batch=4, size_px=32)
+    config = segment.SegmentConfig(head=head, epochs=1, batch_size=4, size_px=32)
     masks = {"values": (0, 1), "label": "x", "resample": True}
     tuned = segment.train(
-        scenes, small(), classes=NAMES, config=config, out=tmp_path / "r", **masks
+        scenes, small(), classes=NAMES, config=config, output_dir=tmp_path / "r", **masks
     )
     loaded = segment.load(tmp_path / "r", device="cpu")
     a, b = (t.segment(scenes["path"][0], probabilities=True) for t in (tuned, loaded))
@@ -1112,7 +1116,7 @@ def test_real_power_plants_are_read_and_learned_from():
     masks = [PLANTS / "masks" / f"bilabels_{f.stem.split('_')[1]}.png" for f in files]
     scenes = pd.DataFrame({"path": map(str, files), "mask": map(str, masks)})
     encoder = models.encoder("small", mean=[100.0] * 3, std=[50.0] * 3)
-    config = segment.SegmentConfig(epochs=1, batch=8, width=16)
+    config = segment.SegmentConfig(epochs=1, batch_size=8, width=16)
     more = {"classes": NAMES, "values": (0, 255), "config": config}
     with pytest.raises(ValueError, match="came 1114 x 1114 pixels for 76 x 75"):
         segment.train(scenes[:12], encoder, **more)

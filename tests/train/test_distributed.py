@@ -25,8 +25,8 @@ from geossl.transforms import Views, moco_v2
 from geossl.utils import dist as distributed
 
 CONFIG = PretrainConfig(
-    epochs=2, batch=16, queue=40, dim=16, views=Views(size_px=16), log_every=1, knn_every=2,
-    precision="fp32", optimizer="sgd", lr=0.02, checkpoint_s=0, bn_splits=4,
+    epochs=2, batch_size=16, queue_size=40, projection_dim=16, transform=Views(size_px=16), log_every=1, knn_every=2,
+    precision="fp32", optimizer="sgd", lr=0.02, checkpoint_every_s=0, bn_splits=4,
 )  # fmt: skip
 GIVEN = {
     "pairs": pairs.temporal(), "seed": 1,
@@ -136,7 +136,7 @@ def launch(processes, out, folder, *work, restarts=0):
 def two(folder, tmp_path_factory):
     """Two processes do everything; one of their runs was begun by one process alone."""
     out = tmp_path_factory.mktemp("two")
-    for log in pretrain(open_store(folder), out=out / "one then two", **GIVEN):
+    for log in pretrain(open_store(folder), output_dir=out / "one then two", **GIVEN):
         if log.step == 4:
             break
     found, done = launch(2, out, folder, "every_run", "embedded", "spread", "written")
@@ -214,7 +214,7 @@ def embedded(out, folder):
     store = open_store(folder)
     encoder = models.encoder(mean=store.mean.tolist(), std=store.std.tolist(), seed=3)
     counted = Counted()
-    whole = embed(store, encoder, index=np.arange(70), batch=7)
+    whole = embed(store, encoder, index=np.arange(70), batch_size=7)
     read = counted.read
     one = embed(store, encoder, index=[5])
     none = embed(store, encoder, index=[])
@@ -250,15 +250,15 @@ def written(out, folder):
                 opened.append(args[0])
 
     sys.addaudithook(hook)
-    first = pretrain(store, out=out / "two then one", **GIVEN)
+    first = pretrain(store, output_dir=out / "two then one", **GIVEN)
     for log in first:
         if log.step == 5:
             break
-    second = pretrain(store, out=out / "one then two", **GIVEN)
+    second = pretrain(store, output_dir=out / "one then two", **GIVEN)
     begun = second.step
     second.finish(progress=False)
 
-    third = pretrain(store, out=out / "stopped", **GIVEN)
+    third = pretrain(store, output_dir=out / "stopped", **GIVEN)
     stopped = False
     try:
         for log in third:
@@ -268,7 +268,7 @@ def written(out, folder):
         stopped = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     wrong = []
     for config in (
-        dataclasses.replace(CONFIG, batch=15),
+        dataclasses.replace(CONFIG, batch_size=15),
         dataclasses.replace(CONFIG, bn_splits=3),
         dataclasses.replace(CONFIG, lr=0.1 + distributed.rank()),
     ):
@@ -276,11 +276,11 @@ def written(out, folder):
             pretrain(store, pairs=pairs.temporal(), config=config)
         wrong.append(str(error.value))
     with pytest.raises(ValueError) as error:  # rank 0 finds it, all are told
-        pretrain(store, out=out / "stopped", **{**GIVEN, "seed": 2})
+        pretrain(store, output_dir=out / "stopped", **{**GIVEN, "seed": 2})
     wrong.append(str(error.value))
     mine = [name for name in opened if "rank" not in name]
     main.main(
-        ["pretrain", str(folder), "--out", str(out / "cli"), "--epochs", "1", "--batch", "16"]
+        ["pretrain", str(folder), "--out", str(out / "cli"), "--epochs", "1", "--batch-size", "16"]
     )
     told = ["--encoder", str(out / "cli"), "--out", str(out / "vectors.parquet")]
     main.main(["embed", str(folder), *told])
@@ -339,16 +339,21 @@ def test_any_number_of_processes_gives_the_same_run(alone, processes, request):
 @pytest.mark.parametrize("processes", [2, 4])
 def test_each_process_reads_its_share_and_tells_no_more_than_it_must(processes, request):
     found = request.getfixturevalue("two")[1] if processes == 2 else request.getfixturevalue("four")
-    model = models.MoCo(models.encoder(), dim=CONFIG.dim, queue=1)
+    model = models.MoCo(models.encoder(), projection_dim=CONFIG.projection_dim, queue_size=1)
     gradients = sum(p.numel() for p in model.parameters() if p.requires_grad)
     statistics = sum(b.numel() for n, b in model.named_buffers() if "running" in n)
-    keys, records = CONFIG.batch * CONFIG.dim, CONFIG.batch * (256 + CONFIG.dim)
+    keys, records = (
+        CONFIG.batch_size * CONFIG.projection_dim,
+        CONFIG.batch_size * (256 + CONFIG.projection_dim),
+    )
     small = len(MEANS) + 1  # the means of a record, and whether to stop
     assert statistics < 0.01 * gradients
     for each in found:
         seen = each["every_run" if processes == 2 else "some_runs"]["apart"]
         steps = seen["steps"]
-        assert seen["read"] == steps * 2 * CONFIG.batch // processes  # a query and a key a pair
+        assert (
+            seen["read"] == steps * 2 * CONFIG.batch_size // processes
+        )  # a query and a key a pair
         assert seen["numbers"] == {
             "all_reduce": steps * (gradients + statistics + small),
             "all_gather": steps * (keys + records),
@@ -390,7 +395,7 @@ def test_runs_go_on_with_more_processes_and_with_fewer(folder, two):
     for each in found:
         assert each["written"]["begun"] == 4
         assert_alike(whole, each["written"]["second"])
-    rest = pretrain(store, out=out / "two then one", **GIVEN)
+    rest = pretrain(store, output_dir=out / "two then one", **GIVEN)
     assert rest.step == 5
     assert_alike(whole, outcome(rest.finish(progress=False)))
 
@@ -399,7 +404,7 @@ def test_sigterm_on_one_process_stops_all_after_the_same_step(folder, two):
     out, found, _ = two
     assert [each["written"]["stopped"] for each in found] == [True, True]
     assert [each["written"]["step"] for each in found] == [4, 4]  # the flag lags by a step
-    assert pretrain(open_store(folder), out=out / "stopped", **GIVEN).step == 4
+    assert pretrain(open_store(folder), output_dir=out / "stopped", **GIVEN).step == 4
 
 
 def test_the_first_process_writes_and_speaks(two):
@@ -448,7 +453,7 @@ def test_torchrun_starts_it_again_where_the_checkpoint_left_it(folder, tmp_path)
 
 
 def test_one_sentence_from_one_process(folder, tmp_path, monkeypatch, capsys):
-    words = command_line(folder, tmp_path / "run", batch=15)
+    words = command_line(folder, tmp_path / "run", batch_size=15)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "as torchrun sets it")
     for rank in (0, 1):
         monkeypatch.setenv("WORLD_SIZE", "2")

@@ -27,8 +27,8 @@ from geossl.utils import dist
 from geossl.utils.cpu import few_threads
 
 TINY = PretrainConfig(
-    epochs=2, batch=8, queue=20, dim=16, views=Views(size_px=16), log_every=2, knn_every=2,
-    precision="fp32", checkpoint_s=0,
+    epochs=2, batch_size=8, queue_size=20, projection_dim=16, transform=Views(size_px=16), log_every=2, knn_every=2,
+    precision="fp32", checkpoint_every_s=0,
 )  # fmt: skip
 CLOCK = ["pairs_per_s", "seconds", "seconds_left"]
 
@@ -136,7 +136,7 @@ def test_the_same_seed_gives_the_same_run_and_the_global_state_is_left_alone(sto
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_stopped_run_goes_on_bit_for_bit(store, tmp_path, accumulate):
-    config = dataclasses.replace(TINY, accumulate=accumulate, epochs=4)
+    config = dataclasses.replace(TINY, accumulation_steps=accumulate, epochs=4)
     whole = run_of(store, config=config).finish(progress=False)
     for stops in (1, 2):
         run = run_of(store, config=config, out=tmp_path / "run")
@@ -200,7 +200,7 @@ def test_a_state_is_gathered_where_a_checkpoint_is_written(store, tmp_path, kept
 
 def test_an_interrupt_leaves_a_usable_encoder_and_a_run_that_goes_on(store, tmp_path):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
-    config = dataclasses.replace(TINY, epochs=4, checkpoint_s=1e9)
+    config = dataclasses.replace(TINY, epochs=4, checkpoint_every_s=1e9)
     run = run_of(store, config=config, out=tmp_path)
     real = run._one_step
 
@@ -254,7 +254,9 @@ def test_no_positive_is_among_its_negatives(store, monkeypatch):
         run._one_step()
         rows = run._batches.pairs_of((run.step - 1) // run._batches.per_epoch)[0]
         place = (run.step - 1) % run._batches.per_epoch
-        location = run._batches.location[rows[place * TINY.batch : (place + 1) * TINY.batch]]
+        location = run._batches.location[
+            rows[place * TINY.batch_size : (place + 1) * TINY.batch_size]
+        ]
         own = location[:, None] == held[None]
         assert torch.equal(seen[-1][:, 1:] == -torch.inf, own)
     assert torch.stack(masks).any()
@@ -278,11 +280,11 @@ def test_shuffled_keys_come_back_to_their_queries(store, monkeypatch):
     twin = copy.deepcopy(run._moco).train()
     run._one_step()
     generator = torch.Generator().manual_seed(derived_seed(0, "views", 0))
-    _, draws = (TINY.views.draw(8, 3, generator=generator) for _ in range(2))
+    _, draws = (TINY.transform.draw(8, 3, generator=generator) for _ in range(2))
     order = torch.randperm(8, generator=generator)
     chips = store.gather(run._batches.rows[run._batches.pairs_of(0)[1][:8]])
     scale = {"mean": twin.encoder.mean, "std": twin.encoder.std}
-    x = TINY.views.see(chips, draws, **scale)
+    x = TINY.transform.see(chips, draws, **scale)
     torch.testing.assert_close(keys[0], twin.key(x, order=order), rtol=1e-4, atol=1e-5)
     plain = twin.key(x)
     assert not torch.allclose(keys[0], plain, atol=1e-2)  # the parts held other images
@@ -318,7 +320,7 @@ def test_seconds_hold_the_wait_for_the_device(store, monkeypatch):
     monkeypatch.setattr(dist, "average", average)
     logs = run_of(store).finish(progress=False).logs
     assert logs["seconds"].tolist() == [5.0 * n for n in range(1, len(logs) + 1)]
-    assert (logs["pairs_per_s"] == 2 * TINY.batch / 5).all()
+    assert (logs["pairs_per_s"] == 2 * TINY.batch_size / 5).all()
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_checkpoint(store, tmp_path):
@@ -480,7 +482,7 @@ def test_clear_words_for_wrong_arguments(store, tmp_path):
     with pytest.raises(ValueError, match="something to learn from"):
         run_of(store, pairs=None)
     with pytest.raises(ValueError, match="at least 4096 x 1"):
-        run_of(store, config=change(batch=4096))
+        run_of(store, config=change(batch_size=4096))
     with pytest.raises(ValueError, match="split 'nowhere'"):
         run_of(store, config=change(split="nowhere"))
     with pytest.raises(ValueError, match="column 'color'"):
@@ -493,7 +495,7 @@ def test_clear_words_for_wrong_arguments(store, tmp_path):
     with pytest.raises(ValueError, match="such as auto"):
         run_of(store, config=change(device="abacus"))
     next(iter(run_of(store, out=tmp_path)))
-    with pytest.raises(ValueError, match="config.dim = 16, asked for was 8"):
+    with pytest.raises(ValueError, match="config.projection_dim = 16, asked for was 8"):
         run_of(store, out=tmp_path, config=change(dim=8))
     with pytest.raises(ValueError, match="config.encoder = small"):
         run_of(store, out=tmp_path, config=change(encoder="resnet18"))
@@ -504,8 +506,8 @@ def test_clear_words_for_wrong_arguments(store, tmp_path):
 
 
 def test_the_papers_settings():
-    config = paper_config(batch=64)
-    assert (config.encoder, config.temperature, config.queue, config.batch) == (
+    config = paper_config(batch_size=64)
+    assert (config.encoder, config.temperature, config.queue_size, config.batch_size) == (
         "resnet50", 0.02, 65_536, 64,
     )  # fmt: skip
 

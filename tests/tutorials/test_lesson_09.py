@@ -147,7 +147,7 @@ def test_a_line_is_what_one_types(tmp_path):
     line = launch.Line(tmp_path / "a b", tmp_path / "out", 2.5, processes=2)
     assert str(line).startswith("torchrun --standalone --nproc-per-node 2 -m geossl pretrain '")
     assert str(launch.Line(tmp_path, tmp_path, 1)).startswith("geossl pretrain /")
-    assert "--epochs 2.5 --batch 64" in str(line)
+    assert "--epochs 2.5 --batch-size 64" in str(line)
     assert line.log().empty
     with pytest.raises(FileNotFoundError, match=r"expected a checkpoint at .*last\.pt"):
         line.kept()
@@ -171,7 +171,7 @@ def test_a_failure_says_why(tmp_path):
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
     write_store(tmp_path / "chips", places=40)
     whole, killed = (
-        launch.Line(tmp_path / "chips", tmp_path / name, 6, batch=16) for name in ("a", "b")
+        launch.Line(tmp_path / "chips", tmp_path / name, 6, batch_size=16) for name in ("a", "b")
     )
     killed.out.mkdir()
     (killed.out / "rubbish").write_text("of a former run")
@@ -184,7 +184,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
     killed.run()
     assert killed.log()["step"].tolist() == list(range(1, steps + 1)) and stopped_early
     assert launch.apart(whole, killed) == 0
-    other = launch.Line(tmp_path / "chips", tmp_path / "c", 6, batch=16, seed=1)
+    other = launch.Line(tmp_path / "chips", tmp_path / "c", 6, batch_size=16, seed=1)
     other.run()
     assert launch.apart(whole, other) > 0
 

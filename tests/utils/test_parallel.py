@@ -104,7 +104,7 @@ def test_what_has_not_started_is_given_up():
         started.append(task)
         time.sleep(0.1)
 
-    work = work_off(start, range(9), workers=1)
+    work = work_off(start, range(9), num_workers=1)
     next(work)
     work.close()
     assert len(started) <= 2
@@ -119,7 +119,7 @@ def test_a_task_may_be_anything(where):
 
 def test_tasks_are_taken_when_there_is_room_and_closing_ends_it(where):
     taken = itertools.count()
-    work = work_off(slow, (next(taken) for _ in itertools.count()), workers=2, dask=where)
+    work = work_off(slow, (next(taken) for _ in itertools.count()), num_workers=2, dask=where)
     for _ in range(6):
         next(work)
     before = time.monotonic()
@@ -153,9 +153,9 @@ def test_what_is_done_beside_an_error_is_not_lost():
 
 
 def test_workers_bounds_how_many_run_at_once(where):
-    spans = [s for _, s in work_off(span, range(6), workers=1, dask=where)]
+    spans = [s for _, s in work_off(span, range(6), num_workers=1, dask=where)]
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(sorted(spans)))
-    spans = [s for _, s in work_off(span, range(12), workers=2, dask=where)]
+    spans = [s for _, s in work_off(span, range(12), num_workers=2, dask=where)]
     assert any(end > start for (_, end), (start, _) in itertools.pairwise(sorted(spans)))
 
 
@@ -264,4 +264,4 @@ def test_without_distributed_one_sentence(monkeypatch):
 
 def test_no_workers_is_refused():
     with pytest.raises(ValueError, match="expected workers >= 1, came 0"):
-        next(work_off(doubled, [1], workers=0))
+        next(work_off(doubled, [1], num_workers=0))

@@ -45,7 +45,7 @@ def write(
     *,
     seed: int = 0,
     chunk_mb: float = 32.0,
-    workers: int | None = None,
+    num_workers: int | None = None,
     dask: str | None = None,
     storage_options: dict[str, Any] | None = None,
     progress: bool = True,
@@ -60,7 +60,7 @@ def write(
         path: a folder, or ``s3://bucket/prefix`` of an object store with that interface.
         seed: of the order of the locations.
         chunk_mb: about the size of a file, in megabytes.
-        workers: chunks written at a time; by all cores, or all of the cluster, when None. Each
+        num_workers: chunks written at a time; by all cores, or all of the cluster, when None. Each
             takes some four times ``chunk_mb`` of memory.
         dask: None for threads; a Dask cluster, "tcp://host:8786" or "local:3", see
             `geossl.utils.parallel.work_off`. Its machines see the chip store's folder, and ``path``
@@ -75,7 +75,7 @@ def write(
     """
     write_stream(
         store, place(path, storage_options), storage_options, seed=seed, chunk_mb=chunk_mb,
-        workers=workers, dask=dask, progress=progress,
+        num_workers=num_workers, dask=dask, progress=progress,
     )  # fmt: skip
     return StreamStore.open(path, storage_options=storage_options)
 
@@ -94,7 +94,7 @@ def batches(
     store: StreamStore,
     pairs: Any,
     *,
-    batch: int,
+    batch_size: int,
     seed: int = 0,
     epoch: int = 0,
     start: int = 0,
@@ -106,7 +106,7 @@ def batches(
     Args:
         store: the stream.
         pairs: a policy of `geossl.pairs` whose pairs lie in one location.
-        batch: pairs of all ranks in a batch.
+        batch_size: pairs of all ranks in a batch.
         seed: of the run.
         epoch: another one has another order.
         start: batches of the epoch that were taken already.
@@ -117,14 +117,21 @@ def batches(
         ValueError: pairs of two locations, an absent split, or a batch that the ranks cannot share.
     """
     rank, ranks = share
-    if batch < 1 or batch % ranks or not 0 <= rank < ranks:
-        raise ValueError(f"expected a batch that {ranks} ranks share evenly, came {batch}, {share}")
+    if batch_size < 1 or batch_size % ranks or not 0 <= rank < ranks:
+        raise ValueError(
+            f"expected a batch that {ranks} ranks share evenly, came {batch_size}, {share}"
+        )
     rows = training_rows(store.scenes, split)
     table = store.scenes.iloc[rows.numpy()].reset_index(drop=True)
     generator = torch.Generator().manual_seed(derived_seed(seed, "pairs", epoch))
-    drawn = store.arrange(pairs.prepare(table)(generator), rows, batch=batch, generator=generator)
-    for now in range(start, len(drawn[0]) // batch):
-        mine = slice(now * batch + rank * batch // ranks, now * batch + (rank + 1) * batch // ranks)
+    drawn = store.arrange(
+        pairs.prepare(table)(generator), rows, batch_size=batch_size, generator=generator
+    )
+    for now in range(start, len(drawn[0]) // batch_size):
+        mine = slice(
+            now * batch_size + rank * batch_size // ranks,
+            now * batch_size + (rank + 1) * batch_size // ranks,
+        )
         query, key = (rows[part[mine]] for part in drawn)
         chips = store.gather(torch.cat([query, key]))
         location = store.location[query]

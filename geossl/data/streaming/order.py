@@ -15,7 +15,7 @@ def arrange(
     chunk: Tensor,
     size: Tensor,
     *,
-    batch: int,
+    batch_size: int,
     mix: float,
     generator: torch.Generator,
 ) -> Tensor:
@@ -29,10 +29,10 @@ def arrange(
     there are.
 
     Args:
-        location: ``(N,)`` of each pair; N is a multiple of ``batch``.
+        location: ``(N,)`` of each pair; N is a multiple of ``batch_size``.
         chunk: ``(L,)`` of each location; they ascend.
         size: ``(L,)`` bytes of each location.
-        batch: pairs taken together.
+        batch_size: pairs taken together.
         mix: bytes of locations that are mixed, over all lanes.
         generator: of the order.
 
@@ -50,9 +50,9 @@ def arrange(
     size = torch.where(asked, size, 0)[order]
     before = torch.empty(len(size), dtype=torch.float64)
     before[order] = (size.cumsum(0) - size).double()  # bytes that are read before a location
-    lanes = math.gcd(batch, LANES)
+    lanes = math.gcd(batch_size, LANES)
     position = before[location]  # (N,)
     lane = position.argsort(stable=True).reshape(lanes, -1)
     back = torch.rand(lane.shape, generator=generator, dtype=torch.float64) * (mix / lanes)
     lane = lane.gather(1, (position[lane] + back).argsort(dim=1))
-    return lane.reshape(lanes, -1, batch // lanes).transpose(0, 1).flatten()
+    return lane.reshape(lanes, -1, batch_size // lanes).transpose(0, 1).flatten()

@@ -46,10 +46,10 @@ class StreamPixels:
         dtype: np.dtype,
         first: np.ndarray,
         chunk: np.ndarray,
-        memory: int,
-        threads: int,
+        memory_bytes: int,
+        num_threads: int,
     ):
-        self.shape, self.dtype, self.memory, self.threads = shape, dtype, memory, threads
+        self.shape, self.dtype, self.memory, self.threads = shape, dtype, memory_bytes, num_threads
         self.nbytes = math.prod(shape) * dtype.itemsize
         self._at, self._index = at, index
         self._first, self._chunk = first, chunk

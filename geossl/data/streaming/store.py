@@ -46,24 +46,26 @@ class StreamStore(ChipStore):
         cls,
         path: str | os.PathLike[str],
         *,
-        memory: int = 2**30,
-        threads: int = 16,
+        memory_bytes: int = 2**30,
+        num_threads: int = 16,
         storage_options: dict[str, Any] | None = None,
     ) -> StreamStore:
         """Open a stream; reads its table, no pixels.
 
         Args:
             path: a folder or ``s3://bucket/prefix``.
-            memory: bytes of locations kept by a process; the more, the better an epoch is mixed.
-            threads: locations read at the same time.
+            memory_bytes: bytes of locations kept by a process; the more, the better an epoch is mixed.
+            num_threads: locations read at the same time.
             storage_options: arguments of ``boto3.client``, e.g. ``endpoint_url``.
 
         Raises:
             FileNotFoundError: there is no finished stream.
             ValueError: its files do not fit together, or a newer version wrote it.
         """
-        if threads < 1 or memory < 1:
-            raise ValueError(f"expected memory and threads >= 1, came {memory} and {threads}")
+        if num_threads < 1 or memory_bytes < 1:
+            raise ValueError(
+                f"expected memory and threads >= 1, came {memory_bytes} and {num_threads}"
+            )
         at = place(path, storage_options)
         try:
             text = at.read(INFO)
@@ -84,7 +86,7 @@ class StreamStore(ChipStore):
             chips = StreamPixels(
                 at, index, shape=shape, dtype=np.dtype(info["dtype"]),
                 first=np.flatnonzero(np.diff(location, prepend=-1)),
-                chunk=_chunks(info), memory=memory, threads=threads,
+                chunk=_chunks(info), memory=memory_bytes, num_threads=num_threads,
             )  # fmt: skip
             return cls(
                 path=at.path, scenes=table, chips=chips, bands=info["bands"],
@@ -109,18 +111,23 @@ class StreamStore(ChipStore):
         return [self.info["identity"], self.chips.memory]
 
     def arrange(
-        self, drawn: tuple[Tensor, ...], rows: Tensor, *, batch: int, generator: torch.Generator
+        self,
+        drawn: tuple[Tensor, ...],
+        rows: Tensor,
+        *,
+        batch_size: int,
+        generator: torch.Generator,
     ) -> tuple[Tensor, ...]:
         """Bring an epoch's pairs into an order in which each location is read once.
 
         The pairs of so many locations as half of the memory holds are mixed, see
-        `geossl.data.streaming.order.arrange`. The order depends on ``batch``, the memory and the
+        `geossl.data.streaming.order.arrange`. The order depends on ``batch_size``, the memory and the
         generator, not on the number of ranks.
 
         Args:
             drawn: ``(N,)`` queries, or queries and keys, as a policy draws them.
             rows: ``(M,)`` chip of each row that ``drawn`` counts in.
-            batch: queries of all ranks in a batch.
+            batch_size: queries of all ranks in a batch.
             generator: of the order.
 
         Returns:
@@ -129,7 +136,7 @@ class StreamStore(ChipStore):
         Raises:
             ValueError: a pair of two locations.
         """
-        whole = len(drawn[0]) // batch * batch
+        whole = len(drawn[0]) // batch_size * batch_size
         drawn = tuple(part[:whole] for part in drawn)
         location, *others = (self.location[rows[part]] for part in drawn)
         if any(not torch.equal(other, location) for other in others):
@@ -141,14 +148,18 @@ class StreamStore(ChipStore):
         order = arrange(
             location, torch.from_numpy(_chunks(self.info)),
             self.location.bincount() * chip_bytes,
-            batch=batch, mix=self.chips.memory / 2, generator=generator,
+            batch_size=batch_size, mix=self.chips.memory / 2, generator=generator,
         )  # fmt: skip
         return tuple(part[order] for part in drawn)
 
 
-def _again(path: str, memory: int, threads: int, options: dict[str, Any] | None) -> StreamStore:
+def _again(
+    path: str, memory_bytes: int, num_threads: int, options: dict[str, Any] | None
+) -> StreamStore:
     """A stream in another process."""
-    return StreamStore.open(path, memory=memory, threads=threads, storage_options=options)
+    return StreamStore.open(
+        path, memory_bytes=memory_bytes, num_threads=num_threads, storage_options=options
+    )
 
 
 def _chunks(info: dict[str, Any]) -> np.ndarray:

@@ -108,7 +108,7 @@ def write_stream(
     *,
     seed: int,
     chunk_mb: float,
-    workers: int | None,
+    num_workers: int | None,
     dask: str | None,
     progress: bool,
 ) -> None:
@@ -127,7 +127,9 @@ def write_stream(
         with (
             tqdm(total=len(plan.rows), unit="chip", unit_scale=True, disable=not progress) as bar,
             closing(
-                work_off(write_chunk, plan.jobs(store, at, options), workers=workers, dask=dask)
+                work_off(
+                    write_chunk, plan.jobs(store, at, options), num_workers=num_workers, dask=dask
+                )
             ) as work,
         ):
             for job, text in work:

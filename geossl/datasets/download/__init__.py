@@ -19,7 +19,7 @@ from geossl.utils.io import atomic
 from geossl.utils.parallel import work_off
 
 
-def fetch(name: str, *, out: str | os.PathLike[str] = "data", progress: bool = True) -> Path:
+def fetch(name: str, *, output_dir: str | os.PathLike[str] = "data", progress: bool = True) -> Path:
     """Download a public data set; a call that was stopped goes on, a second one returns at once.
 
     The set comes to ``out/name`` when it is whole; until then its files are in ``out/name.part``,
@@ -29,7 +29,7 @@ def fetch(name: str, *, out: str | os.PathLike[str] = "data", progress: bool = T
 
     Args:
         name: one of `public_data.SETS`.
-        out: the folder of all sets.
+        output_dir: the folder of all sets.
         progress: show a progress bar.
 
     Returns:
@@ -43,7 +43,7 @@ def fetch(name: str, *, out: str | os.PathLike[str] = "data", progress: bool = T
     """
     if name not in SETS:
         raise ValueError(f"expected one of {', '.join(SETS)}, came {name!r}")
-    data, folder, part = SETS[name], Path(out) / name, Path(out) / f"{name}.part"
+    data, folder, part = SETS[name], Path(output_dir) / name, Path(output_dir) / f"{name}.part"
     if not folder.is_dir():
         part.mkdir(parents=True, exist_ok=True)
         try:
@@ -128,7 +128,7 @@ def _download(name: str, data: PublicData, part: Path, progress: bool) -> None:
             tell(file.size)
         return pooch.file_hash(str(target))
 
-    with bar, _quiet(pooch), closing(work_off(one, files, workers=AT_ONCE)) as work:
+    with bar, _quiet(pooch), closing(work_off(one, files, num_workers=AT_ONCE)) as work:
         came = {file.path: checksum for file, checksum in work}
     with atomic(sums) as new:
         new.write_text("".join(f"{came[path]}  {path}\n" for path in sorted(came)), "utf-8")

@@ -175,7 +175,7 @@ def in_bucket(data: PublicData) -> Iterator[File]:
     if not folders:
         raise ConnectionError(f"{address} lists nothing below {prefix}; see {data.page}")
     queries = ({"prefix": folder, "max-keys": "500"} for folder in folders)
-    with closing(work_off(listed, queries, workers=AT_ONCE)) as work:
+    with closing(work_off(listed, queries, num_workers=AT_ONCE)) as work:
         lists = {query["prefix"]: found for query, found in work}
     for folder in folders:
         rows = [(e.findtext("Key", ""), e) for e in lists[folder].findall("Contents")]

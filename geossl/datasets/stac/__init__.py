@@ -30,7 +30,7 @@ _MOST_SILENT = 20  # places without an answer, one after the other
 
 
 def harvest(
-    out: str | Path,
+    output_dir: str | Path,
     places: pd.DataFrame,
     *,
     start: str | date,
@@ -45,11 +45,11 @@ def harvest(
     scale: tuple[float, float] | None = None,
     max_nodata: float = 0.05,
     patience: Patience | None = None,
-    workers: int | None = 8,
+    num_workers: int | None = 8,
     dask: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Chips of places at well spread dates, as small GeoTIFFs in ``out``; a second call goes on.
+    """Chips of places at well spread dates, as small GeoTIFFs in ``output_dir``; a second call goes on.
 
     Of every scene only the blocks are read that the chip needs. A chip lies on the pixels of the
     scene, in the scene's own CRS, about the place; bands of other resolution are resampled onto
@@ -57,12 +57,12 @@ def harvest(
     a catalog changes them with time (the Planetary Computer's Sentinel-2 has 1000 added from
     January 2022 on, processing baseline 04.00), ``manifest.jsonl`` says so under ``about``.
 
-    ``out`` gets ``chips/``, ``scenes.parquet`` (the table returned) and ``manifest.jsonl``: a line
+    ``output_dir`` gets ``chips/``, ``scenes.parquet`` (the table returned) and ``manifest.jsonl``: a line
     for each place with the items tried, their license, clouds, addresses, and what became of them.
     Places that got too few dates because a server did not answer are tried again by a second call.
 
     Args:
-        out: folder of the harvest.
+        output_dir: folder of the harvest.
         places: ``location, lon, lat`` (and ``label, split``), or any scene table.
         start: first day, such as "2019-01-01".
         end: last day.
@@ -79,7 +79,7 @@ def harvest(
             of other types than uint8 and uint16.
         max_nodata: share of a chip that may be without data.
         patience: tries and time-out of a request.
-        workers: places at a time; None for all cores, or what the cluster has.
+        num_workers: places at a time; None for all cores, or what the cluster has.
         dask: a Dask cluster to work on, see `geossl.utils.parallel.work_off`.
         progress: show a bar.
 
@@ -89,7 +89,7 @@ def harvest(
         dates than wanted to the reason.
 
     Raises:
-        ValueError: wrong arguments, an unknown collection, ``out`` holds another harvest, or no
+        ValueError: wrong arguments, an unknown collection, ``output_dir`` holds another harvest, or no
             place got a chip.
         ConnectionError: the API does not answer, or twenty places in a row got no answer.
         ImportError: pystac-client is missing.
@@ -112,17 +112,17 @@ def harvest(
         raise ImportError(
             "a harvest needs the package pystac-client; run: pip install 'geossl[stac]'"
         ) from None
-    out, patience = Path(out), patience or Patience()
+    output_dir, patience = Path(output_dir), patience or Patience()
     search = stac.open_search(
         api, collection, start=first, end=last, max_cloud=max_cloud, patience=patience
     )
-    plan = Plan(out.absolute(), search, dates, chip_px, resolution_m, bands, max_nodata)
-    out.mkdir(parents=True, exist_ok=True)
-    with alone(out):
+    plan = Plan(output_dir.absolute(), search, dates, chip_px, resolution_m, bands, max_nodata)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    with alone(output_dir):
         _same_harvest(plan, table)
-        for half in out.glob("chips/*/.*.part.tif"):  # of a harvest that was killed
+        for half in output_dir.glob("chips/*/.*.part.tif"):  # of a harvest that was killed
             half.unlink()
-        records = _journal(out)
+        records = _journal(output_dir)
         todo = [
             Place(i, lon, lat)
             for i, (lon, lat) in enumerate(zip(table["lon"], table["lat"], strict=True))
@@ -131,11 +131,15 @@ def harvest(
         bar = tqdm(
             total=len(table), initial=len(table) - len(todo), desc="places", disable=not progress
         )
-        work = work_off(partial(harvest_place, plan), todo, workers=workers, dask=dask)
+        work = work_off(partial(harvest_place, plan), todo, num_workers=num_workers, dask=dask)
         silent = 0
-        with bar, closing(work), open(out / "manifest.jsonl", "a", encoding="utf-8") as journal:
+        with (
+            bar,
+            closing(work),
+            open(output_dir / "manifest.jsonl", "a", encoding="utf-8") as journal,
+        ):
             for place, record in work:
-                _check_record(record, out, scale)
+                _check_record(record, output_dir, scale)
                 record = {"place": place.number, "location": str(table["location"][place.number]),
                           **record}  # fmt: skip
                 journal.write(f"\n{json.dumps(record)}")  # \n first: a line may be torn
@@ -149,13 +153,13 @@ def harvest(
                         f"{silent} places one after the other got no answer, the last: "
                         f"{record['reason']}; give the same command later, it goes on from here"
                     )
-        with atomic(out / "manifest.jsonl") as part:
+        with atomic(output_dir / "manifest.jsonl") as part:
             lines = (json.dumps(records[i]) for i in range(len(table)))
             part.write_text("\n".join(lines) + "\n", "utf-8")
-        made = _table(table, records, plan, out, scale)
-        for spare in set(out.glob("chips/*/*.tif")) - set(map(Path, made["path"])):
+        made = _table(table, records, plan, output_dir, scale)
+        for spare in set(output_dir.glob("chips/*/*.tif")) - set(map(Path, made["path"])):
             spare.unlink()  # in place of a date that gave no answer then, and does now
-        write(made, out / "scenes.parquet")
+        write(made, output_dir / "scenes.parquet")
     return made
 
 

@@ -49,7 +49,7 @@ class Crops:
             ``ignored`` (I, 4), in pixels of the crop.
         """
         rng = np.random.default_rng(seed)
-        drawn = [self._draw(rng) for _ in range(self._config.batch)]
+        drawn = [self._draw(rng) for _ in range(self._config.batch_size)]
         pixels = torch.from_numpy(np.stack([pixels for pixels, _, _ in drawn]))
         valid = torch.from_numpy(np.stack([valid for _, valid, _ in drawn]))
         return pixels, valid, [target for _, _, target in drawn]

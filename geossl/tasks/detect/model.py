@@ -34,7 +34,7 @@ class DetectConfig:
             "all" keeps all of it.
         epochs: the loss is logged, and the run can be taken up again, after each.
         crops: how many an epoch has.
-        batch: crops per step.
+        batch_size: crops per step.
         size_px: side of a crop in pixels of the scene.
         boxed: share of the crops that hold a box drawn at random; the others lie anywhere.
         min_visible: a box that a crop's edge cuts counts if so much of its area is left; what is
@@ -65,7 +65,7 @@ class DetectConfig:
     freeze: Literal["none", "norm", "all"] = "none"
     epochs: int = 20
     crops: int = 800
-    batch: int = 8
+    batch_size: int = 8
     size_px: int = 64
     boxed: float = 0.75
     min_visible: float = 0.4

@@ -42,7 +42,7 @@ def train(
     encoder: models.Encoder,
     *,
     config: DetectConfig | None = None,
-    out: str | os.PathLike[str] | None = None,
+    output_dir: str | os.PathLike[str] | None = None,
     seed: int = 0,
     skip_bad: bool = False,
     progress: bool = False,
@@ -56,7 +56,7 @@ def train(
             ``crowd`` are neither objects nor background.
         encoder: where to start; it is left bit for bit as it was.
         config: everything else.
-        out: folder of the run, for `load`. If it holds an unfinished run of the same arguments,
+        output_dir: folder of the run, for `load`. If it holds an unfinished run of the same arguments,
             that one goes on after its last epoch, bit for bit; None keeps nothing on disk.
         seed: of the heads and the crops. The global random state is not touched.
         skip_bad: leave out boxes that cannot be used, counted in ``skipped``.
@@ -83,7 +83,7 @@ def train(
     )  # fmt: skip
     solver = torch.optim.AdamW(groups, config.lr, fused=fused(device))
     logs: list[dict[str, float]] = []
-    folder = None if out is None else Path(out)
+    folder = None if output_dir is None else Path(output_dir)
     if folder is not None:
         about = _identity(rows, found, encoder, config, seed)
         logs = _resume(folder, about, net, solver)
@@ -112,7 +112,7 @@ def _epoch(
     net.train()
     device, began = encoder.mean.device, time.monotonic()
     fast = pick_precision(config.precision, device) == "bf16"
-    steps = max(1, config.crops // config.batch)
+    steps = max(1, config.crops // config.batch_size)
     sums = torch.zeros(len(_LOSSES), device=device)
     few = few_threads(encoder, bf16=fast)
     pool = ThreadPoolExecutor(1, thread_name_prefix="geossl-crops")

@@ -85,7 +85,7 @@ class Areas:
                 found += np.bincount(codes[valid], minlength=IGNORE + 1)
         return found[: len(self.masks.classes)]
 
-    def drawn(self, *, size_px: int, batch: int, epoch: int, seed: int) -> np.ndarray:
+    def drawn(self, *, size_px: int, batch_size: int, epoch: int, seed: int) -> np.ndarray:
         """The scenes ``(steps, batch)`` of an epoch's crops.
 
         A scene gives as many crops as cover its area, one at least; what does not fill a batch is
@@ -94,9 +94,9 @@ class Areas:
         each = [max(1, round(g.height * g.width / size_px**2)) for g in self.grids]
         order = np.repeat(np.arange(len(self)), each)
         np.random.default_rng(derived_seed(seed, "crops", epoch)).shuffle(order)
-        return np.resize(order, (max(1, len(order) // batch), batch))
+        return np.resize(order, (max(1, len(order) // batch_size), batch_size))
 
-    def batches(self, *, size_px: int, batch: int, epoch: int, seed: int) -> Iterator[Batch]:
+    def batches(self, *, size_px: int, batch_size: int, epoch: int, seed: int) -> Iterator[Batch]:
         """The crops of an epoch, made ahead by a thread.
 
         Each is cut anywhere (a scene that is smaller lies anywhere within it), flipped and turned
@@ -106,7 +106,7 @@ class Areas:
             Pixels ``(N, C, S, S)`` float32 in the units of the files, which of them hold data
             ``(N, S, S)`` bool, classes ``(N, S, S)`` int64, 255 where there is none.
         """
-        scenes = self.drawn(size_px=size_px, batch=batch, epoch=epoch, seed=seed)
+        scenes = self.drawn(size_px=size_px, batch_size=batch_size, epoch=epoch, seed=seed)
 
         def made(step: int) -> Batch:
             rng = np.random.default_rng(derived_seed(seed, "crops", epoch, step))

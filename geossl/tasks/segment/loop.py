@@ -41,11 +41,11 @@ def learn(
     watch: Areas,
     *,
     config: SegmentConfig,
-    out: Path | None,
+    output_dir: Path | None,
     seed: int,
     progress: bool,
 ) -> list[dict[str, float]]:
-    """Train a network in place, from the last epoch kept in ``out``; a record an epoch."""
+    """Train a network in place, from the last epoch kept in ``output_dir``; a record an epoch."""
     network, device = tuned.network, tuned.encoder.mean.device
     groups = features.groups(
         network, network.encoder, lr=config.lr, encoder_rate=config.encoder_rate,
@@ -53,7 +53,7 @@ def learn(
     )  # fmt: skip
     solver = torch.optim.AdamW(groups, config.lr, fused=fused(device))
     weight = class_weights(tuned.pixels, balance=config.balance).to(device)
-    logs = [] if out is None else _resumed(out, network, solver)
+    logs = [] if output_dir is None else _resumed(output_dir, network, solver)
     due = time.monotonic()
     with tqdm(total=config.epochs, initial=len(logs), unit="epoch", disable=not progress) as bar:
         for epoch in range(len(logs), config.epochs):
@@ -64,8 +64,8 @@ def learn(
             log["val"] = _watched(tuned, watch)
             logs.append(log)
             began = time.monotonic()
-            if out is not None and (began > due or epoch + 1 == config.epochs):
-                _keep(out, network, solver, logs=logs)
+            if output_dir is not None and (began > due or epoch + 1 == config.epochs):
+                _keep(output_dir, network, solver, logs=logs)
                 due = time.monotonic() + _PAUSE * (time.monotonic() - began)
             bar.set_postfix(loss=f"{log['loss']:.2f}", val=f"{log['val']:.2f}", refresh=False)
             bar.update()
@@ -86,7 +86,12 @@ def _epoch(
     device = weight.device
     longest = max(max(grid.height, grid.width) for grid in scenes.grids)
     size = -(-min(config.size_px, longest) // network.stride) * network.stride
-    drawn: dict[str, int] = {"size_px": size, "batch": config.batch, "epoch": epoch, "seed": seed}
+    drawn: dict[str, int] = {
+        "size_px": size,
+        "batch": config.batch_size,
+        "epoch": epoch,
+        "seed": seed,
+    }
     steps = len(scenes.drawn(**drawn))
     fast = pick_precision(config.precision, device) == "bf16"
     network.train()

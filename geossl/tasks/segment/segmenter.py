@@ -66,7 +66,7 @@ class Segmenter:
         self,
         scene: str | os.PathLike[str] | pd.DataFrame,
         *,
-        out: str | os.PathLike[str] | None = None,
+        output: str | os.PathLike[str] | None = None,
         size_px: int = SIZE_PX,
         overlap_px: int = OVERLAP_PX,
         probabilities: bool = False,
@@ -80,7 +80,7 @@ class Segmenter:
 
         Args:
             scene: path of a file, read as the training scenes were; or a table of one row.
-            out: where to write the map as a GeoTIFF, see `ClassMap.write`; nowhere when None.
+            output: where to write the map as a GeoTIFF, see `ClassMap.write`; nowhere when None.
             size_px: side of a window, brought to a multiple of the network's stride.
             overlap_px: what neighbors share, likewise.
             probabilities: also return those of all classes; they take much memory.
@@ -93,16 +93,18 @@ class Segmenter:
         rows = rows_of(scene, bands=self.encoder.bands, reading=self.reading)
         if len(rows) != 1:
             raise ValueError(f"expected one scene, came a table of {len(rows)}; give one row")
-        if out is not None:
-            out = tif_path(out)
-            if out.exists() and os.path.samefile(out, str(rows[0]["path"])):
-                raise ValueError(f"expected another path than the scene's for its map, came {out}")
+        if output is not None:
+            output = tif_path(output)
+            if output.exists() and os.path.samefile(output, str(rows[0]["path"])):
+                raise ValueError(
+                    f"expected another path than the scene's for its map, came {output}"
+                )
         found = class_map(
             self.network, Areas(rows, self.masks), 0, size_px=size_px, overlap_px=overlap_px,
             probabilities=probabilities,
         )  # fmt: skip
-        if out is not None:
-            found.write(out)
+        if output is not None:
+            found.write(output)
         return found
 
     def save(self, path: str | os.PathLike[str]) -> None:

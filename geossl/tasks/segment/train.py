@@ -41,7 +41,7 @@ class SegmentConfig:
         width: channels of "fpn".
         freeze: of the encoder: "none", "norm" (the statistics of its BatchNorms stay), "all".
         epochs: passes over the area of the training scenes.
-        batch: crops per step.
+        batch_size: crops per step.
         size_px: side of a crop, brought to a multiple of the network's stride; no larger than the
             longest side of a scene.
         lr: peak learning rate; it follows a cosine down to zero.
@@ -67,7 +67,7 @@ class SegmentConfig:
     width: int = 64
     freeze: Literal["none", "norm", "all"] = "none"
     epochs: int = 30
-    batch: int = 8
+    batch_size: int = 8
     size_px: int = 256
     lr: float = 2e-3
     encoder_rate: float = 1.0
@@ -88,9 +88,9 @@ class SegmentConfig:
         for name in ("epochs", "size_px", "lr"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"expected {name} > 0, came {getattr(self, name)}")
-        if self.batch < 2 or self.width < 4:
+        if self.batch_size < 2 or self.width < 4:
             raise ValueError(
-                f"expected batch >= 2 and width >= 4, came {self.batch} and {self.width}"
+                f"expected batch >= 2 and width >= 4, came {self.batch_size} and {self.width}"
             )
         if not 0 <= self.warmup < 1 or not self.encoder_rate >= 0 or not self.balance >= 0:
             raise ValueError(
@@ -109,7 +109,7 @@ def train(
     label: str | None = None,
     resample: bool = False,
     config: SegmentConfig | None = None,
-    out: str | os.PathLike[str] | None = None,
+    output_dir: str | os.PathLike[str] | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Segmenter:
@@ -127,7 +127,7 @@ def train(
         label: property of polygons that names their class.
         resample: take masks of another size or CRS than their scenes'.
         config: everything else.
-        out: folder of the training. If it holds an unfinished one of the same arguments, that goes
+        output_dir: folder of the training. If it holds an unfinished one of the same arguments, that goes
             on after its last epoch kept, with the same result; None keeps nothing on disk.
         seed: of the head, the crops and the views. The global random state is not touched.
         progress: show a bar.
@@ -167,14 +167,16 @@ def train(
     ).to(device)  # fmt: skip
     pixels = pd.Series(counts, index=pd.Index(masks.classes))
     tuned = Segmenter(network, masks, reading_of(rows[0]), pixels)
-    kept = None if out is None else Path(out)
+    kept = None if output_dir is None else Path(output_dir)
     if kept is not None:
         begin(kept, _identity(table, encoder, masks, config=config, seed=seed))
-    logs = learn(tuned, train_on, watch, config=config, out=kept, seed=seed, progress=progress)
+    logs = learn(
+        tuned, train_on, watch, config=config, output_dir=kept, seed=seed, progress=progress
+    )
     network.eval()
     tuned = replace(tuned, logs=pd.DataFrame(logs))
-    if out is not None:
-        tuned.save(out)
+    if output_dir is not None:
+        tuned.save(output_dir)
     return tuned
 
 

@@ -181,8 +181,8 @@ class Film:
 def film_queue(
     store: ChipStore,
     *,
-    queue: int = 48,
-    batch: int = 8,
+    queue_size: int = 48,
+    batch_size: int = 8,
     steps: int = 16,
     momentum: float = 0.99,
     seed: int = 0,
@@ -193,24 +193,24 @@ def film_queue(
 
     Args:
         store: the chips.
-        queue: slots K.
-        batch: pairs N a step, at most K.
+        queue_size: slots K.
+        batch_size: pairs N a step, at most K.
         steps: to film.
         momentum: of the key encoder.
         seed: of everything.
     """
-    moco, step = _apprentice(store, queue=queue, momentum=momentum, seed=seed)
+    moco, step = _apprentice(store, queue=queue_size, momentum=momentum, seed=seed)
     with torch.no_grad():
         for warm in range(12):
             a, b = two_views(store, _draw(store, 64, seed, "warm", warm), seed=warm)
             moco.query(a), moco.key(b)
     moco.eval()
-    rows = np.full((steps, queue), -1)
-    age, drift = np.full((steps, queue), -1), np.full((steps, queue), np.nan)
-    held = torch.zeros((queue, *store.chips.shape[1:]))
+    rows = np.full((steps, queue_size), -1)
+    age, drift = np.full((steps, queue_size), -1), np.full((steps, queue_size), np.nan)
+    held = torch.zeros((queue_size, *store.chips.shape[1:]))
     for now in range(steps):
-        drawn = _draw(store, batch, seed, "film", now)
-        slots = (moco.pointer + np.arange(batch)) % queue
+        drawn = _draw(store, batch_size, seed, "film", now)
+        slots = (moco.pointer + np.arange(batch_size)) % queue_size
         before = rows[now - 1] if now else rows[0]
         rows[now], age[now] = before, np.where(before < 0, -1, age[now - 1] + 1)
         a, held[slots] = two_views(store, drawn, seed=derived_seed(seed, "views", now))
@@ -226,7 +226,7 @@ def short_run(
     *,
     negatives: bool = True,
     steps: int = 60,
-    batch: int = 64,
+    batch_size: int = 64,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Train with or without negatives and record the signs of collapse.
@@ -235,7 +235,7 @@ def short_run(
         store: the chips; all of them are used.
         negatives: InfoNCE with a queue; False: only pull positives together.
         steps: optimizer steps.
-        batch: pairs a step.
+        batch_size: pairs a step.
         seed: of everything.
 
     Returns:
@@ -244,12 +244,12 @@ def short_run(
         ``effective_rank``; and the projections ``(N, D)`` of the last batch.
     """
     moco, step = _apprentice(store, queue=512, momentum=0.99 if negatives else 0.0, seed=seed)
-    for filled in range(0, 512, batch) if negatives else ():
-        drawn = _draw(store, batch, seed, "fill", filled)
+    for filled in range(0, 512, batch_size) if negatives else ():
+        drawn = _draw(store, batch_size, seed, "fill", filled)
         moco.enqueue(moco.key(two_views(store, drawn, seed=filled)[1]), torch.from_numpy(drawn))
     lines = []
     for now in range(steps):
-        drawn = _draw(store, batch, seed, "short", now)
+        drawn = _draw(store, batch_size, seed, "short", now)
         a, b = two_views(store, drawn, seed=derived_seed(seed, "views", now))
         loss, query, key = step(a, b, drawn, negatives=negatives)
         cosine = (F.normalize(query, dim=1) * key).sum(1).mean()
@@ -275,11 +275,11 @@ def _draw(store: ChipStore, count: int, seed: int, *purpose: str | int) -> np.nd
 
 
 def _apprentice(
-    store: ChipStore, *, queue: int, momentum: float, seed: int
+    store: ChipStore, *, queue_size: int, momentum: float, seed: int
 ) -> tuple[models.MoCo, Callable[..., tuple[Tensor, Tensor, Tensor]]]:
     """A small MoCo and its training step, for some seconds of training."""
     encoder = models.encoder(bands=store.chips.shape[1], seed=seed)
-    moco = models.MoCo(encoder, queue=queue, momentum=momentum, seed=seed)
+    moco = models.MoCo(encoder, queue_size=queue_size, momentum=momentum, seed=seed)
     learned = [p for p in moco.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=1e-3)
 

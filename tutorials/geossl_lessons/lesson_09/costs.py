@@ -24,7 +24,7 @@ def gflop_per_pair(encoder: models.Encoder, *, size_px: int) -> float:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    moco = models.MoCo(copy.deepcopy(encoder), queue=1).to("meta").train()
+    moco = models.MoCo(copy.deepcopy(encoder), queue_size=1).to("meta").train()
     x = torch.empty(2, encoder.bands, size_px, size_px, device="meta")
     with FlopCounterMode(display=False) as counter:
         _, query = moco.query(x)

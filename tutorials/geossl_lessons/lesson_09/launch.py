@@ -42,8 +42,8 @@ class Line:
         """What follows ``geossl``."""
         return [
             "pretrain", str(self.store), "--out", str(self.out), "--epochs", f"{self.epochs:g}",
-            "--batch", str(self.batch), "--bn-splits", "2", "--queue", "512", "--log-every", "1",
-            "--knn-every", "0", "--checkpoint-s", "0", "--device", "cpu", "--precision", "fp32",
+            "--batch-size", str(self.batch), "--bn-splits", "2", "--queue-size", "512", "--log-every", "1",
+            "--knn-every", "0", "--checkpoint-every-s", "0", "--device", "cpu", "--precision", "fp32",
             "--seed", str(self.seed),
         ]  # fmt: skip
 
