@@ -35,7 +35,7 @@ class SGD:
     drops: tuple[int, ...] = (60, 80)
 
     def __post_init__(self) -> None:
-        for name in ("lr", "batch", "epochs"):
+        for name in ("lr", "batch_size", "epochs"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"expected {name} > 0, came {getattr(self, name)}")
 

@@ -96,11 +96,11 @@ def paper_config(**changes: Any) -> PretrainConfig:
     """
     return PretrainConfig(
         **{
-            "encoder": "resnet50", "stem": "standard", "epochs": 200, "batch": 256,
+            "encoder": "resnet50", "stem": "standard", "epochs": 200, "batch_size": 256,
             "optimizer": "sgd", "lr": 0.03, "bn_splits": 4,
-            "warmup": 0.0, "queue": 65_536, "momentum": 0.999, "temperature": 0.02,
+            "warmup": 0.0, "queue_size": 65_536, "momentum": 0.999, "temperature": 0.02,
             "mask_same_location": False,
-            "views": moco_v2(224, crop=(0.08, 1.0)),
+            "transform": moco_v2(224, crop=(0.08, 1.0)),
             **changes,
         }  # type: ignore[arg-type]
     )  # fmt: skip

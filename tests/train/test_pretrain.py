@@ -393,7 +393,7 @@ def test_chips_that_lie_on_the_device_are_those_of_the_store(tmp_path, monkeypat
 def test_what_goes_to_a_gpu_is_pinned_and_nobody_waits_for_it():
     done = []
 
-    class Traveller:
+    class Traveler:
         device = torch.device("cpu")
 
         def pin_memory(self):
@@ -404,7 +404,7 @@ def test_what_goes_to_a_gpu_is_pinned_and_nobody_waits_for_it():
             done.append((device.type, non_blocking))
             return self
 
-    dist.sent(Traveller(), torch.device("cuda"))
+    dist.sent(Traveler(), torch.device("cuda"))
     assert done == ["pinned", ("cuda", True)]
     x = torch.arange(3)
     assert dist.sent(x, torch.device("cpu")) is x

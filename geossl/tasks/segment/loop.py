@@ -88,7 +88,7 @@ def _epoch(
     size = -(-min(config.size_px, longest) // network.stride) * network.stride
     drawn: dict[str, int] = {
         "size_px": size,
-        "batch": config.batch_size,
+        "batch_size": config.batch_size,
         "epoch": epoch,
         "seed": seed,
     }

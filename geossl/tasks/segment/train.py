@@ -90,7 +90,7 @@ class SegmentConfig:
                 raise ValueError(f"expected {name} > 0, came {getattr(self, name)}")
         if self.batch_size < 2 or self.width < 4:
             raise ValueError(
-                f"expected batch >= 2 and width >= 4, came {self.batch_size} and {self.width}"
+                f"expected batch_size >= 2 and width >= 4, came {self.batch_size} and {self.width}"
             )
         if not 0 <= self.warmup < 1 or not self.encoder_rate >= 0 or not self.balance >= 0:
             raise ValueError(
