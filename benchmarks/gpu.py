@@ -76,7 +76,7 @@ GPU = Setting(
 SMALL = Setting(
     torch.device("cpu"),
     replace(
-        GPU.config, encoder="small", batch_size=16, queue_size=256, views=moco_v2(32), precision="fp32",
+        GPU.config, encoder="small", batch_size=16, queue_size=256, transform=moco_v2(32), precision="fp32",
         compile=False, device="cpu", log_every=2,
     ),
     size_px=40, places=64, interval=2, num_workers=1,

@@ -88,7 +88,7 @@ def theirs(method: str, store: geossl.ChipStore, seed: int) -> tuple[models.Enco
 
     torch.manual_seed(seed)
     random.seed(seed)
-    settings = {"batch": BATCH, "queue": 4096, "workers": WORKERS}
+    settings = {"batch_size": BATCH, "queue_size": 4096, "num_workers": WORKERS}
     pipeline = getattr(peers, method)(images(store), SIZE, **settings)
     encoder = models.Encoder("resnet18", pipeline.backbone, bands=3, stem="standard", width=512)
     for buffer, values in zip((encoder.mean, encoder.std), peers.IMAGENET, strict=True):

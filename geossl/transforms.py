@@ -175,7 +175,7 @@ class Views:
         if bands == 3:
             luma = _constants(x.device)[0]
             middle = (level @ luma)[:, None].expand(-1, 3)  # contrast is about the mean gray
-            gray = (u[:, 5] < self.gray).float()
+            gray = (u[:, 5] < self.grayscale).float()
             saturation = gain(3, self.saturation) * (1 - gray)
             color = saturation[:, None, None] * torch.eye(3, device=x.device)
             color = color + (1 - saturation)[:, None, None] * luma.expand(3, 3)

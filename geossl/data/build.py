@@ -40,7 +40,11 @@ def build_store(
     dask: str | None = None,
 ) -> None:
     """Make the files of a store, or find that they are there; see `ChipStore.build`."""
-    for name, value in (("size_px", size_px), ("chunk", chunk_size), ("workers", num_workers or 1)):
+    for name, value in (
+        ("size_px", size_px),
+        ("chunk_size", chunk_size),
+        ("num_workers", num_workers or 1),
+    ):
         if value < 1:
             raise ValueError(f"expected {name} >= 1, came {value}")
     table = scene_tables.check(scenes, positions=False)
@@ -177,8 +181,8 @@ class Plan:
             if (self.work / name).exists():
                 os.replace(self.work / name, self.path / name)
 
-    def _rows(self, chunk_size: int) -> range:
-        return range(self.shape[0])[chunk_size * self.chunk : (chunk_size + 1) * self.chunk]
+    def _rows(self, chunk: int) -> range:
+        return range(self.shape[0])[chunk * self.chunk : (chunk + 1) * self.chunk]
 
     def _journal(self, skip_bad: bool, tell: Any) -> dict[int, dict[str, Any]]:
         """Records of the chunks whose pixels are in ``raw.npy`` as they were written."""

@@ -94,7 +94,9 @@ def coco(
             found.append((of, *corners, label, bool(entry.get("iscrowd"))))
     table = detections(pictures, found, boxes=boxes, root=folder, bad=bad, skip_bad=skip_bad,
                        source=str(path))  # fmt: skip
-    about = kind(table["path"], bands=bands, band_names=band_names, dtype=dtype, scale=scale)
+    about = kind_of_pixels(
+        table["path"], bands=bands, band_names=band_names, dtype=dtype, scale=scale
+    )
     return chips.described(table, reader="coco", **about)
 
 

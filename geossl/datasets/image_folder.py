@@ -82,7 +82,9 @@ def image_folder(
     table = pd.DataFrame(rows, columns=["path", "location", "label", "split"], dtype=object)
     table = sifted(table, bad, skip_bad=skip_bad, of=f"images <class>/<file> in {folder}")
     table = scenes.check(table, positions=False, source=str(folder))
-    about = kind(table["path"], bands=bands, band_names=band_names, dtype=dtype, scale=scale)
+    about = kind_of_pixels(
+        table["path"], bands=bands, band_names=band_names, dtype=dtype, scale=scale
+    )
     return chips.described(table, reader="image_folder", **about)
 
 

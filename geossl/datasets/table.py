@@ -20,7 +20,7 @@ from geossl.data.scenes import BOX
 from geossl.data.table_files import LONGEST_LINE, from_geo
 from geossl.datasets.raster import chips
 from geossl.datasets.raster.chips import read_chips
-from geossl.datasets.raster.header import kind, places
+from geossl.datasets.raster.header import kind_of_pixels, places
 from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
 from geossl.datasets.shared import paths as named
@@ -132,7 +132,9 @@ def table(
     frame = scenes.check(frame, normalize_lon=normalize_lon, positions=positions, source=str(path))
     if frame["path"].isna().all():
         return frame
-    about = kind(frame["path"], bands=bands, band_names=band_names, dtype=dtype, scale=scale)
+    about = kind_of_pixels(
+        frame["path"], bands=bands, band_names=band_names, dtype=dtype, scale=scale
+    )
     return chips.described(frame, reader="table", **about)
 
 

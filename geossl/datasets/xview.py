@@ -100,7 +100,9 @@ def xview(
     table = detections(pictures, rows, boxes=boxes, root=Path(root), bad=bad, skip_bad=skip_bad,
                        source=str(path))  # fmt: skip
     table.attrs["empty_boxes"] = empty
-    about = kind(table["path"], bands=bands, band_names=band_names, dtype=dtype, scale=scale)
+    about = kind_of_pixels(
+        table["path"], bands=bands, band_names=band_names, dtype=dtype, scale=scale
+    )
     return chips.described(table.drop(columns="crowd", errors="ignore"), reader="xview", **about)
 
 

@@ -81,7 +81,15 @@ class PretrainConfig:
     checkpoint_every_s: float = 20.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulation_steps", "lr", "queue_size", "temperature", "bn_splits"):
+        for name in (
+            "epochs",
+            "batch_size",
+            "accumulation_steps",
+            "lr",
+            "queue_size",
+            "temperature",
+            "bn_splits",
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"expected {name} > 0, came {getattr(self, name)}")
         if self.log_every is not None and self.log_every < 1:

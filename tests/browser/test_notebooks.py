@@ -142,7 +142,7 @@ def test_the_training_monitor_redraws_and_survives_an_interrupt(
 ):
     code = (
         "import geossl\nstore = geossl.ChipStore.open('world/chips')\n"
-        "config = geossl.PretrainConfig(epochs=400, batch=64, queue=256, log_every=2)\n"
+        "config = geossl.PretrainConfig(epochs=400, batch=64, queue_size=256, log_every=2)\n"
         "run = geossl.pretrain(store, pairs=geossl.pairs.temporal(), config=config, out='run')\n"
         "monitor = geossl.viz.widgets.TrainingMonitor(run, every_s=0.3)\nmonitor.watch()"
     )

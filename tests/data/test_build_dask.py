@@ -19,6 +19,7 @@ import pytest
 from geossl import ChipStore
 from geossl.data import build as chip_build
 from geossl.data import decode, scenes
+from geossl.data.readers import get_reader
 from geossl.data.scenes import BOX
 from geossl.data.table_files import write
 from geossl.datasets.raster import chips
@@ -53,7 +54,9 @@ def pictures(folder, *, n, rows, side_px=500):
 
 
 def build(path, table, **options):
-    return ChipStore.build(path, table, **{"size_px": 8, "chunk": 4, "progress": False, **options})
+    return ChipStore.build(
+        path, table, **{"size_px": 8, "chunk_size": 4, "progress": False, **options}
+    )
 
 
 def content(path):
@@ -131,7 +134,7 @@ def test_a_second_start_goes_on_where_a_killed_one_stopped(tmp_path, slow):
                 from geossl import ChipStore, scenes
 
                 table = scenes.read({str(tmp_path / "scenes.parquet")!r})
-                ChipStore.build({str(tmp_path / "dask")!r}, table, size_px=8, chunk=4,
+                ChipStore.build({str(tmp_path / "dask")!r}, table, size_px=8, chunk_size=4,
                                 progress=False, dask="local:3")
             """
         )
@@ -207,7 +210,7 @@ def test_a_task_is_small_however_long_the_table(tmp_path, texts):
     table["path"] = table["path"].astype(texts)
     table["label"] = pd.Categorical([f"label {i}" for i in range(len(table))])
     table.attrs["skipped"] = {f"file {i}": "reason" for i in range(20_000)}
-    plan = chip_build.Plan(tmp_path / "chips", table, chips, 8, 256)
+    plan = chip_build.Plan(tmp_path / "chips", table, "images", get_reader("images"), 8, 256)
     plan.work.mkdir(parents=True)
     (plan.work / "raw.npy").write_bytes(b"")
     jobs = list(plan._jobs(iter([0, 50]), False, True))
@@ -244,7 +247,7 @@ def test_what_does_not_arrive_is_found(tmp_path, monkeypatch):
 
 def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path):
     table = pictures(tmp_path / "data", n=1, rows=4, side_px=90)
-    plan = chip_build.Plan(tmp_path / "chips", table, chips, 8, 256)
+    plan = chip_build.Plan(tmp_path / "chips", table, "images", get_reader("images"), 8, 256)
     plan.work.mkdir(parents=True)
     (plan.work / "raw.npy").write_bytes(b"")
     job = next(plan._jobs(iter([0]), False, True))

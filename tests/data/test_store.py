@@ -84,7 +84,7 @@ def reader(monkeypatch):
 
 
 def build(path, table, **options):
-    given = {"size_px": 5, "chunk": 4, "progress": False, "workers": 2, **options}
+    given = {"size_px": 5, "chunk_size": 4, "progress": False, "num_workers": 2, **options}
     return ChipStore.build(path, table, **given)
 
 

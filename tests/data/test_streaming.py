@@ -85,7 +85,8 @@ def fetched(stream, monkeypatch):
 
 def rows_of(stream, policy, **options):
     got = [
-        b.rows for b in streaming.batches(stream, policy, **{"batch": 8, "split": None} | options)
+        b.rows
+        for b in streaming.batches(stream, policy, **{"batch_size": 8, "split": None} | options)
     ]
     return torch.stack(got)  # (batches, N, 2)
 
@@ -360,7 +361,11 @@ def test_pairs_of_two_places_are_refused(stream):
                 stream, pairs.mixture((spatial, 1), (pairs.temporal(), 1)), batch_size=8
             )
         )
-    for wrong in ({"batch": 9, "share": (0, 2)}, {"batch": 8, "share": (2, 2)}, {"batch": 0}):
+    for wrong in (
+        {"batch_size": 9, "share": (0, 2)},
+        {"batch_size": 8, "share": (2, 2)},
+        {"batch_size": 0},
+    ):
         with pytest.raises(ValueError, match="share evenly"):
             next(streaming.batches(stream, pairs.temporal(), **wrong))
 

@@ -177,7 +177,7 @@ def four_places():
 
 def reap(server, out, places=None, **more):
     asked = {"api": server.url, "collection": "s2", "dates": 3, "chip_px": CHIP, "max_cloud": 20,
-             "bands": ("red", "nir", "green"), "patience": QUICK, "workers": 3, "progress": False,
+             "bands": ("red", "nir", "green"), "patience": QUICK, "num_workers": 3, "progress": False,
              **RANGE, **more}  # fmt: skip
     return harvest(out, four_places() if places is None else places, **asked)
 
@@ -872,7 +872,7 @@ def test_a_wrong_grid_is_refused(box, spacing, words):
      ({"bands": ("a", "a")}, "different bands"), ({"bands": ("a,b",)}, "without commas"),
      ({"resolution_m": 0}, "resolution_m > 0"), ({"scale": (1, 1)}, "lowest, highest"),
      ({"api": "earth"}, "came 'earth'"), ({"collection": "none"}, "'none'"),
-     ({"max_nodata": 2}, "max_nodata from 0"), ({"workers": 0}, "workers >= 1")],
+     ({"max_nodata": 2}, "max_nodata from 0"), ({"num_workers": 0}, "workers >= 1")],
 )  # fmt: skip
 def test_wrong_arguments_are_refused(sky, tmp_path, more, words):
     with pytest.raises(ValueError, match=words):

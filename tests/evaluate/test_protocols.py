@@ -609,7 +609,7 @@ def test_the_rate_rises_and_falls_and_reaches_the_layers(store, monkeypatch):
         return step(self, *given, **named)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", watched)
-    config = finetune.FineTuneConfig(**{**vars(QUICK), "batch": 13, "warmup": 0.0})
+    config = finetune.FineTuneConfig(**{**vars(QUICK), "batch_size": 13, "warmup": 0.0})
     finetune.fine_tune(store, untrained(store), config=config)
     n = (store.scenes["split"] == "train").sum()
     assert len(rates) == 2 * (n // 13) and n % 13  # what does not fill a batch is left out
@@ -625,7 +625,7 @@ def test_the_views_follow_the_seed(store, monkeypatch):
         return drawn(self, chips, mean=mean, std=std, generator=generator)
 
     monkeypatch.setattr(Views, "__call__", watched)
-    config = finetune.FineTuneConfig(**{**vars(QUICK), "epochs": 1, "batch": 100})
+    config = finetune.FineTuneConfig(**{**vars(QUICK), "epochs": 1, "batch_size": 100})
     for seed in (0, 0, 1):
         finetune.fine_tune(store, untrained(store), config=config, seed=seed)
     assert len(seeds) == 3 and seeds[0] == seeds[1] != seeds[2]
@@ -658,7 +658,13 @@ def test_fine_tuning_refuses_in_one_sentence(store):
         hot = copy.deepcopy(encoder)
         hot.backbone[0].weight.fill_(torch.nan)
         finetune.fine_tune(store, hot, config=QUICK)
-    for bad in ({"epochs": 0}, {"batch": 1}, {"lr": -1.0}, {"layer_decay": 1.1}, {"warmup": 1.0}):
+    for bad in (
+        {"epochs": 0},
+        {"batch_size": 1},
+        {"lr": -1.0},
+        {"layer_decay": 1.1},
+        {"warmup": 1.0},
+    ):
         with pytest.raises(ValueError, match="expected"):
             finetune.FineTuneConfig(**bad)
     with pytest.raises(ValueError, match="lr > 0"):

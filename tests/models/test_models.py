@@ -6,7 +6,9 @@ from geossl.models import layers, weights
 
 
 def small_moco(**settings):
-    return models.MoCo(models.encoder("small"), **{"dim": 8, "queue": 10, **settings})
+    return models.MoCo(
+        models.encoder("small"), **{"projection_dim": 8, "queue_size": 10, **settings}
+    )
 
 
 def test_key_weights_equal_query_weights_at_the_start_and_follow_the_momentum_rule():

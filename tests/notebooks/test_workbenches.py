@@ -73,7 +73,7 @@ def test_the_explorers_run(tmp_path, name):
 
 
 def test_an_encoder_is_pre_trained_and_taken_away(tmp_path):
-    settings = {"epochs": 1, "batch": 32}
+    settings = {"epochs": 1, "batch_size": 32}
     told = run("pretrain.ipynb", tmp_path, PLACES=60, GEO_K=5, SETTINGS=settings)
     assert "finished" in told and "effective rank" in told and "untrained" in told
     out = tmp_path / "runs" / "pretrain"
@@ -86,7 +86,7 @@ def test_an_encoder_is_pre_trained_and_taken_away(tmp_path):
 def test_an_encoder_is_pre_trained_without_pairs_on_a_store_of_ones_own(tmp_path):
     scenes = geossl.datasets.blue_marble(places=80, dates=1).drop(columns="label")
     geossl.ChipStore.build(tmp_path / "own", scenes, size_px=16, progress=False)
-    settings = {"epochs": 1, "batch": 16, "encoder": "resnet18", "stem": "standard"}
+    settings = {"epochs": 1, "batch_size": 16, "encoder": "resnet18", "stem": "standard"}
     told = run("pretrain.ipynb", tmp_path, STORE="own", PAIRS=None, GEO_K=4, SETTINGS=settings)
     assert "no contrastive loss" in told and "no label to measure with" in told
     assert (tmp_path / "runs" / "pretrain" / "resnet18.pth").is_file()

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from geossl import datasets, models
 from geossl.data.scenes import BOX
 from geossl.datasets.raster import area
+from geossl.datasets.raster.chips import described
 from geossl.models import layers
 from geossl.tasks import detect
 from geossl.tasks.detect import evaluate, train
@@ -531,7 +532,7 @@ def test_every_step_draws_its_own_crops(tmp_path, monkeypatch):
     seeds, batch = [], Crops.batch
     monkeypatch.setattr(Crops, "batch", lambda self, seed: seeds.append(seed) or batch(self, seed))
     detect.train(scenes, boxes, encoder_of(), config=SMALL)
-    assert len(seeds) == len(set(seeds)) == SMALL.epochs * SMALL.crops // SMALL.batch
+    assert len(seeds) == len(set(seeds)) == SMALL.epochs * SMALL.crops // SMALL.batch_size
 
 
 def test_rows_of_other_splits_are_not_learned_from(tmp_path):
@@ -575,11 +576,11 @@ def test_bad_boxes_stop_a_training_or_are_counted(tmp_path):
 
 def test_an_encoder_for_other_bands_and_scenes_of_other_kinds_are_refused(tmp_path):
     scenes, boxes = scattered(tmp_path, count=2)
-    described = datasets.images.described(scenes, reader="coco")
+    described = described(scenes, reader="coco")
     with pytest.raises(ValueError, match="expected scenes of the encoder's 2 bands"):
         detect.train(described, boxes, encoder_of(2), config=SMALL)
     tuned = detect.train(described, boxes, encoder_of(), config=SMALL)
-    other = datasets.images.described(scenes, reader="coco", dtype="uint16")
+    other = described(scenes, reader="coco", dtype="uint16")
     with pytest.raises(ValueError, match="expected scenes of dtype uint8, as in training"):
         tuned.detect(other)
     with pytest.raises(FileNotFoundError, match="none.tif"):
@@ -595,7 +596,7 @@ def test_a_loss_that_is_not_finite_stops_and_is_not_kept(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"freeze": "some"}, {"batch": 0}, {"upsample": 1.5}, {"boxed": 2}, {"lr": 0},
+    "change", [{"freeze": "some"}, {"batch_size": 0}, {"upsample": 1.5}, {"boxed": 2}, {"lr": 0},
                {"anchor_sides": ()}, {"anchor_ratios": (0.0,)}, {"warmup": 1.0}],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(change):

@@ -688,7 +688,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(tmp_path):
 
 @pytest.mark.parametrize(
     "more",
-    [{"head": "psp"}, {"freeze": "some"}, {"epochs": 0}, {"batch": 1}, {"lr": 0}, {"warmup": 1},
+    [{"head": "psp"}, {"freeze": "some"}, {"epochs": 0}, {"batch_size": 1}, {"lr": 0}, {"warmup": 1},
      {"size_px": 0}, {"balance": -1}, {"width": 2}],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused(more):

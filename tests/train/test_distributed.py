@@ -1,3 +1,5 @@
+import importlib
+
 """Many processes on one machine: gloo, started by torchrun as a person starts them."""
 
 import dataclasses
@@ -17,12 +19,13 @@ from geossl import embed, models, pairs, pretrain
 from geossl.cli import main
 from geossl.clusters import GeoClusters
 from geossl.data.store import ChipStore
-from geossl.train import pretrain as pretraining
 from geossl.train.config import PretrainConfig
 from geossl.train.loader import resident
 from geossl.train.logs import MEANS
 from geossl.transforms import Views, moco_v2
 from geossl.utils import dist as distributed
+
+pretraining = importlib.import_module("geossl.train.pretrain")
 
 CONFIG = PretrainConfig(
     epochs=2, batch_size=16, queue_size=40, projection_dim=16, transform=Views(size_px=16), log_every=1, knn_every=2,
@@ -37,7 +40,7 @@ RUNS = {
     "apart": ({"pairs": pairs.temporal()}, {"knn_every": 0}),
     "two parts, two batches a step, all heads, blurred": (
         {"pairs": pairs.same_image(), "geo": True, "label": "half"},
-        {"bn_splits": 2, "accumulate": 2, "views": moco_v2(12), "epochs": 4},
+        {"bn_splits": 2, "accumulation_steps": 2, "views": moco_v2(12), "epochs": 4},
     ),
     "together": ({"pairs": pairs.temporal()}, {"bn_splits": 1}),
     "labels alone": ({"label": "half"}, {"optimizer": "adamw", "lr": 1e-3}),
@@ -205,7 +208,7 @@ def runs_of(names, folder):
         run = train(store, name)
         found[name] = outcome(run) | {
             "numbers": counted.numbers, "calls": counted.calls, "read": counted.read,
-            "steps": run.steps, "queue": run._moco.queue,
+            "steps": run.steps, "queue_size": run._moco.queue,
         }  # fmt: skip
     return found
 
@@ -305,7 +308,7 @@ def dying(out, folder):
 
 def command_line(folder, out, **changes):
     options = {
-        "batch": 16, "epochs": 4, "queue": 40, "dim": 16, "log-every": 2, "knn-every": 0,
+        "batch_size": 16, "epochs": 4, "queue_size": 40, "projection_dim": 16, "log-every": 2, "knn-every": 0,
         "precision": "fp32", "checkpoint-s": 0, "bn-splits": 2, **changes,
     }  # fmt: skip
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]

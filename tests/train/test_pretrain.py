@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import importlib
 import json
 import signal
 import subprocess
@@ -17,14 +18,15 @@ from geossl import models, pairs, pretrain
 from geossl.clusters import GeoClusters
 from geossl.data.store import ChipStore
 from geossl.models.encoder import right_in_bf16
-from geossl.train import optim
-from geossl.train import pretrain as pretraining
+from geossl.train import loader, optim
 from geossl.train.config import PretrainConfig, paper_config
 from geossl.train.loader import Feed, resident
 from geossl.train.logs import Log
 from geossl.transforms import Views, moco_v2
 from geossl.utils import dist
 from geossl.utils.cpu import few_threads
+
+pretraining = importlib.import_module("geossl.train.pretrain")
 
 TINY = PretrainConfig(
     epochs=2, batch_size=8, queue_size=20, projection_dim=16, transform=Views(size_px=16), log_every=2, knn_every=2,
@@ -156,7 +158,7 @@ CHILD = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 from test_pretrain import TINY, ChipStore, pairs, pretrain
-from geossl import pretraining
+pretraining = sys.modules["geossl.train.pretrain"]
 import dataclasses
 kill_at = int(sys.argv[1])
 config = dataclasses.replace(TINY, epochs=4)
@@ -355,8 +357,8 @@ def test_bf16_on_a_cpu_is_for_views_that_a_stride_sees_in_full(name, stem, small
 
 
 def test_small_views_train_in_fp32_unless_bf16_is_asked_for(store, monkeypatch):
-    monkeypatch.setattr(optim, "pick_precision", lambda name, device: "bf16")
-    config = dataclasses.replace(TINY, views=Views(size_px=8), epochs=1)
+    monkeypatch.setattr(pretraining, "pick_precision", lambda name, device: "bf16")
+    config = dataclasses.replace(TINY, transform=Views(size_px=8), epochs=1)
     found = [
         run_of(store, config=dataclasses.replace(config, precision=name)).finish(progress=False)
         for name in ("auto", "fp32")
@@ -376,7 +378,7 @@ def test_chips_that_lie_on_the_device_are_those_of_the_store(tmp_path, monkeypat
     some = np.random.default_rng(1).integers(0, np.iinfo(dtype).max + 1, store.chips.shape)
     some[0, 0, 0, :5] = np.array([0, 1, 32_767, 32_768, 65_535]) % (np.iinfo(dtype).max + 1)
     store = dataclasses.replace(store, chips=some.astype(dtype))
-    monkeypatch.setattr(optim, "_PART", 7)  # 29 rows in five parts
+    monkeypatch.setattr(loader, "_PART", 7)  # 29 rows in five parts
     rows = torch.from_numpy(np.random.default_rng(2).permutation(len(store))[:29])
     device = torch.device("cpu")
     whole = resident(store, rows, device)
@@ -429,7 +431,7 @@ def test_chips_of_a_side_stream_are_waited_for_and_kept_by_the_stream_that_uses_
     monkeypatch.setattr(torch.cuda, "stream", lambda s: done.append(s) or nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: main)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda x, s: done.append((s, len(x))))
-    monkeypatch.setattr(optim, "_AHEAD", 0)  # one after the other
+    monkeypatch.setattr(loader, "_AHEAD", 0)  # one after the other
     list(feed.batches([(torch.arange(3), torch.arange(2)), (torch.arange(5),)]))
     first = [side, "there", ("waited", 1), (main, 3), (main, 2)]
     assert done == [*first, side, "there", ("waited", 2), (main, 5)]
@@ -459,7 +461,7 @@ def test_a_gpu_trains_as_the_cpu_does_and_no_step_waits_for_it(
     if not resident:
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 0))
     store = write_store(tmp_path / "chips", dtype=dtype)
-    config = dataclasses.replace(TINY, epochs=10, log_every=6, lr=1e-4, views=moco_v2(16))
+    config = dataclasses.replace(TINY, epochs=10, log_every=6, lr=1e-4, transform=moco_v2(16))
     here, there = (
         run_of(store, config=dataclasses.replace(config, device=name)) for name in ("cpu", "cuda")
     )

@@ -81,7 +81,7 @@ def test_speed_is_measured_and_changes_nothing(bf16):
     encoder = models.encoder("small")
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     state = torch.random.get_rng_state()
-    how = {"size_px": 16, "batch": 8, "seconds": 0.0, "repeats": 3}
+    how = {"size_px": 16, "batch_size": 8, "seconds": 0.0, "repeats": 3}
     rate = pairs_per_s(encoder, bf16=bf16, channels_last=bf16, **how)
     assert 0 < rate.low <= rate.value <= rate.high
     assert torch.equal(state, torch.random.get_rng_state())

@@ -324,11 +324,11 @@ def test_the_dates_slider_walks_through_a_place(store):
 
 def test_the_queue_is_first_in_first_out(store):
     before = torch.random.get_rng_state()
-    film = experiments.film_queue(store, queue=10, batch_size=4, steps=6, seed=3)
-    again = experiments.film_queue(store, queue=10, batch_size=4, steps=6, seed=3)
+    film = experiments.film_queue(store, queue_size=10, batch_size=4, steps=6, seed=3)
+    again = experiments.film_queue(store, queue_size=10, batch_size=4, steps=6, seed=3)
     assert torch.equal(before, torch.random.get_rng_state())
     assert np.array_equal(film.rows, again.rows)
-    other = experiments.film_queue(store, queue=10, batch_size=4, steps=6, seed=4)
+    other = experiments.film_queue(store, queue_size=10, batch_size=4, steps=6, seed=4)
     assert not np.array_equal(film.rows, other.rows)
     line = deque(maxlen=10)  # steps at which the keys came in, oldest first
     for now in range(6):
@@ -341,7 +341,7 @@ def test_the_queue_is_first_in_first_out(store):
 
 def test_a_key_encoder_without_momentum_drifts_more(store):
     slow, fast = (
-        experiments.film_queue(store, queue=8, batch_size=4, steps=4, momentum=m)
+        experiments.film_queue(store, queue_size=8, batch_size=4, steps=4, momentum=m)
         for m in (0.99, 0.0)
     )
     assert slow.drift[slow.age == 1].mean() < 0.3 * fast.drift[fast.age == 1].mean()

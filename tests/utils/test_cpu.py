@@ -79,7 +79,7 @@ from geossl import memory, readers
 store = geossl.ChipStore.build(
     {path!r}, readers.blue_marble(places=256, dates=2), size_px=16, progress=False
 )
-config = geossl.PretrainConfig(epochs=2, knn_every=0, queue=64, batch=64)
+config = geossl.PretrainConfig(epochs=2, knn_every=0, queue_size=64, batch=64)
 run = geossl.pretrain(store, pairs=geossl.pairs.temporal(), config=config)
 depths = [memory._depth for _ in run]
 assert set(depths) == {{1}}, depths

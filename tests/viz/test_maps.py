@@ -16,8 +16,7 @@ from geossl import evaluate, geo
 from geossl.clusters import GeoClusters
 from geossl.embeddings import Embeddings, neighbors
 from geossl.utils.colors import GRAY
-from geossl.viz import maps
-from geossl.viz.maps import leaflet
+from geossl.viz.maps import leaflet, maps
 from geossl.viz.projection import to_rgb
 
 

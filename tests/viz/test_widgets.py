@@ -205,7 +205,7 @@ def test_a_notebook_turned_into_a_page_keeps_the_last_picture(tmp_path):
     write_store(tmp_path / "chips")
     code = (
         "import geossl\nstore = geossl.ChipStore.open('chips')\n"
-        "config = geossl.PretrainConfig(epochs=2, batch=8, queue=16, device='cpu')\n"
+        "config = geossl.PretrainConfig(epochs=2, batch=8, queue_size=16, device='cpu')\n"
         "run = geossl.pretrain(store, pairs=geossl.pairs.same_image(), config=config)\n"
         "run = geossl.viz.widgets.TrainingMonitor(run, every_s=0).watch()"
     )
@@ -397,7 +397,7 @@ def test_the_sliders_make_the_views_that_are_shown(tmp_path):
 def test_bands_that_are_no_colors_have_no_color_sliders(tmp_path):
     store = write_store(tmp_path / "chips", bands=5, dtype="uint16")
     seen = PairExplorer(store)
-    assert not {"hue", "saturation", "gray"} & set(seen.strength)
+    assert not {"hue", "saturation", "grayscale"} & set(seen.strength)
     seen.augmented.value = True
     assert 'role="alert"' not in status(seen)
 

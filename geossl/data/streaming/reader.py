@@ -33,8 +33,8 @@ class StreamPixels:
         dtype: of the chips.
         first: ``(L,)`` first chip of each location.
         chunk: ``(L,)`` chunk of each location.
-        memory: bytes of locations that are kept.
-        threads: locations read at the same time.
+        memory_bytes: bytes of locations that are kept.
+        num_threads: locations read at the same time.
     """
 
     def __init__(

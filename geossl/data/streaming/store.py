@@ -86,7 +86,7 @@ class StreamStore(ChipStore):
             chips = StreamPixels(
                 at, index, shape=shape, dtype=np.dtype(info["dtype"]),
                 first=np.flatnonzero(np.diff(location, prepend=-1)),
-                chunk=_chunks(info), memory=memory_bytes, num_threads=num_threads,
+                chunk=_chunks(info), memory_bytes=memory_bytes, num_threads=num_threads,
             )  # fmt: skip
             return cls(
                 path=at.path, scenes=table, chips=chips, bands=info["bands"],

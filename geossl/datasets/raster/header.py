@@ -131,7 +131,7 @@ _OPENED = 100  # files until one can be read
 _TRIED = 100_000  # names looked up until a file is there: an index may name more than there is
 
 
-def kind(
+def kind_of_pixels(
     paths: Iterable[str],
     *,
     bands: Sequence[int | str] | None,

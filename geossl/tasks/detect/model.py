@@ -87,7 +87,15 @@ class DetectConfig:
             raise ValueError(
                 f"expected freeze of {', '.join(features.FREEZE)}, came {self.freeze!r}"
             )
-        for name in ("epochs", "crops", "batch_size", "size_px", "upsample", "finest_stride", "width"):
+        for name in (
+            "epochs",
+            "crops",
+            "batch_size",
+            "size_px",
+            "upsample",
+            "finest_stride",
+            "width",
+        ):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"expected a whole number {name} >= 1, came {value!r}")

@@ -20,7 +20,7 @@ _SHOWN = 8
 _STRENGTHS = {  # name of the field of Views -> (largest value, what the slider says)
     "brightness": (1.0, "brightness"), "contrast": (1.0, "contrast"),
     "saturation": (1.0, "saturation"), "hue": (0.5, "hue"), "band_gain": (1.0, "gain per band"),
-    "band_offset": (1.0, "offset per band"), "gray": (1.0, "share gray"),
+    "band_offset": (1.0, "offset per band"), "grayscale": (1.0, "share gray"),
     "blur": (1.0, "share blurred"),
 }  # fmt: skip
 
@@ -90,7 +90,7 @@ class PairExplorer(widgets.VBox):
                 tooltip=f"strength of {words}",
             )
             for name, (most, words) in _STRENGTHS.items()
-            if len(self._store.bands) == 3 or name not in ("saturation", "hue", "gray")
+            if len(self._store.bands) == 3 or name not in ("saturation", "hue", "grayscale")
         }  # fmt: skip
         self._pictures = widgets.HTML()
         self._controls = widgets.HBox([self.policy, self.again, self.augmented])

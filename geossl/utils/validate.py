@@ -1,0 +1,295 @@
+"""Check what users pass against the type hints of the functions and dataclasses they use.
+
+A function is checked by the decorator `validated`, a dataclass by `check_fields` in its
+``__post_init__``: a new option is checked by being declared. Ranges are part of the hint, as
+``Annotated`` types with the constraints of the package annotated-types.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import numbers
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union
+
+import numpy as np
+from annotated_types import Ge, Gt, Interval, Le, Lt
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+PositiveInt = Annotated[int, Gt(0)]
+NonNegativeInt = Annotated[int, Ge(0)]
+Fraction = Annotated[float, Interval(ge=0, le=1)]  # from 0 to 1, both included
+PositiveFraction = Annotated[float, Interval(gt=0, le=1)]
+Longitude = Annotated[float, Interval(ge=-180, le=180)]  # degrees
+Latitude = Annotated[float, Interval(ge=-90, le=90)]  # degrees
+Seed = Annotated[int, Ge(0)]
+
+
+class AllowInfinity:
+    """Metadata of a float that may be infinite, as in ``Annotated[float, Ge(0), AllowInfinity]``."""
+
+
+def validated(function: Callable[P, R]) -> Callable[P, R]:
+    """Check the arguments of a function against its type hints before it runs.
+
+    Args:
+        function: parameters without a hint, or with one that only type checkers can resolve, are
+            not checked.
+
+    Returns:
+        The function, which raises TypeError for an argument of a wrong type, and ValueError for one
+        that is out of its range, is no finite number, or is none of the words of a ``Literal``.
+
+    Example:
+        >>> @validated
+        ... def half(x: Positive) -> float:
+        ...     return x / 2
+        >>> half(-1)
+        Traceback (most recent call last):
+        ValueError: `x` must be > 0, got -1.
+    """
+    signature = inspect.signature(function)
+    hints: dict[str, Any] = {}
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not hints:
+            hints.update(_hints_of(function, signature))
+        for name, value in signature.bind(*args, **kwargs).arguments.items():
+            hint = hints[name]
+            if hint is Any:
+                continue
+            kind = signature.parameters[name].kind
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                for item in value:
+                    check(name, item, hint)
+            elif kind is inspect.Parameter.VAR_KEYWORD:
+                for key, item in value.items():
+                    check(key, item, hint)
+            elif value is not signature.parameters[name].default:
+                check(name, value, hint)
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def check_fields(instance: Any) -> None:
+    """Check the fields of a dataclass against their type hints.
+
+    Raises:
+        TypeError: a field has a wrong type.
+        ValueError: a field is out of its range, not finite, or none of the words of a ``Literal``.
+    """
+    for name, hint in _field_hints(type(instance)).items():
+        check(name, getattr(instance, name), hint)
+
+
+def check(name: str, value: Any, hint: Any) -> None:
+    """Check one value against a type hint.
+
+    Args:
+        name: of the argument, for the message.
+        value: what was passed.
+        hint: a type, or a form of `typing`; hints that say nothing testable accept everything.
+
+    Raises:
+        TypeError: a wrong type.
+        ValueError: out of range, not finite, or an unknown word.
+    """
+    origin = typing.get_origin(hint)
+    if hint is Any or isinstance(hint, TypeVar | str):
+        return
+    if origin is Annotated:
+        inner, *constraints = typing.get_args(hint)
+        _check_plain(name, value, inner, finite=AllowInfinity not in constraints)
+        for constraint in constraints:
+            _check_range(name, value, constraint)
+    elif origin is Literal:
+        _check_word(name, value, typing.get_args(hint))
+    elif origin in (Union, types.UnionType):
+        _check_union(name, value, typing.get_args(hint))
+    else:
+        _check_plain(name, value, hint)
+
+
+def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
+    """Check that a value is one of some words, for choices that are known at run time only.
+
+    Raises:
+        TypeError: the value is of another type than the choices.
+        ValueError: it is none of them.
+    """
+    _check_word(name, value, tuple(choices))
+
+
+@functools.cache
+def _field_hints(cls: type) -> dict[str, Any]:
+    hints: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        scope = vars(sys.modules[base.__module__])
+        for name, annotation in inspect.get_annotations(base).items():
+            hints[name] = _resolve(annotation, scope)
+    return {
+        name: hint for name, hint in hints.items() if typing.get_origin(hint) is not typing.ClassVar
+    }
+
+
+def _hints_of(function: Callable[..., Any], signature: inspect.Signature) -> dict[str, Any]:
+    scope = getattr(inspect.unwrap(function), "__globals__", {})
+    return {name: _resolve(p.annotation, scope) for name, p in signature.parameters.items()}
+
+
+def _resolve(annotation: Any, scope: Mapping[str, Any]) -> Any:
+    """Return the type that an annotation stands for; Any if only type checkers know it."""
+    if annotation is inspect.Parameter.empty:
+        return Any
+    if not isinstance(annotation, str):
+        return annotation
+    try:
+        return eval(annotation, dict(scope))
+    except (NameError, AttributeError):
+        return Any
+
+
+def _check_union(name: str, value: Any, options: tuple[Any, ...]) -> None:
+    if value is None and type(None) in options:
+        return
+    rest = [option for option in options if option is not type(None)]
+    if len(rest) == 1:
+        check(name, value, rest[0])
+        return
+    refusal: Exception | None = None
+    for option in rest:
+        try:
+            check(name, value, option)
+            return
+        except ValueError as error:
+            refusal = error
+        except TypeError:
+            continue
+    if refusal is not None:
+        raise refusal
+    words = dict.fromkeys(_words(option) for option in options)
+    raise TypeError(f"`{name}` must be {' or '.join(words)}, got {_shown(value)}.")
+
+
+def _check_word(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    if any(
+        value is choice or (type(value) is type(choice) and value == choice) for choice in choices
+    ):
+        return
+    kind = ValueError if type(value) in {type(choice) for choice in choices} else TypeError
+    raise kind(f"`{name}` must be one of {list(choices)}, got {_shown(value)}.")
+
+
+def _check_range(name: str, value: Any, constraint: Any) -> None:
+    for bound in constraint if isinstance(constraint, Interval) else [constraint]:
+        ok, words = True, ""
+        if isinstance(bound, Gt):
+            ok, words = value > bound.gt, f"> {bound.gt}"
+        elif isinstance(bound, Ge):
+            ok, words = value >= bound.ge, f">= {bound.ge}"
+        elif isinstance(bound, Lt):
+            ok, words = value < bound.lt, f"< {bound.lt}"
+        elif isinstance(bound, Le):
+            ok, words = value <= bound.le, f"<= {bound.le}"
+        if not ok:
+            raise ValueError(f"`{name}` must be {words}, got {value!r}.")
+
+
+def _check_plain(name: str, value: Any, hint: Any, *, finite: bool = True) -> None:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    kind = origin or hint
+    if kind is float:
+        _require(name, value, hint, isinstance(value, numbers.Real) and not isinstance(value, bool))
+        if math.isnan(value) or (finite and math.isinf(value)):
+            raise ValueError(f"`{name}` must be finite, got {value!r}.")
+    elif kind is int:
+        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        _require(name, value, hint, whole)
+    elif kind is bool:
+        _require(name, value, hint, isinstance(value, bool | np.bool_))
+    elif kind is tuple and args:
+        _check_tuple(name, value, hint, args)
+    elif kind in (list, Sequence, Iterable, set, frozenset):
+        _require(
+            name, value, hint, isinstance(value, Iterable) and not isinstance(value, str | bytes)
+        )
+        if args and isinstance(value, list | tuple):
+            for i, item in enumerate(value):
+                check(f"{name}[{i}]", item, args[0])
+    elif kind in (dict, Mapping):
+        _require(name, value, hint, isinstance(value, Mapping))
+        for key, item in value.items() if args else ():
+            check(f"key of {name}", key, args[0])
+            check(f"{name}[{key!r}]", item, args[1])
+    elif kind is Callable:
+        _require(name, value, hint, callable(value))
+    elif isinstance(kind, type) and (
+        not getattr(kind, "_is_protocol", False) or getattr(kind, "_is_runtime_protocol", False)
+    ):
+        _require(name, value, hint, isinstance(value, kind))
+
+
+def _check_tuple(name: str, value: Any, hint: Any, args: tuple[Any, ...]) -> None:
+    _require(name, value, hint, isinstance(value, tuple | list))
+    if args[-1] is Ellipsis:
+        args = (args[0],) * len(value)
+    if len(value) != len(args):
+        raise ValueError(f"`{name}` must have {len(args)} values, got {_shown(value)}.")
+    for i, (item, part) in enumerate(zip(value, args, strict=True)):
+        check(f"{name}[{i}]", item, part)
+
+
+def _require(name: str, value: Any, hint: Any, ok: bool) -> None:
+    if not ok:
+        raise TypeError(f"`{name}` must be {_words(hint)}, got {_shown(value)}.")
+
+
+def _words(hint: Any) -> str:
+    """Return a type in words: "a number", "a list of str", "a ChipStore"."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _words(args[0])
+    if origin is Literal:
+        return f"one of {list(args)}"
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_words(option) for option in args))
+    if hint in (None, type(None)):
+        return "None"
+    kind = origin or hint
+    plain = {float: "a number", int: "an integer", bool: "True or False", str: "a string"}
+    if kind in plain:
+        return plain[kind]
+    if kind is tuple and args and args[-1] is not Ellipsis:
+        return f"a tuple of {len(args)}"
+    if kind in (list, Sequence, Iterable, tuple, set, frozenset):
+        item = getattr(args[0], "__name__", "") if args else ""
+        return f"a list of {item}" if item else "a list"
+    if kind in (dict, Mapping):
+        return "a dictionary"
+    if kind is Callable:
+        return "a function"
+    word = getattr(kind, "__name__", str(kind))
+    if word == "PathLike":
+        return "a path"
+    return f"a{'n' if word[0] in 'AEIOU' else ''} {word}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a message shows it: small ones whole, others by their type."""
+    plain = value is None or isinstance(value, str | bytes | numbers.Number)
+    if plain or (isinstance(value, tuple | list) and len(repr(value)) <= 80):
+        text = repr(value)
+        return text if len(text) <= 80 else f"{text[:77]}..."
+    word = type(value).__name__
+    return f"a{'n' if word[0] in 'AEIOUaeiou' else ''} {word}"
