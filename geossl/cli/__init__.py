@@ -1,1 +1,1 @@
-"""The commands of the command line, one frozen dataclass each; `geossl.cli` runs them."""
+"""The command line: `geossl.cli.main` runs it."""

@@ -13,7 +13,7 @@ from geossl.data import scenes
 from geossl.datasets.eurosat import fits as is_eurosat
 from geossl.datasets.raster import chips
 from geossl.datasets.raster.chips import read_chips
-from geossl.datasets.raster.header import IMAGES
+from geossl.datasets.raster.header import IMAGES, kind_of_pixels
 from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
 from geossl.datasets.shared.listing import listed, some

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from rasterio.transform import from_origin
 
-from geossl import datasets, models
+from geossl import models
 from geossl.datasets.raster import area
 from geossl.datasets.raster.chips import described
 from geossl.models import features

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from geossl import ChipStore, datasets, embed, evaluate, models
-from geossl.cli import main
+from geossl.cli.main import main
 from geossl.datasets.raster import area
 from geossl.models import weights
 from geossl.tasks import compare, detect, finetune, segment

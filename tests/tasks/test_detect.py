@@ -12,7 +12,7 @@ from rasterio.transform import from_origin
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from geossl import datasets, models
+from geossl import models
 from geossl.data.scenes import BOX
 from geossl.datasets.raster import area
 from geossl.datasets.raster.chips import described
@@ -576,10 +576,10 @@ def test_bad_boxes_stop_a_training_or_are_counted(tmp_path):
 
 def test_an_encoder_for_other_bands_and_scenes_of_other_kinds_are_refused(tmp_path):
     scenes, boxes = scattered(tmp_path, count=2)
-    described = described(scenes, reader="coco")
+    table = described(scenes, reader="coco")
     with pytest.raises(ValueError, match="expected scenes of the encoder's 2 bands"):
-        detect.train(described, boxes, encoder_of(2), config=SMALL)
-    tuned = detect.train(described, boxes, encoder_of(), config=SMALL)
+        detect.train(table, boxes, encoder_of(2), config=SMALL)
+    tuned = detect.train(table, boxes, encoder_of(), config=SMALL)
     other = described(scenes, reader="coco", dtype="uint16")
     with pytest.raises(ValueError, match="expected scenes of dtype uint8, as in training"):
         tuned.detect(other)

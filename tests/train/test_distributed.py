@@ -16,7 +16,7 @@ import torch
 from test_pretrain import CLOCK, write_store
 
 from geossl import embed, models, pairs, pretrain
-from geossl.cli import main
+from geossl.cli.main import main
 from geossl.clusters import GeoClusters
 from geossl.data.store import ChipStore
 from geossl.train.config import PretrainConfig
