@@ -12,6 +12,7 @@ import pandas as pd
 
 from geossl.datasets.raster import chips
 from geossl.datasets.raster.chips import read_chips
+from geossl.datasets.raster.header import kind_of_pixels
 from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
 from geossl.datasets.shared.detections import detections, entries, numbers, read_json
