@@ -88,7 +88,7 @@ def timed() -> dict[str, float]:
     for name, stem in list(SHAPES.items())[:2]:
         x = torch.randn(16, 3, 32, 32)
         plain = _Forward(
-            models.MoCo(models.encoder(name, stem=stem), projection_dim=DIM, queue_size=1)
+            models.MoCo(models.build_encoder(name, stem=stem), projection_dim=DIM, queue_size=1)
         )
         wrapped = torch.nn.parallel.DistributedDataParallel(plain, broadcast_buffers=False)
 
@@ -96,16 +96,16 @@ def timed() -> dict[str, float]:
             net = wrapped if way == "ddp" else plain
             net(x).square().mean().backward()
             if way == "flat":
-                distributed.average([p.grad for p in plain.parameters()])
+                distributed.all_reduce_mean([p.grad for p in plain.parameters()])
             plain.zero_grad(set_to_none=True)
 
         for repeat in range(REPEATS + 1):
             for way in ("alone", "flat", "ddp"):
-                distributed.of_all(None)
+                distributed.gather_objects(None)
                 began = time.perf_counter()
                 for _ in range(STEPS):
                     step(way)
-                distributed.of_all(None)
+                distributed.gather_objects(None)
                 if repeat:  # the first one warms up
                     found[f"{name} {way} {repeat}"] = (time.perf_counter() - began) / STEPS
     return found
@@ -114,7 +114,7 @@ def timed() -> dict[str, float]:
 def work(folder: Path, out: Path) -> None:
     """What one of the processes does."""
     torch.set_num_threads(1)
-    distributed.join(torch.device("cpu"))
+    distributed.init_process_group(torch.device("cpu"))
     found = {"sent": counted(folder), "seconds": timed()}
     if distributed.rank() == 0:
         out.write_text(json.dumps(found), "utf-8")

@@ -131,7 +131,7 @@ def bare_step(setting: Setting, seed: int) -> Callable[[Tensor, Tensor], None]:
     config, device = setting.config, setting.device
     fast = config.precision == "bf16"
     layout = torch.channels_last if fast else torch.contiguous_format
-    encoder = models.encoder(config.encoder, stem=config.stem, seed=seed)
+    encoder = models.build_encoder(config.encoder, stem=config.stem, seed=seed)
     moco = models.MoCo(encoder, queue_size=config.queue_size, momentum=config.momentum).to(device)
     moco = moco.to(memory_format=layout).train()
     query, key = (torch.compile(f) if config.compile else f for f in (moco.query, moco.key))

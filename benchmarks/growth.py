@@ -29,7 +29,7 @@ from study import Records, hardware
 from torch import Tensor
 
 import geossl
-from geossl.train.loader import Feed
+from geossl.train.loader import ChipPrefetcher
 
 HERE = Path(__file__).parent
 SIZES = {"chips": (10**3, 10**4, 10**5, 10**6), "rows": (10**3, 10**4, 10**5, 10**6, 10**7)}
@@ -137,7 +137,10 @@ def measure_chips(rows: int, folder: Path) -> dict[str, float]:
         draw = policy.prepare(store.scenes)
         draw(torch.Generator())
         draw_s, _ = timed(lambda: draw(torch.Generator()))
-        feed, index = Feed(store, torch.device("cpu"), torch.arange(rows)), list(batches(draw))
+        feed, index = (
+            ChipPrefetcher(store, torch.device("cpu"), torch.arange(rows)),
+            list(batches(draw)),
+        )
         gather_s, _ = timed(lambda: [None for _ in feed.batches(index)])
         generator = torch.Generator()
         whole_s, _ = timed(

@@ -137,7 +137,7 @@ def measure(method: str, seed: int) -> dict[str, float]:
 def at_the_start(name: str, seed: int) -> dict[str, float]:
     """The probe of an untrained encoder."""
     store = geossl.ChipStore.open(FOLDER / "chips")
-    encoder = models.encoder(
+    encoder = models.build_encoder(
         name, stem=UNTRAINED[name], mean=store.mean.tolist(), std=store.std.tolist(), seed=seed
     )
     return {"start_val": quality(store, encoder, "val")}

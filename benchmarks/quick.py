@@ -68,7 +68,7 @@ def functions(folder: Path) -> dict[str, Callable[[], object]]:
     spatial = geossl.pairs.spatial(radius_km=200).prepare(places[:4_000])
     vectors, codes = torch.randn(4096, 256, generator=g), torch.arange(4096) % 10
     rows = torch.randint(0, len(store), (512,), generator=g)
-    encoder = models.encoder("small")
+    encoder = models.build_encoder("small")
     config = geossl.PretrainConfig(
         epochs=10_000, knn_every=0, log_every=2, split=None, precision="fp32"
     )

@@ -55,7 +55,7 @@ def counted(config: PretrainConfig, *, batch_size: int, size_px: int) -> list[tu
     (batch norm, ReLU, additions) could be merged with them and counts nothing, nor does the optimizer.
     Nothing is computed.
     """
-    encoder = models.encoder(config.encoder, stem=config.stem)
+    encoder = models.build_encoder(config.encoder, stem=config.stem)
     moco = models.MoCo(encoder, queue_size=config.queue_size).to("meta").train()
     x = torch.empty(batch_size, 3, size_px, size_px, device="meta")
     with _Counter() as counter:

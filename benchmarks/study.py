@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from geossl import pairs
-from geossl.utils.io import atomic
+from geossl.utils.io import atomic_write
 
 # method -> (pair policy or None, geo clusters?, labels?)
 METHODS = {
@@ -51,7 +51,7 @@ class Records:
         """Write the list, sorted, a record a line."""
         rows = sorted(self.rows, key=lambda r: (r["metric"], r["method"], r["seed"]))
         text = "[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n"
-        with atomic(self.path) as part:
+        with atomic_write(self.path) as part:
             part.write_text(text, "utf-8")
 
     def table(self, methods: Iterable[str], metrics: Iterable[str]) -> str:

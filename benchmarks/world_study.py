@@ -31,7 +31,7 @@ from study import METHODS, Records, hardware
 
 import geossl
 from geossl import evaluate, models
-from geossl.utils.device import pick_device
+from geossl.utils.device import select_device
 
 HERE = Path(__file__).parent
 ALL = ("random", *METHODS)
@@ -130,7 +130,7 @@ def trained(
     """Train, or go on; yields at every log record and returns the encoder."""
     store, config = setting.store, setting.config
     if method == "random":
-        return models.encoder(
+        return models.build_encoder(
             config.encoder, stem=config.stem, mean=store.mean.tolist(), std=store.std.tolist(),
             seed=seed,
         )  # fmt: skip
@@ -158,7 +158,7 @@ def embed(setting: Setting, encoder: models.Encoder) -> geossl.Embeddings:
 
     A column ``one`` tells the first kind; which date it is was drawn once for all.
     """
-    store, device = setting.store, pick_device(setting.config.device)
+    store, device = setting.store, select_device(setting.config.device)
     table, dates = store.scenes, setting.dates
     place = np.arange(len(table)) // dates
     date = np.arange(len(table)) % dates

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from geossl import geo
 from geossl.data import scenes
-from geossl.utils.io import atomic
+from geossl.utils.io import atomic_write
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -69,7 +69,7 @@ class GeoClusters:
 
         if on not in ("sphere", "degrees"):
             raise ValueError(f"expected on of sphere or degrees, came {on!r}")
-        scenes.need_positions(table, "geo clusters")
+        scenes.require_positions(table, "geo clusters")
         first = scenes.first_rows(scenes.location_codes(table))
         lon, lat = table["lon"].to_numpy(float)[first], table["lat"].to_numpy(float)[first]
         points = _points(lon, lat, on)
@@ -183,7 +183,7 @@ class GeoClusters:
             "format": 1, "on": self.on, "centers": self.centers.tolist(),
             "sizes": self.sizes.tolist(),
         }  # fmt: skip
-        with atomic(path) as part:
+        with atomic_write(path) as part:
             part.write_text(json.dumps(state) + "\n", "utf-8")
 
     @classmethod
@@ -209,7 +209,7 @@ class GeoClusters:
     def to_csv(self, path: str | os.PathLike[str], table: pd.DataFrame) -> None:
         """Write (cluster, path) of every scene, with a header: the paper's own format; atomic."""
         cluster = self.assign(table["lon"].to_numpy(), table["lat"].to_numpy())
-        with atomic(path) as part:
+        with atomic_write(path) as part:
             frame = pd.DataFrame({"cluster": cluster, "path": table["path"].to_numpy()})
             frame.to_csv(part, index=False)
 

@@ -21,7 +21,7 @@ from geossl.data import scenes
 from geossl.data.store import ChipStore
 from geossl.data.table_files import to_geo, write
 from geossl.utils import cpu, dist
-from geossl.utils.io import atomic
+from geossl.utils.io import atomic_write
 
 if TYPE_CHECKING:
     import geopandas
@@ -122,7 +122,7 @@ class Embeddings:
         big = self.vectors.nbytes > _BIG
         table = self.scenes.assign(**{_COLUMN: None if big else list(self.vectors)})
         if big:
-            with atomic(beside) as part:
+            with atomic_write(beside) as part:
                 np.save(part, self.vectors)
         write(table, path)
         if not big:
@@ -214,8 +214,8 @@ def embed(
     if where != encoder.mean.device:
         encoder = copy.deepcopy(encoder).to(where)
     modes = {module: module.training for module in encoder.modules()}
-    dist.join(where)
-    mine = rows[dist.share(len(rows))]
+    dist.init_process_group(where)
+    mine = rows[dist.local_slice(len(rows))]
     vectors = torch.empty(len(mine), encoder.width)
     quiet = not progress or dist.rank() > 0
     encoder.eval()
@@ -230,7 +230,7 @@ def embed(
     finally:
         for module, training in modes.items():
             module.training = training
-    whole = dist.gather(vectors, len(rows)).numpy()
+    whole = dist.all_gather(vectors, len(rows)).numpy()
     return Embeddings(whole, store.scenes.iloc[rows].reset_index(drop=True))
 
 

@@ -25,7 +25,7 @@ _DAY_US = 86_400_000_000
 _CHUNK = 4_000_000  # candidate pairs looked at together
 
 
-class Policy(Protocol):
+class PairSampler(Protocol):
     """Anything with `prepare`."""
 
     def prepare(self, table: pd.DataFrame) -> Draw:
@@ -125,7 +125,7 @@ class Spatial:
         """Look at a scene table once; the result draws an epoch."""
         from scipy.spatial import cKDTree
 
-        scenes.need_positions(table, "pairs of neighbors")
+        scenes.require_positions(table, "pairs of neighbors")
         codes = scenes.location_codes(table)
         order = np.argsort(codes, kind="stable")
         size = np.bincount(codes)
@@ -242,7 +242,7 @@ def spatial(*, radius_km: float, single_date: Single = "self") -> Spatial:
     return Spatial(radius_km, single_date)
 
 
-def mixture(*parts: tuple[Policy, float]) -> Mixture:
+def mixture(*parts: tuple[PairSampler, float]) -> Mixture:
     """Each query draws one of several policies, by weight, among those that have a partner for it.
 
     Args:
@@ -256,7 +256,7 @@ def mixture(*parts: tuple[Policy, float]) -> Mixture:
     return Mixture(tuple((policy, float(weight)) for policy, weight in parts))
 
 
-def report(policy: Policy, table: pd.DataFrame, *, seed: int = 0) -> dict[str, float]:
+def report(policy: PairSampler, table: pd.DataFrame, *, seed: int = 0) -> dict[str, float]:
     """What one epoch of pairs looks like.
 
     Args:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geossl.utils.dist import sent
+from geossl.utils.dist import to_device
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
@@ -121,9 +121,9 @@ class Views:
 
     def see(self, chips: Tensor, draws: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
         """Views of chips by the rows of `draw`; arguments and result as those of a call."""
-        there = sent(draws, chips.device)
+        there = to_device(draws, chips.device)
         x = self._crop(chips, there[:, :8])
-        chosen = sent(draws[:, -1].nonzero()[:, 0], chips.device)
+        chosen = to_device(draws[:, -1].nonzero()[:, 0], chips.device)
         x = self._blur(x, there[:, 8], chosen) if len(chosen) else x
         return self._colored(x, there[:, 9:-1], mean, std)
 

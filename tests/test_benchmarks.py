@@ -99,7 +99,7 @@ def test_nothing_in_a_step_makes_the_host_wait_for_a_gpu():
     from geossl.evaluate import metrics
 
     views, device = transforms.moco_v2(24), torch.device("cuda")
-    encoder = models.encoder("small")
+    encoder = models.build_encoder("small")
     transforms._constants.cache_clear()
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     for _ in range(2):  # the first sends constants

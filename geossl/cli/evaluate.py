@@ -8,7 +8,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from geossl.cli.output import read_table, say
+from geossl.cli.output import print_line, read_table
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Probe:
             found = measure(
                 loaded, label=self.label, split=self.split, device="auto", seed=self.seed
             )
-            say(f"{path}: {found}")
+            print_line(f"{path}: {found}")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Retrieve:
             loaded = Embeddings.load(path)
             split = self.split if loaded.scenes["split"].notna().any() else None
             found = evaluate.same_place(loaded, split=split, device="auto", seed=self.seed)
-            say(f"{path}: {found}")
+            print_line(f"{path}: {found}")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Map:
         """Draw and write."""
         from geossl import Embeddings, GeoClusters
         from geossl.data import scenes
-        from geossl.utils.io import atomic
+        from geossl.utils.io import atomic_write
         from geossl.viz import maps
 
         if self.source.suffix == ".json":
@@ -88,9 +88,9 @@ class Map:
             drawn = maps.map_embeddings(embeddings, color=self.color or "rgb")
         else:
             drawn = maps.map_scenes(scenes.read(self.source), color=self.color or "label")
-        with atomic(self.out) as part:
+        with atomic_write(self.out) as part:
             drawn.save(str(part))
-        say(f"{self.out}: open it in a browser")
+        print_line(f"{self.out}: open it in a browser")
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Demo:
         """Run the demo."""
         from geossl.cli import demo
 
-        demo.run(self.out, places=self.places, epochs=self.epochs, seed=self.seed, say=say)
+        demo.run(self.out, places=self.places, epochs=self.epochs, seed=self.seed, say=print_line)
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,6 @@ class Check:
 
         findings = doctor.run()
         for finding in findings:
-            say(finding)
+            print_line(finding)
         if not all(finding.ok for finding in findings):
             raise SystemExit(1)

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 
-def say(text: object = "") -> None:
+def print_line(text: object = "") -> None:
     """A line on the terminal, at once."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
-def say_left_out(bad: dict[str, str]) -> None:
+def print_left_out(bad: dict[str, str]) -> None:
     """A line for each file that was left out, and why."""
     for path, reason in bad.items():
-        say(f"left out {reason if path in reason else f'{path}: {reason}'}")
+        print_line(f"left out {reason if path in reason else f'{path}: {reason}'}")
 
 
 def read_table(path: Path) -> Any:
@@ -27,7 +27,7 @@ def read_table(path: Path) -> Any:
     return ChipStore.open(path).scenes if path.is_dir() else scenes.read(path)
 
 
-def say_written(table: Any, out: Path, more: str = "") -> None:
+def print_written(table: Any, out: Path, more: str = "") -> None:
     """What a scene table holds, where it is, and what comes next."""
     places = table["location"].nunique()
-    say(f"{out}: {len(table):,} scenes of {places:,} places; next: geossl chips {out}{more}")
+    print_line(f"{out}: {len(table):,} scenes of {places:,} places; next: geossl chips {out}{more}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geossl.cli.output import say, say_written
+from geossl.cli.output import print_line, print_written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,5 +88,5 @@ class Stac:
         }
         table = harvest(self.out, self.places(), **asked)
         for place, reason in table.attrs["short"].items():
-            say(f"place {place}: {reason}")
-        say_written(table, self.out / "scenes.parquet", f" --size-px {self.chip_px}")
+            print_line(f"place {place}: {reason}")
+        print_written(table, self.out / "scenes.parquet", f" --size-px {self.chip_px}")

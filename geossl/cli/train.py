@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional
 
-from geossl.cli.output import say
+from geossl.cli.output import print_line
 from geossl.train.config import PretrainConfig
 
 
@@ -64,7 +64,9 @@ class Pretrain:
         store = streaming.open_store(self.store)
         if policy is not None and dist.rank() == 0:
             seen = pairs.report(policy, store.scenes)
-            say(f"pairs: {seen['n_pairs']:,}, of which {seen['degenerate_share']:.1%} self-pairs")
+            print_line(
+                f"pairs: {seen['n_pairs']:,}, of which {seen['degenerate_share']:.1%} self-pairs"
+            )
         run = pretrain(
             store,
             pairs=policy,
@@ -77,7 +79,7 @@ class Pretrain:
         if dist.rank() > 0:
             return
         last = run.logs.iloc[-1]
-        say(
+        print_line(
             f"{self.out}: {run.step} steps in {last['seconds']:.0f} s, loss {last['loss']:.3f}, "
             f"effective rank {last['effective_rank']:.0f}, kNN {last['knn']:.3f}"
         )
@@ -109,7 +111,7 @@ class Embed:
         from geossl.data import streaming
         from geossl.models import weights
         from geossl.utils import dist
-        from geossl.utils.device import pick_device
+        from geossl.utils.device import select_device
 
         store = streaming.open_store(self.store)
         if self.encoder == "random":
@@ -124,7 +126,7 @@ class Embed:
                 bands=store.bands,
                 adapt=self.adapt,
             )
-            vectors = embed(store, encoder, device=pick_device("auto"), progress=True)
+            vectors = embed(store, encoder, device=select_device("auto"), progress=True)
         if dist.rank() == 0:
             vectors.save(self.out)
-            say(f"{self.out}: {vectors.vectors.shape[0]:,} x {vectors.vectors.shape[1]}")
+            print_line(f"{self.out}: {vectors.vectors.shape[0]:,} x {vectors.vectors.shape[1]}")

@@ -21,8 +21,8 @@ from geossl.data import scenes as scene_tables
 from geossl.data.decode import Job, decode
 from geossl.data.readers import Reader, get_reader
 from geossl.data.table_files import write
-from geossl.utils.io import alone, atomic
-from geossl.utils.parallel import work_off
+from geossl.utils.io import atomic_write, lock_folder
+from geossl.utils.parallel import run_tasks
 
 FORMAT = 1
 _CHUNK_BYTES = 2**22  # a thread holds about one chunk, so this bounds the memory of a build
@@ -51,7 +51,7 @@ def build_store(
     plan = Plan(path, table, *_reader(table), size_px, chunk_size)
     with _full_disk_in_a_sentence(path):
         plan.start()
-        with alone(path):
+        with lock_folder(path):
             if not plan.finished():
                 plan.decode(num_workers, skip_bad, progress, dask)
                 plan.publish()
@@ -116,7 +116,7 @@ class Plan:
                 "neither; give another path"
             )
         if done:
-            found = read_info(path).get("identity")
+            found = read_store_json(path).get("identity")
         elif (self.work / "plan.json").is_file():
             found = json.loads((self.work / "plan.json").read_text("utf-8"))["identity"]
         else:
@@ -143,7 +143,7 @@ class Plan:
             start = _write_header(self.work / "raw.npy", self.shape, self.dtype)
             os.truncate(self.work / "raw.npy", start + self.shape[0] * self.chip_bytes)
             plan = {"identity": self.identity, "chunk": self.chunk}
-            with atomic(self.work / "plan.json") as part:
+            with atomic_write(self.work / "plan.json") as part:
                 part.write_text(json.dumps(plan), "utf-8")
         self.chunk = json.loads((self.work / "plan.json").read_text("utf-8"))["chunk"]
         rows, count = self.shape[0], -(-self.shape[0] // self.chunk)
@@ -154,7 +154,7 @@ class Plan:
             with open(self.work / "journal.jsonl", "a", encoding="utf-8") as journal:
                 with (
                     warnings.catch_warnings(),  # here, for it is not safe within threads
-                    closing(work_off(decode, todo, num_workers=num_workers, dask=dask)) as work,
+                    closing(run_tasks(decode, todo, num_workers=num_workers, dask=dask)) as work,
                 ):
                     warnings.filterwarnings("ignore", "Dataset has no geotransform")
                     for job, record in work:
@@ -257,13 +257,13 @@ class Plan:
                 "bad": paths, "bad_rows": len(bad)}  # fmt: skip
         with open(self.work / "raw.npy", "rb+") as file:
             os.fsync(file.fileno())
-        with atomic(self.work / "store.json") as part:
+        with atomic_write(self.work / "store.json") as part:
             part.write_text(json.dumps(info, indent=1), "utf-8")
 
     def _compact(self, good: np.ndarray) -> None:
         """Copy the good chips of ``raw.npy`` to ``chips.npy``, a part at a time."""
         chips = np.load(self.work / "raw.npy", mmap_mode="r")
-        with atomic(self.work / "chips.npy") as part:
+        with atomic_write(self.work / "chips.npy") as part:
             _write_header(part, (len(good), *self.shape[1:]), self.dtype)
             with open(part, "ab") as file:
                 for start in range(0, len(good), self.chunk):
@@ -281,7 +281,7 @@ def _reader(table: pd.DataFrame) -> tuple[str, Reader]:
     return names[0], get_reader(names[0])
 
 
-def read_info(path: Path) -> dict[str, Any]:
+def read_store_json(path: Path) -> dict[str, Any]:
     """The content of a store's ``store.json``, of a format that this version reads."""
     if not (path / "store.json").is_file():
         state = "an unfinished build" if (path / _WORK).is_dir() else "no store.json"
@@ -293,7 +293,7 @@ def read_info(path: Path) -> dict[str, Any]:
         info = json.loads((path / "store.json").read_text("utf-8"))
         version = int(info["format"])
     except (ValueError, KeyError, TypeError) as error:
-        raise damaged(path, error) from error
+        raise damaged_store_error(path, error) from error
     if version > FORMAT:
         raise ValueError(
             f"the chip store {path} has format {version}, this geossl reads up to {FORMAT}; "
@@ -302,7 +302,7 @@ def read_info(path: Path) -> dict[str, Any]:
     return info
 
 
-def damaged(path: Path, error: Exception) -> ValueError:
+def damaged_store_error(path: Path, error: Exception) -> ValueError:
     """The error for a store whose files do not fit together."""
     return ValueError(
         f"the chip store {path} is damaged ({type(error).__name__}: {error}); "

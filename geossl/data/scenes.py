@@ -145,7 +145,7 @@ def _refuse_scattered(table: pd.DataFrame, source: str) -> None:
         )
 
 
-def need_positions(scenes: pd.DataFrame, purpose: str) -> None:
+def require_positions(scenes: pd.DataFrame, purpose: str) -> None:
     """Refuse a table of which some rows have no coordinates.
 
     Raises:
@@ -199,7 +199,7 @@ def split_by_blocks(
     wanted = dict(shares or {"train": 0.6, "val": 0.15, "test": 0.25})
     if not wanted or min(wanted.values()) <= 0:
         raise ValueError(f"expected shares > 0, came {wanted}")
-    need_positions(scenes, "a split by blocks of space")
+    require_positions(scenes, "a split by blocks of space")
     codes = location_codes(scenes)
     first = first_rows(codes)
     block = geo.block_ids(
@@ -251,7 +251,7 @@ def read(
 BOX = ("box_left", "box_top", "box_right", "box_bottom")
 
 
-def training_rows(table: pd.DataFrame, split: str | None) -> Tensor:
+def rows_of_split(table: pd.DataFrame, split: str | None) -> Tensor:
     """Rows ``(M,)`` of a split; all when it is None or the table has none."""
     if split is None or "split" not in table or table["split"].isna().all():
         return torch.arange(len(table))

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from geossl.data.build import build_store, damaged, read_info
+from geossl.data.build import build_store, damaged_store_error, read_store_json
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,7 +72,7 @@ class ChipStore:
             progress: show a progress bar.
             chunk_size: chips decoded and recorded together; fewer when they are large.
             dask: None for threads; a Dask cluster, "tcp://host:8786" or "local:3", see
-                `geossl.utils.parallel.work_off`. ``path`` and the scenes' files lie on a file system that
+                `geossl.utils.parallel.run_tasks`. ``path`` and the scenes' files lie on a file system that
                 all its machines share; the store is the same, byte for byte, if their software is.
 
         Raises:
@@ -102,7 +102,7 @@ class ChipStore:
             ValueError: a newer version wrote it, or its files do not fit together.
         """
         path = Path(path)
-        info = read_info(path)
+        info = read_store_json(path)
         try:
             chips = np.load(path / "chips.npy", mmap_mode="r")
             table = pd.read_parquet(path / "scenes.parquet")
@@ -125,7 +125,7 @@ class ChipStore:
                 info=info,
             )
         except (ValueError, KeyError, FileNotFoundError) as error:
-            raise damaged(path, error) from error
+            raise damaged_store_error(path, error) from error
 
     def __len__(self) -> int:
         return len(self.chips)

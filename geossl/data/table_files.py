@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from geossl.utils.io import atomic
+from geossl.utils.io import atomic_write
 
 if TYPE_CHECKING:
     import geopandas
@@ -26,7 +26,7 @@ def write(scenes: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     suffix = _suffix(path)
-    with atomic(path) as part:
+    with atomic_write(path) as part:
         if suffix == ".csv":
             scenes.to_csv(part, index=False)
         elif suffix == ".parquet":

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 
 from geossl.data import scenes
-from geossl.datasets.raster.chips import described, read_chips
-from geossl.datasets.raster.header import headers, lon_lat
+from geossl.datasets.raster.chips import add_reading_columns, read_chips
+from geossl.datasets.raster.header import lon_lat, read_headers
 from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
 from geossl.datasets.shared import listing
-from geossl.datasets.shared.table import bands_of, sifted
-from geossl.utils.parallel import each
+from geossl.datasets.shared.table import common_bands, drop_bad_files
+from geossl.utils.parallel import map_threads
 
 __all__ = ["bigearthnet", "fits", "pixel_info", "read_chips"]
 
@@ -63,16 +63,16 @@ def bigearthnet(folder: str | os.PathLike[str], *, skip_bad: bool = False) -> pd
     Source:
         BigEarthNet, arXiv 1902.06148; 120, 60 and 20 pixels a side are the same 1.2 km.
     """
-    folders = listing.folders(listing.listed(folder, "BigEarthNet"))
-    found = [patch for patch in each(_patch, folders) if patch is not None]
+    folders = listing.subfolders(listing.list_folder(folder, "BigEarthNet"))
+    found = [patch for patch in map_threads(_patch, folders) if patch is not None]
     table = pd.DataFrame(found, columns=_Patch._fields)
-    bands, lacking = bands_of(table["words"], BANDS)
+    bands, lacking = common_bands(table["words"], BANDS)
     table["problem"] = table["problem"].where(table["problem"].ne(""), lacking)
     table["lon"], table["lat"] = lon_lat(table["crs"], table["x"], table["y"])
     lost = table.index[table["problem"].eq("") & table["lon"].isna()]
     if len(lost):
         paths = [path.replace("{band}", bands[0]) for path in table.loc[lost, "path"]]
-        heads = headers(paths).set_index(lost)
+        heads = read_headers(paths).set_index(lost)
         table.loc[lost, ["lon", "lat", "problem"]] = heads[["lon", "lat", "problem"]]
     bad = table["problem"].ne("")
     skipped = {
@@ -86,22 +86,24 @@ def bigearthnet(folder: str | os.PathLike[str], *, skip_bad: bool = False) -> pd
         patch=[Path(path).parent.name for path in table.loc[~bad, "path"]],
     )
     known = ["path", "location", "time", "lon", "lat", "label", "labels", "patch"]
-    table = sifted(
+    table = drop_bad_files(
         table[known], skipped, skip_bad=skip_bad, of=f"<patch>/<patch>_B??.tif in {folder}"
     )
     table = scenes.check(table, source=f"BigEarthNet in {folder}")
-    return described(table, reader="bigearthnet", bands=bands, band_names=bands, dtype="uint16")
+    return add_reading_columns(
+        table, reader="bigearthnet", bands=bands, band_names=bands, dtype="uint16"
+    )
 
 
 def _patch(entry: os.DirEntry[str]) -> _Patch | None:
     """One folder; None if it is no patch."""
-    names = {file.name for file in listing.entries(entry.path)}
+    names = {file.name for file in listing.list_entries(entry.path)}
     words = frozenset(band for band in BANDS if f"{entry.name}_{band}.tif" in names)
     if not words and f"{entry.name}{_JSON}" not in names:
         return None
     known = partial(_Patch, os.path.join(entry.path, f"{entry.name}_{{band}}.tif"), words)
     try:
-        about = listing.json_of(os.path.join(entry.path, f"{entry.name}{_JSON}"))
+        about = listing.read_small_json(os.path.join(entry.path, f"{entry.name}{_JSON}"))
         if not isinstance(about, dict) or not isinstance(about.get("labels"), list):
             raise ValueError("holds no list of labels")
         labels = about["labels"]
@@ -126,7 +128,7 @@ def _number(value: Any) -> float:
 
 def fits(path: Path) -> str | None:
     """Why ``path`` looks like BigEarthNet-S2 v1, or None."""
-    for entry in listing.some(path):
+    for entry in listing.first_entries(path):
         if os.path.isfile(path / entry.name / f"{entry.name}{_JSON}"):
             return f"holds <patch>/<patch>{_JSON} with a tif a band beside"
     return None

@@ -15,8 +15,8 @@ import pandas as pd
 from geossl.data import earth
 from geossl.data import scenes as scene_tables
 from geossl.data.scenes import BOX
-from geossl.datasets.raster.chips import described
-from geossl.utils.io import atomic
+from geossl.datasets.raster.chips import add_reading_columns
+from geossl.utils.io import atomic_write
 
 CLIMATES = ("ocean", "tropical", "dry", "temperate", "cold", "polar")  # Koeppen's A to E
 _SIDE_DEG = 30
@@ -124,7 +124,7 @@ def scenes(folder: str | os.PathLike[str], *, seed: int = 0) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["path", "location", "lon", "lat"])
     table = scene_tables.check(table)
     table["split"] = scene_tables.split_by_blocks(table, block_deg=_SIDE_DEG, seed=seed)
-    return described(table, reader="image_folder")
+    return add_reading_columns(table, reader="image_folder")
 
 
 def _write(path: Path, pixels: np.ndarray, west: float, north: float) -> None:
@@ -132,7 +132,7 @@ def _write(path: Path, pixels: np.ndarray, west: float, north: float) -> None:
     from rasterio.transform import from_origin
 
     count, height, width = pixels.shape
-    with atomic(path) as part, rasterio.open(
+    with atomic_write(path) as part, rasterio.open(
         part, "w", driver="GTiff", count=count, height=height, width=width, dtype="uint8",
         crs="EPSG:4326", transform=from_origin(west, north, 1 / _PER_DEG, 1 / _PER_DEG),
         compress="deflate", photometric="RGB" if count == 3 else "MINISBLACK",

@@ -12,11 +12,16 @@ import pandas as pd
 
 from geossl.datasets.raster import chips
 from geossl.datasets.raster.chips import read_chips
-from geossl.datasets.raster.header import kind_of_pixels
+from geossl.datasets.raster.header import detect_pixel_format
 from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
-from geossl.datasets.shared.detections import detections, entries, numbers, read_json
-from geossl.datasets.shared.listing import some
+from geossl.datasets.shared.detections import (
+    detection_table,
+    mapping_entries,
+    read_json,
+    to_numbers,
+)
+from geossl.datasets.shared.listing import first_entries
 
 __all__ = ["coco", "pixel_info", "read_chips"]
 
@@ -66,7 +71,7 @@ def coco(
     content = read_json(path)
     if not isinstance(content, Mapping) or not isinstance(content.get("images"), list):
         raise ValueError(f"expected a COCO json with a list of 'images' in {path}")
-    listed = [entries(content, key) for key in ("images", "annotations", "categories")]
+    listed = [mapping_entries(content, key) for key in ("images", "annotations", "categories")]
     folder = _images_of(path) if root is None else Path(root)
     bad: dict[str, str] = {}
     pictures: dict[Any, dict[str, Any]] = {}
@@ -84,7 +89,7 @@ def coco(
     found = []
     for i, entry in enumerate(listed[1]):
         of, kind = entry.get("image_id"), entry.get("category_id")
-        box = numbers(entry.get("bbox"))
+        box = to_numbers(entry.get("bbox"))
         if not isinstance(of, int | str) or of not in pictures:
             bad[f"{path}, annotation {i}"] = f"its image_id {of!r} is of no image that can be used"
         elif box is None or min(box[2:]) <= 0:
@@ -93,12 +98,12 @@ def coco(
             label = names.get(kind, str(kind)) if isinstance(kind, int | str) else None
             corners = (box[0], box[1], box[0] + box[2], box[1] + box[3])
             found.append((of, *corners, label, bool(entry.get("iscrowd"))))
-    table = detections(pictures, found, boxes=boxes, root=folder, bad=bad, skip_bad=skip_bad,
+    table = detection_table(pictures, found, boxes=boxes, root=folder, bad=bad, skip_bad=skip_bad,
                        source=str(path))  # fmt: skip
-    about = kind_of_pixels(
+    about = detect_pixel_format(
         table["path"], bands=bands, band_names=band_names, dtype=dtype, scale=scale
     )
-    return chips.described(table, reader="coco", **about)
+    return chips.add_reading_columns(table, reader="coco", **about)
 
 
 def fits(path: Path) -> str | None:
@@ -115,7 +120,9 @@ def fits(path: Path) -> str | None:
 def _jsons(folder: Path) -> list[Path]:
     """The json files of a folder, else of its ``annotations/``, as far as a look shows them."""
     for place in (folder, folder / "annotations"):
-        found = [Path(e.path) for e in some(place, 2000) if e.name.lower().endswith(".json")]
+        found = [
+            Path(e.path) for e in first_entries(place, 2000) if e.name.lower().endswith(".json")
+        ]
         if found:
             return sorted(found)[:8]
     return []

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from geossl.data import scenes
-from geossl.datasets.raster.chips import described, read_chips
-from geossl.datasets.raster.header import headers
+from geossl.datasets.raster.chips import add_reading_columns, read_chips
+from geossl.datasets.raster.header import read_headers
 from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
 from geossl.datasets.shared import listing
-from geossl.datasets.shared.table import sifted
+from geossl.datasets.shared.table import drop_bad_files
 
 __all__ = ["eurosat", "fits", "pixel_info", "read_chips"]
 
@@ -55,8 +55,8 @@ def eurosat(
         raise ValueError(f'expected kind "rgb" or "ms", came {kind!r}')
     rows = [
         (_KINDS[hit["kind"].lower()], part.name, int(hit["number"]), file.path, _size(file))
-        for part in listing.listed(folder, "EuroSAT")
-        for file in listing.entries(part.path)
+        for part in listing.list_folder(folder, "EuroSAT")
+        for file in listing.list_entries(part.path)
         if (hit := _FILE.fullmatch(file.name)) and hit["name"] == part.name
     ]
     table = pd.DataFrame(rows, columns=["kind", "label", "number", "path", "bytes"])
@@ -69,7 +69,7 @@ def eurosat(
     table["lon"] = table["lat"] = np.nan
     table["problem"] = np.where(table["bytes"] == 0, "the file is empty", "")
     if kind == "ms":
-        found = headers(list(table["path"]))
+        found = read_headers(list(table["path"]))
         table[["lon", "lat", "problem"]] = found[["lon", "lat", "problem"]]
         odd = found["problem"].eq("") & (found["bands"].ne(13) | found["dtype"].ne("uint16"))
         table.loc[odd, "problem"] = [
@@ -77,7 +77,7 @@ def eurosat(
             for n, dtype in found.loc[odd, ["bands", "dtype"]].itertuples(index=False)
         ]
     bad = table["problem"].ne("")
-    table = sifted(
+    table = drop_bad_files(
         table.loc[~bad, ["path", "location", "lon", "lat", "label"]],
         dict(zip(table.loc[bad, "path"], table.loc[bad, "problem"], strict=True)),
         skip_bad=skip_bad,
@@ -85,8 +85,10 @@ def eurosat(
     )
     table = scenes.check(table, positions=kind == "ms", source=f"EuroSAT in {folder}")
     if kind == "rgb":
-        return described(table, reader="eurosat")
-    return described(table, reader="eurosat", bands=range(1, 14), band_names=BANDS, dtype="uint16")
+        return add_reading_columns(table, reader="eurosat")
+    return add_reading_columns(
+        table, reader="eurosat", bands=range(1, 14), band_names=BANDS, dtype="uint16"
+    )
 
 
 def _size(file: os.DirEntry[str]) -> int:
@@ -99,7 +101,7 @@ def _size(file: os.DirEntry[str]) -> int:
 def fits(path: Path) -> str | None:
     """Why ``path`` looks like EuroSAT, or None."""
     for part in CLASSES:
-        for file in listing.some(path / part, 8):
+        for file in listing.first_entries(path / part, 8):
             hit = _FILE.fullmatch(file.name)
             if hit and hit["name"] == part:
                 return f"holds <Class>/<Class>_<i>.{hit['kind']} with the classes of EuroSAT"

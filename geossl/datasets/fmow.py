@@ -18,12 +18,12 @@ import pandas as pd
 
 from geossl.data import scenes
 from geossl.data.scenes import BOX
-from geossl.datasets.raster.chips import described, read_chips
+from geossl.datasets.raster.chips import add_reading_columns, read_chips
 from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
-from geossl.datasets.shared.listing import folders, json_of, some
-from geossl.datasets.shared.table import faults, middles, sifted
-from geossl.utils.parallel import each
+from geossl.datasets.shared.listing import first_entries, read_small_json, subfolders
+from geossl.datasets.shared.table import drop_bad_files, find_faults, footprint_centers
+from geossl.utils.parallel import map_threads
 
 __all__ = ["fits", "fmow", "pixel_info", "read_chips"]
 
@@ -89,7 +89,7 @@ def fmow(
     boxless: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
     pictures = list(_pictures(folder, f"_{kind}.jpg", bad))
-    found = each(lambda one: _rows(*one, boxes, context), pictures)
+    found = map_threads(lambda one: _rows(*one, boxes, context), pictures)
     for (path, _), part in zip(pictures, found, strict=True):
         if isinstance(part, str):
             bad[path] = part
@@ -101,7 +101,7 @@ def fmow(
     if not bad and table.empty:
         bad = boxless
     what = f"<split>/<category>/<category>_<n>/<category>_<n>_<k>_{kind}.jpg in {folder}"
-    table = sifted(table, bad, skip_bad=skip_bad, of=what)
+    table = drop_bad_files(table, bad, skip_bad=skip_bad, of=what)
     if boxes:
         several = table["location"].isin(table["location"][table["path"].duplicated()])
         one = table["location"] + "/" + table.pop("box_id")
@@ -111,7 +111,7 @@ def fmow(
     table = scenes.check(table, normalize_lon=normalize_lon, source=str(folder))
     table = table.sort_values(["location", "time", "path"], kind="stable", ignore_index=True)
     table.attrs["skipped"] = bad | boxless
-    return described(table, reader="fmow")
+    return add_reading_columns(table, reader="fmow")
 
 
 def _pictures(
@@ -197,7 +197,7 @@ def _json(path: str) -> dict[str, Any]:
     try:
         if not os.path.getsize(path):
             raise _Bad("it is empty")
-        data = json_of(path[:-4] + ".json")
+        data = read_small_json(path[:-4] + ".json")
     except (OSError, ValueError) as error:
         raise _Bad(f"the json beside it {error}") from None
     if not isinstance(data, dict):
@@ -240,8 +240,8 @@ def _cut(
 def _placed(rows: list[dict[str, Any]], bad: dict[str, str]) -> pd.DataFrame:
     """Rows with coordinates; those without a position or with an odd date go to ``bad``."""
     table = pd.DataFrame(rows, columns=list(rows[0]) if rows else ["path", "time", "where"])
-    table["lon"], table["lat"] = middles(table.pop("where"))
-    wrong = faults(table)
+    table["lon"], table["lat"] = footprint_centers(table.pop("where"))
+    wrong = find_faults(table)
     bad |= dict(zip(table["path"][wrong.index], wrong, strict=True))
     return table[~table["path"].isin(list(bad))].reset_index(drop=True)
 
@@ -252,12 +252,12 @@ def fits(path: Path) -> str | None:
     for _ in range(4):
         below: list[Path] = []
         for at in level:
-            entries = some(at)
+            entries = first_entries(at)
             for name in (entry.name for entry in entries):
                 kind = re.fullmatch(re.escape(at.name) + r"_\d+_(rgb|msrgb)\.jpg", name)
                 if kind and (at / name).with_suffix(".json").is_file():
                     return f"holds <category>_<n>/<category>_<n>_<k>_{kind[1]}.jpg with json"
-            below += [Path(entry.path) for entry in folders(entries)][:8]
+            below += [Path(entry.path) for entry in subfolders(entries)][:8]
         level = below
     return None
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from geossl.datasets.raster.chips import described, read_chips
+from geossl.datasets.raster.chips import add_reading_columns, read_chips
 from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
-from geossl.datasets.shared.csv import first_lines, text_csv, without
+from geossl.datasets.shared.csv import drop_rows, first_lines, read_text_csv
 from geossl.datasets.shared.listing import SENTINEL_2
-from geossl.datasets.shared.table import faults, middles
+from geossl.datasets.shared.table import find_faults, footprint_centers
 
 __all__ = ["fits", "fmow_sentinel", "pixel_info", "read_chips"]
 
@@ -73,7 +73,7 @@ def fmow_sentinel(
     table = pd.concat(parts, ignore_index=True)
     table.attrs["skipped"] = dict(ChainMap(*(part.attrs["skipped"] for part in parts)))
     dtype = "uint16" if scale is not None else _dtype(table["path"].iloc[0])
-    return described(
+    return add_reading_columns(
         table, reader="fmow_sentinel", bands=range(1, 14), band_names=SENTINEL_2,
         dtype=dtype, scale=scale,
     )  # fmt: skip
@@ -81,7 +81,7 @@ def fmow_sentinel(
 
 def _rows(path: Path, root: Path | None, skip_bad: bool, normalize_lon: bool) -> pd.DataFrame:
     """The checked rows of one csv."""
-    given = text_csv(path, *_NEEDED)
+    given = read_text_csv(path, *_NEEDED)
     split = next((name for name in _SPLITS if path.stem.startswith(name)), path.stem)
     nested = path.parent / "fmow-sentinel"
     base = (root or (nested if nested.is_dir() else path.parent)) / split
@@ -91,7 +91,7 @@ def _rows(path: Path, root: Path | None, skip_bad: bool, normalize_lon: bool) ->
     place = given["category"] + "_" + given["location_id"]
     folder = f"{base}{os.sep}" + given["category"] + os.sep + place
     name = place + "_" + given["image_id"] + ".tif"
-    lon, lat = middles(given["polygon"])
+    lon, lat = footprint_centers(given["polygon"])
     table = pd.DataFrame({
         "path": folder + os.sep + name,
         "location": f"{split}/" + given["category"] + "/" + place,
@@ -103,13 +103,13 @@ def _rows(path: Path, root: Path | None, skip_bad: bool, normalize_lon: bool) ->
         "image_id": given["image_id"],
     })  # fmt: skip
     there = {at: _names(at) for at in folder[plain].unique()}
-    bad = faults(table).to_dict()
+    bad = find_faults(table).to_dict()
     for row, (fine, at, file) in enumerate(zip(plain, folder, name, strict=True)):
         if not fine:
             bad[row] = "expected a category without slashes, and ids of digits"
         elif file not in there[at]:
             bad[row] = f"there is no file {at}{os.sep}{file}; give root="
-    table = without(table, bad, path, skip_bad, normalize_lon=normalize_lon)
+    table = drop_rows(table, bad, path, skip_bad, normalize_lon=normalize_lon)
     return table.astype({"image_id": "int64"})
 
 

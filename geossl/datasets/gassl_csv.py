@@ -15,8 +15,8 @@ from geossl.data import scenes
 from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
-from geossl.datasets.shared.csv import FMOW_FOLDER, PICTURE, Location, first_lines, listed
-from geossl.utils.io import atomic
+from geossl.datasets.shared.csv import FMOW_FOLDER, PICTURE, Location, first_lines, read_path_csv
+from geossl.utils.io import atomic_write
 
 __all__ = ["fits", "gassl_csv", "pixel_info", "read_chips", "write_gassl_csv"]
 
@@ -56,7 +56,7 @@ def gassl_csv(
         github.com/sustainlab-group/geography-aware-ssl, fmow_dataloader.py: columns count by their
         place, not by their name. It finds other dates by cutting file names, we by ``location``.
     """
-    return listed(
+    return read_path_csv(
         path, 2, reader="gassl_csv", root=root, strip=strip, location=location,
         normalize_lon=normalize_lon, skip_bad=skip_bad,
     )  # fmt: skip
@@ -89,7 +89,7 @@ def write_gassl_csv(
             f"expected a label of every scene, {int((codes < 0).sum())} of {len(table)} have none; "
             "leave them out first"
         )
-    with atomic(path) as part:
+    with atomic_write(path) as part:
         frame = pd.DataFrame({"label": codes, "path": table["path"].to_numpy()})
         frame.to_csv(part, index=False)
     return names

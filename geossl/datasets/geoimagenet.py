@@ -13,8 +13,8 @@ from geossl.datasets.raster import chips
 from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
-from geossl.datasets.shared.listing import listed, some
-from geossl.datasets.shared.table import sifted
+from geossl.datasets.shared.listing import first_entries, list_folder
+from geossl.datasets.shared.table import drop_bad_files
 
 __all__ = ["geoimagenet", "pixel_info", "read_chips"]
 
@@ -53,12 +53,12 @@ def geoimagenet(
         raise ValueError(f"expected missing='drop' or 'keep', came {missing!r}")
     folder = Path(folder)
     classes = [
-        e for e in listed(folder, "GeoImageNet") if os.path.isdir(e.path) and e.name[0] != "."
+        e for e in list_folder(folder, "GeoImageNet") if os.path.isdir(e.path) and e.name[0] != "."
     ]
     rows = [
         (photo.path, photo.name.rpartition(".")[0], kind.name)
         for kind in classes
-        for photo in listed(kind.path, "photos")
+        for photo in list_folder(kind.path, "photos")
         if photo.name.lower().endswith(_PHOTOS) and photo.name[0] != "."
     ]
     if not rows:
@@ -74,23 +74,23 @@ def geoimagenet(
     if missing == "drop":
         bad = dict.fromkeys(table["path"][lost], f"{csv.name} has no place of it")
         table = table[~lost]
-    table = sifted(table, bad, skip_bad=True, of=f"photos with a place in {folder}")
+    table = drop_bad_files(table, bad, skip_bad=True, of=f"photos with a place in {folder}")
     table.attrs["without_position"] = int(lost.sum())
     table = scenes.check(table, positions=missing == "drop", source=str(folder))
-    return chips.described(table, reader="geoimagenet")
+    return chips.add_reading_columns(table, reader="geoimagenet")
 
 
 def fits(path: Path) -> str | None:
     """Why GeoImageNet is at ``path``, or None."""
     if not path.is_dir():
         return None
-    entries = some(path)
+    entries = first_entries(path)
     csvs = [e for e in entries if e.name.lower().endswith(".csv") and _headerless(e.path)]
     photos = [
         photo.name
         for e in entries
         if os.path.isdir(e.path) and e.name[0] != "."
-        for photo in some(e.path, 4)
+        for photo in first_entries(e.path, 4)
         if photo.name.lower().endswith(_PHOTOS)
     ]
     if len(csvs) == 1 and photos and all(name.rpartition(".")[0].isdigit() for name in photos):
@@ -109,7 +109,7 @@ def _headerless(path: str) -> bool:
 
 
 def _csv(folder: Path) -> Path:
-    found = [e for e in listed(folder, "GeoImageNet") if e.name.lower().endswith(".csv")]
+    found = [e for e in list_folder(folder, "GeoImageNet") if e.name.lower().endswith(".csv")]
     if len(found) != 1:
         raise FileNotFoundError(
             f"expected one csv of photo id, lat, lon in {folder}, found {len(found)}; give csv="

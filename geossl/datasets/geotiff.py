@@ -17,8 +17,15 @@ import numpy as np
 import pandas as pd
 
 from geossl import geo
-from geossl.datasets.raster.grid import Scene, at, common_grid, covered, outline, reproject
-from geossl.datasets.raster.header import UnreadableError, header
+from geossl.datasets.raster.grid import (
+    Scene,
+    common_grid,
+    covered_cells,
+    outline_points,
+    pixel_to_crs,
+    reproject,
+)
+from geossl.datasets.raster.header import UnreadableError, read_header
 from geossl.datasets.raster.window import pixel_info, read_chips
 from geossl.datasets.registry import register
 
@@ -94,7 +101,7 @@ def geotiff(
     skipped: dict[str, str] = {}
     for path in files:
         try:
-            found.append(header(path, folder, date_pattern, date_tag, listed))
+            found.append(read_header(path, folder, date_pattern, date_tag, listed))
         except UnreadableError as error:
             if not skip_bad:
                 raise ValueError(
@@ -194,7 +201,7 @@ def _cells(found: list[Scene], chip: int, stride: int) -> pd.DataFrame:
     crs, grid = common_grid(found)
     parts = []
     for scene in found:
-        row, column = covered(scene, crs, grid, chip, stride)
+        row, column = covered_cells(scene, crs, grid, chip, stride)
         parts.append(pd.DataFrame({"row": row, "column": column}))
         parts[-1]["path"], parts[-1]["time"] = str(scene.path), scene.time
     table = pd.concat([p for p in parts if len(p)] or parts, ignore_index=True)
@@ -212,10 +219,10 @@ def _cells(found: list[Scene], chip: int, stride: int) -> pd.DataFrame:
     table = table.sort_values(["row", "column", "time", "path"], ignore_index=True)
     row, column = table["row"].to_numpy(), table["column"].to_numpy()
     table["location"] = [f"r{r}c{c}" for r, c in zip(row, column, strict=True)]
-    lon, lat = reproject(crs, "EPSG:4326", *at(grid, column + chip / 2, row + chip / 2))
+    lon, lat = reproject(crs, "EPSG:4326", *pixel_to_crs(grid, column + chip / 2, row + chip / 2))
     table["lon"], table["lat"] = geo.wrap_lon(lon), lat
-    table["left"], table["top"] = at(grid, column, row)
-    table["right"], table["bottom"] = at(grid, column + chip, row + chip)
+    table["left"], table["top"] = pixel_to_crs(grid, column, row)
+    table["right"], table["bottom"] = pixel_to_crs(grid, column + chip, row + chip)
     table["crs"], table["chip_px"] = crs, chip
     table["label"] = table["split"] = None
     return table
@@ -240,19 +247,23 @@ def _cut(table: pd.DataFrame, side: str, share: float) -> pd.DataFrame:
 
 def fits(path: Path) -> str | None:
     """Why dated scenes of one area are at ``path``, or None; some headers are read."""
-    from geossl.datasets.shared.listing import some
+    from geossl.datasets.shared.listing import first_entries
 
     names = [
-        e.name for e in some(path, 2000) if os.path.isfile(e.path) and not e.name.startswith(".")
+        e.name
+        for e in first_entries(path, 2000)
+        if os.path.isfile(e.path) and not e.name.startswith(".")
     ]
     tifs = sorted(n for n in names if n.lower().endswith((".tif", ".tiff")))[:16]
     if any(re.fullmatch(r"(.*_)?(B\d\d?A?|VV|VH)", Path(name).stem) for name in tifs):
         return None  # a file a band
     try:
-        found = [header(path / name, path, None, None, None) for name in tifs]
+        found = [read_header(path / name, path, None, None, None) for name in tifs]
         sides = []
         for scene in found:
-            edge = at(scene.transform, *outline(0.0, 0.0, scene.width, scene.height, 4))
+            edge = pixel_to_crs(
+                scene.transform, *outline_points(0.0, 0.0, scene.width, scene.height, 4)
+            )
             x, y = reproject(scene.crs, "EPSG:4326", *edge)
             sides.append((x.min(), y.min(), x.max(), y.max()))
     except (ValueError, UnreadableError):

@@ -13,11 +13,11 @@ from geossl.data import scenes
 from geossl.datasets.eurosat import fits as is_eurosat
 from geossl.datasets.raster import chips
 from geossl.datasets.raster.chips import read_chips
-from geossl.datasets.raster.header import IMAGES, kind_of_pixels
+from geossl.datasets.raster.header import IMAGES, detect_pixel_format
 from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
-from geossl.datasets.shared.listing import listed, some
-from geossl.datasets.shared.table import sifted
+from geossl.datasets.shared.listing import first_entries, list_folder
+from geossl.datasets.shared.table import drop_bad_files
 
 __all__ = ["image_folder", "pixel_info", "read_chips"]
 
@@ -80,19 +80,19 @@ def image_folder(
             else:
                 rows.append((path, where, kind, part))
     table = pd.DataFrame(rows, columns=["path", "location", "label", "split"], dtype=object)
-    table = sifted(table, bad, skip_bad=skip_bad, of=f"images <class>/<file> in {folder}")
+    table = drop_bad_files(table, bad, skip_bad=skip_bad, of=f"images <class>/<file> in {folder}")
     table = scenes.check(table, positions=False, source=str(folder))
-    about = kind_of_pixels(
+    about = detect_pixel_format(
         table["path"], bands=bands, band_names=band_names, dtype=dtype, scale=scale
     )
-    return chips.described(table, reader="image_folder", **about)
+    return chips.add_reading_columns(table, reader="image_folder", **about)
 
 
 def fits(path: Path) -> str | None:
     """Why images in class folders are at ``path``, or None; a table beside them speaks against."""
     if not path.is_dir():
         return None
-    entries = [e for e in some(path, 2000) if e.name[0] != "."]
+    entries = [e for e in first_entries(path, 2000) if e.name[0] != "."]
     names = sorted(e.name for e in entries if os.path.isdir(e.path))
     tables = (".csv", ".tsv", ".json", ".geojson", ".gpkg", ".parquet", ".geoparquet")
     if any(e.name.lower().endswith(tables) for e in entries):
@@ -109,7 +109,7 @@ def fits(path: Path) -> str | None:
         or (len(same_class) == 1 and len(kinds) > 1 and all(k[-1].isdigit() for k in kinds))
     ):
         return None
-    seen = [e for name in names[:8] for e in some(path / name, 8) if e.name[0] != "."]
+    seen = [e for name in names[:8] for e in first_entries(path / name, 8) if e.name[0] != "."]
     files = [Path(e.name) for e in seen if os.path.isfile(e.path)]
     if not files or any(file.suffix.lower() not in IMAGES for file in files):
         return None
@@ -119,7 +119,7 @@ def fits(path: Path) -> str | None:
 
 
 def _folders(folder: str | os.PathLike[str]) -> list[str]:
-    found = listed(folder, "class folders with images")
+    found = list_folder(folder, "class folders with images")
     return [e.name for e in found if os.path.isdir(e.path) and e.name[0] != "."]
 
 

@@ -17,8 +17,8 @@ from geossl.datasets.raster import chips
 from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
-from geossl.datasets.shared.listing import some
-from geossl.datasets.shared.table import sifted
+from geossl.datasets.shared.listing import first_entries
+from geossl.datasets.shared.table import drop_bad_files
 
 __all__ = ["photos", "pixel_info", "read_chips"]
 
@@ -82,18 +82,18 @@ def photos(
     ]
     what = f"photos with a GPS position in {folder}"
     if damaged and not skip_bad:
-        sifted(table, damaged, skip_bad=False, of=what)
-    table = sifted(table, damaged | unplaced, skip_bad=True, of=what)
+        drop_bad_files(table, damaged, skip_bad=False, of=what)
+    table = drop_bad_files(table, damaged | unplaced, skip_bad=True, of=what)
     table["time"] = pd.to_datetime(table["time"], errors="coerce", utc=True, format="ISO8601")
-    return chips.described(scenes.check(table, source=str(folder)), reader="photos")
+    return chips.add_reading_columns(scenes.check(table, source=str(folder)), reader="photos")
 
 
 def fits(path: Path) -> str | None:
     """Why geotagged photos are at ``path``, or None."""
     if not path.is_dir():
         return None
-    inner = (some(e.path, 4) for e in some(path, 16) if os.path.isdir(e.path))
-    for entry in chain(some(path, 16), chain.from_iterable(inner)):
+    inner = (first_entries(e.path, 4) for e in first_entries(path, 16) if os.path.isdir(e.path))
+    for entry in chain(first_entries(path, 16), chain.from_iterable(inner)):
         if entry.name.lower().endswith(_PHOTOS) and os.path.isfile(entry.path):
             try:
                 _tags(entry.path)

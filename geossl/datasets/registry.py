@@ -15,7 +15,7 @@ import pandas as pd
 from geossl.data.pixels import Pixels
 from geossl.data.readers import FunctionReader, load_plugins, register_reader
 from geossl.datasets.raster import chips, window
-from geossl.datasets.shared.listing import some
+from geossl.datasets.shared.listing import first_entries
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def register(
         fits: ``fits(path)`` says in some words why this data set is at a path, or None; without
             it the data set is opened by its name only.
         read: ``read(rows, *, size_px)`` returns `geossl.data.pixels.Pixels`; image files by
-            default, as `geossl.datasets.raster.chips.described` lists them.
+            default, as `geossl.datasets.raster.chips.add_reading_columns` lists them.
         pixel_info: ``pixel_info(table)`` returns bands, dtype, rgb, units and source.
 
     Raises:
@@ -88,10 +88,10 @@ def open_scenes(
         raise FileNotFoundError(f"expected a data set at {path}, found nothing there")
     if reader is not None and reader not in names():
         raise ValueError(f"expected a reader of {', '.join(names())}, came {reader!r}")
-    fitting = {reader: "asked for"} if reader is not None else recognized(path)
+    fitting = {reader: "asked for"} if reader is not None else matching_data_sets(path)
     if not fitting:
         raise ValueError(
-            f"expected a data set of a known layout at {path}, found {seen(path)}; give reader=, "
+            f"expected a data set of a known layout at {path}, found {describe_path(path)}; give reader=, "
             f"one of {', '.join(names())}, or a table of paths and coordinates"
         )
     if len(fitting) > 1:
@@ -113,19 +113,19 @@ def open_scenes(
     return table
 
 
-def recognized(path: Path) -> dict[str, str]:
+def matching_data_sets(path: Path) -> dict[str, str]:
     """Names of the readers whose layout is at ``path`` -> why."""
     fits = {name: _DATA_SETS[name].fits for name in names()}
     asked = {name: fit(path) for name, fit in fits.items() if fit is not None}
     return {name: why for name, why in asked.items() if why is not None}
 
 
-def seen(path: Path) -> str:
+def describe_path(path: Path) -> str:
     """What is at a path, in words, for a message."""
     if not path.is_dir():
         size = path.stat().st_size
         return f"a file of {size:,} bytes" + (f" ending in {path.suffix}" if path.suffix else "")
-    entries = some(path, 2000)
+    entries = first_entries(path, 2000)
     if not entries:
         return "an empty folder, or one that may not be read"
     kinds: dict[str, list[str]] = {}

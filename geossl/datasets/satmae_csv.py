@@ -14,7 +14,7 @@ import pandas as pd
 from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
-from geossl.datasets.shared.csv import FMOW_FOLDER, PICTURE, Location, first_lines, listed
+from geossl.datasets.shared.csv import FMOW_FOLDER, PICTURE, Location, first_lines, read_path_csv
 
 __all__ = ["fits", "pixel_info", "read_chips", "satmae_csv"]
 
@@ -48,7 +48,7 @@ def satmae_csv(
     Source:
         CustomDatasetFromImagesTemporal of github.com/sustainlab-group/SatMAE.
     """
-    return listed(
+    return read_path_csv(
         path, 3, reader="satmae_csv", root=root, strip=strip, location=location,
         normalize_lon=normalize_lon, skip_bad=skip_bad,
     )  # fmt: skip

@@ -9,13 +9,13 @@ from pathlib import Path
 import pandas as pd
 
 from geossl.data import scenes
-from geossl.datasets.raster.chips import described, read_chips
-from geossl.datasets.raster.header import headers
+from geossl.datasets.raster.chips import add_reading_columns, read_chips
+from geossl.datasets.raster.header import read_headers
 from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
 from geossl.datasets.shared import listing
-from geossl.datasets.shared.table import sifted
-from geossl.utils.parallel import each
+from geossl.datasets.shared.table import drop_bad_files
+from geossl.utils.parallel import map_threads
 
 __all__ = ["fits", "pixel_info", "read_chips", "spacenet"]
 
@@ -55,31 +55,31 @@ def spacenet(
     """
     if kind not in BANDS:
         raise ValueError(f"expected kind of {', '.join(BANDS)}, came {kind!r}")
-    listing.listed(folder, "SpaceNet v1")
+    listing.list_folder(folder, "SpaceNet v1")
     hits = [
         (int(hit[3]), hit[2], file.path)
-        for file in listing.entries(os.path.join(folder, kind))
+        for file in listing.list_entries(os.path.join(folder, kind))
         if (hit := _IMAGE.fullmatch(file.name)) and hit[1].lower() == kind
     ]
     polygons = {
         file.name.lower(): file.path
         for part in _POLYGONS
-        for file in listing.entries(os.path.join(folder, part))
+        for file in listing.list_entries(os.path.join(folder, part))
     }
     table = pd.DataFrame(sorted(hits), columns=["number", "location", "path"])
     shapes = [polygons.get(f"geo_{name}.geojson".lower()) for name in table["location"]]
     table["polygons"] = shapes
-    found = headers(list(table["path"]))
+    found = read_headers(list(table["path"]))
     table[["lon", "lat", "problem"]] = found[["lon", "lat", "problem"]]
     expected = found["bands"].eq(len(BANDS[kind])) & found["dtype"].eq(_DTYPES[kind])
     table.loc[found["problem"].eq("") & ~expected, "problem"] = (
         f"expected {len(BANDS[kind])} bands of {_DTYPES[kind]}"
     )
-    counts = pd.DataFrame(each(_buildings, shapes), columns=["buildings", "problem"])
+    counts = pd.DataFrame(map_threads(_buildings, shapes), columns=["buildings", "problem"])
     table["buildings"] = counts["buildings"].astype("Int64")
     table["problem"] = table["problem"].where(table["problem"].ne(""), counts["problem"])
     bad = table["problem"].ne("")
-    table = sifted(
+    table = drop_bad_files(
         table.loc[~bad, ["path", "location", "lon", "lat", "buildings", "polygons"]],
         dict(zip(table.loc[bad, "path"], table.loc[bad, "problem"], strict=True)),
         skip_bad=skip_bad,
@@ -87,7 +87,7 @@ def spacenet(
     )
     table = scenes.check(table, source=f"SpaceNet in {folder}")
     names = BANDS[kind]
-    return described(
+    return add_reading_columns(
         table, reader="spacenet", bands=range(1, len(names) + 1), band_names=names,
         dtype=_DTYPES[kind],
     )  # fmt: skip
@@ -100,7 +100,7 @@ def _buildings(path: str | None) -> tuple[int | None, str]:
     try:
         if os.path.getsize(path) == 0:
             return 0, ""
-        about = listing.json_of(path)
+        about = listing.read_small_json(path)
         features = about["features"]
         shapes = [feature["geometry"] for feature in features]
         return sum(bool(s) and s["type"] in ("Polygon", "MultiPolygon") for s in shapes), ""
@@ -113,7 +113,7 @@ def _buildings(path: str | None) -> tuple[int | None, str]:
 def fits(path: Path) -> str | None:
     """Why ``path`` looks like SpaceNet v1, or None."""
     for kind in BANDS:
-        if any(_IMAGE.fullmatch(file.name) for file in listing.some(path / kind)):
+        if any(_IMAGE.fullmatch(file.name) for file in listing.first_entries(path / kind)):
             return f"holds {kind}/{kind}_AOI_1_RIO_img<i>.tif"
     return None
 

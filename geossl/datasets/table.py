@@ -20,12 +20,12 @@ from geossl.data.scenes import BOX
 from geossl.data.table_files import LONGEST_LINE, from_geo
 from geossl.datasets.raster import chips
 from geossl.datasets.raster.chips import read_chips
-from geossl.datasets.raster.header import kind_of_pixels, places
+from geossl.datasets.raster.header import detect_pixel_format, read_positions
 from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
 from geossl.datasets.shared import paths as named
-from geossl.datasets.shared.listing import some
-from geossl.datasets.shared.table import sifted
+from geossl.datasets.shared.listing import first_entries
+from geossl.datasets.shared.table import drop_bad_files
 
 __all__ = ["pixel_info", "read_chips", "table"]
 
@@ -102,12 +102,12 @@ def table(
     folder = path.parent if root is None else Path(root)
     bad: dict[int, str] = {}
     if files is not None:
-        frame["path"] = named.matched(frame, files, folder, bad)
+        frame["path"] = named.match_files(frame, files, folder, bad)
     frame = _renamed(frame, columns, str(path))
     if "path" in frame:
-        whole = named.inside(folder, frame["path"])
+        whole = named.resolve_inside(folder, frame["path"])
         for i in (i for i, file in enumerate(whole) if file is None and i not in bad):
-            bad[i] = named.out_of(folder, frame["path"].iloc[i])
+            bad[i] = named.outside_reason(folder, frame["path"].iloc[i])
         frame["path"] = np.array(whole, dtype=object)
     if headers and "path" not in frame:
         raise ValueError(
@@ -132,10 +132,10 @@ def table(
     frame = scenes.check(frame, normalize_lon=normalize_lon, positions=positions, source=str(path))
     if frame["path"].isna().all():
         return frame
-    about = kind_of_pixels(
+    about = detect_pixel_format(
         frame["path"], bands=bands, band_names=band_names, dtype=dtype, scale=scale
     )
-    return chips.described(frame, reader="table", **about)
+    return chips.add_reading_columns(frame, reader="table", **about)
 
 
 def fits(path: Path) -> str | None:
@@ -151,7 +151,7 @@ def fits(path: Path) -> str | None:
 
 
 def _tables(folder: Path) -> list[Path]:
-    files = sorted(Path(e.path) for e in some(folder, 2000) if os.path.isfile(e.path))
+    files = sorted(Path(e.path) for e in first_entries(folder, 2000) if os.path.isfile(e.path))
     return [file for file in files if file.suffix.lower() in _SUFFIXES]
 
 
@@ -239,7 +239,7 @@ def _read_csv(path: Path, columns: dict[str, str | None], files: str | None) -> 
     names = list(pd.read_csv(path, nrows=0, sep=separator))
     ours = _meant(names, columns)
     texts = {old for old, new in ours.items() if new in ("path", "location", "label", "split")}
-    texts |= set(names) & set(named.fields(files or ""))
+    texts |= set(names) & set(named.pattern_fields(files or ""))
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
@@ -295,9 +295,9 @@ def _renamed(frame: pd.DataFrame, columns: dict[str, str | None], source: str) -
 def _placed(frame: pd.DataFrame, bands: Sequence[int | str] | None) -> Any:
     paths = frame["path"].str.replace("{band}", str((bands or [""])[0])).tolist()
     if BOX[0] not in frame:
-        return places(paths)
+        return read_positions(paths)
     left, top, right, bottom = (frame[name].to_numpy() for name in BOX)
-    return places(paths, (left + right) / 2, (top + bottom) / 2)
+    return read_positions(paths, (left + right) / 2, (top + bottom) / 2)
 
 
 def _unplaced(frame: pd.DataFrame) -> pd.Series:
@@ -311,7 +311,7 @@ def _without(frame: pd.DataFrame, bad: dict[int, str], skip_bad: bool, source: s
         return frame
     rows = {f"{source}, row {i}": bad[i] for i in sorted(bad)}
     left = frame.drop(index=frame.index[list(bad)])
-    return sifted(left, rows, skip_bad=skip_bad, of=f"rows in {source}")
+    return drop_bad_files(left, rows, skip_bad=skip_bad, of=f"rows in {source}")
 
 
 def _locations(frame: pd.DataFrame) -> np.ndarray:

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from geossl.data import scenes
-from geossl.datasets.raster.chips import described, read_chips
+from geossl.datasets.raster.chips import add_reading_columns, read_chips
 from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
 from geossl.datasets.shared import listing
-from geossl.datasets.shared.table import sifted
-from geossl.utils.parallel import each
+from geossl.datasets.shared.table import drop_bad_files
+from geossl.utils.parallel import map_threads
 
 __all__ = ["fits", "pixel_info", "read_chips", "tile2vec"]
 
@@ -55,7 +55,7 @@ def tile2vec(
     """
     hits = [
         (int(hit[1]), file.path)
-        for file in listing.listed(folder, "Tile2Vec")
+        for file in listing.list_folder(folder, "Tile2Vec")
         if (hit := _TILE.fullmatch(file.name))
     ]
     table = pd.DataFrame(sorted(hits), columns=["number", "path"])
@@ -68,7 +68,7 @@ def tile2vec(
                 f"{table['number'].max()}, came {len(labels)} in {os.path.join(folder, 'y.npy')}"
             )
         table["label"] = labels[at].tolist()
-    about = each(_about, list(table["path"]))
+    about = map_threads(_about, list(table["path"]))
     first = next((found for found in about if isinstance(found, tuple)), (0, ""))
     problems = {
         path: found if isinstance(found, str) else f"expected bands and type {first}, came {found}"
@@ -77,7 +77,7 @@ def tile2vec(
     }
     table["location"] = table["number"].astype(str) + "tile"
     table["lon"] = table["lat"] = np.nan
-    table = sifted(
+    table = drop_bad_files(
         table[~table["path"].isin(problems.keys())].drop(columns="number"),
         problems,
         skip_bad=skip_bad,
@@ -87,7 +87,7 @@ def tile2vec(
     count, dtype = first
     kept = range(1, (4 if count == 5 else count) + 1)
     names = [_NAMES[b - 1] if 3 <= count <= 5 else f"band_{b}" for b in kept]
-    return described(
+    return add_reading_columns(
         table, reader="tile2vec", bands=kept, band_names=names,
         dtype="uint16" if scale is not None else dtype, scale=scale,
     )  # fmt: skip
@@ -128,7 +128,7 @@ def _labels(path: str) -> np.ndarray | None:
 
 def fits(path: Path) -> str | None:
     """Why ``path`` looks like tiles of Tile2Vec, or None."""
-    names = ["0tile.npy", "1tile.npy", *(file.name for file in listing.some(path))]
+    names = ["0tile.npy", "1tile.npy", *(file.name for file in listing.first_entries(path))]
     found = any(_TILE.fullmatch(name) and os.path.isfile(path / name) for name in names)
     return "holds <i>tile.npy" if found else None
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from geossl.datasets.raster.chips import described, read_chips
+from geossl.datasets.raster.chips import add_reading_columns, read_chips
 from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
-from geossl.datasets.shared.csv import text_csv, without
-from geossl.datasets.shared.table import faults
+from geossl.datasets.shared.csv import drop_rows, read_text_csv
+from geossl.datasets.shared.table import find_faults
 
 __all__ = ["fits", "pixel_info", "read_chips", "wilds_fmow"]
 
@@ -45,7 +45,7 @@ def wilds_fmow(
         Koh et al., arXiv 2012.07421; the numbers of the pictures as in github.com/p-lambda/wilds.
     """
     path, images = Path(folder) / _CSV, Path(folder) / _IMAGES
-    given = text_csv(path, *_NEEDED)
+    given = read_text_csv(path, *_NEEDED)
     if not images.is_dir():
         raise FileNotFoundError(f"expected the pictures of {path} in {images}, found no folder")
     names = [f"rgb_img_{i}.png" for i in range(len(given))]
@@ -63,14 +63,14 @@ def wilds_fmow(
     if "cloud_cover" in table:
         table["cloud_cover"] = pd.to_numeric(table["cloud_cover"], errors="coerce")
     there = set(os.listdir(images))
-    bad = faults(table).to_dict()
+    bad = find_faults(table).to_dict()
     for i in table.index[table["location"].isna()]:
         bad[i] = "expected split, category and img_filename, e.g. airport_7_2_rgb.jpg"
     for i, name in enumerate(names):
         if name not in there:
             bad[i] = f"there is no {name} in {images}"
-    table = without(table, bad, path, skip_bad, normalize_lon=normalize_lon)
-    return described(table, reader="wilds_fmow")
+    table = drop_rows(table, bad, path, skip_bad, normalize_lon=normalize_lon)
+    return add_reading_columns(table, reader="wilds_fmow")
 
 
 def fits(path: Path) -> str | None:

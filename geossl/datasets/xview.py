@@ -11,11 +11,16 @@ import pandas as pd
 
 from geossl.datasets.raster import chips
 from geossl.datasets.raster.chips import read_chips
-from geossl.datasets.raster.header import kind_of_pixels
+from geossl.datasets.raster.header import detect_pixel_format
 from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
-from geossl.datasets.shared.detections import detections, entries, numbers, read_json
-from geossl.datasets.shared.listing import some
+from geossl.datasets.shared.detections import (
+    detection_table,
+    mapping_entries,
+    read_json,
+    to_numbers,
+)
+from geossl.datasets.shared.listing import first_entries
 
 __all__ = ["pixel_info", "read_chips", "xview"]
 
@@ -78,7 +83,7 @@ def xview(
     rows: list[tuple[Any, ...]] = []
     bad: dict[str, str] = {}
     empty = 0
-    for i, feature in enumerate(entries(content, "features")):
+    for i, feature in enumerate(mapping_entries(content, "features")):
         about = feature.get("properties")
         about = about if isinstance(about, Mapping) else {}
         image, bounds, kind = (about.get(k) for k in ("image_id", "bounds_imcoords", "type_id"))
@@ -89,7 +94,7 @@ def xview(
         if isinstance(bounds, str) and bounds.strip() in ("", "[]"):
             empty += 1
             continue
-        box = numbers(bounds.strip("[] ").split(",") if isinstance(bounds, str) else None)
+        box = to_numbers(bounds.strip("[] ").split(",") if isinstance(bounds, str) else None)
         if box is None or box[0] >= box[2] or box[1] >= box[3]:
             bad[f"{path}, feature {i}"] = (
                 f"expected bounds_imcoords 'left,top,right,bottom', came {str(bounds)[:60]!r}"
@@ -98,13 +103,15 @@ def xview(
             bad[f"{path}, feature {i}"] = f"expected a number as type_id, came {str(kind)[:60]!r}"
         else:
             rows.append((image, *box, (names or {}).get(kind, kind), False))
-    table = detections(pictures, rows, boxes=boxes, root=Path(root), bad=bad, skip_bad=skip_bad,
+    table = detection_table(pictures, rows, boxes=boxes, root=Path(root), bad=bad, skip_bad=skip_bad,
                        source=str(path))  # fmt: skip
     table.attrs["empty_boxes"] = empty
-    about = kind_of_pixels(
+    about = detect_pixel_format(
         table["path"], bands=bands, band_names=band_names, dtype=dtype, scale=scale
     )
-    return chips.described(table.drop(columns="crowd", errors="ignore"), reader="xview", **about)
+    return chips.add_reading_columns(
+        table.drop(columns="crowd", errors="ignore"), reader="xview", **about
+    )
 
 
 def fits(path: Path) -> str | None:
@@ -114,7 +121,7 @@ def fits(path: Path) -> str | None:
 
 
 def _geojsons(folder: Path) -> list[Path]:
-    return sorted(Path(e.path) for e in some(folder, 2000) if _is_xview(Path(e.path)))
+    return sorted(Path(e.path) for e in first_entries(folder, 2000) if _is_xview(Path(e.path)))
 
 
 def _is_xview(path: Path) -> bool:

@@ -21,11 +21,11 @@ def random_features(
 
     Args:
         store: the chips; their statistics normalize them, as they do for a trained encoder.
-        name: architecture, see `geossl.models.encoder`; take that of the trained one.
+        name: architecture, see `geossl.models.build_encoder`; take that of the trained one.
         stem: likewise.
         seed: of the weights.
     """
-    encoder = models.encoder(
+    encoder = models.build_encoder(
         name,
         bands=len(store.bands),
         stem=stem,

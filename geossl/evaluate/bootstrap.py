@@ -28,7 +28,7 @@ def interval(hit: np.ndarray, group: np.ndarray, seed: int) -> tuple[float, floa
     return float(np.mean(hit)), float(low), float(high)
 
 
-def interval_of(
+def bootstrap_interval(
     measure: Callable[[Tensor], Tensor], group: np.ndarray, *, seed: int, resamples: int
 ) -> tuple[float, float]:
     """The 95 % interval of any measure of weighted chips.

@@ -14,7 +14,7 @@ from geossl.evaluate.bootstrap import interval
 from geossl.evaluate.linear import linear
 from geossl.evaluate.multilabel import mean_precision
 from geossl.evaluate.results import UNLEARNED, ProbeResult, has_label
-from geossl.evaluate.splits import Split, need_label, prepare
+from geossl.evaluate.splits import Split, prepare, require_label
 
 # called with embeddings, and label, split (a Series) and seed by keyword
 Measure: TypeAlias = Callable[..., ProbeResult]
@@ -53,7 +53,7 @@ def cross_validate(
     if folds < 2:
         raise ValueError(f"expected folds >= 2, came {folds}")
     table = embeddings.scenes
-    need_label(table, label)
+    require_label(table, label)
     known = np.flatnonzero(table[label].notna())
     if len(known) == 0:
         raise ValueError(f"expected rows with a {label!r}, came none among {len(table)}")

@@ -14,17 +14,17 @@ from geossl.data import scenes
 from geossl.embeddings import Embeddings
 from geossl.evaluate import metrics, solvers
 from geossl.evaluate.bootstrap import interval
-from geossl.evaluate.results import ProbeResult, classified
+from geossl.evaluate.results import ProbeResult, classification_result
 from geossl.evaluate.solvers import SGD
 from geossl.evaluate.splits import (
     Split,
+    hold_out_validation,
     known_classes,
-    need_finite,
     prepare,
-    set_aside,
-    two_classes,
+    require_finite,
+    require_two_classes,
 )
-from geossl.utils.device import pick_device
+from geossl.utils.device import select_device
 
 L2 = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 
@@ -73,14 +73,14 @@ def linear(
         raise ValueError(f"expected penalties l2 > 0, came {l2!r}")
     if solver not in ("lbfgs", "sgd") and not isinstance(solver, SGD):
         raise ValueError(f"expected solver of lbfgs, sgd or a probe.SGD, came {solver!r}")
-    where = pick_device(device)
-    need_finite(embeddings)
+    where = select_device(device)
+    require_finite(embeddings)
     table = embeddings.scenes
     codes, names, parts = prepare(table, label, split=split, block_deg=block_deg, seed=seed)
     train, val, test = parts
     if solver == "lbfgs" and len(penalties) > 1 and len(val) == 0:
-        train, val = set_aside(table, train, codes, label=label, seed=seed)
-    two_classes(codes[train], label)
+        train, val = hold_out_validation(table, train, codes, label=label, seed=seed)
+    require_two_classes(codes[train], label)
     known, y = known_classes(codes, train)
     x, y = embeddings.tensor().to(where), y.to(where)
     if solver == "lbfgs":
@@ -88,14 +88,14 @@ def linear(
         weight, x, more = _best_lbfgs(x, y, train, val, penalties=penalties, size=len(known))
     else:
         metric = "linear (SGD) top-1"
-        x = solvers.standardized(x, x[train]) / x.shape[1] ** 0.5
+        x = solvers.standardize(x, x[train]) / x.shape[1] ** 0.5
         config = SGD() if solver == "sgd" else solver
         start = torch.zeros(x.shape[1] + 1, len(known), device=where)
         weight = solvers.sgd(x[train], y[train], start, config=config, seed=seed)
         more = {}
     probabilities = np.zeros((len(test), len(names)), np.float32)
     probabilities[:, known] = solvers.scores(x[test], weight).softmax(1).cpu().numpy()
-    return classified(
+    return classification_result(
         metric, table, codes=codes, names=names, train=train, test=test,
         probabilities=probabilities, more=more, seed=seed,
     )  # fmt: skip
@@ -105,7 +105,7 @@ def _best_lbfgs(
     x: Tensor, y: Tensor, train: np.ndarray, val: np.ndarray, *, penalties: list[float], size: int
 ) -> tuple[Tensor, Tensor, dict[str, float]]:
     """Weights of the penalty that is best on val, the vectors they are for, and which it was."""
-    x, variance = solvers.on_principal_axes(x, x[train])
+    x, variance = solvers.rotate_to_principal_axes(x, x[train])
     weight = torch.zeros(x.shape[1] + 1, size, device=x.device)
     best = (-1.0, weight, penalties[0])
     x_train, y_train = x[train], y[train]
@@ -132,18 +132,18 @@ def knn(
 
     Cosine similarity, votes as in `geossl.evaluate.metrics.knn_votes`; arguments and errors of `linear`.
     """
-    where = pick_device(device)
-    need_finite(embeddings)
+    where = select_device(device)
+    require_finite(embeddings)
     table = embeddings.scenes
     codes, names, parts = prepare(table, label, split=split, block_deg=block_deg, seed=seed)
     train, _, test = parts
-    two_classes(codes[train], label)
+    require_two_classes(codes[train], label)
     vectors, known = (t.to(where) for t in (embeddings.tensor(), torch.from_numpy(codes)))
     found = metrics.knn_votes(vectors[train], known[train], vectors[test], k=k)
     votes = found.double().cpu().numpy()
     probabilities = np.zeros((len(test), len(names)))
     probabilities[:, : votes.shape[1]] = votes / votes.sum(1, keepdims=True)
-    return classified(
+    return classification_result(
         f"kNN (k = {k}) top-1", table, codes=codes, names=names, train=train, test=test,
         probabilities=probabilities, more={}, seed=seed,
     )  # fmt: skip

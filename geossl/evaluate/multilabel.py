@@ -12,11 +12,18 @@ from torch import Tensor
 from geossl.data import scenes
 from geossl.embeddings import Embeddings
 from geossl.evaluate import metrics, solvers
-from geossl.evaluate.bootstrap import RESAMPLES, interval_of
+from geossl.evaluate.bootstrap import RESAMPLES, bootstrap_interval
 from geossl.evaluate.linear import L2
 from geossl.evaluate.results import JOINT, ProbeResult, has_label, split_labels, unlearned
-from geossl.evaluate.splits import Parts, Split, need_finite, need_label, parts_of, set_aside
-from geossl.utils.device import pick_device
+from geossl.evaluate.splits import (
+    Parts,
+    Split,
+    hold_out_validation,
+    require_finite,
+    require_label,
+    split_rows,
+)
+from geossl.utils.device import select_device
 
 
 def multi_label(
@@ -56,20 +63,20 @@ def multi_label(
     penalties = sorted(np.atleast_1d(np.asarray(l2, float)).tolist(), reverse=True)
     if not penalties or min(penalties) <= 0:
         raise ValueError(f"expected penalties l2 > 0, came {l2!r}")
-    where = pick_device(device)
-    need_finite(embeddings)
+    where = select_device(device)
+    require_finite(embeddings)
     table = embeddings.scenes
-    need_label(table, label)
+    require_label(table, label)
     given = table[label]
     names = sorted({name for text in given.unique() for name in split_labels(text)})
     has = has_label(given, names)
     known = given.notna().to_numpy(bool)
-    train, val, test = parts = parts_of(
+    train, val, test = parts = split_rows(
         table, known, label=label, split=split, block_deg=block_deg, seed=seed
     )
     if len(penalties) > 1 and len(val) == 0:
         alike = np.zeros(len(table), np.int64)
-        train, val = set_aside(table, train, alike, label=label, seed=seed)
+        train, val = hold_out_validation(table, train, alike, label=label, seed=seed)
         parts = (train, val, test)
     count = has[train].sum(0)
     if not ((count > 0) & (count < len(train))).any():
@@ -103,7 +110,7 @@ def mean_precision(
     """Average precision, mean over the labels that occur, with its 95 % interval."""
     p, true = torch.from_numpy(probabilities), torch.from_numpy(has)
     value = float(metrics.average_precision(p, true).nanmean())
-    low, high = interval_of(
+    low, high = bootstrap_interval(
         lambda w: metrics.average_precision(p, true, weights=w).nanmean(1),
         scenes.location_codes(seen), seed=seed, resamples=RESAMPLES,
     )  # fmt: skip
@@ -117,7 +124,7 @@ def _fitted(
     train, val, test = parts
     known = has[train].any(0)
     y = torch.from_numpy(has[:, known]).float().to(x.device)
-    x, variance = solvers.on_principal_axes(x, x[train])
+    x, variance = solvers.rotate_to_principal_axes(x, x[train])
     weight = torch.zeros(x.shape[1] + 1, y.shape[1], device=x.device)
     best = (-1.0, weight, penalties[0])
     for penalty in penalties:

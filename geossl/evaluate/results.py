@@ -14,7 +14,7 @@ from torch import Tensor
 
 from geossl.data import scenes
 from geossl.evaluate import metrics
-from geossl.evaluate.bootstrap import RESAMPLES, interval, interval_of
+from geossl.evaluate.bootstrap import RESAMPLES, bootstrap_interval, interval
 
 JOINT = "|"  # between the labels of one chip
 UNLEARNED = "test classes without a training chip"
@@ -182,7 +182,7 @@ class ProbeResult:
             del measures["micro AP"]
         for name, measure in measures.items():
             value = float(measure(torch.ones(1, len(p))))
-            low, high = interval_of(measure, group, seed=seed, resamples=resamples)
+            low, high = bootstrap_interval(measure, group, seed=seed, resamples=resamples)
             rows.append((name, value, low, high))
         return pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
 
@@ -218,7 +218,7 @@ class ProbeResult:
         return p.amax(1), hit, 1
 
 
-def classified(
+def classification_result(
     metric: str,
     table: pd.DataFrame,
     *,

@@ -13,8 +13,8 @@ from geossl.embeddings import Embeddings
 from geossl.evaluate import metrics
 from geossl.evaluate.bootstrap import interval
 from geossl.evaluate.results import ProbeResult
-from geossl.evaluate.splits import column, counts, need_finite, rows_of
-from geossl.utils.device import pick_device
+from geossl.evaluate.splits import count_values, get_column, require_finite, rows_with_value
+from geossl.utils.device import select_device
 
 
 def same_place(
@@ -46,13 +46,13 @@ def same_place(
     """
     if key not in ("last", "other"):
         raise ValueError(f"expected key of last or other, came {key!r}")
-    where = pick_device(device)
-    need_finite(embeddings)
+    where = select_device(device)
+    require_finite(embeddings)
     kept = np.arange(len(embeddings))
     if split is not None:
-        kept = np.flatnonzero(rows_of(column(embeddings.scenes, "split"), split))
+        kept = np.flatnonzero(rows_with_value(get_column(embeddings.scenes, "split"), split))
         if len(kept) == 0:
-            found = counts(column(embeddings.scenes, "split"))
+            found = count_values(get_column(embeddings.scenes, "split"))
             raise ValueError(f"expected places of split {split!r}, came none among {found}")
     some = embeddings.subset(kept)
     query, gallery = _first_and_later(some.scenes, key)

@@ -40,7 +40,7 @@ class SGD:
                 raise ValueError(f"expected {name} > 0, came {getattr(self, name)}")
 
 
-def standardized(x: Tensor, train: Tensor) -> Tensor:
+def standardize(x: Tensor, train: Tensor) -> Tensor:
     """All vectors by mean and spread of the training ones.
 
     A coordinate that is constant among the training vectors says nothing and becomes 0.
@@ -49,7 +49,7 @@ def standardized(x: Tensor, train: Tensor) -> Tensor:
     return (x - mean) * torch.where(spread <= 1e-6 * mean.abs(), 0.0, 1 / spread)
 
 
-def on_principal_axes(x: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
+def rotate_to_principal_axes(x: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
     """All vectors standardized by the training ones and turned to their principal axes.
 
     A rotation leaves the penalty as it is, so that the optimum is the same; it is found sooner.
@@ -57,9 +57,9 @@ def on_principal_axes(x: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         ``(M, E)`` float32, and the variances ``(E,)`` of the training vectors, float64.
     """
-    standard = standardized(train, train)
+    standard = standardize(train, train)
     variance, axes = torch.linalg.eigh((standard.T @ standard).double() / len(standard))
-    return standardized(x, train) @ axes.float(), variance.clamp(min=0)
+    return standardize(x, train) @ axes.float(), variance.clamp(min=0)
 
 
 def scores(x: Tensor, weight: Tensor) -> Tensor:

@@ -24,14 +24,14 @@ def prepare(
     table: pd.DataFrame, label: str, *, split: Split, block_deg: float, seed: int
 ) -> tuple[np.ndarray, list[Any], Parts]:
     """Label codes, class names, and the labeled rows of train, val (may be empty) and test."""
-    need_label(table, label)
+    require_label(table, label)
     codes, names = scenes.label_codes(table[label])
-    two_classes(codes, label)
-    parts = parts_of(table, codes >= 0, label=label, split=split, block_deg=block_deg, seed=seed)
+    require_two_classes(codes, label)
+    parts = split_rows(table, codes >= 0, label=label, split=split, block_deg=block_deg, seed=seed)
     return codes, names, parts
 
 
-def parts_of(
+def split_rows(
     table: pd.DataFrame,
     known: np.ndarray,
     *,
@@ -42,12 +42,14 @@ def parts_of(
 ) -> Parts:
     """The rows of train, val (may be empty) and test whose label is known ``(M,)``."""
     where = split_of(table, split, block_deg=block_deg, seed=seed)
-    train, val, test = (np.flatnonzero(rows_of(where, n) & known) for n in ("train", "val", "test"))
+    train, val, test = (
+        np.flatnonzero(rows_with_value(where, n) & known) for n in ("train", "val", "test")
+    )
     for name, rows in (("train", train), ("test", test)):
         if len(rows) == 0:
             raise ValueError(
                 f"expected rows of split {name!r} with a {label!r}, came none among "
-                f"{counts(where)}; give split='blocks' to make one"
+                f"{count_values(where)}; give split='blocks' to make one"
             )
     return train, val, test
 
@@ -59,7 +61,7 @@ def split_of(table: pd.DataFrame, split: Split, *, block_deg: float, seed: int) 
     elif split == "blocks":
         where = scenes.split_by_blocks(table, block_deg=block_deg, seed=seed)
     elif split == "column":
-        where = column(table, "split")
+        where = get_column(table, "split")
     else:
         raise ValueError(f"expected split of column, blocks or a Series, came {split!r}")
     if len(where) != len(table):
@@ -67,29 +69,29 @@ def split_of(table: pd.DataFrame, split: Split, *, block_deg: float, seed: int) 
     return where
 
 
-def need_label(table: pd.DataFrame, label: str) -> None:
+def require_label(table: pd.DataFrame, label: str) -> None:
     """Refuse a table without this column."""
     if label not in table:
         raise ValueError(f"expected a column {label!r} of labels, came {list(table.columns)}")
 
 
-def column(table: pd.DataFrame, name: str) -> pd.Series:
+def get_column(table: pd.DataFrame, name: str) -> pd.Series:
     """A column, of missing values where the table has none."""
     return table[name] if name in table else pd.Series([None] * len(table), dtype=object)
 
 
-def rows_of(values: pd.Series, name: str) -> np.ndarray:
+def rows_with_value(values: pd.Series, name: str) -> np.ndarray:
     """Whether each is of this split ``(M,)``; a missing one is not."""
     return values.eq(name).fillna(False).to_numpy(bool)
 
 
-def counts(values: pd.Series) -> str:
+def count_values(values: pd.Series) -> str:
     """How many rows each split has, for a message."""
     seen = {str(name): int(n) for name, n in values.value_counts().items()}
     return f"{len(values)} rows ({seen or 'no row has a split'})"
 
 
-def need_finite(embeddings: Embeddings) -> None:
+def require_finite(embeddings: Embeddings) -> None:
     """Refuse vectors with NaN or infinity."""
     bad = np.flatnonzero(~np.isfinite(embeddings.vectors).all(1))
     if len(bad):
@@ -99,7 +101,7 @@ def need_finite(embeddings: Embeddings) -> None:
         )
 
 
-def two_classes(codes: np.ndarray, label: str) -> None:
+def require_two_classes(codes: np.ndarray, label: str) -> None:
     """Refuse less than two classes; codes of -1 are none."""
     classes = len(np.unique(codes[codes >= 0]))
     if classes < 2:
@@ -117,7 +119,7 @@ def known_classes(codes: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, Ten
     return known, torch.from_numpy(place[codes])
 
 
-def set_aside(
+def hold_out_validation(
     table: pd.DataFrame, train: np.ndarray, kind: np.ndarray, *, label: str, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Training rows without those of a fifth of the locations, and those.
@@ -203,9 +205,9 @@ def leakage(
         raise ImportError("distances of places need SciPy; run: pip install scipy") from None
 
     table = table.scenes if isinstance(table, Embeddings) else table
-    scenes.need_positions(table, "distances to training places")
+    scenes.require_positions(table, "distances to training places")
     every = np.ones(len(table), bool)
-    train, _, test = parts_of(
+    train, _, test = split_rows(
         table, every, label="location", split=split, block_deg=block_deg, seed=seed
     )
     codes = scenes.location_codes(table)

@@ -45,7 +45,7 @@ class Encoder(nn.Module):
 
     @property
     def about(self) -> dict[str, Any]:
-        """What `encoder` makes one like it from, as json holds it."""
+        """What `build_encoder` makes one like it from, as json holds it."""
         return {"name": self.name, "bands": self.bands, "stem": self.stem}
 
     def normalize(self, chips: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class Encoder(nn.Module):
         return self.backbone(x)
 
 
-def encoder(
+def build_encoder(
     name: str = "small",
     *,
     bands: int = 3,
@@ -173,7 +173,7 @@ def trainable_copy(encoder: Encoder, *, frozen: bool = False) -> Encoder:
     return copied
 
 
-def right_in_bf16(encoder: models.Encoder, size_px: int, *, asked: bool) -> bool:
+def has_correct_bf16_gradients(encoder: models.Encoder, size_px: int, *, asked: bool) -> bool:
     """Whether torch's gradients are right in bf16 on a CPU, for views ``size_px`` high and wide.
 
     Where a convolution with a stride sees a single pixel, oneDNN (that of torch 2.14) leaves the

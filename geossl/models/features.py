@@ -53,7 +53,7 @@ class Pyramid(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Normalized images ``(N, C, H, W)`` -> maps ``(N, width, H / stride, W / stride)``.
 
-        H and W are multiples of the last stride; see `padded`.
+        H and W are multiples of the last stride; see `pad_to_multiple`.
         """
         maps = []
         for child in self.encoder.backbone.children():
@@ -74,7 +74,7 @@ def _channels(stage: nn.Module) -> int:
     return [m for m in stage.modules() if isinstance(m, nn.BatchNorm2d)][-1].num_features
 
 
-def padded(x: Tensor, multiple: int) -> Tensor:
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Normalized images ``(N, C, H, W)`` with zeros at the right and below.
 
     Height and width become multiples of ``multiple``. Zero is the bands' mean.
@@ -83,7 +83,7 @@ def padded(x: Tensor, multiple: int) -> Tensor:
     return F.pad(x, (0, -width % multiple, 0, -height % multiple))
 
 
-def colored(
+def augment_colors(
     encoder: models.Encoder, chips: Tensor, valid: Tensor, *, color: Views | None, seed: int
 ) -> Tensor:
     """Normalized crops ``(N, C, H, W)`` in changed colors, 0 (the bands' mean) without data.
@@ -105,7 +105,7 @@ def colored(
     return color(chips, mean=encoder.mean, std=encoder.std, generator=generator) * seen
 
 
-def groups(
+def parameter_groups(
     network: nn.Module,
     encoder: models.Encoder,
     *,
@@ -135,7 +135,7 @@ def groups(
     return [group for group in found if group["params"]]
 
 
-def windows(height: int, width: int, *, size_px: int, overlap_px: int) -> Iterator[Window]:
+def sliding_windows(height: int, width: int, *, size_px: int, overlap_px: int) -> Iterator[Window]:
     """Square windows that cover a scene, row by row; the last of a row may reach over the edge.
 
     Args:

@@ -105,7 +105,7 @@ _DEPTHS = {  # bottleneck blocks or not, blocks in the four stages
 Pair = tuple[Sequence[float], Sequence[float]]
 
 
-def read(
+def read_checkpoint(
     path: Path,
     *,
     layout: str | None = None,
@@ -119,7 +119,7 @@ def read(
     """
     if layout is not None and layout not in LAYOUTS:
         raise ValueError(f"expected a layout of {', '.join(LAYOUTS)}; came {layout!r}")
-    found, others = state_dicts.read(path)
+    found, others = state_dicts.read_state_dict(path)
     layout = layout or _recognized(found, path)
     kept, left_out = _encoder_keys(found, layout, path)
     name, bands = _shape(kept, path)
@@ -127,8 +127,8 @@ def read(
     if input is None:
         input, by = _known_input(path, layout, bands, found)
     mean, std, scale, names = _normalization(input, bands, full_scale)
-    result = models.encoder(name, bands=bands, stem="standard", mean=mean, std=std)
-    state_dicts.fill(result.backbone, kept, path)
+    result = models.build_encoder(name, bands=bands, stem="standard", mean=mean, std=std)
+    state_dicts.load_into(result.backbone, kept, path)
     return result.eval(), {
         "file": path.name,
         "layout": layout,
@@ -147,7 +147,7 @@ def _recognized(found: dict[str, Tensor], path: Path) -> str:
         return "resnet"
     raise ValueError(
         f"expected keys of a ResNet in {path} (encoder_q.conv1.weight, encoder_q.0.weight or "
-        f"conv1.weight), came {state_dicts.listed(found)}"
+        f"conv1.weight), came {state_dicts.format_keys(found)}"
     )
 
 
@@ -172,7 +172,7 @@ def _encoder_keys(
     if unknown:
         raise ValueError(
             f"expected only keys of the layout {layout!r} in {path}, came also "
-            f"{state_dicts.listed(unknown)}"
+            f"{state_dicts.format_keys(unknown)}"
         )
     return kept, list(left_out)
 

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from geossl.utils.io import atomic
+from geossl.utils.io import atomic_write
 
 _WRAPPED = ("state_dict", "model", "model_state_dict")
 _LIGHTNING = ("pytorch_lightning.", "lightning.", "lightning_fabric.")
@@ -33,7 +33,7 @@ _DAMAGE = (
 )  # fmt: skip
 
 
-def safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Description and tensors of a safetensors file.
 
     Raises:
@@ -49,16 +49,16 @@ def safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         ) from None
 
 
-def save(
+def write_safetensors(
     tensors: Mapping[str, Tensor], metadata: dict[str, str], path: str | os.PathLike[str]
 ) -> None:
     """Write a safetensors file of tensors from any device; atomic."""
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with atomic(path) as part:
+    with atomic_write(path) as part:
         save_file(plain, part, metadata)
 
 
-def save_tuned(
+def save_task_model(
     kind: str, network: nn.Module, about: dict[str, Any], *, path: str | os.PathLike[str], form: int
 ) -> None:
     """Write a network with its description; atomic.
@@ -72,13 +72,13 @@ def save_tuned(
     """
     path = Path(path)
     path = path if path.suffix == ".safetensors" else path / f"{kind}.safetensors"
-    save(network.state_dict(), {"format": str(form), kind: json.dumps(about)}, path)
+    write_safetensors(network.state_dict(), {"format": str(form), kind: json.dumps(about)}, path)
 
 
-def open_tuned(
+def load_task_model(
     kind: str, path: str | os.PathLike[str], *, known: int
 ) -> tuple[Path, str, dict[str, Tensor]]:
-    """What `save_tuned` wrote: the file, its description as json that may be anything, its tensors.
+    """What `save_task_model` wrote: the file, its description as json that may be anything, its tensors.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -90,17 +90,17 @@ def open_tuned(
         raise FileNotFoundError(
             f"expected a {kind} at {path}, found no file; give the folder of a finished training"
         )
-    metadata, tensors = safetensors(path)
+    metadata, tensors = read_safetensors(path)
     if kind not in metadata:
         raise ValueError(
             f"expected a {kind} at {path}, came a file without its description; write it with "
             f"train(..., out=...) or {kind.capitalize()}.save"
         )
-    refuse_newer(metadata, known, path)
+    check_format(metadata, known, path)
     return path, metadata[kind], tensors
 
 
-def refuse_newer(metadata: Mapping[str, str], known: int, path: Path) -> None:
+def check_format(metadata: Mapping[str, str], known: int, path: Path) -> None:
     """Refuse a file whose "format" is of a later number than the one known.
 
     Raises:
@@ -114,7 +114,7 @@ def refuse_newer(metadata: Mapping[str, str], known: int, path: Path) -> None:
 
 
 @contextmanager
-def checkpoint(path: Path, content: BinaryIO | None = None) -> Iterator[Any]:
+def open_checkpoint(path: Path, content: BinaryIO | None = None) -> Iterator[Any]:
     """The content of a checkpoint, to take up a training from inside the block.
 
     Args:
@@ -122,20 +122,20 @@ def checkpoint(path: Path, content: BinaryIO | None = None) -> Iterator[Any]:
         content: what is in it, where another process has read it.
 
     Yields:
-        What ``torch.save`` wrote, on the CPU; of a ``.safetensors`` file what `safetensors` gives.
+        What ``torch.save`` wrote, on the CPU; of a ``.safetensors`` file what `read_safetensors` gives.
 
     Raises:
         ValueError: the file is damaged, or its content raised inside the block.
     """
     try:
-        yield safetensors(path) if path.suffix == ".safetensors" else _load(content or path)
+        yield read_safetensors(path) if path.suffix == ".safetensors" else _load(content or path)
     except _DAMAGE:
         raise ValueError(
             f"the checkpoint {path} is damaged; delete the folder and train again"
         ) from None
 
 
-def digest(module: nn.Module) -> str:
+def weights_digest(module: nn.Module) -> str:
     """16 hexadecimal digits that tell the values of a module from others."""
     found = hashlib.blake2b(digest_size=8)
     for value in module.state_dict().values():
@@ -143,13 +143,13 @@ def digest(module: nn.Module) -> str:
     return found.hexdigest()
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], list[str]]:
+def read_state_dict(path: Path) -> tuple[dict[str, Tensor], list[str]]:
     """Dense tensors by key, ``module.`` taken off; and the names of what else is in the file.
 
     Raises:
         ValueError: the file is damaged, wants to run code, or holds no state dict.
     """
-    content = safetensors(path)[1] if path.suffix == ".safetensors" else _unpickled(path)
+    content = read_safetensors(path)[1] if path.suffix == ".safetensors" else _unpickled(path)
     others: list[str] = []
     if isinstance(content, dict):
         inner = next((w for w in _WRAPPED if isinstance(content.get(w), dict)), None)
@@ -206,7 +206,7 @@ def _load(path: Path | BinaryIO) -> Any:
 
 
 @torch.no_grad()
-def fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+def load_into(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     """Copy tensors into a module: every key lands, and everything in the module gets one.
 
     Raises:
@@ -216,12 +216,14 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     extra = [key for key in tensors if key not in wanted]
     if extra:
         raise ValueError(
-            f"expected no more than the encoder's keys in {path}, came also {listed(extra)}"
+            f"expected no more than the encoder's keys in {path}, came also {format_keys(extra)}"
         )
     counters = "num_batches_tracked"  # absent from old files, and not used
     missing = [key for key in wanted if key not in tensors and not key.endswith(counters)]
     if missing:
-        raise ValueError(f"expected every key of the encoder in {path}, missing {listed(missing)}")
+        raise ValueError(
+            f"expected every key of the encoder in {path}, missing {format_keys(missing)}"
+        )
     for key, value in tensors.items():
         if value.shape != wanted[key].shape:
             raise ValueError(
@@ -232,7 +234,7 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
         wanted[key].copy_(value)  # shares its memory with the module
 
 
-def listed(keys: Iterable[str]) -> str:
+def format_keys(keys: Iterable[str]) -> str:
     """The first three of some keys, and how many more there are."""
     names = [repr(key) for key in keys]
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

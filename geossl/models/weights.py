@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from geossl import models
 from geossl.models import pretrained, state_dicts
-from geossl.utils.io import atomic
+from geossl.utils.io import atomic_write
 
 FORMAT = 1
 ADAPT = ("name", "mean")
@@ -41,7 +41,7 @@ def save_encoder(
         "encoder": json.dumps(encoder.about),
         "note": json.dumps(note or {}),
     }
-    state_dicts.save(encoder.state_dict(), metadata, path)
+    state_dicts.write_safetensors(encoder.state_dict(), metadata, path)
 
 
 def load_encoder(path: str | os.PathLike[str]) -> models.Encoder:
@@ -52,13 +52,13 @@ def load_encoder(path: str | os.PathLike[str]) -> models.Encoder:
         ValueError: the file is damaged, of another kind, or written by a newer version.
     """
     path = _file(path)
-    metadata, tensors = state_dicts.safetensors(path)
+    metadata, tensors = state_dicts.read_safetensors(path)
     if "encoder" not in metadata:
         raise ValueError(
             f"expected an encoder written by geossl at {path}, came a safetensors file without its "
             "description; write it with weights.save_encoder, or read it with weights.load"
         )
-    state_dicts.refuse_newer(metadata, FORMAT, path)
+    state_dicts.check_format(metadata, FORMAT, path)
     try:
         about, note = json.loads(metadata["encoder"]), json.loads(metadata.get("note", "{}"))
         name, bands, stem = about["name"], about["bands"], about["stem"]
@@ -70,8 +70,8 @@ def load_encoder(path: str | os.PathLike[str]) -> models.Encoder:
             f"expected an encoder written by geossl at {path}, came a description that does not "
             "fit its tensors; write the file again"
         )
-    result = models.encoder(name, bands=bands, stem=stem)
-    state_dicts.fill(result, tensors, path)
+    result = models.build_encoder(name, bands=bands, stem=stem)
+    state_dicts.load_into(result, tensors, path)
     return _noted(result.eval(), note)
 
 
@@ -122,7 +122,9 @@ def load(
     else:
         if pair is not None and full_scale is not None:
             raise ValueError("expected full_scale beside a named input; scale mean and std instead")
-        result, note = pretrained.read(path, layout=layout, input=input, full_scale=full_scale)
+        result, note = pretrained.read_checkpoint(
+            path, layout=layout, input=input, full_scale=full_scale
+        )
         result = _noted(result, note)
     result = with_bands(result, bands, adapt=adapt)
     return result if pair is None else with_input(result, *pair)
@@ -171,7 +173,7 @@ def with_bands(
     rows = torch.eye(encoder.bands)[index]  # (C', C)
     rows[torch.tensor(index) == -1] = 1 / encoder.bands
     scale = 1.0 if adapt == "name" else encoder.bands / count
-    result = models.encoder(encoder.name, bands=count, stem=encoder.stem)
+    result = models.build_encoder(encoder.name, bands=count, stem=encoder.stem)
     state = {key: value.detach().cpu() for key, value in encoder.state_dict().items()}
     first = next(key for key, value in state.items() if value.ndim == 4)
     state[first] = scale * torch.einsum("jc,ochw->ojhw", rows, state[first])
@@ -233,9 +235,9 @@ def export_torchvision(encoder: models.Encoder, path: str | os.PathLike[str]) ->
         "note": encoder.note,
     }
     path = Path(path)
-    with atomic(path) as part:
+    with atomic_write(path) as part:
         torch.save(state, part)
-    with atomic(path.with_name(f"{path.name}.json")) as part:
+    with atomic_write(path.with_name(f"{path.name}.json")) as part:
         part.write_text(json.dumps(about, indent=1), "utf-8")
 
 
@@ -253,7 +255,7 @@ def export_onnx(encoder: models.Encoder, path: str | os.PathLike[str]) -> None:
     except ImportError:
         raise ImportError("export_onnx needs the package onnx; run: pip install onnx") from None
     model = _FromChips(copy.deepcopy(encoder).cpu()).eval()
-    with atomic(path) as part, warnings.catch_warnings():
+    with atomic_write(path) as part, warnings.catch_warnings():
         # The exporter that needs onnx alone says it is the old one.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
@@ -290,7 +292,7 @@ def _file(path: str | os.PathLike[str]) -> Path:
 
 
 def _is_ours(path: Path) -> bool:
-    return path.suffix == ".safetensors" and "encoder" in state_dicts.safetensors(path)[0]
+    return path.suffix == ".safetensors" and "encoder" in state_dicts.read_safetensors(path)[0]
 
 
 def _noted(encoder: models.Encoder, note: dict[str, Any]) -> models.Encoder:

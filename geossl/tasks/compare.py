@@ -203,7 +203,7 @@ def detection(
 
     train, test = (_of(scenes, name) for name in ("train", "test"))
     rows = area.scene_rows(train)
-    mean, std = area.statistics(rows)
+    mean, std = area.band_statistics(rows)
 
     def found(encoder: models.Encoder, seed: int) -> Found:
         tuned = detect.train(train, boxes, encoder, config=config, seed=seed, skip_bad=skip_bad)
@@ -237,7 +237,7 @@ def segmentation(
 
     train, test = (_of(scenes, name) for name in ("train", "test"))
     rows = area.scene_rows(train)
-    mean, std = area.statistics(rows)
+    mean, std = area.band_statistics(rows)
     kept = scenes[scenes["split"] != "test"]  # val is watched
 
     def found(encoder: models.Encoder, seed: int) -> Found:
@@ -256,7 +256,7 @@ def _fitted(given: Given, task: Task, *, seed: int, input: str, adapt: str) -> m
         given = given(seed)
     if given is None:
         count = task.bands if isinstance(task.bands, int) else len(task.bands)
-        given = models.encoder("small", bands=count, seed=seed)
+        given = models.build_encoder("small", bands=count, seed=seed)
         return weights.with_input(given, task.mean, task.std).eval()
     if not isinstance(given, models.Encoder):
         given = weights.load(given)

@@ -18,15 +18,15 @@ from tqdm.auto import tqdm
 from geossl import models
 from geossl.data.store import ChipStore
 from geossl.embeddings import embed
-from geossl.evaluate.results import ProbeResult, classified
-from geossl.evaluate.splits import Split, known_classes, prepare, two_classes
-from geossl.train.loader import Feed
-from geossl.train.optim import refuse_not_finite, set_rates
+from geossl.evaluate.results import ProbeResult, classification_result
+from geossl.evaluate.splits import Split, known_classes, prepare, require_two_classes
+from geossl.train.loader import ChipPrefetcher
+from geossl.train.optim import check_finite_loss, set_learning_rates
 from geossl.transforms import Views
 from geossl.utils import cpu
-from geossl.utils.cpu import few_threads
-from geossl.utils.device import fused, pick_device, pick_precision
-from geossl.utils.seeds import derived_seed
+from geossl.utils.cpu import single_threaded
+from geossl.utils.device import select_device, select_precision, use_fused
+from geossl.utils.seeds import derive_seed
 
 
 @dataclass(frozen=True)
@@ -135,15 +135,15 @@ def fine_tune(
     table = store.scenes
     codes, names, parts = prepare(table, label, split=split, block_deg=block_deg, seed=seed)
     train, val, test = parts
-    two_classes(codes[train], label)
+    require_two_classes(codes[train], label)
     known, target = known_classes(codes, train)
-    device = pick_device(config.device)
+    device = select_device(config.device)
     tuned, head = _copy_of(encoder, len(known), device)
     logs = []
     epochs = _train(store, tuned, head, rows=train, target=target, config=config, seed=seed)
     with closing(epochs), tqdm(total=config.epochs, unit="epoch", disable=not progress) as bar:
         for epoch, (loss, accuracy) in enumerate(epochs, 1):
-            refuse_not_finite(loss, epoch=epoch, lr=config.lr)
+            check_finite_loss(loss, epoch=epoch, lr=config.lr)
             guess = _probabilities(store, tuned, head, val).argmax(1)
             score = float((guess == target[val]).float().mean()) if len(val) else math.nan
             logs.append({"epoch": epoch, "loss": loss, "accuracy": accuracy, "val": score})
@@ -152,7 +152,7 @@ def fine_tune(
     tuned.eval()
     probabilities = np.zeros((len(test), len(names)), np.float32)
     probabilities[:, known] = _probabilities(store, tuned, head, test).numpy()
-    result = classified(
+    result = classification_result(
         "fine-tuned top-1", table, codes=codes, names=names, train=train, test=test,
         probabilities=probabilities, more={"val": score} if len(val) else {}, seed=seed,
     )  # fmt: skip
@@ -185,10 +185,10 @@ def _train(
     batch = min(config.batch_size, len(rows))
     per_epoch = len(rows) // batch
     steps = per_epoch * config.epochs
-    solver = torch.optim.AdamW(_groups(tuned, head, config), config.lr, fused=fused(device))
-    views = torch.Generator(device).manual_seed(derived_seed(seed, "fine-tuning views"))
-    order = torch.Generator().manual_seed(derived_seed(seed, "fine-tuning order"))
-    fast = pick_precision(config.precision, device) == "bf16"
+    solver = torch.optim.AdamW(_groups(tuned, head, config), config.lr, fused=use_fused(device))
+    views = torch.Generator(device).manual_seed(derive_seed(seed, "fine-tuning views"))
+    order = torch.Generator().manual_seed(derive_seed(seed, "fine-tuning order"))
+    fast = select_precision(config.precision, device) == "bf16"
 
     def batches() -> Iterator[tuple[Tensor, ...]]:
         for _ in range(config.epochs):
@@ -196,15 +196,15 @@ def _train(
             yield from ((part,) for part in shuffled.split(batch))
 
     wanted = target[rows].to(device)
-    feed = Feed(store, device, torch.from_numpy(rows))
+    feed = ChipPrefetcher(store, device, torch.from_numpy(rows))
     sums = torch.zeros(2, device=device)
     ahead: Any = feed.batches(batches())
     with closing(ahead), cpu.kept():
         for step, ((index,), (chips,)) in enumerate(ahead):
             tuned.train()
-            set_rates(solver, step, steps, warmup=config.warmup)
+            set_learning_rates(solver, step, steps, warmup=config.warmup)
             x = config.transform(chips, mean=tuned.mean, std=tuned.std, generator=views)
-            with few_threads(tuned, bf16=fast), torch.enable_grad():
+            with single_threaded(tuned, bf16=fast), torch.enable_grad():
                 with torch.autocast(device.type, torch.bfloat16, enabled=fast):
                     logits = head(tuned(x)).float()  # (N, classes)
                 y = wanted[index.to(device, non_blocking=True)]

@@ -19,12 +19,12 @@ from geossl.models import state_dicts, weights
 from geossl.models.encoder import Encoder
 from geossl.train.config import PretrainConfig
 from geossl.utils import dist
-from geossl.utils.io import atomic
+from geossl.utils.io import atomic_write
 
 pass
 
 
-class RunFolder:
+class RunDirectory:
     """The folder of a run; without a path nothing is kept.
 
     Args:
@@ -41,7 +41,7 @@ class RunFolder:
         self._mine = self.path if dist.rank() == 0 else None  # where this process writes
         self._about, self._pause = about, pause
         self._step, self._at, self._took = -1, -float("inf"), 0.0
-        for rank, other in enumerate(dist.of_all(about)):
+        for rank, other in enumerate(dist.gather_objects(about)):
             odd = [name for name in about if other.get(name) != about[name]]
             if odd:
                 raise ValueError(
@@ -49,7 +49,9 @@ class RunFolder:
                     f"{odd[0]} = {other.get(odd[0])} and rank {dist.rank()} with "
                     f"{about[odd[0]]}; give them the same store and arguments"
                 )
-        dist.on_first(lambda: None if self.path is None else begin(self.path, about))
+        dist.run_on_rank_zero(
+            lambda: None if self.path is None else prepare_directory(self.path, about)
+        )
 
     def load(self) -> dict[str, Any] | None:
         """What `save` was given last, on the CPU of every rank; None when nothing was saved yet.
@@ -58,19 +60,19 @@ class RunFolder:
             ValueError: the checkpoint is damaged.
         """
         path = None if self.path is None else self.path / "last.pt"
-        if not dist.on_first(lambda: path is not None and path.exists()):
+        if not dist.run_on_rank_zero(lambda: path is not None and path.exists()):
             return None
         assert path is not None
-        alone = dist.ranks() == 1
-        content = None if alone else io.BytesIO(dist.on_first(path.read_bytes))
-        with state_dicts.checkpoint(path, content) as state:
+        alone = dist.world_size() == 1
+        content = None if alone else io.BytesIO(dist.run_on_rank_zero(path.read_bytes))
+        with state_dicts.open_checkpoint(path, content) as state:
             self._step, self._at = state["step"], time.monotonic()
             return state
 
     def write_log(self, records: list[dict[str, float]]) -> None:
         """Write the log anew: what came after the checkpoint comes again."""
         if self._mine is not None:
-            with atomic(self._mine / "log.jsonl") as part:
+            with atomic_write(self._mine / "log.jsonl") as part:
                 part.write_text("".join(json.dumps(r) + "\n" for r in records), "utf-8")
 
     def add_log(self, record: dict[str, float]) -> None:
@@ -89,7 +91,7 @@ class RunFolder:
         if self._mine is None or state["step"] <= self._step:
             return
         began = time.monotonic()
-        with atomic(self._mine / "last.pt") as part:
+        with atomic_write(self._mine / "last.pt") as part:
             torch.save({"format": FORMAT, "about": self._about, **state}, part)
         weights.save_encoder(encoder, self._mine / "encoder.safetensors", note=note)
         self._step, self._at = state["step"], time.monotonic()
@@ -100,7 +102,7 @@ FORMAT = 1
 _FREE = ("device", "checkpoint_s")  # settings that may change when a run goes on
 
 
-def identity(
+def run_identity(
     store: ChipStore,
     pairs: Any,
     geo: GeoClusters | None,
@@ -128,7 +130,7 @@ def identity(
     return json.loads(json.dumps(about))
 
 
-def begin(out: Path, about: dict[str, Any]) -> None:
+def prepare_directory(out: Path, about: dict[str, Any]) -> None:
     """Make the folder of a run, or see that it holds this one.
 
     Args:
@@ -141,7 +143,7 @@ def begin(out: Path, about: dict[str, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     known = out / "config.json"
     if not known.exists():
-        with atomic(known) as part:
+        with atomic_write(known) as part:
             part.write_text(json.dumps(about, indent=1), "utf-8")
         return
     try:

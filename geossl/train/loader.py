@@ -15,11 +15,11 @@ from torch import Tensor
 
 from geossl.clusters import GeoClusters
 from geossl.data import scenes
-from geossl.data.scenes import training_rows
+from geossl.data.scenes import rows_of_split
 from geossl.data.store import ChipStore
 from geossl.train.config import PretrainConfig
 from geossl.utils import dist
-from geossl.utils.seeds import derived_seed
+from geossl.utils.seeds import derive_seed
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Batch:
     weights: dict[str, float]
 
 
-class Batches:
+class PairLoader:
     """Batches of a store's training chips; each is a function of the seed and the step alone.
 
     Every process draws the whole batch, which is cheap, and reads its own rows: neither the pairs
@@ -70,12 +70,12 @@ class Batches:
         seed: int,
     ):
         self._store, self._config, self._device, self._seed = store, config, device, seed
-        self.rows = training_rows(store.scenes, config.split)
+        self.rows = rows_of_split(store.scenes, config.split)
         table = store.scenes.iloc[self.rows.numpy()].reset_index(drop=True)
         self._draw = None if pairs is None else pairs.prepare(table)
         self._targets, self.classes = class_targets(table, geo, label)
         self.location = torch.from_numpy(scenes.location_codes(table))  # (M,)
-        self._feed: Feed | None = None
+        self._feed: ChipPrefetcher | None = None
         self._drawn: tuple[int, tuple[Tensor, ...]] = (-1, ())
         queries = len(self.pairs_of(0)[0])
         self.per_epoch = queries // (config.batch_size * config.accumulation_steps)
@@ -89,7 +89,7 @@ class Batches:
     def pairs_of(self, epoch: int) -> tuple[Tensor, ...]:
         """(query, key), or (query,) without a contrastive loss: rows of the training table."""
         if self._drawn[0] != epoch:
-            generator = torch.Generator().manual_seed(derived_seed(self._seed, "pairs", epoch))
+            generator = torch.Generator().manual_seed(derive_seed(self._seed, "pairs", epoch))
             if self._draw is None:
                 drawn: tuple[Tensor, ...] = (torch.randperm(len(self.rows), generator=generator),)
             else:
@@ -101,7 +101,7 @@ class Batches:
 
     def between(self, step: int, end: int) -> Iterator[Batch]:
         """The batches of steps ``step`` to ``end - 1``, ``accumulate`` each, gathered ahead."""
-        self._feed = self._feed or Feed(self._store, self._device, self.rows)
+        self._feed = self._feed or ChipPrefetcher(self._store, self._device, self.rows)
         plans: deque[Batch] = deque()
 
         def wanted() -> Iterator[tuple[Tensor, ...]]:
@@ -117,8 +117,8 @@ class Batches:
         """Rows to be read, and all but the chips, of the batches of a step."""
         config = self._config
         epoch, place = divmod(step, self.per_epoch)
-        generator = torch.Generator().manual_seed(derived_seed(self._seed, "views", step))
-        mine = dist.share(config.batch_size)
+        generator = torch.Generator().manual_seed(derive_seed(self._seed, "views", step))
+        mine = dist.local_slice(config.batch_size)
         for part in range(
             place * config.accumulation_steps, (place + 1) * config.accumulation_steps
         ):
@@ -134,17 +134,17 @@ class Batches:
             ]
             order = location = None
             if len(rows) > 1:
-                location = dist.sent(self.location[query], self._device)
+                location = dist.to_device(self.location[query], self._device)
                 if config.bn_splits > 1:
                     order = torch.randperm(config.batch_size, generator=generator)
                     rows[1], draws[1] = rows[1][order], draws[1][order]
-                    order = dist.sent(order, self._device)
+                    order = dist.to_device(order, self._device)
             targets, weights = {}, {}
             for name, target in self._targets.items():
                 known = target[query] >= 0
-                targets[name] = dist.sent(target[query[mine]], self._device)
+                targets[name] = dist.to_device(target[query[mine]], self._device)
                 whole = max(1, int(known.sum()))
-                weights[name] = dist.ranks() * int(known[mine].sum()) / whole
+                weights[name] = dist.world_size() * int(known[mine].sum()) / whole
             yield (
                 tuple(r[mine] for r in rows),
                 Batch(mine, order, (), tuple(d[mine] for d in draws), location, targets, weights),
@@ -175,7 +175,7 @@ def class_targets(
     return targets, classes
 
 
-class Feed:
+class ChipPrefetcher:
     """Chips on the device, gathered ahead by a thread.
 
     They lie on the GPU when the whole store takes less than half of its free memory, where each
@@ -193,21 +193,21 @@ class Feed:
         self._resident: Tensor | None = None
         self._side: torch.cuda.Stream | None = None
         if device.type == "cuda":
-            dist.join(device)
+            dist.init_process_group(device)
             self._side = torch.cuda.Stream(device)
             wanted = store.chips.nbytes // len(store) * len(rows)
-            if all(dist.of_all(wanted < torch.cuda.mem_get_info(device)[0] / 2)):
-                self._resident = resident(store, rows, device)
+            if all(dist.gather_objects(wanted < torch.cuda.mem_get_info(device)[0] / 2)):
+                self._resident = load_to_gpu(store, rows, device)
                 self._resident.record_stream(self._side)
                 self._side.wait_stream(torch.cuda.current_stream(device))
 
     def _get(self, index: Tensor) -> Tensor:
         if self._resident is not None:
-            return unsigned(self._resident[dist.sent(index, self._device)])
+            return unsigned(self._resident[dist.to_device(index, self._device)])
         chips = self._store.gather(self._rows[index])
         if self._device.type == "cpu":
             return chips
-        return unsigned(dist.sent(signed(chips), self._device))
+        return unsigned(dist.to_device(signed(chips), self._device))
 
     def _gathered(self, index: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Any]:
         """The chips, and what tells when they are there."""
@@ -244,7 +244,7 @@ class Feed:
                 pool.shutdown(cancel_futures=True)
 
 
-def resident(store: ChipStore, rows: Tensor, device: torch.device) -> Tensor:
+def load_to_gpu(store: ChipStore, rows: Tensor, device: torch.device) -> Tensor:
     """Chips ``(M, C, H, W)`` of some rows on a device, uint16 `signed`.
 
     One tensor is filled in place, from the store with this process's share and from the others with
@@ -252,10 +252,10 @@ def resident(store: ChipStore, rows: Tensor, device: torch.device) -> Tensor:
     """
     dtype = torch.int16 if store.dtype == "uint16" else torch.uint8
     whole = torch.empty(len(rows), *store.chips.shape[1:], dtype=dtype, device=device)
-    mine = dist.share(len(rows))
+    mine = dist.local_slice(len(rows))
     for here, part in zip(whole[mine].split(_PART), rows[mine].split(_PART), strict=True):
         here.copy_(signed(store.gather(part)))
-    dist.spread(whole)
+    dist.broadcast_shards(whole)
     return whole
 
 

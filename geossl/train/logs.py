@@ -14,7 +14,7 @@ from geossl.data.store import ChipStore
 from geossl.embeddings import embed
 from geossl.evaluate import metrics
 from geossl.utils import dist
-from geossl.utils.seeds import derived_seed
+from geossl.utils.seeds import derive_seed
 
 _KNN_ROWS = 2000  # chips at most on either side of the kNN measured while training
 
@@ -64,7 +64,7 @@ MEANS = (
 )  # fmt: skip
 
 
-class KnnWatch:
+class KnnMonitor:
     """20-NN accuracy on the val split by training chips, at most 2,000 of each.
 
     Args:
@@ -82,7 +82,7 @@ class KnnWatch:
         val = np.zeros(len(table), bool)
         if "split" in table:
             val = (table["split"] == "val").to_numpy(bool, na_value=False)
-        rng = np.random.default_rng(derived_seed(seed, "knn"))
+        rng = np.random.default_rng(derive_seed(seed, "knn"))
         self._train, self._val = (
             np.sort(rng.permutation(rows[codes[rows] >= 0])[:_KNN_ROWS])
             for rows in (training, np.flatnonzero(val))
@@ -96,13 +96,13 @@ class KnnWatch:
         train, val = (
             embed(self._store, encoder, index=rows).tensor() for rows in (self._train, self._val)
         )
-        mine = dist.share(len(val))
+        mine = dist.local_slice(len(val))
         guess = metrics.knn_predict(train, self._codes[self._train], val[mine], k=20)
         hit = guess == self._codes[self._val[mine]]
-        return float(dist.gather(hit.float(), len(val)).mean())
+        return float(dist.all_gather(hit.float(), len(val)).mean())
 
 
-def refuse_diverged(loss: float, since: int, step: int) -> None:
+def check_not_diverged(loss: float, since: int, step: int) -> None:
     """Raise when the mean loss of the steps from ``since`` to ``step`` is not finite."""
     if not math.isfinite(loss):
         raise ValueError(

@@ -28,16 +28,16 @@ from geossl import losses, models
 from geossl.clusters import GeoClusters
 from geossl.data.store import ChipStore
 from geossl.evaluate import metrics
-from geossl.models.encoder import right_in_bf16
+from geossl.models.encoder import has_correct_bf16_gradients
 from geossl.train import optim
-from geossl.train.checkpoint import RunFolder, identity
+from geossl.train.checkpoint import RunDirectory, run_identity
 from geossl.train.config import PretrainConfig
-from geossl.train.loader import Batch, Batches
-from geossl.train.logs import MEANS, KnnWatch, Log, refuse_diverged
-from geossl.train.setup import new_moco
+from geossl.train.loader import Batch, PairLoader
+from geossl.train.logs import MEANS, KnnMonitor, Log, check_not_diverged
+from geossl.train.setup import build_moco
 from geossl.utils import cpu, dist
-from geossl.utils.cpu import few_threads
-from geossl.utils.device import deferred_interrupt, pick_device, pick_precision
+from geossl.utils.cpu import single_threaded
+from geossl.utils.device import defer_interrupt, select_device, select_precision
 
 
 def pretrain(
@@ -102,40 +102,40 @@ class Run:
                 "give pairs=geossl.pairs.temporal(), geo=clusters or label='...'"
             )
         self.store, self.config, self.seed = store, config, seed
-        dist.check_shares(config.batch_size, config.bn_splits)
-        self.device = pick_device(config.device)
-        dist.join(self.device)
-        self._batches = Batches(
+        dist.check_batch_divides(config.batch_size, config.bn_splits)
+        self.device = select_device(config.device)
+        dist.init_process_group(self.device)
+        self._batches = PairLoader(
             store, pairs, geo=geo, label=label, config=config, device=self.device, seed=seed
         )
         per_epoch = self._batches.per_epoch
         self.steps = max(1, round(per_epoch * config.epochs))
         self._log_every = config.log_every or max(1, min(per_epoch, self.steps // 20))
-        self._moco = new_moco(
+        self._moco = build_moco(
             store, config, self._batches.classes, queue=pairs is not None, seed=seed
         )
-        self._bf16 = pick_precision(config.precision, self.device) == "bf16"
+        self._bf16 = select_precision(config.precision, self.device) == "bf16"
         if self._bf16 and self.device.type == "cpu":
             side, asked = config.transform.size_px or store.size_px, config.precision == "bf16"
-            self._bf16 = right_in_bf16(self._moco.encoder, side, asked=asked)
+            self._bf16 = has_correct_bf16_gradients(self._moco.encoder, side, asked=asked)
         self._format = torch.channels_last if self._bf16 else torch.contiguous_format
         self._moco.to(self.device).to(memory_format=self._format)
         self._query, self._key = self._moco.query, self._moco.key
         if config.compile:
             self._query, self._key = torch.compile(self._query), torch.compile(self._key)
         self._learned = [p for p in self._moco.parameters() if p.requires_grad]
-        self._optimizer = optim.new_optimizer(self._learned, config)
+        self._optimizer = optim.build_optimizer(self._learned, config)
         self._statistics = None
-        if dist.ranks() > 1:
+        if dist.world_size() > 1:
             self._statistics = dist.RunningStatistics(self._moco, config.bn_splits)
         self.step, self._seconds = 0, 0.0
         self._records: list[dict[str, float]] = []
         self._means, self._interval = torch.zeros(len(MEANS), device=self.device), 0
-        self._knn = KnnWatch(store, self._batches.rows.numpy(), label=config.knn_label, seed=seed)
+        self._knn = KnnMonitor(store, self._batches.rows.numpy(), label=config.knn_label, seed=seed)
         self._ahead: Any = None
         self._clean = True
-        about = identity(store, pairs, geo, label, config, seed)
-        self._folder = RunFolder(output_dir, about, pause=config.checkpoint_every_s)
+        about = run_identity(store, pairs, geo, label, config, seed)
+        self._folder = RunDirectory(output_dir, about, pause=config.checkpoint_every_s)
         self._resume()
 
     # --- what a person uses -------------------------------------------------------------------
@@ -159,11 +159,11 @@ class Run:
         """Train; yields a `Log` an interval. An interrupt keeps the run usable and resumable."""
         started = time.monotonic() - self._seconds
         marks = (self.step, self._seconds)
-        with dist.stopping() as asked, cpu.kept():
+        with dist.stop_together() as asked, cpu.kept():
             try:
                 while self.step < self.steps:
-                    few = few_threads(self._moco.encoder, bf16=self._bf16)
-                    with deferred_interrupt(), few:
+                    few = single_threaded(self._moco.encoder, bf16=self._bf16)
+                    with defer_interrupt(), few:
                         self._one_step()
                         due = self.step % self._log_every == 0 or self.step == self.steps
                         means = self._interval_means() if due else []  # waits for a GPU
@@ -200,7 +200,7 @@ class Run:
         config, moco, opt = self.config, self._moco, self._optimizer
         self._clean = False
         moco.train()
-        rate = config.lr * optim.warm_cosine(self.step, self.steps, config.warmup)
+        rate = config.lr * optim.warmup_cosine(self.step, self.steps, config.warmup)
         for group in opt.param_groups:
             group["lr"] = rate
         if self._statistics is not None:
@@ -218,7 +218,7 @@ class Run:
                 x_key = self._view(batch, 1)
                 with self._autocast():
                     key = self._key(x_key)  # (n, D)
-                keys = dist.gather(key, config.batch_size)  # (N, D)
+                keys = dist.all_gather(key, config.batch_size)  # (N, D)
                 if batch.order is not None:
                     keys = torch.empty_like(keys).index_copy_(0, batch.order, keys)
                 mask = None
@@ -274,15 +274,15 @@ class Run:
     def _interval_means(self) -> list[float]:
         """Means over the interval and all processes; they are there when all its steps are."""
         means = self._means / (self.config.accumulation_steps * self._interval)
-        dist.average([means])
+        dist.all_reduce_mean([means])
         return means.tolist()
 
     def _record(self, means: list[float], since_step: int, since_seconds: float) -> Log:
         """The log record of an interval that began at a step and a second of the run."""
         config, steps = self.config, self.step - since_step
         self._clean = math.isfinite(means[0])  # else what was saved before stays
-        refuse_diverged(means[0], since_step, self.step)
-        embedding, projection = (dist.gather(x, config.batch_size).cpu() for x in self._last)
+        check_not_diverged(means[0], since_step, self.step)
+        embedding, projection = (dist.all_gather(x, config.batch_size).cpu() for x in self._last)
         every = config.knn_every * self._log_every
         measure = every > 0 and (self.step % every == 0 or self.step == self.steps)
         seconds = self._seconds - since_seconds
@@ -323,7 +323,7 @@ class Run:
         state = self._folder.load()
         if state is not None:
             self._moco.load_state_dict(state["moco"])
-            optim.take_up(self._optimizer, state["optimizer"])
+            optim.load_optimizer_state(self._optimizer, state["optimizer"])
             self.step, self._seconds = state["step"], state["seconds"]
             self._means, self._interval = state["means"].to(self.device), state["interval"]
             self._records = state["records"]

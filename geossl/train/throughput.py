@@ -12,14 +12,14 @@ import torch
 
 from geossl import losses, models
 from geossl.train.config import PretrainConfig
-from geossl.train.optim import new_optimizer
+from geossl.train.optim import build_optimizer
 from geossl.transforms import Views
 from geossl.utils import cpu
-from geossl.utils.cpu import few_threads
+from geossl.utils.cpu import single_threaded
 
 
 @dataclass(frozen=True)
-class Rate:
+class Throughput:
     """Pairs a second.
 
     Attributes:
@@ -32,10 +32,10 @@ class Rate:
     high: float
 
     def __str__(self) -> str:
-        return f"{rounded(self.value)} ({rounded(self.low)} to {rounded(self.high)})"
+        return f"{format_rate(self.value)} ({format_rate(self.low)} to {format_rate(self.high)})"
 
 
-def pairs_per_s(
+def measure_throughput(
     encoder: models.Encoder,
     *,
     size_px: int,
@@ -46,7 +46,7 @@ def pairs_per_s(
     seconds: float = 1.0,
     repeats: int = 3,
     seed: int = 0,
-) -> Rate:
+) -> Throughput:
     """Pairs that a device trains on in a second: views, query, key, loss, backward, step.
 
     Args:
@@ -68,7 +68,7 @@ def pairs_per_s(
     moco = models.MoCo(copy.deepcopy(encoder), queue_size=1024, seed=seed)
     moco = moco.to(device).to(memory_format=layout).train()
     learned = [p for p in moco.parameters() if p.requires_grad]
-    optimizer = new_optimizer(learned, PretrainConfig())
+    optimizer = build_optimizer(learned, PretrainConfig())
     generator, views = torch.Generator(device).manual_seed(seed), Views(size_px=size_px)
     size = (batch_size, encoder.bands, size_px, size_px)
     chips = torch.randint(256, size, generator=generator, device=device).to(torch.uint8)
@@ -87,7 +87,7 @@ def pairs_per_s(
         return loss.detach()
 
     rates = []
-    with few_threads(encoder, bf16=bf16), cpu.kept():  # as `geossl.pretrain` does
+    with single_threaded(encoder, bf16=bf16), cpu.kept():  # as `geossl.pretrain` does
         last = float(step())
         for _ in range(repeats):
             steps, began = 0, time.perf_counter()
@@ -98,10 +98,10 @@ def pairs_per_s(
             rates.append(steps * batch_size / (time.perf_counter() - began))
     if not math.isfinite(last):
         raise RuntimeError(f"expected a finite loss, came {last}; reinstall torch")
-    return Rate(float(np.median(rates)), min(rates), max(rates))
+    return Throughput(float(np.median(rates)), min(rates), max(rates))
 
 
-def rounded(value: float) -> str:
+def format_rate(value: float) -> str:
     """A number to two digits, as people say it: 1,200, 35, 0.42."""
     if value == 0 or not np.isfinite(value):
         return f"{value:g}"

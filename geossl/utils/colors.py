@@ -21,12 +21,12 @@ RAMP = (
 Paint: TypeAlias = dict[str, Any]  # color: packed codes or rgb; palette: colors of the codes
 
 
-def packed(values: np.ndarray) -> str:
+def pack_colors(values: np.ndarray) -> str:
     """The bytes of an array as base64 text."""
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
 
 
-def by_column(values: pd.Series) -> tuple[Paint, dict[str, Any]]:
+def color_by_column(values: pd.Series) -> tuple[Paint, dict[str, Any]]:
     """Colors of values ``(N,)`` and a legend: words by category, dates and numbers by a ramp.
 
     The ramp goes from the 2nd to the 98th percentile, so that a few odd values leave the others
@@ -56,7 +56,7 @@ def by_column(values: pd.Series) -> tuple[Paint, dict[str, Any]]:
     legend: dict[str, Any] = {"title": name, "ramp": list(RAMP), "low": ends[0], "high": ends[1]}
     if not known.all():
         legend["entries"] = [[GRAY, f"no value ({int((~known).sum()):,})"]]
-    return {"color": packed(code), "palette": [*_ramp(64), GRAY]}, legend
+    return {"color": pack_colors(code), "palette": [*_ramp(64), GRAY]}, legend
 
 
 def _ramp(steps: int) -> list[str]:
@@ -80,7 +80,7 @@ def by_category(values: pd.Series) -> tuple[Paint, dict[str, Any]]:
     if words.isna().any():
         entries.append([GRAY, f"no value ({int(words.isna().sum()):,})"])
     palette = [*PALETTE[: len(shown)], GRAY]
-    paint = {"color": packed(code.astype(np.uint8)), "palette": palette}
+    paint = {"color": pack_colors(code.astype(np.uint8)), "palette": palette}
     return paint, {"title": str(values.name), "entries": entries}
 
 
@@ -88,7 +88,7 @@ def _rgb(color: str) -> tuple[int, ...]:
     return tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))
 
 
-def rgb_of(paint: Paint) -> np.ndarray:
+def to_rgb_array(paint: Paint) -> np.ndarray:
     """Colors ``(N, 3)`` uint8 of what was packed."""
     codes = np.frombuffer(base64.b64decode(paint["color"]), np.uint8)
     if "palette" not in paint:
@@ -96,7 +96,7 @@ def rgb_of(paint: Paint) -> np.ndarray:
     return np.array([_rgb(c) for c in paint["palette"]], np.uint8)[codes]
 
 
-def subset(paint: Paint, rows: np.ndarray, count: int) -> Paint:
+def subset_colors(paint: Paint, rows: np.ndarray, count: int) -> Paint:
     """Of the colors of ``count`` values those of some rows."""
     codes = np.frombuffer(base64.b64decode(paint["color"]), np.uint8).reshape(count, -1)
-    return {**paint, "color": packed(codes[rows])}
+    return {**paint, "color": pack_colors(codes[rows])}

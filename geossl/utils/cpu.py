@@ -60,7 +60,7 @@ def _set(libc: Any, options: dict[int, int]) -> None:
 
 
 @contextmanager
-def few_threads(encoder: models.Encoder, *, bf16: bool) -> Iterator[None]:
+def single_threaded(encoder: models.Encoder, *, bf16: bool) -> Iterator[None]:
     """Inside, training the small encoder in bf16 on a CPU has one thread.
 
     oneDNN's threads wait for each other by spinning. In layers this small two of them gain nothing

@@ -12,7 +12,7 @@ import torch
 from geossl.utils import dist
 
 
-def pick_device(name: str) -> torch.device:
+def select_device(name: str) -> torch.device:
     """The device of a name; "auto" takes a GPU, else the CPU.
 
     Under torchrun each process takes the GPU of its number on its machine.
@@ -33,17 +33,17 @@ def pick_device(name: str) -> torch.device:
             f"expected the device {name!r}, but torch finds {found.get(device.type, 0)} of that "
             "kind here; use device='auto' or 'cpu'"
         )
-    if device.type == "cuda" and device.index is None and dist.ranks() > 1:
-        if dist.local_ranks() > found["cuda"]:
+    if device.type == "cuda" and device.index is None and dist.world_size() > 1:
+        if dist.local_world_size() > found["cuda"]:
             raise ValueError(
-                f"expected a GPU for each of the {dist.local_ranks()} processes of this "
+                f"expected a GPU for each of the {dist.local_world_size()} processes of this "
                 f"machine, but torch finds {found['cuda']}; start as many, or use device='cpu'"
             )
         device = torch.device("cuda", dist.local_rank())
     return device
 
 
-def pick_precision(name: str, device: torch.device) -> str:
+def select_precision(name: str, device: torch.device) -> str:
     """The precision of a name; "auto" is bf16 where the hardware is faster in it, else fp32."""
     if name != "auto":
         return name
@@ -53,13 +53,13 @@ def pick_precision(name: str, device: torch.device) -> str:
     return "bf16" if device.type == "cpu" and capabilities.get("amx_bf16") else "fp32"
 
 
-def fused(device: torch.device) -> bool | None:
+def use_fused(device: torch.device) -> bool | None:
     """Whether an optimizer should go over its parameters in one pass there; None: as it likes."""
     return True if device.type in ("cpu", "cuda") else None
 
 
 @contextmanager
-def deferred_interrupt() -> Iterator[None]:
+def defer_interrupt() -> Iterator[None]:
     """Let a Ctrl-C (or a notebook's interrupt) that comes inside take effect at the end."""
     plain = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if not plain or threading.current_thread() is not threading.main_thread():

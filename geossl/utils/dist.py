@@ -31,7 +31,7 @@ def _launched() -> bool:
     return dist.is_available() and (dist.is_initialized() or dist.is_torchelastic_launched())
 
 
-def ranks() -> int:
+def world_size() -> int:
     """How many processes train together; 1 without torchrun."""
     if _joined():
         return dist.get_world_size()
@@ -50,19 +50,19 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", 0)) if _launched() else 0
 
 
-def local_ranks() -> int:
+def local_world_size() -> int:
     """How many there are on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if _launched() else 1
 
 
-def join(device: torch.device) -> None:
+def init_process_group(device: torch.device) -> None:
     """Join the other processes that torchrun started, once; nothing to do in a process alone.
 
     Raises:
         ValueError: the caller's own process group carries no CPU tensors.
         ConnectionError: the others cannot be reached.
     """
-    if ranks() == 1:
+    if world_size() == 1:
         return
     if not _joined():
         backend = "gloo"
@@ -79,70 +79,72 @@ def join(device: torch.device) -> None:
         )
 
 
-def check_shares(batch_size: int, splits: int) -> None:
+def check_batch_divides(batch_size: int, splits: int) -> None:
     """Refuse a batch, or its parts for BatchNorm, that the ranks cannot share evenly.
 
     Raises:
         ValueError: every rank raises it alike.
     """
-    if batch_size % ranks():
+    if batch_size % world_size():
         raise ValueError(
-            f"expected a batch that {ranks()} processes share evenly, came {batch_size}; give one "
-            f"of {-(-batch_size // ranks()) * ranks()}, or another number of processes"
+            f"expected a batch that {world_size()} processes share evenly, came {batch_size}; give one "
+            f"of {-(-batch_size // world_size()) * world_size()}, or another number of processes"
         )
-    if ranks() > 1 and (splits % ranks() and ranks() % splits or batch_size % splits):
+    if world_size() > 1 and (
+        splits % world_size() and world_size() % splits or batch_size % splits
+    ):
         raise ValueError(
-            f"expected bn_splits that {ranks()} processes and a batch of {batch_size} share "
-            f"evenly, came {splits}; give bn_splits={ranks()}, or another number of processes"
+            f"expected bn_splits that {world_size()} processes and a batch of {batch_size} share "
+            f"evenly, came {splits}; give bn_splits={world_size()}, or another number of processes"
         )
 
 
-def sent(x: Tensor, device: torch.device) -> Tensor:
+def to_device(x: Tensor, device: torch.device) -> Tensor:
     """A tensor on a device; to a GPU it goes through pinned memory, so that nobody waits for it."""
     if device.type == "cuda" and x.device.type == "cpu":
         x = x.pin_memory()
     return x.to(device, non_blocking=True)
 
 
-def share(count: int) -> slice:
+def local_slice(count: int) -> slice:
     """This rank's rows of ``count``; the shares lie in the order of the ranks."""
-    size = -(-count // ranks())
+    size = -(-count // world_size())
     return slice(min(rank() * size, count), min((rank() + 1) * size, count))
 
 
 @torch.no_grad()
-def gather(mine: Tensor, count: int) -> Tensor:
-    """All ``(count, ...)`` rows on every rank, from the `share` of each; no gradient flows."""
-    if ranks() == 1 or count == 0:
+def all_gather(mine: Tensor, count: int) -> Tensor:
+    """All ``(count, ...)`` rows on every rank, from the `local_slice` of each; no gradient flows."""
+    if world_size() == 1 or count == 0:
         return mine
-    size = -(-count // ranks())
+    size = -(-count // world_size())
     if len(mine) < size:
         mine = torch.cat([mine, mine.new_zeros(size - len(mine), *mine.shape[1:])])
-    whole = mine.new_empty(size * ranks(), *mine.shape[1:])
+    whole = mine.new_empty(size * world_size(), *mine.shape[1:])
     with _told():
         dist.all_gather(list(whole.split(size)), mine.contiguous())
     return whole[:count]
 
 
 @torch.no_grad()
-def spread(whole: Tensor) -> None:
-    """Bring each rank's `share` of the rows of ``whole`` to all others, in place."""
-    if ranks() == 1 or len(whole) == 0:
+def broadcast_shards(whole: Tensor) -> None:
+    """Bring each rank's `local_slice` of the rows of ``whole`` to all others, in place."""
+    if world_size() == 1 or len(whole) == 0:
         return
     with _told():
-        for source, part in enumerate(whole.split(-(-len(whole) // ranks()))):
+        for source, part in enumerate(whole.split(-(-len(whole) // world_size()))):
             dist.broadcast(part.view(torch.uint8), source)  # NCCL knows no 16-bit integers
 
 
 @torch.no_grad()
-def average(tensors: list[Tensor]) -> None:
+def all_reduce_mean(tensors: list[Tensor]) -> None:
     """Put the mean over all ranks in place of each float tensor; they travel as one."""
-    if ranks() == 1:
+    if world_size() == 1:
         return
     flat = torch.cat([tensor.flatten() for tensor in tensors])
     with _told():
         dist.all_reduce(flat)
-    parts = flat.div_(ranks()).split([tensor.numel() for tensor in tensors])
+    parts = flat.div_(world_size()).split([tensor.numel() for tensor in tensors])
     torch._foreach_copy_(tensors, [p.view_as(t) for p, t in zip(parts, tensors, strict=True)])
 
 
@@ -178,12 +180,12 @@ def neighbors(mine: Tensor, size: int) -> Tensor:
 def group_up(size: int) -> None:
     """Make groups of ``size`` ranks beside each other, before `neighbors` are asked for."""
     if size not in _GROUPS:
-        _GROUPS[size] = dist.group.WORLD if size == ranks() else dist.new_subgroups(size)[0]
+        _GROUPS[size] = dist.group.WORLD if size == world_size() else dist.new_subgroups(size)[0]
 
 
-def on_first(work: Callable[[], T]) -> T:
+def run_on_rank_zero(work: Callable[[], T]) -> T:
     """What rank 0's ``work()`` gives, on every rank; so do the errors that a person can cause."""
-    if ranks() == 1:
+    if world_size() == 1:
         return work()
     found: list[Any] = [None, None]
     if rank() == 0:
@@ -198,11 +200,11 @@ def on_first(work: Callable[[], T]) -> T:
     return found[0]
 
 
-def of_all(mine: T) -> list[T]:
+def gather_objects(mine: T) -> list[T]:
     """A small object of every rank, in their order."""
-    if ranks() == 1:
+    if world_size() == 1:
         return [mine]
-    found: list[Any] = [None] * ranks()
+    found: list[Any] = [None] * world_size()
     with _told():
         dist.all_gather_object(found, mine)
     return found
@@ -224,10 +226,10 @@ class RunningStatistics:
         norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
         self._live = [b for m in norms for b in (m.running_mean, m.running_var) if b is not None]
         keep = 1 - (norms[0].momentum or 0.0) if norms else 1.0
-        own = max(1, splits // ranks())
+        own = max(1, splits // world_size())
         self._own, self._whole = keep**own, keep**splits
-        after = splits - rank() * splits // ranks() - own  # parts that follow this process's
-        self._weight = keep**after * min(ranks(), splits)
+        after = splits - rank() * splits // world_size() - own  # parts that follow this process's
+        self._weight = keep**after * min(world_size(), splits)
 
     @torch.no_grad()
     def begin(self) -> None:
@@ -246,19 +248,19 @@ class RunningStatistics:
     @torch.no_grad()
     def average(self, gradients: list[Tensor]) -> None:
         """After a step: the mean over all processes, of gradients too; they travel as one."""
-        average([*gradients, *self._sum])
+        all_reduce_mean([*gradients, *self._sum])
         torch._foreach_copy_(self._live, self._sum)
 
 
 @contextmanager
-def stopping() -> Iterator[Callable[[], bool]]:
+def stop_together() -> Iterator[Callable[[], bool]]:
     """Let Ctrl-C or SIGTERM on any rank stop all of them after the same step.
 
     Yields:
         A function to be called after each step: whether to stop. What it says lags by one step,
         so that nobody waits for it. In a process alone it says no, and signals are left alone.
     """
-    if ranks() == 1:
+    if world_size() == 1:
         yield lambda: False
         return
     came: list[int] = []
@@ -288,7 +290,9 @@ def stopping() -> Iterator[Callable[[], bool]]:
         answer()
     except KeyboardInterrupt:
         answer()
-        of_all(None)  # rank 0 may still be writing, and torchrun ends all when the first one leaves
+        gather_objects(
+            None
+        )  # rank 0 may still be writing, and torchrun ends all when the first one leaves
         raise
     finally:
         for number, handler in before.items():
@@ -303,7 +307,7 @@ def _told() -> Iterator[None]:
     except RuntimeError as error:
         atexit.unregister(dist.destroy_process_group)  # it may wait for those who are gone
         raise ConnectionError(
-            f"rank {rank()} of {ranks()} lost touch with another rank, which has died or was "
+            f"rank {rank()} of {world_size()} lost touch with another rank, which has died or was "
             f"stopped ({str(error).splitlines()[0]:.120}); start the same line again, with any "
             "number of processes, to go on from the last checkpoint"
         ) from error

@@ -24,7 +24,7 @@ _LET_THE_PARENT_STOP = "import signal; signal.signal(signal.SIGINT, signal.SIG_I
 _AHEAD = 32  # tasks sent to a cluster beyond two a thread, so that one that grows has work
 
 
-def work_off(
+def run_tasks(
     function: Callable[[Task], Result],
     tasks: Iterable[Task],
     *,
@@ -212,7 +212,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+def map_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """``function`` of each item, in order, by threads that wait for the disk together."""
     parts = [items[i : i + 64] for i in range(0, len(items), 64)]
     with ThreadPoolExecutor(thread_name_prefix="geossl-tiles") as pool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 
-def derived_seed(seed: int, *purpose: str | int) -> int:
+def derive_seed(seed: int, *purpose: str | int) -> int:
     """A 63-bit seed for one purpose: every draw of a run is a function of its seed and its step."""
     text = "/".join(str(part) for part in (seed, *purpose))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

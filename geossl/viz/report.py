@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from geossl.utils.io import atomic
+from geossl.utils.io import atomic_write
 
 if TYPE_CHECKING:
     import folium
@@ -57,7 +57,7 @@ class Section:
     Attributes:
         title: its heading.
         words: plain text before the figures.
-        blocks: finished HTML from `figure`, `table` or `map_frame`.
+        blocks: finished HTML from `figure_block`, `table_block` or `map_block`.
     """
 
     title: str
@@ -65,7 +65,7 @@ class Section:
     blocks: Sequence[str] = field(default_factory=tuple)
 
 
-def figure(png: bytes, *, alt: str, caption: str = "") -> str:
+def figure_block(png: bytes, *, alt: str, caption: str = "") -> str:
     """A PNG as an HTML figure; ``alt`` says in words what it shows."""
     source = base64.b64encode(png).decode()
     return (
@@ -74,7 +74,7 @@ def figure(png: bytes, *, alt: str, caption: str = "") -> str:
     )
 
 
-def map_frame(drawn: folium.Map, *, alt: str, caption: str = "") -> str:
+def map_block(drawn: folium.Map, *, alt: str, caption: str = "") -> str:
     """A map of `geossl.viz.maps` in a frame of the page, loaded when it is scrolled to."""
     page = drawn.get_root().render()
     return (
@@ -83,7 +83,7 @@ def map_frame(drawn: folium.Map, *, alt: str, caption: str = "") -> str:
     )
 
 
-def table(
+def table_block(
     frame: pd.DataFrame, *, caption: str = "", best: int | None = None, long: bool = False
 ) -> str:
     """A table; ``best`` marks a row, ``long`` gives it a scroll bar of its own."""
@@ -119,7 +119,7 @@ def write_page(
         f"<style>{_STYLE}</style></head><body><main>{''.join(parts)}"
         f"<footer>{html.escape(foot)}</footer></main></body></html>\n"
     )
-    with atomic(path) as part:
+    with atomic_write(path) as part:
         part.write_text(page, "utf-8")
 
 

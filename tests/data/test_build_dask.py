@@ -50,7 +50,7 @@ def pictures(folder, *, n, rows, side_px=500):
         BOX[2]: number * 2.0 + 40,
         BOX[3]: number * 3.0 + 40,
     })  # fmt: skip
-    return chips.described(scenes.check(table), reader="images")
+    return chips.add_reading_columns(scenes.check(table), reader="images")
 
 
 def build(path, table, **options):
@@ -155,7 +155,7 @@ def test_a_second_start_goes_on_where_a_killed_one_stopped(tmp_path, slow):
     at_start = set(journal.read_text().splitlines())
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chip_build, "work_off", watched(seen))
+        patch.setattr(chip_build, "run_tasks", watched(seen))
         store = build(tmp_path / "dask", scenes.read(tmp_path / "scenes.parquet"), dask="local:2")
     assert 0 < len(seen) <= 40 - (len(at_start) - 2)  # one line may be torn
     assert content(store.path) == expected
@@ -165,7 +165,7 @@ def watched(seen):
     def work_off(function, tasks, **options):
         return chip_work_off(function, (seen.append(t.chunk) or t for t in tasks), **options)
 
-    chip_work_off = parallel.work_off
+    chip_work_off = parallel.run_tasks
     return work_off
 
 
@@ -221,7 +221,7 @@ def test_a_task_is_small_however_long_the_table(tmp_path, texts):
 
 def test_what_does_not_arrive_is_found(tmp_path, monkeypatch):
     table = pictures(tmp_path / "data", n=1, rows=12, side_px=90)
-    real_work_off = parallel.work_off
+    real_work_off = parallel.run_tasks
 
     def elsewhere(function, tasks, *, num_workers, dask):
         def lost(job):
@@ -233,12 +233,12 @@ def test_what_does_not_arrive_is_found(tmp_path, monkeypatch):
         return real_work_off(lost, tasks, num_workers=1)
 
     with monkeypatch.context() as patch:
-        patch.setattr(chip_build, "work_off", elsewhere)
+        patch.setattr(chip_build, "run_tasks", elsewhere)
         with pytest.raises(OSError, match="1 of 3 parts .* must be on a file system that all sha"):
             build(tmp_path / "chips", table, dask="local:2")
     assert not (tmp_path / "chips" / "store.json").exists()
     seen = []
-    monkeypatch.setattr(chip_build, "work_off", watched(seen))
+    monkeypatch.setattr(chip_build, "run_tasks", watched(seen))
     assert content(build(tmp_path / "chips", table).path) == content(
         build(tmp_path / "other", table).path
     )

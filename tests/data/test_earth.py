@@ -39,7 +39,7 @@ def test_coasts_do_not_cross_the_map_and_small_islands_can_be_left_out():
 )  # fmt: skip
 def test_the_view_holds_its_places(lon, lat, wanted):
     lon, lat = np.array(lon, float), np.array(lat, float)
-    box = leaflet.view_of(lon, lat)
+    box = leaflet.fit_view(lon, lat)
     wide = np.ptp(np.where(lon < 0, lon + 360, lon)) if np.ptp(lon) > 180 else np.ptp(lon)
     assert (box is not None) == (wide <= 180)
     if box is None:

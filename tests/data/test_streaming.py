@@ -393,7 +393,9 @@ def test_gather_takes_any_rows(store, stream):
 
 
 def test_embeddings_of_a_stream_are_those_of_the_store(store, stream, monkeypatch):
-    encoder = models.encoder("small", bands=3, stem="small", mean=[127] * 3, std=[60] * 3, seed=0)
+    encoder = models.build_encoder(
+        "small", bands=3, stem="small", mean=[127] * 3, std=[60] * 3, seed=0
+    )
     fresh = streaming.open(stream.path, memory_bytes=10_000)
     seen = fetched(fresh, monkeypatch)
     found = embed(fresh, encoder, batch_size=7)
@@ -569,7 +571,9 @@ def test_an_object_store_serves_a_stream_from_end_to_end(store, stream, s3, monk
     far = streaming.batches(remote, pairs.temporal(), batch_size=16)
     for a, b in zip(local, far, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
-    encoder = models.encoder("small", bands=3, stem="small", mean=[127] * 3, std=[60] * 3, seed=0)
+    encoder = models.build_encoder(
+        "small", bands=3, stem="small", mean=[127] * 3, std=[60] * 3, seed=0
+    )
     assert np.array_equal(embed(remote, encoder).vectors, embed(stream, encoder).vectors)
 
 

@@ -57,7 +57,7 @@ def test_climates_are_those_of_the_pixels(folder, islands):
     scene = table[table["location"] == "60N_0E"].iloc[0]
     with rasterio.open(scene["mask"]) as file:
         mask = file.read(1)
-        grid = area.grid({"path": scene["path"]})
+        grid = area.read_grid({"path": scene["path"]})
         assert (file.transform, file.shape) == (grid.transform, (grid.height, grid.width))
     names = earth.zone_names()
     rng = np.random.default_rng(0)

@@ -15,7 +15,7 @@ from geossl.datasets.fmow import fmow
 from geossl.datasets.fmow_sentinel import fmow_sentinel
 from geossl.datasets.gassl_csv import gassl_csv, write_gassl_csv
 from geossl.datasets.satmae_csv import satmae_csv
-from geossl.datasets.shared.table import middles
+from geossl.datasets.shared.table import footprint_centers
 from geossl.datasets.wilds_fmow import wilds_fmow
 from geossl.pairs import report, temporal
 
@@ -300,7 +300,7 @@ def test_longitudes_of_0_to_360_on_request(tmp_path):
     ],
 )
 def test_middles_of_shapes(shape, lon, lat):
-    found = middles(pd.Series([square(7, 8), shape, square(-7, 8)]))
+    found = footprint_centers(pd.Series([square(7, 8), shape, square(-7, 8)]))
     np.testing.assert_allclose(found[0], [7, lon, -7], atol=1e-6)
     np.testing.assert_allclose(found[1], [8, lat, 8], atol=1e-6)
 

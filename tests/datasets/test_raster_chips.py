@@ -15,7 +15,7 @@ def table(paths, boxes=None, **about):
     rows = pd.DataFrame({"path": [str(p) for p in paths]})
     if boxes is not None:
         rows[list(BOX)] = np.asarray(boxes, float)
-    return chips.described(rows, reader="images", **about)
+    return chips.add_reading_columns(rows, reader="images", **about)
 
 
 def smooth(height, width, bands=3, top=255):

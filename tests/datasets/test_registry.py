@@ -13,7 +13,7 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
-from geossl.datasets.registry import names, open_scenes, recognized
+from geossl.datasets.registry import matching_data_sets, names, open_scenes
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -167,7 +167,7 @@ READER = {"wilds": "wilds_fmow", "gassl": "gassl_csv", "satmae": "satmae_csv",
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_each_layout_is_recognized_by_its_reader_alone(tmp_path, layout):
     path = LAYOUTS[layout](tmp_path / "set") or tmp_path / "set"
-    found = recognized(path)
+    found = matching_data_sets(path)
     assert list(found) == [READER.get(layout, layout)], found
     why = next(iter(found.values()))
     assert 10 < len(why) < 120 and "\n" not in why
@@ -190,7 +190,7 @@ def test_open_scenes_says_which_it_took_and_why(tmp_path, layout):
     LAYOUTS[layout](tmp_path / "set")
     table = open_scenes(tmp_path / "set")
     name, why = table.attrs["opened"]
-    assert name == layout and why == recognized(tmp_path / "set")[layout]
+    assert name == layout and why == matching_data_sets(tmp_path / "set")[layout]
     assert (table["reader"] == layout).all() and len(table)
     again = open_scenes(str(tmp_path / "set"), reader=layout)
     pd.testing.assert_frame_equal(again, table, check_exact=True)
@@ -224,7 +224,7 @@ def test_what_was_seen_is_told_when_none_fits(tmp_path):
     with pytest.raises(ValueError, match=words):
         open_scenes(tmp_path)
     put(tmp_path / "list.json", {"images": ["a.jpg"]})  # one list alone is no COCO set
-    assert recognized(tmp_path / "list.json") == {}
+    assert matching_data_sets(tmp_path / "list.json") == {}
     with pytest.raises(ValueError, match="a file of 1 bytes ending in .doc"):
         open_scenes(tmp_path / "a.doc")
     with pytest.raises(FileNotFoundError, match="found nothing there"):
@@ -235,18 +235,18 @@ def test_scenes_apart_or_without_date_are_no_series(tmp_path):
     for at, lefts in (("apart", (500_000.0, 600_000.0)), ("plain", (None, None))):
         for year, left in zip((2020, 2021), lefts, strict=True):
             tif(tmp_path / at / f"s_{year}0601.tif", left)
-        assert recognized(tmp_path / at) == {}
+        assert matching_data_sets(tmp_path / at) == {}
     for name in ("left", "right"):  # two halves of one day
         tif(tmp_path / "once" / f"{name}_20200601.tif")
-    assert recognized(tmp_path / "once") == {}
+    assert matching_data_sets(tmp_path / "once") == {}
     tif(tmp_path / "undated" / "a.tif")
-    assert recognized(tmp_path / "undated") == {}
+    assert matching_data_sets(tmp_path / "undated") == {}
 
 
 def test_a_table_that_geossl_wrote_is_not_taken_for_one_of_files(tmp_path):
     make_table(tmp_path)
     open_scenes(tmp_path).to_csv(tmp_path / "index.csv", index=False)
-    assert recognized(tmp_path / "index.csv") == {}
+    assert matching_data_sets(tmp_path / "index.csv") == {}
 
 
 HOSTILE = {
@@ -286,7 +286,7 @@ def test_a_large_folder_is_only_looked_at(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "open", lambda *a, **k: opened.append(a) or (_ for _ in ()).throw(
         OSError("no")))  # fmt: skip
     start = time.process_time()
-    assert recognized(tmp_path) == {}
+    assert matching_data_sets(tmp_path) == {}
     assert time.process_time() - start < 2 and len(opened) < 50
 
 

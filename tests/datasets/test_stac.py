@@ -675,7 +675,7 @@ def test_what_a_chip_lacks_is_said_refused_or_not_even_read(sky, tmp_path, monke
         assert np.isfinite(file.read()).all() and file.read_masks(1).mean() == 255 / 2
     rows = pd.DataFrame({"path": [str(tmp_path / done["path"])]})
     about = {"reader": "images", "bands": (1,), "band_names": ("ndvi",), "scale": (-4.0, 4.0)}
-    chip = images.read_chips(images.described(rows, **about), size_px=CHIP)
+    chip = images.read_chips(images.add_reading_columns(rows, **about), size_px=CHIP)
     assert chip.valid[0, :, : CHIP // 2].all() and not chip.valid[0, :, CHIP // 2 :].any()
     (tmp_path / done["path"]).write_bytes(b"II*\0")  # a disk's fault is mended
     assert tried(plan)["items"] == [done] and len(sky.asked()) > 0
@@ -728,7 +728,8 @@ def test_bands_are_found_by_key_number_and_name():
         odd={"href": "o", "eo:bands": "red"}, odder={"href": "o", "eo:bands": [None, 3, {}]},
     )  # fmt: skip
     found = {
-        name: stac.band_of(planetary, name) for name in ("red", "b04", "Green", "visual:3", "swir")
+        name: stac.find_band(planetary, name)
+        for name in ("red", "b04", "Green", "visual:3", "swir")
     }
     assert list(found.values()) == [("4", 1), ("4", 1), ("v", 2), ("v", 3), ("n", 2)]
     earth = an_item(
@@ -736,10 +737,10 @@ def test_bands_are_found_by_key_number_and_name():
         red={"href": "r", "type": TIFF, "eo:bands": bands("red")},
         **{"red-jp2": {"href": "j", "type": "image/jp2", "eo:bands": bands("red")}},
     )  # fmt: skip
-    assert stac.band_of(earth, "red") == ("r", 1)
+    assert stac.find_band(earth, "red") == ("r", 1)
     for wrong in ("nir", "red:0", "red:-1", "preview", ""):
         with pytest.raises(GaveUpError, match="no GeoTIFF for the band"):
-            stac.band_of(earth, wrong)
+            stac.find_band(earth, wrong)
 
 
 def test_tokens_are_shown_to_their_own_servers_and_asked_for_once(sky, monkeypatch):
@@ -749,21 +750,23 @@ def test_tokens_are_shown_to_their_own_servers_and_asked_for_once(sky, monkeypat
     where = stac.Catalog(sky.url, f"{sky.url}/files", ("127.0.0.1",))
     search = a_search(sky, api=where)
     sky.faults = {"/files/s2": ["429", "drop"]}
-    assert stac.signed("http://127.0.0.1/a.tif", search) == "http://127.0.0.1/a.tif?se=1&sig=a%2Bb"
-    assert stac.signed("http://127.0.0.1/a.tif?x=1", search).endswith("?x=1&se=1&sig=a%2Bb")
+    assert (
+        stac.sign_url("http://127.0.0.1/a.tif", search) == "http://127.0.0.1/a.tif?se=1&sig=a%2Bb"
+    )
+    assert stac.sign_url("http://127.0.0.1/a.tif?x=1", search).endswith("?x=1&se=1&sig=a%2Bb")
     for other in ("http://evil.example/127.0.0.1", "http://127.0.0.1.evil.example/a", "http://[x"):
-        assert stac.signed(other, search) == other
+        assert stac.sign_url(other, search) == other
     assert len(sky.asked("/files/s2")) == 3
     late = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=4)).isoformat()
     (sky.folder / "s2").write_text(json.dumps({"msft:expiry": late, "token": "t"}))
     monkeypatch.setattr(stac, "_tokens", {})
     for _ in range(2):  # it ends too soon to be kept
-        assert stac.signed("http://127.0.0.1/a.tif", search).endswith("?t")
+        assert stac.sign_url("http://127.0.0.1/a.tif", search).endswith("?t")
     assert len(sky.asked("/files/s2")) == 5
     for answer in ("<html>", "[]", '{"token": 1}', "[" * 100_000):
         (sky.folder / "s2").write_text(answer)
         with pytest.raises(GaveUpError, match="no token"):
-            stac.signed("http://127.0.0.1/a.tif", search)
+            stac.sign_url("http://127.0.0.1/a.tif", search)
 
 
 def test_a_signed_harvest_keeps_its_token_to_itself(sky, undisturbed, tmp_path, monkeypatch):
@@ -788,7 +791,7 @@ def test_dates_are_spread_and_do_not_depend_on_the_order(dates):
     items, start, end = daily(121), datetime.date(2020, 1, 1), datetime.date(2020, 4, 30)
 
     def chosen(items, keep=lambda item: True):
-        found = harvest_work.pick(items, keep, start=start, end=end, dates=dates)
+        found = harvest_work.pick_dates(items, keep, start=start, end=end, dates=dates)
         return sorted(int(item.id[1:]) for item in found)
 
     numbers = chosen(items)
@@ -811,7 +814,7 @@ def test_dates_of_a_gap_are_filled_up_on_other_days():
         tried.append(item.id)
         return True
 
-    found = harvest_work.pick([*same_day, *clear], keep, start=start, end=end, dates=4)
+    found = harvest_work.pick_dates([*same_day, *clear], keep, start=start, end=end, dates=4)
     assert sorted(item.id for item in found) in (["w", "x", "y"], ["w", "x", "z"])
     assert len(tried) == 3
     year = {"start": start, "end": end}
@@ -819,15 +822,15 @@ def test_dates_of_a_gap_are_filled_up_on_other_days():
     def chosen(days, dates):
         first = datetime.datetime(2020, 1, 1)
         some = [an_item(f"{d}", (first + datetime.timedelta(d)).isoformat()) for d in days]
-        found = harvest_work.pick(some, lambda item: True, dates=dates, **year)
+        found = harvest_work.pick_dates(some, lambda item: True, dates=dates, **year)
         return [float(item.id) for item in found]
 
     assert chosen([0.5, 1.5, 2.5, 30.5], 2) == [0.5, 30.5]
     assert chosen([0.1, *np.arange(175.1, 186)], 4) == [0.1, 175.1, 185.1, 180.1]
     assert chosen([182.9, 183.1, 100], 2) == [100, 183.1]
     assert chosen([182.9, 183.1], 2) == [182.9]  # hours apart, on both sides of the middle
-    assert harvest_work.pick([], keep, start=start, end=end, dates=4) == []
-    assert harvest_work.pick(daily(9), lambda i: False, start=start, end=end, dates=4) == []
+    assert harvest_work.pick_dates([], keep, start=start, end=end, dates=4) == []
+    assert harvest_work.pick_dates(daily(9), lambda i: False, start=start, end=end, dates=4) == []
 
 
 @pytest.mark.parametrize(

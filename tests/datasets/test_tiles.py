@@ -596,7 +596,7 @@ def test_damaged_files_cost_no_more_than_their_rows(tmp_path, name):
     ],
 )
 def test_visible_bands_are_found_by_name_or_number(names, rgb):
-    rows = images.described(
+    rows = images.add_reading_columns(
         pd.DataFrame({"path": ["x"]}), reader="images", bands=range(1, len(names.split()) + 1),
         band_names=names.split(),
     )  # fmt: skip

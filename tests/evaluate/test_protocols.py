@@ -14,7 +14,7 @@ from geossl.embeddings import Embeddings
 from geossl.evaluate import bootstrap, splits
 from geossl.models import layers
 from geossl.tasks import finetune
-from geossl.train.optim import warm_cosine
+from geossl.train.optim import warmup_cosine
 from geossl.transforms import Views
 
 
@@ -114,12 +114,12 @@ def test_a_stand_in_val_leaves_every_class_in_training():
     table = pd.DataFrame({"location": np.repeat(np.arange(30), 2)})
     kind = np.minimum(np.arange(60) // 2, 20)  # 20 classes of one location, one of ten
     for seed in range(10):
-        train, val = splits.set_aside(table, np.arange(60), kind, label="x", seed=seed)
+        train, val = splits.hold_out_validation(table, np.arange(60), kind, label="x", seed=seed)
         assert set(kind[train]) == set(range(21)) and set(kind[val]) == {20}
         assert not set(table["location"][train]) & set(table["location"][val])
         assert sorted([*train, *val]) == list(range(60))
     with pytest.raises(ValueError, match="more training locations than classes of 'x'"):
-        splits.set_aside(table, np.arange(40), kind, label="x", seed=0)
+        splits.hold_out_validation(table, np.arange(40), kind, label="x", seed=0)
 
 
 # --- figures ------------------------------------------------------------------------------------
@@ -178,13 +178,13 @@ def test_intervals_draw_whole_places():
         asked.append(weights)
         return (weights * torch.from_numpy(hit)).sum(1) / weights.sum(1)
 
-    low, high = bootstrap.interval_of(mean, group, seed=0, resamples=3000)
+    low, high = bootstrap.bootstrap_interval(mean, group, seed=0, resamples=3000)
     _, want_low, want_high = bootstrap.interval(hit, group, 1)
     assert (low, high) == pytest.approx((want_low, want_high), abs=0.015)
     weights = torch.cat(asked)
     assert weights.shape == (3000, 240) and (weights.sum(1) == 240).all()
     assert (weights.reshape(3000, 60, 4) == weights[:, ::4, None]).all()
-    nothing = bootstrap.interval_of(lambda w: w[:, 0] * np.nan, group, seed=0, resamples=3)
+    nothing = bootstrap.bootstrap_interval(lambda w: w[:, 0] * np.nan, group, seed=0, resamples=3)
     assert np.isnan(nothing).all()
 
 
@@ -489,7 +489,7 @@ def store(tmp_path_factory):
 
 
 def untrained(store, seed=0):
-    return models.encoder(
+    return models.build_encoder(
         bands=3, mean=store.mean.tolist(), std=store.std.tolist(), seed=seed
     ).requires_grad_(False)
 
@@ -571,7 +571,7 @@ def test_fine_tuning_looks_at_neither_val_nor_test(store):
 
 def test_early_layers_learn_slowly():
     head = torch.nn.Linear(512, 4)
-    net = models.encoder("resnet18")
+    net = models.build_encoder("resnet18")
     groups = finetune._groups(net, head, finetune.FineTuneConfig(lr=1.0, layer_decay=0.5))
     peak = {p: group["peak"] for group in groups for p in group["params"]}
     decay = {p: group["weight_decay"] for group in groups for p in group["params"]}
@@ -582,7 +582,7 @@ def test_early_layers_learn_slowly():
     for name, value in net.backbone.named_parameters():
         assert peak[value] == at[name.split(".")[0]], name
         assert (decay[value] > 0) == (value.ndim == 4), name
-    small = finetune.stages(models.encoder("small").backbone)
+    small = finetune.stages(models.build_encoder("small").backbone)
     assert [len(stage) for stage in small] == [2, 1, 1, 1]
 
     class Odd(torch.nn.Module):
@@ -597,10 +597,10 @@ def test_early_layers_learn_slowly():
 
 
 def test_the_rate_rises_and_falls_and_reaches_the_layers(store, monkeypatch):
-    assert warm_cosine(0, 100, 0.1) == pytest.approx(0.1)
-    assert warm_cosine(9, 100, 0.1) == warm_cosine(10, 100, 0.1) == 1
-    assert warm_cosine(55, 100, 0.1) == pytest.approx(0.5)
-    assert warm_cosine(99, 100, 0.1) < 0.001 and warm_cosine(0, 1, 0.0) == 1
+    assert warmup_cosine(0, 100, 0.1) == pytest.approx(0.1)
+    assert warmup_cosine(9, 100, 0.1) == warmup_cosine(10, 100, 0.1) == 1
+    assert warmup_cosine(55, 100, 0.1) == pytest.approx(0.5)
+    assert warmup_cosine(99, 100, 0.1) < 0.001 and warmup_cosine(0, 1, 0.0) == 1
     rates = []
     step = torch.optim.AdamW.step
 
@@ -614,7 +614,7 @@ def test_the_rate_rises_and_falls_and_reaches_the_layers(store, monkeypatch):
     n = (store.scenes["split"] == "train").sum()
     assert len(rates) == 2 * (n // 13) and n % 13  # what does not fill a batch is left out
     assert rates[0] == pytest.approx([5e-3 * 0.7**d for d in range(5)])
-    assert rates[-1][0] == pytest.approx(5e-3 * warm_cosine(len(rates) - 1, len(rates), 0.0))
+    assert rates[-1][0] == pytest.approx(5e-3 * warmup_cosine(len(rates) - 1, len(rates), 0.0))
 
 
 def test_the_views_follow_the_seed(store, monkeypatch):
@@ -651,7 +651,7 @@ def test_an_encoder_of_several_processes_is_tuned_in_one(store):
 def test_fine_tuning_refuses_in_one_sentence(store):
     encoder = untrained(store)
     with pytest.raises(ValueError, match="store's 3 bands .* came one for 4"):
-        finetune.fine_tune(store, models.encoder(bands=4), config=QUICK)
+        finetune.fine_tune(store, models.build_encoder(bands=4), config=QUICK)
     with pytest.raises(ValueError, match="a column 'fuel' of labels"):
         finetune.fine_tune(store, encoder, label="fuel", config=QUICK)
     with pytest.raises(ValueError, match="finite loss, came nan in epoch 1; lower lr"):

@@ -10,7 +10,7 @@ from rasterio.transform import from_origin
 
 from geossl import models
 from geossl.datasets.raster import area
-from geossl.datasets.raster.chips import described
+from geossl.datasets.raster.chips import add_reading_columns
 from geossl.models import features
 
 
@@ -19,7 +19,7 @@ from geossl.models import features
     [("small", "small"), ("small", "standard"), ("resnet18", "small"), ("resnet50", "standard")],
 )
 def test_maps_have_the_strides_and_widths_they_say(name, stem):
-    encoder = models.encoder(name, stem=stem, bands=2).eval()
+    encoder = models.build_encoder(name, stem=stem, bands=2).eval()
     pyramid = features.Pyramid(encoder)
     x = torch.randn(2, 2, 64, 96)
     with torch.no_grad():
@@ -33,7 +33,7 @@ def test_maps_have_the_strides_and_widths_they_say(name, stem):
 
 def test_padding_keeps_the_image_and_adds_zeros_after_it():
     x = torch.randn(1, 3, 33, 64)
-    y = features.padded(x, 32)
+    y = features.pad_to_multiple(x, 32)
     assert y.shape == (1, 3, 64, 64)
     assert torch.equal(y[..., :33, :], x) and not y[..., 33:, :].any()
 
@@ -44,7 +44,7 @@ def test_padding_keeps_the_image_and_adds_zeros_after_it():
 )
 def test_windows_cover_every_pixel_and_share_the_overlap(height, width, size, overlap):
     count = np.zeros((height + 2 * size, width + 2 * size), int)
-    found = list(features.windows(height, width, size_px=size, overlap_px=overlap))
+    found = list(features.sliding_windows(height, width, size_px=size, overlap_px=overlap))
     for left, top, right, bottom in found:
         assert right - left == bottom - top == size and left < width and top < height
         count[top:bottom, left:right] += 1
@@ -58,7 +58,7 @@ def test_windows_cover_every_pixel_and_share_the_overlap(height, width, size, ov
 @pytest.mark.parametrize(("size", "overlap"), [(8, 8), (8, -1)])
 def test_windows_that_do_not_move_on_are_refused(size, overlap):
     with pytest.raises(ValueError, match="expected size_px > overlap_px"):
-        list(features.windows(9, 9, size_px=size, overlap_px=overlap))
+        list(features.sliding_windows(9, 9, size_px=size, overlap_px=overlap))
 
 
 def tif(path, pixels, **more):
@@ -82,7 +82,7 @@ def test_an_area_is_the_pixels_of_the_file_and_nothing_beyond_its_edge(tmp_path)
     assert np.array_equal(part[:, :5, 3:], pixels[:3, 15:, :10])
     assert not part[:, 5:].any() and not part[:, :, :3].any()
     assert not area.read_area(row, (100, 100, 104, 104))[1].any()
-    found = area.grid(row)
+    found = area.read_grid(row)
     assert (found.height, found.width, found.crs) == (20, 31, "EPSG:32633")
     assert found.transform @ (1, 1) == (500_010, 4_999_990)
 
@@ -91,7 +91,9 @@ def test_nodata_and_scale_as_the_chips_have_them(tmp_path):
     pixels = np.linspace(0, 1, 3 * 4 * 5, dtype=np.float32).reshape(3, 4, 5)
     pixels[:, 0, 0] = -9
     path = tif(tmp_path / "a.tif", pixels, nodata=-9)
-    table = described(pd.DataFrame({"path": [path]}), reader="x", dtype="uint8", scale=(0, 1))
+    table = add_reading_columns(
+        pd.DataFrame({"path": [path]}), reader="x", dtype="uint8", scale=(0, 1)
+    )
     (row,) = area.scene_rows(table, bands=3)
     found, valid = area.read_area(row)
     assert not valid[0, 0] and valid.sum() == 19 and not found[:, 0, 0].any()
@@ -105,7 +107,7 @@ def test_pictures_are_read_too_and_gray_fills_all_colors(tmp_path):
     (row,) = area.scene_rows(tmp_path / "g.png", bands=3)
     found, valid = area.read_area(row)
     assert np.array_equal(found, np.stack([gray] * 3)) and valid.all()
-    assert area.grid(row).crs is None
+    assert area.read_grid(row).crs is None
 
 
 def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path):
@@ -117,12 +119,12 @@ def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path):
         with pytest.raises(ValueError, match=f"{name} cannot be read"):
             area.read_area(area.scene_rows(tmp_path / name, bands=1)[0])
     with pytest.raises(ValueError, match="expected a scene of .tif"):
-        area.grid(area.scene_rows(tmp_path / "a.gif", bands=1)[0])
+        area.read_grid(area.scene_rows(tmp_path / "a.gif", bands=1)[0])
     with pytest.raises(FileNotFoundError, match="none.tif"):
-        area.grid(area.scene_rows(tmp_path / "none.tif", bands=1)[0])
+        area.read_grid(area.scene_rows(tmp_path / "none.tif", bands=1)[0])
     with pytest.raises(ValueError, match="expected band 3 in .*two.tif, it has 2"):
         area.read_area(area.scene_rows(two, bands=3)[0])
-    table = described(pd.DataFrame({"path": [two]}), reader="x", bands=[1],
+    table = add_reading_columns(pd.DataFrame({"path": [two]}), reader="x", bands=[1],
                                      band_names=["a"], dtype="uint16")  # fmt: skip
     with pytest.raises(ValueError, match="expected uint16 in .*two.tif, came uint8"):
         area.read_area(area.scene_rows(table, bands=1)[0])
@@ -142,7 +144,7 @@ def test_a_port_of_the_shared_data_is_read_whole():
     (row,) = area.scene_rows(folder / "honolulu_2023-01-08.tif", bands=3)
     pixels, valid = area.read_area(row)
     assert pixels.shape == (3, 316, 424) and valid.all() and pixels.std() > 10
-    assert area.grid(row).crs == "EPSG:3857"
+    assert area.read_grid(row).crs == "EPSG:3857"
 
 
 def test_statistics_are_those_of_all_pixels_with_data(tmp_path):
@@ -150,12 +152,12 @@ def test_statistics_are_those_of_all_pixels_with_data(tmp_path):
     arrays = [rng.integers(1, 200, (2, 9, 11), dtype=np.uint8), np.full((2, 3, 3), 50, np.uint8)]
     arrays[0][:, :4] = 0
     paths = [tif(tmp_path / f"{i}.tif", a, nodata=0) for i, a in enumerate(arrays)]
-    table = described(
+    table = add_reading_columns(
         pd.DataFrame({"path": paths}), reader="x", bands=[1, 2], band_names=["a", "b"]
     )
-    mean, std = area.statistics(area.scene_rows(table, bands=2))
+    mean, std = area.band_statistics(area.scene_rows(table, bands=2))
     pixels = np.concatenate([arrays[0][:, 4:].reshape(2, -1), arrays[1].reshape(2, -1)], 1)
     assert np.allclose(mean, pixels.mean(1)) and np.allclose(std, pixels.std(1))
     empty = tif(tmp_path / "empty.tif", np.zeros((2, 3, 3), np.uint8), nodata=0)
     with pytest.raises(ValueError, match="expected pixels with data in 1 scenes"):
-        area.statistics(area.scene_rows(empty, bands=2))
+        area.band_statistics(area.scene_rows(empty, bands=2))

@@ -131,7 +131,7 @@ def test_only_plain_layers_are_changed():
 
 
 def test_a_resnet_of_few_pixels_learns_as_torchvisions_does(monkeypatch):
-    mine = models.encoder("resnet18", stem="standard").train()
+    mine = models.build_encoder("resnet18", stem="standard").train()
     torchs = copy.deepcopy(mine)
     for layer in torchs.modules():
         if isinstance(layer, layers.QuickConv2d | layers.QuickMaxPool2d):
@@ -145,6 +145,6 @@ def test_a_resnet_of_few_pixels_learns_as_torchvisions_does(monkeypatch):
 
 
 def test_a_compiler_sees_one_graph_of_plain_layers(monkeypatch):
-    net, seen = models.encoder("resnet18", stem="standard").train(), spied(monkeypatch)
+    net, seen = models.build_encoder("resnet18", stem="standard").train(), spied(monkeypatch)
     torch.compile(net, fullgraph=True, backend="eager")(torch.randn(2, 3, 64, 64))
     assert not seen

@@ -7,7 +7,7 @@ from geossl.models import layers, weights
 
 def small_moco(**settings):
     return models.MoCo(
-        models.encoder("small"), **{"projection_dim": 8, "queue_size": 10, **settings}
+        models.build_encoder("small"), **{"projection_dim": 8, "queue_size": 10, **settings}
     )
 
 
@@ -55,7 +55,7 @@ def test_key_order_changes_who_is_normalized_together_but_not_whose_key_it_is():
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_trainable_copy_is_one_and_leaves_the_encoder_as_it_is(frozen):
-    encoder = layers.split_batchnorm(models.encoder("small"), 4).requires_grad_(frozen)
+    encoder = layers.split_batchnorm(models.build_encoder("small"), 4).requires_grad_(frozen)
     encoder.note, first, norm = {"bands": ["r"]}, encoder.backbone[0].weight, encoder.backbone[1]
     first.grad, norm.sharing = torch.ones_like(first), 2
     copied = models.trainable_copy(encoder, frozen=frozen)
@@ -72,7 +72,7 @@ def test_a_trainable_copy_is_one_and_leaves_the_encoder_as_it_is(frozen):
 @pytest.mark.parametrize("stem", models.STEMS)
 @pytest.mark.parametrize("bands", [1, 4])
 def test_encoders_take_any_number_of_bands(name, width, stem, bands):
-    net = models.encoder(name, bands=bands, stem=stem).eval()
+    net = models.build_encoder(name, bands=bands, stem=stem).eval()
     assert net.width == width
     with torch.no_grad():
         assert net(torch.zeros(2, bands, 32, 32)).shape == (2, width)
@@ -80,8 +80,8 @@ def test_encoders_take_any_number_of_bands(name, width, stem, bands):
 
 def test_the_same_seed_gives_the_same_encoder_and_leaves_the_global_state_alone():
     before = torch.random.get_rng_state()
-    a, b, c = (models.encoder("small", seed=s).state_dict() for s in (0, 0, 1))
-    models.MoCo(models.encoder("small"), queue_size=4)
+    a, b, c = (models.build_encoder("small", seed=s).state_dict() for s in (0, 0, 1))
+    models.MoCo(models.build_encoder("small"), queue_size=4)
     assert torch.equal(before, torch.random.get_rng_state())
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert any(not torch.equal(a[k], c[k]) for k in a)
@@ -98,7 +98,7 @@ def test_class_heads_sit_where_they_are_told():
 
 
 def test_an_encoder_survives_its_file_with_its_normalization(tmp_path):
-    net = models.encoder("small", bands=2, stem="standard", mean=[5, 6], std=[2, 3]).eval()
+    net = models.build_encoder("small", bands=2, stem="standard", mean=[5, 6], std=[2, 3]).eval()
     weights.save_encoder(net, tmp_path / "a" / "encoder.safetensors", note={"bands": ["r", "n"]})
     back = weights.load_encoder(tmp_path / "a" / "encoder.safetensors")
     chips = torch.randint(0, 255, (2, 2, 32, 32), dtype=torch.uint8)
@@ -109,13 +109,13 @@ def test_an_encoder_survives_its_file_with_its_normalization(tmp_path):
 
 def test_clear_words_for_wrong_arguments(tmp_path):
     with pytest.raises(ValueError, match="expected an encoder of small"):
-        models.encoder("resnet19")
+        models.build_encoder("resnet19")
     with pytest.raises(ValueError, match="stem"):
-        models.encoder("small", stem="big")
+        models.build_encoder("small", stem="big")
     with pytest.raises(ValueError, match="3 bands, came 2"):
-        models.encoder("small", mean=[0, 0])
+        models.build_encoder("small", mean=[0, 0])
     with pytest.raises(ValueError, match="constant"):
-        models.encoder("small", std=[1, 0, 1])
+        models.build_encoder("small", std=[1, 0, 1])
     with pytest.raises(ValueError, match="momentum in"):
         small_moco(momentum=1.0)
     with pytest.raises(FileNotFoundError, match="encoder.safetensors of a run"):
@@ -127,7 +127,7 @@ def test_clear_words_for_wrong_arguments(tmp_path):
 
 @pytest.mark.parametrize("size", [(57, 91), (7, 9), (33, 32)])
 def test_the_small_encoder_takes_sides_that_its_strides_do_not_divide(size):
-    encoder = models.encoder("small").eval()
+    encoder = models.build_encoder("small").eval()
     with torch.no_grad():
         found = encoder(torch.zeros(2, 3, *size))
     assert found.shape == (2, encoder.width) and bool(found.isfinite().all())

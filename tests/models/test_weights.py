@@ -461,7 +461,7 @@ def test_bands_that_do_not_fit_are_refused(three):
 
 @pytest.mark.parametrize("name", ["small", "resnet18"])
 def test_our_own_encoders_are_loaded_by_the_same_line_and_keep_their_note(tmp_path, name):
-    net = models.encoder(name, bands=3, mean=[5, 6, 7], std=[2, 3, 4]).eval()
+    net = models.build_encoder(name, bands=3, mean=[5, 6, 7], std=[2, 3, 4]).eval()
     note = {"bands": ["red", "green", "nir"], "units": "counts"}
     weights.save_encoder(net, tmp_path / "run" / "encoder.safetensors", note=note)
     for path in (tmp_path / "run", tmp_path / "run" / "encoder.safetensors"):
@@ -488,7 +488,7 @@ def test_our_own_encoders_are_loaded_by_the_same_line_and_keep_their_note(tmp_pa
     ],
 )  # fmt: skip
 def test_a_description_that_does_not_fit_is_told_in_one_sentence(tmp_path, metadata):
-    tensors = models.encoder("small").state_dict()
+    tensors = models.build_encoder("small").state_dict()
     good = {
         "format": "1",
         "encoder": '{"name": "small", "bands": 3, "stem": "small"}',
@@ -523,7 +523,7 @@ def test_torchvision_and_timm_take_the_export(tmp_path, thirteen):
     assert about["std"] == [10_000] * 13 and about["model"] == "resnet18"
     back = weights.load(path, input=(about["mean"], about["std"]))
     assert torch.equal(outputs(back, x), outputs(encoder, x))
-    for odd in (models.encoder("small"), models.encoder("resnet18", stem="small")):
+    for odd in (models.build_encoder("small"), models.build_encoder("resnet18", stem="small")):
         with pytest.raises(ValueError, match="stem='standard'"):
             weights.export_torchvision(odd, tmp_path / "no.pth")
     assert not (tmp_path / "no.pth").exists()
@@ -533,7 +533,9 @@ def test_torchvision_and_timm_take_the_export(tmp_path, thirteen):
 def test_onnxruntime_gives_the_same_embeddings_of_raw_chips(tmp_path, name, stem):
     import onnxruntime
 
-    net = models.encoder(name, bands=4, stem=stem, mean=[90, 80, 70, 900], std=[40, 30, 20, 300])
+    net = models.build_encoder(
+        name, bands=4, stem=stem, mean=[90, 80, 70, 900], std=[40, 30, 20, 300]
+    )
     net.train()
     before = {k: v.clone() for k, v in net.state_dict().items()}
     weights.export_onnx(net, tmp_path / "out" / "encoder.onnx")
@@ -551,11 +553,11 @@ def test_onnxruntime_gives_the_same_embeddings_of_raw_chips(tmp_path, name, stem
 def test_without_onnx_the_export_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ImportError, match="pip install onnx"):
-        weights.export_onnx(models.encoder("small"), tmp_path / "encoder.onnx")
+        weights.export_onnx(models.build_encoder("small"), tmp_path / "encoder.onnx")
 
 
 def test_another_input_changes_the_normalization_of_a_copy_alone():
-    ours = models.encoder("small", bands=2, mean=[1, 2], std=[3, 4], seed=1).eval()
+    ours = models.build_encoder("small", bands=2, mean=[1, 2], std=[3, 4], seed=1).eval()
     ours.note = {"bands": ["red", "nir"]}
     other = weights.with_input(ours, [10.0, 20.0], torch.tensor([30.0, 40.0]))
     assert ours.mean.tolist() == [1, 2] and other.std.tolist() == [30, 40]

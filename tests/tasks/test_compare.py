@@ -71,7 +71,7 @@ def test_what_shows_figures_does_not_load_the_detectors_that_made_them():
 
 def test_a_classification_is_the_probe_itself(store):
     task = compare.classification(store, split="blocks", block_deg=5)
-    ours = models.encoder("small", seed=3).eval()
+    ours = models.build_encoder("small", seed=3).eval()
     before = {k: v.clone() for k, v in ours.state_dict().items()}
     found = list(compare.compare({"ours": ours, "random": None}, task, seeds=(0, 1)))
     assert [(r.method, r.seed) for r in found] == [
@@ -93,7 +93,7 @@ def test_statistics_are_the_tasks_or_the_encoders_own(store):
         "what comes", RGB, np.array([1.0, 2, 3]), np.array([4.0, 5, 6]),
         lambda e, seed: (seen.append(e), "n", 0.0, 0.0, 0.0, 1, None, None)[1:],
     )  # fmt: skip
-    ours = models.encoder("small", mean=[7, 8, 9], std=[1, 2, 3])
+    ours = models.build_encoder("small", mean=[7, 8, 9], std=[1, 2, 3])
     ours.note = {"bands": ["blue", "green", "red", "nir"][:3]}
     list(compare.compare({"a": ours}, task))
     list(compare.compare({"a": ours}, task, input="own"))
@@ -103,12 +103,12 @@ def test_statistics_are_the_tasks_or_the_encoders_own(store):
 
 
 def test_encoders_come_as_files_and_from_seeds_too(store, tmp_path):
-    weights.save_encoder(models.encoder("small", seed=5), tmp_path / "encoder.safetensors")
+    weights.save_encoder(models.build_encoder("small", seed=5), tmp_path / "encoder.safetensors")
     task = compare.classification(store, measure="knn", folds=3, block_deg=5)
     given = {
         "file": tmp_path,
-        "object": models.encoder("small", seed=5),
-        "seeded": lambda seed: models.encoder("small", seed=5 + seed),
+        "object": models.build_encoder("small", seed=5),
+        "seeded": lambda seed: models.build_encoder("small", seed=5 + seed),
     }
     found = {(r.method, r.seed): r for r in compare.compare(given, task, seeds=(0, 1))}
     assert found["file", 0].value == found["object", 0].value == found["seeded", 0].value
@@ -156,8 +156,8 @@ def test_a_comparison_is_watched_and_can_be_stopped(capsys):
 def test_detection_and_segmentation_see_no_test_scene_in_training(scenes, monkeypatch):
     table, boxes = scenes
     read = []
-    plain = area.opened
-    monkeypatch.setattr(area, "opened", lambda row: (read.append(row["path"]), plain(row))[1])
+    plain = area.open_raster
+    monkeypatch.setattr(area, "open_raster", lambda row: (read.append(row["path"]), plain(row))[1])
     tasks = [
         compare.detection(table, boxes, config=detect.DetectConfig(epochs=1, crops=8)),
         compare.segmentation(
@@ -180,7 +180,7 @@ def test_what_cannot_be_compared_is_said(store, scenes):
             list(compare.compare(given, task))
     with pytest.raises(ValueError, match="input of task, own"):
         list(compare.compare({"random": None}, task, input="imagenet"))
-    four = models.encoder("small", bands=4)
+    four = models.build_encoder("small", bands=4)
     with pytest.raises(ValueError, match="expected bands among"):
         list(compare.compare({"four": four}, task))
     with pytest.raises(ValueError, match="measure of linear"):
@@ -199,7 +199,7 @@ def test_the_command_compares_on_all_tasks(store, scenes, tmp_path, capsys, monk
     small = partial(detect.DetectConfig, crops=4, batch_size=4, size_px=64)
     monkeypatch.setattr(detect, "DetectConfig", small)
     monkeypatch.setattr(segment, "SegmentConfig", partial(segment.SegmentConfig, size_px=96))
-    weights.save_encoder(models.encoder("small", seed=5), tmp_path / "encoder.safetensors")
+    weights.save_encoder(models.build_encoder("small", seed=5), tmp_path / "encoder.safetensors")
     encoder = ["--encoder", str(tmp_path)]
     out = tmp_path / "figures.csv"
     main.main(["transfer", str(store.path), *encoder, "--task", "linear", "--folds", "3",

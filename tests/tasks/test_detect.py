@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 from geossl import models
 from geossl.data.scenes import BOX
 from geossl.datasets.raster import area
-from geossl.datasets.raster.chips import described
+from geossl.datasets.raster.chips import add_reading_columns
 from geossl.models import layers
 from geossl.tasks import detect
 from geossl.tasks.detect import evaluate, train
-from geossl.tasks.detect.boxes import cut, turned, turned_pixels
+from geossl.tasks.detect.boxes import crop_boxes, rotate_boxes, rotate_pixels
 from geossl.tasks.detect.crops import Crops
 from geossl.tasks.detect.model import build
 from geossl.viz.plots import detection
@@ -57,7 +57,9 @@ def scattered(folder, *, count, size=96, squares=3, seed=0):
 
 
 def encoder_of(bands=3, seed=0):
-    return models.encoder("small", bands=bands, mean=[45] * bands, std=[30] * bands, seed=seed)
+    return models.build_encoder(
+        "small", bands=bands, mean=[45] * bands, std=[30] * bands, seed=seed
+    )
 
 
 def state(module):
@@ -241,8 +243,8 @@ def test_boxes_that_cannot_be_used_are_refused_or_left_out_and_counted(seven, ki
     boxes = table_of([good, (seven[1], *BAD[kind], "ship"), good])
     scenes = pd.DataFrame({"path": seven[:3]})
     with pytest.raises(ValueError, match=r"row 1 of the boxes, .*1\.png: .*skip_bad=True"):
-        detect.checked(boxes, scenes)
-    left = detect.checked(boxes, scenes, skip_bad=True)
+        detect.check_boxes(boxes, scenes)
+    left = detect.check_boxes(boxes, scenes, skip_bad=True)
     assert list(left.index) == [0, 2] and list(left.attrs["skipped"]) == [
         f"row 1 of the boxes, {seven[1]}"
     ]
@@ -254,16 +256,16 @@ def test_boxes_that_cannot_be_used_are_refused_or_left_out_and_counted(seven, ki
 
 def test_boxes_are_cut_at_their_scene_and_those_of_other_scenes_left_out(seven):
     boxes = table_of([(seven[0], -5, 60, 5, 70, 3), (seven[1], 1, 1, 2, 2, 7)])
-    found = detect.checked(boxes, seven[0])
+    found = detect.check_boxes(boxes, seven[0])
     assert found[list(BOX)].to_numpy().tolist() == [[0, 60, 5, 64]] and not found["crowd"].any()
-    assert detect.checked(boxes, pd.DataFrame({"path": [seven[5]]})).empty
+    assert detect.check_boxes(boxes, pd.DataFrame({"path": [seven[5]]})).empty
     with pytest.raises(ValueError, match="no path|a path and a label"):
-        detect.checked(boxes.assign(label=[None, 7]), seven[0])
+        detect.check_boxes(boxes.assign(label=[None, 7]), seven[0])
     with pytest.raises(ValueError, match="label is missing"):
-        detect.checked(boxes.drop(columns="label"), seven[0])
+        detect.check_boxes(boxes.drop(columns="label"), seven[0])
     alone = boxes.assign(path=[Path(p).name for p in boxes["path"]])
     with pytest.raises(ValueError, match="write them alike"):
-        detect.checked(alone, seven[0])
+        detect.check_boxes(alone, seven[0])
 
 
 @pytest.mark.parametrize("turn", range(8))
@@ -273,15 +275,15 @@ def test_boxes_turn_with_their_pixels(turn):
         (left, right), (top, bottom) = (np.sort(rng.choice(13, 2, False)) for _ in "xy")
         mask = np.zeros((1, 12, 12), bool)
         mask[:, top:bottom, left:right] = True
-        ((x0, y0, x1, y1),) = turned(np.array([[left, top, right, bottom]]), turn, 12)
+        ((x0, y0, x1, y1),) = rotate_boxes(np.array([[left, top, right, bottom]]), turn, 12)
         expected = np.zeros((1, 12, 12), bool)
         expected[:, y0:y1, x0:x1] = True
-        assert np.array_equal(turned_pixels(mask, turn), expected)
+        assert np.array_equal(rotate_pixels(mask, turn), expected)
 
 
 def test_a_cut_box_counts_while_enough_of_it_is_left():
     boxes = np.array([[0, 0, 10, 10], [4, 0, 14, 10], [-7, 0, 3, 10], [50, 50, 60, 60.0]])
-    found, whole, part = cut(boxes, (0, 0, 10, 10), min_visible=0.5)
+    found, whole, part = crop_boxes(boxes, (0, 0, 10, 10), min_visible=0.5)
     assert whole.tolist() == [True, True, False, False] and part.tolist() == [False] * 2 + [
         True, False
     ]  # fmt: skip
@@ -294,7 +296,7 @@ def test_a_cut_box_counts_while_enough_of_it_is_left():
 def test_crops_show_what_their_boxes_say(tmp_path):
     scenes, boxes = scattered(tmp_path, count=3)
     config = detect.DetectConfig(batch_size=6, size_px=48, boxed=1.0, min_visible=0.4)
-    crops = Crops(area.scene_rows(scenes), detect.checked(boxes, scenes), ["square"], config)
+    crops = Crops(area.scene_rows(scenes), detect.check_boxes(boxes, scenes), ["square"], config)
     for seed in range(6):
         pixels, valid, targets = crops.batch(seed)
         again = crops.batch(seed)
@@ -314,14 +316,14 @@ def test_crops_of_small_scenes_of_background_and_of_crowds(tmp_path):
     boxes["crowd"] = [False, True]
     config = detect.DetectConfig(batch_size=64, size_px=32)
     rows = area.scene_rows(path)
-    pixels, valid, targets = Crops(rows, detect.checked(boxes, path), ["x"], config).batch(0)
+    pixels, valid, targets = Crops(rows, detect.check_boxes(boxes, path), ["x"], config).batch(0)
     assert (
         valid.sum((1, 2)).eq(20 * 32).all() and not pixels[~valid[:, None].expand_as(pixels)].any()
     )
     seen = [len(t["boxes"]) for t in targets]
     assert max(seen) == 1 and 0.6 < np.mean(seen) < 1  # the crowd is never an object
     assert any(len(t["ignored"]) for t in targets)
-    none = Crops(rows, detect.checked(table_of([]), path), [], config).batch(0)
+    none = Crops(rows, detect.check_boxes(table_of([]), path), [], config).batch(0)
     assert not any(len(t["boxes"]) for t in none[2])
 
 
@@ -576,11 +578,11 @@ def test_bad_boxes_stop_a_training_or_are_counted(tmp_path):
 
 def test_an_encoder_for_other_bands_and_scenes_of_other_kinds_are_refused(tmp_path):
     scenes, boxes = scattered(tmp_path, count=2)
-    table = described(scenes, reader="coco")
+    table = add_reading_columns(scenes, reader="coco")
     with pytest.raises(ValueError, match="expected scenes of the encoder's 2 bands"):
         detect.train(table, boxes, encoder_of(2), config=SMALL)
     tuned = detect.train(table, boxes, encoder_of(), config=SMALL)
-    other = described(scenes, reader="coco", dtype="uint16")
+    other = add_reading_columns(scenes, reader="coco", dtype="uint16")
     with pytest.raises(ValueError, match="expected scenes of dtype uint8, as in training"):
         tuned.detect(other)
     with pytest.raises(FileNotFoundError, match="none.tif"):
@@ -695,7 +697,7 @@ def test_real_ports_are_read_and_trained_on_for_a_step(tmp_path):
         ships["y"] + ships["h"], ships["cls"], strict=True,
     )))  # fmt: skip
     scenes = pd.DataFrame({"path": [files["klang"], files["san_francisco"]]})
-    assert len(detect.checked(boxes, pd.DataFrame({"path": list(files.values())}))) == 382
+    assert len(detect.check_boxes(boxes, pd.DataFrame({"path": list(files.values())}))) == 382
     tuned = detect.train(scenes, boxes, encoder_of(), config=SMALL)
     assert tuned.boxes.to_dict() == {"ship": 23} and np.isfinite(tuned.logs["loss"]).all()
     found = tuned.detect(scenes.iloc[1:], score=0.001)

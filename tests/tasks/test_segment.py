@@ -108,7 +108,9 @@ def squares(folder, count=6, *, size=48, seed=0, start=0):
 
 
 def small(bands=3, **more):
-    return models.encoder("small", bands=bands, mean=[60.0] * bands, std=[40.0] * bands, **more)
+    return models.build_encoder(
+        "small", bands=bands, mean=[60.0] * bands, std=[40.0] * bands, **more
+    )
 
 
 def noise(*shape, seed=0):
@@ -487,7 +489,7 @@ def test_crops_are_drawn_by_the_seed_in_all_eight_ways(tmp_path):
 @pytest.mark.parametrize("head", ["fpn", "fcn", "deeplab"])
 @pytest.mark.parametrize(("name", "stem"), [("small", "small"), ("resnet18", "standard")])
 def test_scores_have_the_resolution_of_the_image(head, name, stem):
-    encoder = models.encoder(name, stem=stem, bands=2)
+    encoder = models.build_encoder(name, stem=stem, bands=2)
     net = Network(encoder, classes=5, head=head, width=8, seed=3)
     assert net.encoder is not encoder and net.stride == (16 if name == "small" else 32)
     assert net.eval()(noise(2, 2, 64, 32)).shape == (2, 5, 64, 32)
@@ -774,7 +776,7 @@ def test_an_encoder_of_many_bands_and_a_class_that_no_training_scene_has(tmp_pat
                      "mask": tif(tmp_path / f"m{i}.tif", codes),
                      "split": "train" if i < 2 else "test", "location": "x"})  # fmt: skip
     scenes = pd.DataFrame(rows)
-    encoder = models.encoder("small", bands=5, mean=[700.0] * 5, std=[500.0] * 5)
+    encoder = models.build_encoder("small", bands=5, mean=[700.0] * 5, std=[500.0] * 5)
     three = ("low", "high", "never")
     tuned = segment.train(scenes, encoder, classes=three, config=QUICK)
     assert tuned.pixels["never"] == 0 and tuned.reading["dtype"] == "uint16"
@@ -834,7 +836,7 @@ def large(tmp_path_factory):
     rng = np.random.default_rng(0)
     pixels = rng.integers(1, 255, (1, 357, 618), dtype=np.uint8)
     path = tif(tmp_path_factory.mktemp("large") / "a.tif", pixels)
-    encoder = models.encoder("small", bands=1, mean=[127.0], std=[70.0])
+    encoder = models.build_encoder("small", bands=1, mean=[127.0], std=[70.0])
     net = Network(encoder, classes=3, head="fpn", width=8)
     settle(net, 2, 1, 64, 64, times=3)
     with torch.no_grad():  # make all classes occur
@@ -875,7 +877,7 @@ def test_without_overlap_windows_differ_only_near_their_seams(large):
 @pytest.mark.parametrize("head", ["fcn", "deeplab"])
 def test_other_heads_by_windows(head, large):
     _, scene, _, _ = large
-    encoder = models.encoder("small", bands=1, mean=[127.0], std=[70.0])
+    encoder = models.build_encoder("small", bands=1, mean=[127.0], std=[70.0])
     net = Network(encoder, classes=3, head=head)
     settle(net, 2, 1, 64, 64)
     maps = [
@@ -892,7 +894,7 @@ def test_other_heads_by_windows(head, large):
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 300), (48, 16), (33, 17)])
 def test_scenes_of_any_size(height, width, tmp_path):
-    net = Network(models.encoder("small", bands=1), classes=2, head="fpn", width=8)
+    net = Network(models.build_encoder("small", bands=1), classes=2, head="fpn", width=8)
     path = tif(tmp_path / "a.tif", np.ones((1, height, width), np.uint8))
     scene = Areas(area.scene_rows(path, bands=1), Masks(NAMES))
     found = class_map(net, scene, 0, size_px=64, overlap_px=20, probabilities=True)
@@ -1115,7 +1117,7 @@ def test_real_power_plants_are_read_and_learned_from():
     assert len(files) == 147
     masks = [PLANTS / "masks" / f"bilabels_{f.stem.split('_')[1]}.png" for f in files]
     scenes = pd.DataFrame({"path": map(str, files), "mask": map(str, masks)})
-    encoder = models.encoder("small", mean=[100.0] * 3, std=[50.0] * 3)
+    encoder = models.build_encoder("small", mean=[100.0] * 3, std=[50.0] * 3)
     config = segment.SegmentConfig(epochs=1, batch_size=8, width=16)
     more = {"classes": NAMES, "values": (0, 255), "config": config}
     with pytest.raises(ValueError, match="came 1114 x 1114 pixels for 76 x 75"):
@@ -1129,7 +1131,7 @@ def test_real_power_plants_are_read_and_learned_from():
     share = np.mean(share)
     assert tuned.pixels["plant"] / tuned.pixels.sum() == pytest.approx(share, abs=0.005)
     result = segment.measure(tuned, few.head(4))
-    grids = [area.grid({"path": path}) for path in few["path"][:4]]
+    grids = [area.read_grid({"path": path}) for path in few["path"][:4]]
     assert result.confusion.to_numpy().sum() == sum(g.height * g.width for g in grids)
 
 

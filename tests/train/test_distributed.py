@@ -20,7 +20,7 @@ from geossl.cli.main import main
 from geossl.clusters import GeoClusters
 from geossl.data.store import ChipStore
 from geossl.train.config import PretrainConfig
-from geossl.train.loader import resident
+from geossl.train.loader import load_to_gpu
 from geossl.train.logs import MEANS
 from geossl.transforms import Views, moco_v2
 from geossl.utils import dist as distributed
@@ -215,7 +215,7 @@ def runs_of(names, folder):
 
 def embedded(out, folder):
     store = open_store(folder)
-    encoder = models.encoder(mean=store.mean.tolist(), std=store.std.tolist(), seed=3)
+    encoder = models.build_encoder(mean=store.mean.tolist(), std=store.std.tolist(), seed=3)
     counted = Counted()
     whole = embed(store, encoder, index=np.arange(70), batch_size=7)
     read = counted.read
@@ -229,12 +229,12 @@ def spread(out, folder):
     found = []
     for count in (0, 1, 3, 7):
         whole = torch.zeros(count, 3, dtype=torch.int16)
-        mine = distributed.share(count)
+        mine = distributed.local_slice(count)
         whole[mine] = values(count)[mine]
-        distributed.spread(whole)
+        distributed.broadcast_shards(whole)
         found.append(whole)
     counted = Counted()
-    chips = resident(open_store(folder), torch.arange(70).flip(0), torch.device("cpu"))
+    chips = load_to_gpu(open_store(folder), torch.arange(70).flip(0), torch.device("cpu"))
     return {"tensors": found, "chips": chips, "read": counted.read}
 
 
@@ -342,7 +342,7 @@ def test_any_number_of_processes_gives_the_same_run(alone, processes, request):
 @pytest.mark.parametrize("processes", [2, 4])
 def test_each_process_reads_its_share_and_tells_no_more_than_it_must(processes, request):
     found = request.getfixturevalue("two")[1] if processes == 2 else request.getfixturevalue("four")
-    model = models.MoCo(models.encoder(), projection_dim=CONFIG.projection_dim, queue_size=1)
+    model = models.MoCo(models.build_encoder(), projection_dim=CONFIG.projection_dim, queue_size=1)
     gradients = sum(p.numel() for p in model.parameters() if p.requires_grad)
     statistics = sum(b.numel() for n, b in model.named_buffers() if "running" in n)
     keys, records = (
@@ -368,7 +368,7 @@ def test_each_process_reads_its_share_and_tells_no_more_than_it_must(processes, 
 def test_embedding_is_shared_out(folder, processes, request):
     found = request.getfixturevalue("two")[1] if processes == 2 else request.getfixturevalue("four")
     store = open_store(folder)
-    encoder = models.encoder(mean=store.mean.tolist(), std=store.std.tolist(), seed=3)
+    encoder = models.build_encoder(mean=store.mean.tolist(), std=store.std.tolist(), seed=3)
     whole = embed(store, encoder, index=np.arange(70)).vectors
     read = [each["embedded"]["read"] for each in found]
     assert read == ([35, 35] if processes == 2 else [18, 18, 18, 16])

@@ -17,14 +17,14 @@ import torch
 from geossl import models, pairs, pretrain
 from geossl.clusters import GeoClusters
 from geossl.data.store import ChipStore
-from geossl.models.encoder import right_in_bf16
+from geossl.models.encoder import has_correct_bf16_gradients
 from geossl.train import loader, optim
 from geossl.train.config import PretrainConfig, paper_config
-from geossl.train.loader import Feed, resident
+from geossl.train.loader import ChipPrefetcher, load_to_gpu
 from geossl.train.logs import Log
 from geossl.transforms import Views, moco_v2
 from geossl.utils import dist
-from geossl.utils.cpu import few_threads
+from geossl.utils.cpu import single_threaded
 
 pretraining = importlib.import_module("geossl.train.pretrain")
 
@@ -269,7 +269,7 @@ def test_no_positive_is_among_its_negatives(store, monkeypatch):
 
 def test_shuffled_keys_come_back_to_their_queries(store, monkeypatch):
     from geossl import losses
-    from geossl.utils.seeds import derived_seed
+    from geossl.utils.seeds import derive_seed
 
     keys, real = [], losses.contrastive_logits
 
@@ -281,7 +281,7 @@ def test_shuffled_keys_come_back_to_their_queries(store, monkeypatch):
     run = run_of(store, config=dataclasses.replace(TINY, bn_splits=2))
     twin = copy.deepcopy(run._moco).train()
     run._one_step()
-    generator = torch.Generator().manual_seed(derived_seed(0, "views", 0))
+    generator = torch.Generator().manual_seed(derive_seed(0, "views", 0))
     _, draws = (TINY.transform.draw(8, 3, generator=generator) for _ in range(2))
     order = torch.randperm(8, generator=generator)
     chips = store.gather(run._batches.rows[run._batches.pairs_of(0)[1][:8]])
@@ -319,7 +319,7 @@ def test_seconds_hold_the_wait_for_the_device(store, monkeypatch):
     def average(tensors):
         clock[0] += 5
 
-    monkeypatch.setattr(dist, "average", average)
+    monkeypatch.setattr(dist, "all_reduce_mean", average)
     logs = run_of(store).finish(progress=False).logs
     assert logs["seconds"].tolist() == [5.0 * n for n in range(1, len(logs) + 1)]
     assert (logs["pairs_per_s"] == 2 * TINY.batch_size / 5).all()
@@ -349,11 +349,11 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_checkpoint(store,
 )
 def test_bf16_on_a_cpu_is_for_views_that_a_stride_sees_in_full(name, stem, smallest):
     """The sizes are those of each layer by hand: a map of one pixel leads to wrong gradients."""
-    encoder = models.encoder(name, stem=stem)
-    assert right_in_bf16(encoder, smallest, asked=True)
-    assert not right_in_bf16(encoder, smallest - 1, asked=False)
+    encoder = models.build_encoder(name, stem=stem)
+    assert has_correct_bf16_gradients(encoder, smallest, asked=True)
+    assert not has_correct_bf16_gradients(encoder, smallest - 1, asked=False)
     with pytest.raises(ValueError, match=f"bf16 on a CPU, came {smallest - 1} px: .*'fp32'"):
-        right_in_bf16(encoder, smallest - 1, asked=True)
+        has_correct_bf16_gradients(encoder, smallest - 1, asked=True)
 
 
 def test_small_views_train_in_fp32_unless_bf16_is_asked_for(store, monkeypatch):
@@ -381,9 +381,9 @@ def test_chips_that_lie_on_the_device_are_those_of_the_store(tmp_path, monkeypat
     monkeypatch.setattr(loader, "_PART", 7)  # 29 rows in five parts
     rows = torch.from_numpy(np.random.default_rng(2).permutation(len(store))[:29])
     device = torch.device("cpu")
-    whole = resident(store, rows, device)
+    whole = load_to_gpu(store, rows, device)
     assert whole.nbytes == store.chips[:29].nbytes
-    feed, plain = (Feed(store, device, rows) for _ in range(2))
+    feed, plain = (ChipPrefetcher(store, device, rows) for _ in range(2))
     feed._resident = whole
     index = [(torch.tensor([3, 3, 28]), torch.tensor([0, 1, 2])), (torch.arange(29),)]
     for (_, here), (_, there) in zip(feed.batches(index), plain.batches(index), strict=True):
@@ -406,10 +406,10 @@ def test_what_goes_to_a_gpu_is_pinned_and_nobody_waits_for_it():
             done.append((device.type, non_blocking))
             return self
 
-    dist.sent(Traveler(), torch.device("cuda"))
+    dist.to_device(Traveler(), torch.device("cuda"))
     assert done == ["pinned", ("cuda", True)]
     x = torch.arange(3)
-    assert dist.sent(x, torch.device("cpu")) is x
+    assert dist.to_device(x, torch.device("cpu")) is x
 
 
 def test_chips_of_a_side_stream_are_waited_for_and_kept_by_the_stream_that_uses_them(
@@ -426,7 +426,7 @@ def test_chips_of_a_side_stream_are_waited_for_and_kept_by_the_stream_that_uses_
             done.append(("waited", event))
 
     side, main = Stream(), Stream()
-    feed = Feed(store, torch.device("cpu"), torch.arange(20))
+    feed = ChipPrefetcher(store, torch.device("cpu"), torch.arange(20))
     feed._side = side
     monkeypatch.setattr(torch.cuda, "stream", lambda s: done.append(s) or nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: main)
@@ -557,14 +557,14 @@ def test_the_state_of_an_optimizer_follows_the_layout_of_its_parameters(kind):
 
     def stepped(resumed):
         layer = torch.nn.Parameter(weight.clone(memory_format=torch.channels_last))
-        optimizer = optim.new_optimizer([layer], config)
+        optimizer = optim.build_optimizer([layer], config)
         for slope in slopes:
             if resumed:
                 state = optimizer.state_dict()
                 for kept in state["state"].values():
                     for name, value in kept.items():
                         kept[name] = value.clone(memory_format=torch.contiguous_format)
-                optim.take_up(optimizer, state)
+                optim.load_optimizer_state(optimizer, state)
             layer.grad = slope.to(memory_format=torch.channels_last)
             optimizer.step()
         return layer
@@ -576,9 +576,9 @@ def test_the_small_encoder_learns_on_one_thread_in_bf16_and_others_keep_theirs()
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        small, large = models.encoder("small"), models.encoder("resnet18")
+        small, large = models.build_encoder("small"), models.build_encoder("resnet18")
         for encoder, bf16, inside in ((small, True, 1), (small, False, 2), (large, True, 2)):
-            with pytest.raises(ZeroDivisionError), few_threads(encoder, bf16=bf16):
+            with pytest.raises(ZeroDivisionError), single_threaded(encoder, bf16=bf16):
                 assert torch.get_num_threads() == inside
                 raise ZeroDivisionError
             assert torch.get_num_threads() == 2

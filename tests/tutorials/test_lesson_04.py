@@ -198,7 +198,7 @@ def test_the_head_is_asked_as_it_was_trained(run, store, clusters):
 
 
 def test_what_was_learned_is_concluded_from_the_gain(store, clusters, run):
-    untrained = models.encoder(mean=store.mean, std=store.std)
+    untrained = models.build_encoder(mean=store.mean, std=store.std)
     found = experiments.what_it_learned(store, {"random": untrained, "same": untrained}, clusters)
     assert list(found["task"]) == ["region", "climate"] * 2
     assert found["gain"].isna().tolist() == [True, True, False, False]

@@ -25,7 +25,9 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(store):
-    return evaluate.linear(embed(store, models.encoder(mean=store.mean, std=store.std)), l2=0.1)
+    return evaluate.linear(
+        embed(store, models.build_encoder(mean=store.mean, std=store.std)), l2=0.1
+    )
 
 
 def said(number, answer, given=None):
@@ -195,7 +197,7 @@ def test_mistakes_are_the_surest_one_a_place():
 
 def test_the_conclusion_has_a_column_an_encoder(store, result, monkeypatch):
     monkeypatch.setattr(experiments, "mixed", lambda scenes: np.arange(len(scenes)))
-    own = embed(store, models.encoder(mean=store.mean, std=store.std))
+    own = embed(store, models.build_encoder(mean=store.mean, std=store.std))
     table = experiments.conclusion(store, {"a": own, "b": own}, {"a": result, "b": result})
     assert list(table.columns) == ["question", "a", "b"] and len(table) == 5
     assert (table["a"] == table["b"]).all()
@@ -204,7 +206,7 @@ def test_the_conclusion_has_a_column_an_encoder(store, result, monkeypatch):
 
 
 def test_the_figures_of_lesson_05(store, result):
-    own = embed(store, models.encoder(mean=store.mean, std=store.std))
+    own = embed(store, models.build_encoder(mean=store.mean, std=store.std))
     both = {"one": own, "two": own}
     assert [ax.get_title() for ax in figures.plot_worlds(both).axes] == ["one", "two"]
     axes = figures.plot_alike(store, both, 3, k=4).axes

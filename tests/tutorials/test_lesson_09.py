@@ -15,7 +15,7 @@ from geossl_lessons.lesson_09 import costs, figures, launch
 from test_pretrain import write_store
 
 from geossl import models
-from geossl.train.throughput import Rate, pairs_per_s
+from geossl.train.throughput import Throughput, measure_throughput
 
 
 def said(number, answer, given=None):
@@ -26,7 +26,7 @@ def said(number, answer, given=None):
 
 
 def test_days_right_and_wrong():
-    given = (1_000, 20, Rate(0.5, 0.4, 0.6))
+    given = (1_000, 20, Throughput(0.5, 0.4, 0.6))
     days = 1_000 * 20 / 0.5 / 86_400
     assert said("09.1", days, given) == ""
     assert "in seconds" in said("09.1", 40_000, given)
@@ -64,7 +64,7 @@ def test_lost_work_and_passes_right_and_wrong():
     assert "one GPU" in said("09.4", 5 / 60, (8, 10))
     assert "GPU-minutes" in said("09.4", 40, (8, 10))
     assert "average age" in said("09.4", 3, (8, 10))
-    given = (100.0, 2.0, Rate(500, 400, 600), 300_000)
+    given = (100.0, 2.0, Throughput(500, 400, 600), 300_000)
     passes = 50 * 3600 * 500 / 300_000
     assert said("09.5", passes, given) == ""
     assert "pairs a second" in said("09.5", passes / 3600, given)
@@ -78,11 +78,11 @@ def test_lost_work_and_passes_right_and_wrong():
 
 @pytest.mark.parametrize("bf16", [False, True])
 def test_speed_is_measured_and_changes_nothing(bf16):
-    encoder = models.encoder("small")
+    encoder = models.build_encoder("small")
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     state = torch.random.get_rng_state()
     how = {"size_px": 16, "batch_size": 8, "seconds": 0.0, "repeats": 3}
-    rate = pairs_per_s(encoder, bf16=bf16, channels_last=bf16, **how)
+    rate = measure_throughput(encoder, bf16=bf16, channels_last=bf16, **how)
     assert 0 < rate.low <= rate.value <= rate.high
     assert torch.equal(state, torch.random.get_rng_state())
     for name, value in encoder.state_dict().items():
@@ -90,7 +90,7 @@ def test_speed_is_measured_and_changes_nothing(bf16):
 
 
 def test_operations_are_those_of_the_layers():
-    encoder = models.encoder("small")
+    encoder = models.build_encoder("small")
     seen = []
     for module in encoder.modules():
         if isinstance(module, torch.nn.Conv2d):
@@ -124,7 +124,7 @@ def test_the_figures_of_lesson_09():
     for line, dtype in zip(ax.lines, (torch.float32, torch.float16, torch.bfloat16), strict=True):
         x, y = (values[np.argmin(np.abs(line.get_xdata() - 300))] for values in line.get_data())
         assert y == pytest.approx(256 * torch.finfo(dtype).eps), x
-    rates = {"a": Rate(10, 9, 12), "b": Rate(20, 20, 20)}
+    rates = {"a": Throughput(10, 9, 12), "b": Throughput(20, 20, 20)}
     assert [t.get_text() for t in figures.plot_rates(rates).texts] == ["10", "20"]
     ax = figures.plot_times({"a": (rates["a"], True), "b": (rates["b"], False)}, pairs=360e3)
     assert [t.get_text() for t in ax.texts] == ["10 hours", "5.0 hours"]

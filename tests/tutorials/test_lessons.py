@@ -371,7 +371,7 @@ def test_views_come_in_pairs_of_the_same_chips(store):
 
 def test_the_same_picture_is_found_again_and_a_blind_encoder_finds_none(store):
     rows = np.arange(24)
-    encoder = models.encoder(mean=store.mean, std=store.std)
+    encoder = models.build_encoder(mean=store.mean, std=store.std)
     assert experiments.found_again(store, encoder, rows, views=STILL).value == 1
     seen = experiments.found_again(store, encoder, rows)
     assert seen.low <= seen.value <= seen.high and seen.among == 24
@@ -396,7 +396,7 @@ def test_what_it_knows_is_concluded_from_the_intervals(tmp_path):
     assert [words.split()[0] for words in told["so"]] == ["yes,", "no", "no,"]
     store = write_store(tmp_path / "chips")
     store.scenes["split"] = store.scenes["split"].where(store.scenes["location"] % 4 > 0, "test")
-    encoder = models.encoder(mean=store.mean, std=store.std)
+    encoder = models.build_encoder(mean=store.mean, std=store.std)
     found = experiments.what_it_knows(store, {"one": encoder, "same": encoder})
     assert set(experiments.conclusion(found)["so"]) == {
         "no difference shown: the intervals overlap"

@@ -10,7 +10,7 @@ from concurrent.futures import Future, wait
 import pytest
 
 from geossl.utils import parallel
-from geossl.utils.parallel import work_off
+from geossl.utils.parallel import run_tasks
 
 
 def doubled(task):
@@ -84,17 +84,17 @@ def test_a_local_cluster_leaves_the_environment_alone(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("MKL_NUM_THREADS", "7")
     before = dict(os.environ)
-    assert sorted(r for _, r in work_off(doubled, range(3), dask="local:1")) == [0, 2, 4]
+    assert sorted(r for _, r in run_tasks(doubled, range(3), dask="local:1")) == [0, 2, 4]
     assert dict(os.environ) == before
 
 
 @pytest.mark.parametrize("n", [0, 1, 50])
 def test_every_task_is_done_once(where, n):
-    assert sorted(work_off(doubled, range(n), dask=where)) == [(i, 2 * i) for i in range(n)]
+    assert sorted(run_tasks(doubled, range(n), dask=where)) == [(i, 2 * i) for i in range(n)]
 
 
 def test_equal_tasks_are_tasks_too(where):
-    assert list(work_off(doubled, [7] * 9, dask=where)) == [(7, 14)] * 9
+    assert list(run_tasks(doubled, [7] * 9, dask=where)) == [(7, 14)] * 9
 
 
 def test_what_has_not_started_is_given_up():
@@ -104,7 +104,7 @@ def test_what_has_not_started_is_given_up():
         started.append(task)
         time.sleep(0.1)
 
-    work = work_off(start, range(9), num_workers=1)
+    work = run_tasks(start, range(9), num_workers=1)
     next(work)
     work.close()
     assert len(started) <= 2
@@ -112,14 +112,14 @@ def test_what_has_not_started_is_given_up():
 
 def test_a_task_may_be_anything(where):
     tasks = [(sum, [1, 2]), {"a": (max, 3, 4)}, ["x", ("y",)], "told", None, b"b", ()]
-    found = [(task, text) for task, (text, _) in work_off(told, tasks, dask=where)]
+    found = [(task, text) for task, (text, _) in run_tasks(told, tasks, dask=where)]
     assert len(found) == len(tasks)
     assert all(text == repr(task) and task in tasks for task, text in found)
 
 
 def test_tasks_are_taken_when_there_is_room_and_closing_ends_it(where):
     taken = itertools.count()
-    work = work_off(slow, (next(taken) for _ in itertools.count()), num_workers=2, dask=where)
+    work = run_tasks(slow, (next(taken) for _ in itertools.count()), num_workers=2, dask=where)
     for _ in range(6):
         next(work)
     before = time.monotonic()
@@ -132,7 +132,7 @@ def test_tasks_are_taken_when_there_is_room_and_closing_ends_it(where):
 def test_the_first_error_ends_it(where):
     taken = itertools.count()
     with pytest.raises(ValueError, match="^expected anything but 3, came 3$"):
-        list(work_off(refuse_three, (next(taken) for _ in itertools.count()), dask=where))
+        list(run_tasks(refuse_three, (next(taken) for _ in itertools.count()), dask=where))
     assert next(taken) < 200
 
 
@@ -153,14 +153,14 @@ def test_what_is_done_beside_an_error_is_not_lost():
 
 
 def test_workers_bounds_how_many_run_at_once(where):
-    spans = [s for _, s in work_off(span, range(6), num_workers=1, dask=where)]
+    spans = [s for _, s in run_tasks(span, range(6), num_workers=1, dask=where)]
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(sorted(spans)))
-    spans = [s for _, s in work_off(span, range(12), num_workers=2, dask=where)]
+    spans = [s for _, s in run_tasks(span, range(12), num_workers=2, dask=where)]
     assert any(end > start for (_, end), (start, _) in itertools.pairwise(sorted(spans)))
 
 
 def test_after_a_close_the_cluster_is_free(cluster):
-    work = work_off(slow, itertools.count(), dask=cluster.scheduler_address)
+    work = run_tasks(slow, itertools.count(), dask=cluster.scheduler_address)
     next(work)
     comes_true(lambda: len(cluster.scheduler.tasks) > 20)
     work.close()
@@ -168,7 +168,7 @@ def test_after_a_close_the_cluster_is_free(cluster):
 
 
 def test_a_cluster_works_in_its_own_processes(cluster):
-    pids = {pid for _, pid in work_off(slow, range(20), dask=cluster.scheduler_address)}
+    pids = {pid for _, pid in run_tasks(slow, range(20), dask=cluster.scheduler_address)}
     assert len(pids) == 2 and os.getpid() not in pids
 
 
@@ -177,7 +177,7 @@ def test_a_worker_that_dies_loses_nothing_and_no_process_stays(tmp_path):
     pytest.importorskip("distributed")
     before = set(psutil.Process().children(recursive=True))
     tasks = [(str(tmp_path / "died"), i) for i in range(40)]
-    found = list(work_off(kill_once, tasks, dask="local:3"))
+    found = list(run_tasks(kill_once, tasks, dask="local:3"))
     assert sorted(task for task, _ in found) == sorted(tasks)
     assert (tmp_path / "died").exists()
     left = {
@@ -197,7 +197,7 @@ def test_a_task_that_kills_every_worker_is_given_up():
             n_workers=1, threads_per_worker=1, memory_limit=0, **QUIET
         ) as cluster:
             with pytest.raises(ChildProcessError, match="a task made 1 workers .* die"):
-                list(work_off(die, [1], dask=cluster.scheduler_address))
+                list(run_tasks(die, [1], dask=cluster.scheduler_address))
 
 
 def test_a_cluster_that_is_lost_or_has_no_worker_is_told():
@@ -205,7 +205,7 @@ def test_a_cluster_that_is_lost_or_has_no_worker_is_told():
     with distributed.LocalCluster(
         n_workers=0, processes=False, protocol="tcp://", **QUIET
     ) as cluster:
-        work = work_off(doubled, range(9), dask=cluster.scheduler_address)
+        work = run_tasks(doubled, range(9), dask=cluster.scheduler_address)
         with pytest.warns(UserWarning, match="has no worker yet; the work starts when one joins"):
             closing = threading.Timer(1, cluster.close)
             closing.start()
@@ -237,7 +237,7 @@ def test_an_address_without_a_scheduler_is_one_sentence_within_seconds(monkeypat
             server.close()
         before = time.monotonic()
         with pytest.raises(ConnectionError, match=f"no Dask scheduler answers at {address} ") as e:
-            next(work_off(doubled, [1], dask=address))
+            next(run_tasks(doubled, [1], dask=address))
         assert time.monotonic() - before < 4
         assert "\n" not in str(e.value) and "leave dask out" in str(e.value)
         if greeting is not None:
@@ -252,16 +252,16 @@ def test_an_address_without_a_scheduler_is_one_sentence_within_seconds(monkeypat
 )
 def test_what_is_no_address_is_refused(dask):
     with pytest.raises(ValueError, match="expected for dask the address of a scheduler such as"):
-        next(work_off(doubled, [1], dask=dask))
+        next(run_tasks(doubled, [1], dask=dask))
 
 
 def test_without_distributed_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ImportError, match=r"needs the package distributed .*'geossl\[dask\]'"):
-        next(work_off(doubled, [1], dask="local:2"))
-    assert list(work_off(doubled, [1])) == [(1, 2)]
+        next(run_tasks(doubled, [1], dask="local:2"))
+    assert list(run_tasks(doubled, [1])) == [(1, 2)]
 
 
 def test_no_workers_is_refused():
     with pytest.raises(ValueError, match="expected workers >= 1, came 0"):
-        next(work_off(doubled, [1], num_workers=0))
+        next(run_tasks(doubled, [1], num_workers=0))

@@ -8,8 +8,8 @@ def test_a_page_stands_alone_and_escapes_what_it_is_given(tmp_path):
     frame = pd.DataFrame({"<b>method</b>": ["a & b", "c"], "value": [0.12345, 0.5]})
     png = b"\x89PNG"
     section = report.Section(
-        "1 < 2", "words & <i>tags</i>", [report.table(frame, best=1, caption='"quoted"'),
-                                         report.figure(png, alt='an "alt"')],
+        "1 < 2", "words & <i>tags</i>", [report.table_block(frame, best=1, caption='"quoted"'),
+                                         report.figure_block(png, alt='an "alt"')],
     )  # fmt: skip
     report.write_page(tmp_path / "p.html", title="<t>", lead="l", sections=[section], foot="f&g")
     page = (tmp_path / "p.html").read_text("utf-8")

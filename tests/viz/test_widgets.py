@@ -17,7 +17,7 @@ from geossl.embeddings import Embeddings, neighbors
 from geossl.transforms import Views
 from geossl.viz.projection import project
 from geossl.viz.widgets import ClusterExplorer, EmbeddingExplorer, PairExplorer, TrainingMonitor
-from geossl.viz.widgets.training_monitor import state_in_words
+from geossl.viz.widgets.training_monitor import describe_state
 
 
 def table(places=300, dates=2, seed=0):
@@ -144,7 +144,7 @@ def test_the_monitor_runs_the_run_and_tells_a_terminal(tmp_path, capsys):
     run = monitor.watch()
     assert run.step == run.steps
     said = capsys.readouterr().err.splitlines()
-    assert said[-1] == state_in_words(run) and "finished" in said[-1]
+    assert said[-1] == describe_state(run) and "finished" in said[-1]
     assert f"step {run.steps} of {run.steps}" in said[-1] and "effective rank" in said[-1]
     alone = run_of(store, config=TINY).finish(progress=False)
     assert run.logs["loss"].tolist() == alone.logs["loss"].tolist()

@@ -13,7 +13,7 @@ import nbformat
 from geossl_lessons import checking
 from nbformat import NotebookNode
 
-from geossl.utils.io import atomic
+from geossl.utils.io import atomic_write
 from tools.tutorials import copies
 
 Result = TypeVar("Result")
@@ -97,7 +97,7 @@ def time_notebooks(
                 continue
             finally:
                 if keep is not None:
-                    with atomic(keep / path.name) as part:
+                    with atomic_write(keep / path.name) as part:
                         nbformat.write(book, part)
         told, true = _judged(seconds, stated, quick=quick)
         share = (_worked() - worked) / 60

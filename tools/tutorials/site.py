@@ -20,7 +20,7 @@ import nbformat
 from nbformat import NotebookNode
 
 import geossl
-from geossl.utils.io import atomic
+from geossl.utils.io import atomic_write
 from tools.tutorials import copies, execute, links, stills
 
 _CONF = """
@@ -212,7 +212,7 @@ def _executed(
     say(f"{kept.name}: executed in {seconds / 60:.1f} min")
     copy.metadata["geossl_fingerprint"] = mark
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(kept) as part:
+    with atomic_write(kept) as part:
         nbformat.write(copy, part)
     return copy
 

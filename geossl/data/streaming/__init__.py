@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from geossl.data.scenes import training_rows
+from geossl.data.scenes import rows_of_split
 from geossl.data.store import ChipStore
-from geossl.data.streaming.storage import place
+from geossl.data.streaming.storage import open_storage
 from geossl.data.streaming.store import StreamStore
 from geossl.data.streaming.writer import INFO, write_stream
-from geossl.utils.seeds import derived_seed
+from geossl.utils.seeds import derive_seed
 
 __all__ = ["Batch", "StreamStore", "batches", "open", "open_store", "write"]
 
@@ -63,7 +63,7 @@ def write(
         num_workers: chunks written at a time; by all cores, or all of the cluster, when None. Each
             takes some four times ``chunk_mb`` of memory.
         dask: None for threads; a Dask cluster, "tcp://host:8786" or "local:3", see
-            `geossl.utils.parallel.work_off`. Its machines see the chip store's folder, and ``path``
+            `geossl.utils.parallel.run_tasks`. Its machines see the chip store's folder, and ``path``
             unless it is in an object store.
         storage_options: arguments of ``boto3.client``, e.g. ``endpoint_url``.
         progress: show a progress bar.
@@ -74,7 +74,7 @@ def write(
         ImportError: the packages of the extra ``stream`` are absent.
     """
     write_stream(
-        store, place(path, storage_options), storage_options, seed=seed, chunk_mb=chunk_mb,
+        store, open_storage(path, storage_options), storage_options, seed=seed, chunk_mb=chunk_mb,
         num_workers=num_workers, dask=dask, progress=progress,
     )  # fmt: skip
     return StreamStore.open(path, storage_options=storage_options)
@@ -121,9 +121,9 @@ def batches(
         raise ValueError(
             f"expected a batch that {ranks} ranks share evenly, came {batch_size}, {share}"
         )
-    rows = training_rows(store.scenes, split)
+    rows = rows_of_split(store.scenes, split)
     table = store.scenes.iloc[rows.numpy()].reset_index(drop=True)
-    generator = torch.Generator().manual_seed(derived_seed(seed, "pairs", epoch))
+    generator = torch.Generator().manual_seed(derive_seed(seed, "pairs", epoch))
     drawn = store.arrange(
         pairs.prepare(table)(generator), rows, batch_size=batch_size, generator=generator
     )

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from geossl.data.streaming.storage import Bucket, Place, in_a_sentence, needed
+from geossl.data.streaming.storage import Bucket, Storage, import_boto3, translate_errors
 from geossl.data.streaming.writer import INDEX
 
 
@@ -39,7 +39,7 @@ class StreamPixels:
 
     def __init__(
         self,
-        at: Place,
+        at: Storage,
         index: dict[str, Any],
         *,
         shape: tuple[int, ...],
@@ -134,7 +134,7 @@ class StreamPixels:
 
     def _opened(self) -> Any:
         """All samples, as litdata sees them."""
-        with needed():
+        with import_boto3():
             from litdata import StreamingDataset, TemporalArrayLoader
         more: dict[str, Any] = {}
         if isinstance(self._at, Bucket):
@@ -156,7 +156,7 @@ class StreamPixels:
         path = self._at.path
         name = f"{path}/{self._index['chunks'][chunk]['filename']}"
         try:
-            with in_a_sentence(name) if self._at.remote else nullcontext():
+            with translate_errors(name) if self._at.remote else nullcontext():
                 yield
         except FileNotFoundError:
             raise FileNotFoundError(f"expected {name} of a stream, found none") from None
@@ -165,10 +165,10 @@ class StreamPixels:
                 raise
             raise OSError(f"{name} of a stream cannot be read ({error})") from error
         except (ValueError, KeyError, TypeError, struct.error) as error:
-            raise damaged(path, error) from error
+            raise damaged_stream_error(path, error) from error
 
 
-def damaged(path: str, error: Exception) -> ValueError:
+def damaged_stream_error(path: str, error: Exception) -> ValueError:
     """The error for a stream whose files do not fit together."""
     return ValueError(
         f"the stream {path} is damaged ({type(error).__name__}: {error}); "

@@ -14,7 +14,7 @@ _CONNECTIONS = 32
 _ABSENT = ("404", "NoSuchKey", "NoSuchBucket")
 
 
-class Place(Protocol):
+class Storage(Protocol):
     """What a folder and a bucket can both do; names are relative, with ``/``."""
 
     remote: bool
@@ -36,7 +36,7 @@ class Place(Protocol):
         """Delete a folder with all that is in it."""
 
 
-def place(path: str | os.PathLike[str], options: dict[str, Any] | None = None) -> Place:
+def open_storage(path: str | os.PathLike[str], options: dict[str, Any] | None = None) -> Storage:
     """The folder or bucket of a path; nothing is made or asked yet.
 
     Raises:
@@ -107,29 +107,29 @@ class Bucket:
     @property
     def _client(self) -> Any:
         if self._made is None:
-            with needed():
+            with import_boto3():
                 import boto3
 
-            with in_a_sentence(self.path):
+            with translate_errors(self.path):
                 self._made = boto3.client("s3", **self.options)
         return self._made
 
     def read(self, name: str) -> bytes:
         """The content of an object."""
-        with in_a_sentence(f"{self.path}/{name}"):
+        with translate_errors(f"{self.path}/{name}"):
             found = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)
             return found["Body"].read()
 
     def put(self, source: Path, name: str) -> None:
         """Upload a file."""
-        with in_a_sentence(f"{self.path}/{name}"), open(source, "rb") as file:
+        with translate_errors(f"{self.path}/{name}"), open(source, "rb") as file:
             self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=file)
 
     def sizes(self, folder: str = "") -> dict[str, int]:
         """Bytes of each object directly under a folder, by its name."""
         prefix = self._prefix + (f"{folder}/" if folder else "")
         pages = self._client.get_paginator("list_objects_v2")
-        with in_a_sentence(self.path):
+        with translate_errors(self.path):
             return {
                 item["Key"].removeprefix(prefix): item["Size"]
                 for page in pages.paginate(Bucket=self._bucket, Prefix=prefix, Delimiter="/")
@@ -140,7 +140,7 @@ class Bucket:
         """Delete objects, as far as they are there."""
         for start in range(0, len(names), 1000):
             keys = [{"Key": self._prefix + name} for name in names[start : start + 1000]]
-            with in_a_sentence(self.path):
+            with translate_errors(self.path):
                 self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": keys})
 
     def clear(self, folder: str) -> None:
@@ -150,7 +150,7 @@ class Bucket:
 
 def with_retries(options: dict[str, Any] | None) -> dict[str, Any]:
     """Arguments of ``boto3.client``; a server that is down is an error after a minute or so."""
-    with needed():
+    with import_boto3():
         from botocore.config import Config
 
     retries = {"max_attempts": _TRIES, "mode": "standard"}
@@ -159,7 +159,7 @@ def with_retries(options: dict[str, Any] | None) -> dict[str, Any]:
 
 
 @contextmanager
-def needed() -> Iterator[None]:
+def import_boto3() -> Iterator[None]:
     """Tell how to get the packages that are imported inside."""
     try:
         yield
@@ -171,7 +171,7 @@ def needed() -> Iterator[None]:
 
 
 @contextmanager
-def in_a_sentence(what: str) -> Iterator[None]:
+def translate_errors(what: str) -> Iterator[None]:
     """Errors of an object store as the builtin exceptions of files."""
     from botocore.exceptions import BotoCoreError, ClientError
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from geossl.data import scenes
 from geossl.data.store import ChipStore
 from geossl.data.streaming.order import arrange
-from geossl.data.streaming.reader import StreamPixels, damaged
-from geossl.data.streaming.storage import place
+from geossl.data.streaming.reader import StreamPixels, damaged_stream_error
+from geossl.data.streaming.storage import open_storage
 from geossl.data.streaming.writer import CHUNK, FORMAT, INDEX, INFO, TABLE
 
 
@@ -66,7 +66,7 @@ class StreamStore(ChipStore):
             raise ValueError(
                 f"expected memory and threads >= 1, came {memory_bytes} and {num_threads}"
             )
-        at = place(path, storage_options)
+        at = open_storage(path, storage_options)
         try:
             text = at.read(INFO)
         except (FileNotFoundError, NotADirectoryError):
@@ -95,7 +95,7 @@ class StreamStore(ChipStore):
                 location=torch.from_numpy(location), storage_options=storage_options,
             )  # fmt: skip
         except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
-            raise damaged(at.path, error) from error
+            raise damaged_stream_error(at.path, error) from error
 
     def __repr__(self) -> str:
         return super().__repr__().replace("ChipStore", "StreamStore")

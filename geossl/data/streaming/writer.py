@@ -18,10 +18,10 @@ import pandas as pd
 
 from geossl.data import scenes
 from geossl.data.store import ChipStore
-from geossl.data.streaming.storage import Place, needed, place
+from geossl.data.streaming.storage import Storage, import_boto3, open_storage
 from geossl.data.table_files import write
-from geossl.utils.io import alone
-from geossl.utils.parallel import work_off
+from geossl.utils.io import lock_folder
+from geossl.utils.parallel import run_tasks
 
 FORMAT = 1
 INFO, TABLE, INDEX = "stream.json", "scenes.parquet", "index.json"
@@ -79,7 +79,7 @@ class Plan:
             json.dumps(head).encode() + hashed.tobytes(), digest_size=16
         ).hexdigest()
 
-    def jobs(self, store: ChipStore, at: Place, options: dict[str, Any] | None) -> Iterator[Job]:
+    def jobs(self, store: ChipStore, at: Storage, options: dict[str, Any] | None) -> Iterator[Job]:
         """One of each chunk."""
         short = self.identity[:8]
         path = at.path if at.remote else str(Path(at.path).absolute())
@@ -103,7 +103,7 @@ class Plan:
 
 def write_stream(
     store: ChipStore,
-    at: Place,
+    at: Storage,
     options: dict[str, Any] | None,
     *,
     seed: int,
@@ -117,7 +117,7 @@ def write_stream(
         raise ValueError(f"expected chunk_mb > 0, came {chunk_mb}")
     from tqdm import tqdm
 
-    with needed():
+    with import_boto3():
         import litdata
     plan = Plan(store, seed, chunk_mb)
     with _alone(at):
@@ -127,7 +127,7 @@ def write_stream(
         with (
             tqdm(total=len(plan.rows), unit="chip", unit_scale=True, disable=not progress) as bar,
             closing(
-                work_off(
+                run_tasks(
                     write_chunk, plan.jobs(store, at, options), num_workers=num_workers, dask=dask
                 )
             ) as work,
@@ -157,10 +157,10 @@ def write_stream(
 
 def write_chunk(job: Job) -> str:
     """Write and publish one chunk, then its part of the index, which is returned."""
-    with needed():
+    with import_boto3():
         from litdata import TemporalArrayLoader
         from litdata.streaming.writer import BinaryWriter
-    at, chips = place(job.path, job.options), np.load(job.chips, mmap_mode="r")
+    at, chips = open_storage(job.path, job.options), np.load(job.chips, mmap_mode="r")
     if job.there >= 0:
         text = at.read(job.index).decode()
         if json.loads(text)["chunks"][0]["chunk_bytes"] == job.there:
@@ -183,7 +183,7 @@ def write_chunk(job: Job) -> str:
     return json.dumps(index)
 
 
-def _finished(at: Place, identity: str) -> bool:
+def _finished(at: Storage, identity: str) -> bool:
     """Whether this stream is there; an error when it is another one."""
     try:
         found = json.loads(at.read(INFO)).get("identity")
@@ -206,7 +206,7 @@ def _finished(at: Place, identity: str) -> bool:
 
 
 @contextmanager
-def _alone(at: Place) -> Iterator[None]:
+def _alone(at: Storage) -> Iterator[None]:
     """One writer at a time in a folder; in a bucket two would write the same bytes."""
     if at.remote:
         yield
@@ -214,12 +214,12 @@ def _alone(at: Place) -> Iterator[None]:
     if Path(at.path).is_file():
         raise ValueError(f"expected a folder for the stream, {at.path} is a file")
     Path(at.path).mkdir(parents=True, exist_ok=True)
-    with alone(Path(at.path)):
+    with lock_folder(Path(at.path)):
         yield
 
 
 @contextmanager
-def _folder(at: Place) -> Iterator[Path]:
+def _folder(at: Storage) -> Iterator[Path]:
     """A folder for one piece of work, on the disk of the stream where it has one."""
     home = None
     if not at.remote:

@@ -15,8 +15,8 @@ from typing import Any
 from geossl.datasets.download.archive import inside, unpack
 from geossl.datasets.download.catalog import SETS, File, PublicData
 from geossl.datasets.download.http import AT_ONCE, Resuming, in_bucket
-from geossl.utils.io import atomic
-from geossl.utils.parallel import work_off
+from geossl.utils.io import atomic_write
+from geossl.utils.parallel import run_tasks
 
 
 def fetch(name: str, *, output_dir: str | os.PathLike[str] = "data", progress: bool = True) -> Path:
@@ -128,9 +128,9 @@ def _download(name: str, data: PublicData, part: Path, progress: bool) -> None:
             tell(file.size)
         return pooch.file_hash(str(target))
 
-    with bar, _quiet(pooch), closing(work_off(one, files, num_workers=AT_ONCE)) as work:
+    with bar, _quiet(pooch), closing(run_tasks(one, files, num_workers=AT_ONCE)) as work:
         came = {file.path: checksum for file, checksum in work}
-    with atomic(sums) as new:
+    with atomic_write(sums) as new:
         new.write_text("".join(f"{came[path]}  {path}\n" for path in sorted(came)), "utf-8")
 
 

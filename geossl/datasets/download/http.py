@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from xml.etree import ElementTree
 
 from geossl.datasets.download.catalog import File, PublicData
-from geossl.utils.parallel import work_off
+from geossl.utils.parallel import run_tasks
 
 Found = TypeVar("Found")
 
@@ -175,7 +175,7 @@ def in_bucket(data: PublicData) -> Iterator[File]:
     if not folders:
         raise ConnectionError(f"{address} lists nothing below {prefix}; see {data.page}")
     queries = ({"prefix": folder, "max-keys": "500"} for folder in folders)
-    with closing(work_off(listed, queries, num_workers=AT_ONCE)) as work:
+    with closing(run_tasks(listed, queries, num_workers=AT_ONCE)) as work:
         lists = {query["prefix"]: found for query, found in work}
     for folder in folders:
         rows = [(e.findtext("Key", ""), e) for e in lists[folder].findall("Contents")]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from geossl.datasets.raster.chips import described
+from geossl.datasets.raster.chips import add_reading_columns
 from geossl.datasets.raster.window import read_window
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = Mapping[Hashable, Any]
 TIFFS = (".tif", ".tiff")
-READING = ("bands", "band_names", "dtype", "scale_low", "scale_high")
+READING_COLUMNS = ("bands", "band_names", "dtype", "scale_low", "scale_high")
 _DRIVERS = {".jp2": "JP2OpenJPEG", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
@@ -84,15 +84,15 @@ def scene_rows(
             "e.g. by gdal_merge.py -separate"
         )
     if "dtype" not in scenes or "bands" not in scenes:
-        count = bands or grid({"path": scenes["path"].iloc[0]}).bands
+        count = bands or read_grid({"path": scenes["path"].iloc[0]}).bands
         numbers = range(1, count + 1)
         names = [f"band{n}" for n in numbers]
-        scenes = described(scenes, reader="areas", bands=numbers, band_names=names)
+        scenes = add_reading_columns(scenes, reader="areas", bands=numbers, band_names=names)
         scenes["dtype"] = None  # as it is in the file
     return scenes.to_dict("records")
 
 
-def rows_of(
+def rows_with_bands(
     scenes: pd.DataFrame | str | os.PathLike[str],
     *,
     bands: int,
@@ -111,10 +111,12 @@ def rows_of(
     """
     rows = scene_rows(scenes, bands=bands)
     if reading is None:
-        reading = reading_of(rows[0])
+        reading = reading_options(rows[0])
         if reading["dtype"] is None:
             reading["dtype"] = str(read_area(rows[0], (0, 0, 1, 1))[0].dtype)
-    rows = [row if row["dtype"] is not None else {**row, **reading_of(reading)} for row in rows]
+    rows = [
+        row if row["dtype"] is not None else {**row, **reading_options(reading)} for row in rows
+    ]
     stated = {"dtype": "of dtype", "scale_low": "all with scale_low =",
               "scale_high": "all with scale_high ="}  # fmt: skip
     for row in rows:
@@ -132,19 +134,19 @@ def rows_of(
     return rows
 
 
-def reading_of(row: Mapping[Any, Any]) -> dict[Any, Any]:
-    """How the scene of a row is read: `READING`, to be kept beside what learned from it."""
-    return {name: row[name] for name in READING}
+def reading_options(row: Mapping[Any, Any]) -> dict[Any, Any]:
+    """How the scene of a row is read: `READING_COLUMNS`, to be kept beside what learned from it."""
+    return {name: row[name] for name in READING_COLUMNS}
 
 
-def grid(row: Row) -> Grid:
+def read_grid(row: Row) -> Grid:
     """Size and place of the scene of a row; reads its header.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file cannot be read.
     """
-    with opened(row) as file:
+    with open_raster(row) as file:
         crs = None if file.crs is None else file.crs.to_string()
         return Grid(file.height, file.width, file.count, crs, file.transform)
 
@@ -171,7 +173,7 @@ def read_area(
     from rasterio.windows import Window
 
     bands = [int(band) for band in row["bands"].split(",")]
-    with opened(row) as file:
+    with open_raster(row) as file:
         left, top, right, bottom = window or (0, 0, file.width, file.height)
         if file.count < 3 and max(bands) == 3 and _suffix(row) not in TIFFS:
             bands = [1] * len(bands)  # a gray picture fills all colors
@@ -203,7 +205,7 @@ def _suffix(row: Row) -> str:
 
 
 @contextmanager
-def opened(row: Row) -> Iterator[Any]:
+def open_raster(row: Row) -> Iterator[Any]:
     """The file of a row, opened by rasterio as what its name says and nothing else.
 
     Raises:
@@ -230,7 +232,7 @@ def opened(row: Row) -> Iterator[Any]:
         raise ValueError(f"{path} cannot be read: {error.__cause__ or error}") from None
 
 
-def statistics(rows: Sequence[Row], *, most: int = 64) -> tuple[np.ndarray, np.ndarray]:
+def band_statistics(rows: Sequence[Row], *, most: int = 64) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation ``(C,)`` of each band over the pixels with data.
 
     Args:
@@ -242,7 +244,7 @@ def statistics(rows: Sequence[Row], *, most: int = 64) -> tuple[np.ndarray, np.n
     """
     count, total, squares = 0, np.zeros(1), np.zeros(1)
     for row in rows[:: -(-len(rows) // most)]:
-        size = grid(row)
+        size = read_grid(row)
         for top in range(0, size.height, 2048):
             for left in range(0, size.width, 2048):
                 window = left, top, min(left + 2048, size.width), min(top + 2048, size.height)

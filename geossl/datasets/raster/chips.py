@@ -18,7 +18,7 @@ from geossl.data.readers import FunctionReader, register_reader
 from geossl.data.scenes import BOX
 from geossl.datasets.raster.window import pixel_info, read_window
 
-__all__ = ["BOX", "described", "pixel_info", "read_chips"]
+__all__ = ["BOX", "add_reading_columns", "pixel_info", "read_chips"]
 _TIFFS = (".tif", ".tiff")
 _RASTERS = (*_TIFFS, ".jp2")
 _MOST_PX = 2**28  # pixels of a picture or a window; more is a mistake or a bomb
@@ -34,7 +34,7 @@ class _Refused(Exception):
     """A file that cannot become a chip, with the reason."""
 
 
-def described(
+def add_reading_columns(
     table: pd.DataFrame,
     *,
     reader: str,
@@ -87,7 +87,7 @@ def read_chips(rows: pd.DataFrame, *, size_px: int) -> Pixels:
     becomes "no data", pictures without a box are turned as their EXIF says.
 
     Args:
-        rows: of a table that `described` completed.
+        rows: of a table that `add_reading_columns` completed.
         size_px: height and width of a chip.
 
     Returns:

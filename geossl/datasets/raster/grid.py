@@ -22,7 +22,7 @@ ALIGNED_PX = 0.01  # a scene whose pixels lie this near to the grid's is read wi
 _MOST_CELLS = 20_000_000
 
 
-def at(t: Affine, x: Any, y: Any) -> tuple[Any, Any]:
+def pixel_to_crs(t: Affine, x: Any, y: Any) -> tuple[Any, Any]:
     """Positions through an affine transform, also arrays of them."""
     return t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f
 
@@ -41,17 +41,19 @@ def common_grid(found: list[Scene]) -> tuple[str, Affine]:
     steps = round(1 / ALIGNED_PX)
     alike = usual(
         alike,
-        lambda s: tuple(round(v * steps) % steps for v in at(first, s.transform.c, s.transform.f)),
+        lambda s: tuple(
+            round(v * steps) % steps for v in pixel_to_crs(first, s.transform.c, s.transform.f)
+        ),
     )
     scene = alike[0]
     t = scene.transform
     if t.b == 0 == t.d and t.a > 0 > t.e:
         return scene.crs, t
-    x, y = at(t, *outline(0, 0, scene.width, scene.height, 1))
+    x, y = pixel_to_crs(t, *outline_points(0, 0, scene.width, scene.height, 1))
     return scene.crs, Affine(np.hypot(t.a, t.d), 0, x.min(), 0, -np.hypot(t.b, t.e), y.max())
 
 
-def outline(x0: Any, y0: Any, x1: Any, y1: Any, parts: int) -> tuple[np.ndarray, np.ndarray]:
+def outline_points(x0: Any, y0: Any, x1: Any, y1: Any, parts: int) -> tuple[np.ndarray, np.ndarray]:
     """Points all around boxes, ``parts`` to a side: ``(4 * parts, ...)`` each."""
     u = np.linspace(0, 1, parts + 1)[:-1]
     x = np.concatenate([u, np.ones(parts), 1 - u, np.zeros(parts)])
@@ -81,10 +83,12 @@ def reproject(
     return np.reshape(found[0], x.shape), np.reshape(found[1], x.shape)
 
 
-def covered(scene: Scene, crs: str, grid: Affine, chip: int, stride: int) -> np.ndarray:
+def covered_cells(scene: Scene, crs: str, grid: Affine, chip: int, stride: int) -> np.ndarray:
     """Rows and columns ``(2, n)`` of the cells whose pixels' centers all lie in the scene."""
-    inside = outline(0.0, 0.0, float(scene.width), float(scene.height), 20)
-    columns, rows = at(~grid, *reproject(scene.crs, crs, *at(scene.transform, *inside)))
+    inside = outline_points(0.0, 0.0, float(scene.width), float(scene.height), 20)
+    columns, rows = pixel_to_crs(
+        ~grid, *reproject(scene.crs, crs, *pixel_to_crs(scene.transform, *inside))
+    )
     known = np.isfinite(columns) & np.isfinite(rows)
     if not known.any():
         return np.empty((2, 0), np.int64)
@@ -101,8 +105,8 @@ def covered(scene: Scene, crs: str, grid: Affine, chip: int, stride: int) -> np.
     cells = np.stack(np.meshgrid(*spans, indexing="ij")).reshape(2, -1).astype(np.int64) * stride
     rim = 0.5 - ALIGNED_PX
     ends = cells[1] + rim, cells[0] + rim, cells[1] + chip - rim, cells[0] + chip - rim
-    around = at(grid, *outline(*ends, 4 if scene.crs != crs else 1))
-    x, y = at(~scene.transform, *reproject(crs, scene.crs, *around))
+    around = pixel_to_crs(grid, *outline_points(*ends, 4 if scene.crs != crs else 1))
+    x, y = pixel_to_crs(~scene.transform, *reproject(crs, scene.crs, *around))
     whole = (x >= 0) & (x <= scene.width) & (y >= 0) & (y <= scene.height)
     return cells[:, whole.all(0)]
 

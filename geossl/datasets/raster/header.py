@@ -19,8 +19,8 @@ from itertools import islice
 import numpy as np
 
 from geossl import geo
-from geossl.datasets.raster.grid import Scene, at, reproject
-from geossl.utils.parallel import each
+from geossl.datasets.raster.grid import Scene, pixel_to_crs, reproject
+from geossl.utils.parallel import map_threads
 
 COLORS = ("red", "green", "blue")
 _DATES = (
@@ -33,7 +33,7 @@ class UnreadableError(Exception):
     """A file that is damaged: the one kind that ``skip_bad`` leaves out."""
 
 
-def header(
+def read_header(
     path: Path,
     folder: Path,
     date_pattern: str | None,
@@ -131,7 +131,7 @@ _OPENED = 100  # files until one can be read
 _TRIED = 100_000  # names looked up until a file is there: an index may name more than there is
 
 
-def kind_of_pixels(
+def detect_pixel_format(
     paths: Iterable[str],
     *,
     bands: Sequence[int | str] | None,
@@ -218,7 +218,7 @@ def _opened(path: str) -> Any:
         raise ValueError(str(error)) from None
 
 
-def places(
+def read_positions(
     paths: Sequence[str], x: Sequence[float] | None = None, y: Sequence[float] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where pixels lie by the headers of georeferenced tifs; a file is opened once.
@@ -246,7 +246,7 @@ def places(
                     crs[rows] = file.crs.to_wkt()
                     column = file.width / 2 if x is None else np.asarray(x, float)[rows]
                     line = file.height / 2 if y is None else np.asarray(y, float)[rows]
-                    east[rows], north[rows] = at(file.transform, column, line)
+                    east[rows], north[rows] = pixel_to_crs(file.transform, column, line)
             except ValueError:
                 continue
     known = np.flatnonzero((crs != "").to_numpy())
@@ -257,7 +257,7 @@ def places(
     return lon, lat
 
 
-def headers(paths: Sequence[str]) -> pd.DataFrame:
+def read_headers(paths: Sequence[str]) -> pd.DataFrame:
     """Where GeoTIFFs lie, from their headers alone, which threads read.
 
     A file is opened as a GeoTIFF whatever it holds, so that none can name another to be read.
@@ -268,7 +268,7 @@ def headers(paths: Sequence[str]) -> pd.DataFrame:
     """
     with warnings.catch_warnings():  # here, for it is not safe within threads
         warnings.simplefilter("ignore")
-        rows = each(_header, paths)
+        rows = map_threads(_header, paths)
     table = pd.DataFrame(rows, columns=["crs", "x", "y", "bands", "dtype", "problem"])
     table["lon"], table["lat"] = lon_lat(table["crs"], table["x"], table["y"])
     lost = table["lon"].isna() & table["problem"].eq("")
@@ -289,7 +289,7 @@ def _header(path: str) -> tuple[str, float, float, int, str, str]:
             about = file.count, file.dtypes[0]
             if not file.crs or file.transform.is_identity:
                 return *lost, *about, "it is not georeferenced (no CRS or no transform)"
-            x, y = at(file.transform, file.width / 2, file.height / 2)
+            x, y = pixel_to_crs(file.transform, file.width / 2, file.height / 2)
             return file.crs.to_wkt(), x, y, *about, ""
     except (RasterioError, UnicodeError) as error:
         return *lost, 0, "", f"cannot be read as a GeoTIFF: {str(error).rstrip('.')}"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from geossl.data.pixels import Pixels
-from geossl.datasets.raster.grid import ALIGNED_PX, at
+from geossl.datasets.raster.grid import ALIGNED_PX, pixel_to_crs
 from geossl.datasets.raster.header import COLORS
 
 
@@ -98,7 +98,9 @@ def _read(file: Any, row: pd.Series, size_px: int) -> tuple[np.ndarray, np.ndarr
 
     bands = [int(b) for b in row["bands"].split(",")]
     crs, t = CRS.from_user_input(row["crs"]), file.transform
-    ends = np.array([at(~t, row["left"], row["top"]), at(~t, row["right"], row["bottom"])])
+    ends = np.array(
+        [pixel_to_crs(~t, row["left"], row["top"]), pixel_to_crs(~t, row["right"], row["bottom"])]
+    )
     (x0, y0), (x1, y1) = whole = np.round(ends).astype(int)
     if (
         file.crs == crs

@@ -13,9 +13,9 @@ from pathlib import Path
 import pandas as pd
 
 from geossl.data import scenes
-from geossl.datasets.raster.chips import described
-from geossl.datasets.shared.paths import inside, out_of
-from geossl.datasets.shared.table import faults, sifted
+from geossl.datasets.raster.chips import add_reading_columns
+from geossl.datasets.shared.paths import outside_reason, resolve_inside
+from geossl.datasets.shared.table import drop_bad_files, find_faults
 
 Location = str | Callable[[str], Hashable]
 FMOW_FOLDER = r"^(.+)/[^/]+_\d+_(?:ms)?rgb\.\w+$"  # of <category>_<n>_<k>_rgb.jpg
@@ -24,7 +24,7 @@ _LONGEST_HEADER, _MOST_COLUMNS = 2**16, 1000
 _COLUMNS = ("label or cluster", "path", "timestamp")
 
 
-def listed(
+def read_path_csv(
     path: str | os.PathLike[str],
     columns: int,
     *,
@@ -37,7 +37,7 @@ def listed(
 ) -> pd.DataFrame:
     """The table of `gassl_csv` (2 columns) or of `satmae_csv` (3, the last one is the time)."""
     path = Path(path)
-    table = text_csv(path)
+    table = read_text_csv(path)
     names = [str(name) for name in table.columns]
     if len(names) < columns or any(PICTURE.fullmatch(name) for name in names):
         wanted = ", ".join(_COLUMNS[:columns])
@@ -50,28 +50,28 @@ def listed(
         table[known[0]] = table[known[0]].astype("int64")
     base = path.parent if root is None else Path(root)
     told = table["path"].fillna("")
-    files = inside(base, (one.removeprefix(strip) for one in told))
+    files = resolve_inside(base, (one.removeprefix(strip) for one in told))
     table["path"], table["location"] = files, _locations(told, location)
-    nowhere, bad = table["location"].isna(), faults(table).to_dict()
+    nowhere, bad = table["location"].isna(), find_faults(table).to_dict()
     for row, file in enumerate(files):
         if file is None:
-            bad[row] = out_of(base, told[row])
+            bad[row] = outside_reason(base, told[row])
         elif not os.path.isfile(file):
             bad[row] = f"there is no file {file}; give root= or strip="
         elif nowhere[row]:
             bad[row] = f"the path {told[row]!r} tells no location; give location="
-    return without(table, bad, path, skip_bad, normalize_lon=normalize_lon, positions=False).pipe(
-        described, reader=reader
+    return drop_rows(table, bad, path, skip_bad, normalize_lon=normalize_lon, positions=False).pipe(
+        add_reading_columns, reader=reader
     )
 
 
-def without(
+def drop_rows(
     table: pd.DataFrame, bad: dict[int, str], path: Path, skip_bad: bool, **check: bool
 ) -> pd.DataFrame:
     """The checked table without the bad rows, which are called by their csv and number."""
     left = table.drop(index=list(bad))
     rows = {f"{path} row {row}": bad[row] for row in sorted(bad)}
-    left = sifted(left, rows, skip_bad=skip_bad, of=f"rows in {path}")
+    left = drop_bad_files(left, rows, skip_bad=skip_bad, of=f"rows in {path}")
     return scenes.check(left, source=str(path), **check)
 
 
@@ -87,7 +87,7 @@ def _locations(paths: pd.Series, location: Location) -> pd.Series:
     return paths.str.extract(pattern if pattern.groups else re.compile(f"({location})"))[0]
 
 
-def text_csv(path: Path, *needed: str) -> pd.DataFrame:
+def read_text_csv(path: Path, *needed: str) -> pd.DataFrame:
     """A csv with every value as text, missing where it is empty.
 
     Raises:

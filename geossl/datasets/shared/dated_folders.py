@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from geossl.data import scenes
-from geossl.datasets.raster.chips import described
-from geossl.datasets.raster.header import headers
+from geossl.datasets.raster.chips import add_reading_columns
+from geossl.datasets.raster.header import read_headers
 from geossl.datasets.shared import listing
-from geossl.datasets.shared.table import bands_of, sifted
-from geossl.utils.parallel import each
+from geossl.datasets.shared.table import common_bands, drop_bad_files
+from geossl.utils.parallel import map_threads
 
 BANDS = ["VV", "VH", *listing.SENTINEL_2]
 RADAR_DB = (-50.0, 10.0)  # what Sentinel-1 measures lies within
@@ -36,7 +36,7 @@ def dated_places(
         folder: holds the places.
         reader: name of the data set's reader.
         digits: of the name of a place.
-        scale: see `geossl.datasets.raster.chips.described`.
+        scale: see `geossl.datasets.raster.chips.add_reading_columns`.
         skip_bad: leave out dates that lack a band which others have, or whose name has no date,
             and places of which no tif says where they lie.
 
@@ -50,19 +50,19 @@ def dated_places(
     """
     places = [
         entry
-        for entry in listing.folders(listing.listed(folder, f"places of {digits} digits"))
+        for entry in listing.subfolders(listing.list_folder(folder, f"places of {digits} digits"))
         if re.fullmatch(rf"[0-9]{{{digits}}}", entry.name)
     ]
-    rows = [row for place in each(_dates, places) for row in place]
+    rows = [row for place in map_threads(_dates, places) for row in place]
     table = pd.DataFrame(rows, columns=["location", "path", "time", "words"])
     table["time"] = pd.to_datetime(table["time"], format="%Y%m%dT%H%M%S", errors="coerce", utc=True)
-    bands, lacking = bands_of(table["words"], BANDS)
+    bands, lacking = common_bands(table["words"], BANDS)
     table["problem"] = np.where(table["time"].isna(), "its name has no date", lacking)
     table["lon"] = table["lat"] = np.nan
     dtype, left = "", table[table["problem"].eq("")]
     while len(left):  # the first date of every place; the next of those where it cannot be read
         first = left.groupby("location", sort=False).head(1)
-        found = headers([os.path.join(p, f"{bands[0]}.tif") for p in first["path"]])
+        found = read_headers([os.path.join(p, f"{bands[0]}.tif") for p in first["path"]])
         found = found.set_index(first.index)
         table.loc[first.index, ["lon", "lat", "problem"]] = found[["lon", "lat", "problem"]]
         good = found["problem"].eq("")
@@ -76,21 +76,23 @@ def dated_places(
     skipped = dict(zip(table.loc[bad, "path"], table.loc[bad, "problem"], strict=True))
     table = table.loc[~bad, ["path", "location", "time", "lon", "lat"]]
     table["path"] = [os.path.join(path, "{band}.tif") for path in table["path"]]
-    table = sifted(
+    table = drop_bad_files(
         table, skipped, skip_bad=skip_bad, of=f"<{digits} digits>/<date>/<band>.tif in {folder}"
     )
     table = scenes.check(table, source=f"{reader} in {folder}")
     if scale is None and "VV" in bands and dtype.startswith("float"):
         scale = RADAR_DB
     dtype = "uint16" if scale is not None else dtype
-    return described(table, reader=reader, bands=bands, band_names=bands, dtype=dtype, scale=scale)
+    return add_reading_columns(
+        table, reader=reader, bands=bands, band_names=bands, dtype=dtype, scale=scale
+    )
 
 
 def _dates(place: os.DirEntry[str]) -> list[tuple[str, str, str, frozenset[str]]]:
     """A row for each folder of a place that has a date in its name or a band in it."""
     rows = []
-    for entry in listing.folders(listing.entries(place.path)):
-        names = {file.name for file in listing.entries(entry.path)}
+    for entry in listing.subfolders(listing.list_entries(place.path)):
+        names = {file.name for file in listing.list_entries(entry.path)}
         words = frozenset(band for band in BANDS if f"{band}.tif" in names)
         hit = _DATE.search(entry.name)
         if words or hit:
@@ -100,11 +102,11 @@ def _dates(place: os.DirEntry[str]) -> list[tuple[str, str, str, frozenset[str]]
 
 def fits_places(path: Path, digits: int) -> str | None:
     """Why ``path`` looks like places of so many digits, with dates, or None."""
-    for place in listing.some(path):
+    for place in listing.first_entries(path):
         if not re.fullmatch(rf"[0-9]{{{digits}}}", place.name):
             continue
-        for date in listing.some(place.path, 8):
-            names = {file.name for file in listing.some(date.path)}
+        for date in listing.first_entries(place.path, 8):
+            names = {file.name for file in listing.first_entries(date.path)}
             if _DATE.search(date.name) and any(f"{band}.tif" in names for band in BANDS):
                 return f"holds <{digits} digits>/<date>/<band>.tif"
     return None

@@ -12,9 +12,9 @@ import pandas as pd
 
 from geossl.data import scenes
 from geossl.data.scenes import BOX
-from geossl.datasets.raster.header import places
+from geossl.datasets.raster.header import read_positions
 from geossl.datasets.shared import paths as named
-from geossl.datasets.shared.table import sifted
+from geossl.datasets.shared.table import drop_bad_files
 
 
 def read_json(path: Path) -> Any:
@@ -32,14 +32,14 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"expected a json at {path}, could not read it: {error}") from None
 
 
-def entries(content: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+def mapping_entries(content: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     """The objects of a list of a json; an entry that is none counts as empty."""
     found = content.get(key) or []
     found = found if isinstance(found, list) else []
     return [entry if isinstance(entry, Mapping) else {} for entry in found]
 
 
-def numbers(values: Any) -> tuple[float, ...] | None:
+def to_numbers(values: Any) -> tuple[float, ...] | None:
     """Four finite numbers of a list, or None."""
     if not isinstance(values, list | tuple) or len(values) != 4:
         return None
@@ -50,7 +50,7 @@ def numbers(values: Any) -> tuple[float, ...] | None:
     return found if all(map(math.isfinite, found)) else None
 
 
-def detections(
+def detection_table(
     pictures: Mapping[Any, Mapping[str, Any]],
     found: Sequence[tuple[Any, ...]],
     *,
@@ -74,10 +74,10 @@ def detections(
     Raises:
         ValueError: an entry cannot be used and not ``skip_bad``, or none is left.
     """
-    whole = named.inside(root, [picture["file"] for picture in pictures.values()])
+    whole = named.resolve_inside(root, [picture["file"] for picture in pictures.values()])
     paths = dict(zip(pictures, whole, strict=True))
     for key in (key for key, path in paths.items() if path is None):
-        bad[f"{source}, image {key}"] = named.out_of(root, pictures[key]["file"])
+        bad[f"{source}, image {key}"] = named.outside_reason(root, pictures[key]["file"])
     kept = pd.DataFrame(
         [row for row in found if paths[row[0]] is not None],
         columns=["key", *BOX, "label", "crowd"],
@@ -108,8 +108,8 @@ def detections(
     what = "boxes" if boxes else "images"
     if table.empty and not bad:
         raise ValueError(f"expected {what} in {source}, found none")
-    table = sifted(table, bad, skip_bad=skip_bad, of=f"{what} in {source}")
-    table["lon"], table["lat"] = places(table["path"].tolist(), *middle)
+    table = drop_bad_files(table, bad, skip_bad=skip_bad, of=f"{what} in {source}")
+    table["lon"], table["lat"] = read_positions(table["path"].tolist(), *middle)
     return scenes.check(table, positions=False, source=source)
 
 

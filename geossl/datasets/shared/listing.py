@@ -14,7 +14,7 @@ SENTINEL_2 = "B1 B2 B3 B4 B5 B6 B7 B8 B8A B9 B10 B11 B12".split()
 _MOST_JSON = 2**26  # bytes; the largest of these data sets have some hundred thousand
 
 
-def listed(folder: str | os.PathLike[str], what: str) -> list[os.DirEntry[str]]:
+def list_folder(folder: str | os.PathLike[str], what: str) -> list[os.DirEntry[str]]:
     """Entries of the folder that a user gave, by name.
 
     Raises:
@@ -22,10 +22,10 @@ def listed(folder: str | os.PathLike[str], what: str) -> list[os.DirEntry[str]]:
     """
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"expected a folder of {what} at {folder}, found no such folder")
-    return entries(folder)
+    return list_entries(folder)
 
 
-def entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+def list_entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
     """Entries of a folder by name; none where it cannot be listed."""
     try:
         with os.scandir(folder) as found:
@@ -34,7 +34,7 @@ def entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
         return []
 
 
-def folders(found: Iterable[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
+def subfolders(found: Iterable[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
     """Those entries that are folders."""
     kept = []
     for entry in found:
@@ -44,7 +44,7 @@ def folders(found: Iterable[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
     return kept
 
 
-def some(folder: str | os.PathLike[str], most: int = 64) -> list[os.DirEntry[str]]:
+def first_entries(folder: str | os.PathLike[str], most: int = 64) -> list[os.DirEntry[str]]:
     """A few entries of a folder, however large it is; none where there is no such folder."""
     try:
         with os.scandir(folder) as found:
@@ -53,7 +53,7 @@ def some(folder: str | os.PathLike[str], most: int = 64) -> list[os.DirEntry[str
         return []
 
 
-def json_of(path: str | os.PathLike[str]) -> Any:
+def read_small_json(path: str | os.PathLike[str]) -> Any:
     """Content of a small json file.
 
     Raises:

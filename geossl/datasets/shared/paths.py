@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 
-def inside(root: str | os.PathLike[str], names: Iterable[Any]) -> list[str | None]:
+def resolve_inside(root: str | os.PathLike[str], names: Iterable[Any]) -> list[str | None]:
     """Absolute paths of files that data name in a folder; None for a name that leads out of it.
 
     An absolute name must lie in ``root`` too. Names that are missing, no text or empty give None.
@@ -33,19 +33,19 @@ def inside(root: str | os.PathLike[str], names: Iterable[Any]) -> list[str | Non
     return [one(name) for name in names]
 
 
-def out_of(root: str | os.PathLike[str], name: Any) -> str:
-    """The reason why `inside` gave no path for a name."""
+def outside_reason(root: str | os.PathLike[str], name: Any) -> str:
+    """The reason why `resolve_inside` gave no path for a name."""
     return f"{name!r} names no file in {os.path.abspath(root)}; give root=, the folder of the files"
 
 
-def fields(files: str) -> list[str]:
+def pattern_fields(files: str) -> list[str]:
     """Names in braces in a pattern of files."""
     return re.findall(r"\{([^{}]*)\}", files)
 
 
-def matched(frame: pd.DataFrame, files: str, root: Path, bad: dict[int, str]) -> np.ndarray:
+def match_files(frame: pd.DataFrame, files: str, root: Path, bad: dict[int, str]) -> np.ndarray:
     """Files of the rows by a pattern, relative to ``root``; why not goes into ``bad``."""
-    names = [name for name in fields(files) if name != "band"]
+    names = [name for name in pattern_fields(files) if name != "band"]
     absent = [name for name in names if name not in frame]
     if absent:
         raise ValueError(
@@ -53,7 +53,7 @@ def matched(frame: pd.DataFrame, files: str, root: Path, bad: dict[int, str]) ->
             f"{list(frame)[:40]}"
         )
     start = re.split(r"[{*]", files)[0].rpartition("/")[0]
-    top = inside(root, [start or "."])[0] or str(root)
+    top = resolve_inside(root, [start or "."])[0] or str(root)
     there = sorted(_walk(top, root)) if "*" in files else []
     values = frame[names].astype("string").fillna("").to_numpy()
     found: dict[tuple[str, ...], str | None] = {}

@@ -13,7 +13,7 @@ from geossl import geo
 _SHAPE = re.compile(r"\s*(MULTI)?(POLYGON|POINT)\b", re.IGNORECASE)  # shapes that do not nest
 
 
-def middles(shapes: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+def footprint_centers(shapes: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Middles ``(M,)`` of WKT shapes, also across the antimeridian; NaN where a text is none."""
     import shapely
 
@@ -35,7 +35,7 @@ def middles(shapes: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     return np.where(across, geo.wrap_lon(lon), lon), lat
 
 
-def faults(table: pd.DataFrame) -> pd.Series:
+def find_faults(table: pd.DataFrame) -> pd.Series:
     """Reasons of rows without a position on the globe, or of which the date cannot be read."""
     found = pd.Series(index=table.index, dtype=object)
     if "time" in table:
@@ -53,7 +53,7 @@ def faults(table: pd.DataFrame) -> pd.Series:
     return found.dropna()
 
 
-def bands_of(words: pd.Series, order: Sequence[str]) -> tuple[list[str], list[str]]:
+def common_bands(words: pd.Series, order: Sequence[str]) -> tuple[list[str], list[str]]:
     """The bands that any row has, and why a row is bad that lacks one of them, or ""."""
     bands = [band for band in order if any(band in row for row in words)]
     every = frozenset(bands)
@@ -64,7 +64,7 @@ def bands_of(words: pd.Series, order: Sequence[str]) -> tuple[list[str], list[st
     ]
 
 
-def sifted(
+def drop_bad_files(
     table: pd.DataFrame, problems: Mapping[str, str], *, skip_bad: bool, of: str
 ) -> pd.DataFrame:
     """The rows that are left, with ``attrs["skipped"]``: path -> reason.

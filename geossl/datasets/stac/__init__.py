@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from geossl.datasets.stac import search as stac
 from geossl.datasets.stac.http import Patience
-from geossl.utils.io import alone, atomic
+from geossl.utils.io import atomic_write, lock_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +80,7 @@ def harvest(
         max_nodata: share of a chip that may be without data.
         patience: tries and time-out of a request.
         num_workers: places at a time; None for all cores, or what the cluster has.
-        dask: a Dask cluster to work on, see `geossl.utils.parallel.work_off`.
+        dask: a Dask cluster to work on, see `geossl.utils.parallel.run_tasks`.
         progress: show a bar.
 
     Returns:
@@ -99,7 +99,7 @@ def harvest(
     from geossl.data import scenes
     from geossl.data.table_files import write
     from geossl.datasets.stac.worker import Place, Plan, harvest_place
-    from geossl.utils.parallel import work_off
+    from geossl.utils.parallel import run_tasks
 
     first, last = _day(start, "start"), _day(end, "end")
     bands = tuple(bands)
@@ -118,7 +118,7 @@ def harvest(
     )
     plan = Plan(output_dir.absolute(), search, dates, chip_px, resolution_m, bands, max_nodata)
     output_dir.mkdir(parents=True, exist_ok=True)
-    with alone(output_dir):
+    with lock_folder(output_dir):
         _same_harvest(plan, table)
         for half in output_dir.glob("chips/*/.*.part.tif"):  # of a harvest that was killed
             half.unlink()
@@ -131,7 +131,7 @@ def harvest(
         bar = tqdm(
             total=len(table), initial=len(table) - len(todo), desc="places", disable=not progress
         )
-        work = work_off(partial(harvest_place, plan), todo, num_workers=num_workers, dask=dask)
+        work = run_tasks(partial(harvest_place, plan), todo, num_workers=num_workers, dask=dask)
         silent = 0
         with (
             bar,
@@ -153,7 +153,7 @@ def harvest(
                         f"{silent} places one after the other got no answer, the last: "
                         f"{record['reason']}; give the same command later, it goes on from here"
                     )
-        with atomic(output_dir / "manifest.jsonl") as part:
+        with atomic_write(output_dir / "manifest.jsonl") as part:
             lines = (json.dumps(records[i]) for i in range(len(table)))
             part.write_text("\n".join(lines) + "\n", "utf-8")
         made = _table(table, records, plan, output_dir, scale)
@@ -224,7 +224,7 @@ def _same_harvest(plan: Plan, table: pd.DataFrame) -> None:
                 "remove the folder or give another one"
             )
     else:
-        with atomic(path) as part:
+        with atomic_write(path) as part:
             part.write_text(json.dumps(asked, indent=1), "utf-8")
 
 
@@ -293,7 +293,7 @@ def _table(
         )
     table = scenes.check(pd.DataFrame(rows), source="the harvest")
     table["cloud_cover"] = table["cloud_cover"].astype("float64")
-    table = chips.described(
+    table = chips.add_reading_columns(
         table,
         reader="images",
         bands=range(1, len(plan.bands) + 1),

@@ -232,7 +232,7 @@ def _license(about: dict[str, Any], name: Any) -> str:
     )
 
 
-def band_of(item: Item, band: str) -> tuple[str, int]:
+def find_band(item: Item, band: str) -> tuple[str, int]:
     """The address of the file that has a band, and the band's number in it.
 
     Args:
@@ -267,7 +267,7 @@ def band_of(item: Item, band: str) -> tuple[str, int]:
     return tiffs[key]["href"], n
 
 
-def signed(href: str, search: Search) -> str:
+def sign_url(href: str, search: Search) -> str:
     """The address with the token that its server wants, if it is one that does.
 
     Raises:

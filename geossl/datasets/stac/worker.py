@@ -17,7 +17,7 @@ from geossl.datasets.raster.grid import ALIGNED_PX, reproject
 from geossl.datasets.raster.window import read_window
 from geossl.datasets.stac import search as stac
 from geossl.datasets.stac.http import GaveUpError, RemoteFile
-from geossl.utils.io import atomic
+from geossl.utils.io import atomic_write
 
 _KM_PER_DEGREE = np.pi * geo.EARTH_RADIUS_KM / 180
 _MOST_GIVEN_UP = 3  # items of a place that gave no answer; then the place has to wait
@@ -71,7 +71,7 @@ def harvest_place(plan: Plan, place: Place) -> dict[str, Any]:
                           "reason": str(error)})  # fmt: skip
             return False
 
-    kept = pick(whole, keep, start=plan.search.start, end=plan.search.end, dates=plan.dates)
+    kept = pick_dates(whole, keep, start=plan.search.start, end=plan.search.end, dates=plan.dates)
     few = len(kept) < plan.dates
     reason = (
         f"{len(kept)} of {plan.dates} dates: {len(items)} items under the cloud limit, "
@@ -81,7 +81,7 @@ def harvest_place(plan: Plan, place: Place) -> dict[str, Any]:
     return {"complete": not (few and given_up), "reason": reason if few else "", "items": tried}
 
 
-def pick(
+def pick_dates(
     items: Sequence[stac.Item],
     keep: Callable[[stac.Item], bool],
     *,
@@ -157,7 +157,7 @@ def _chip(item: stac.Item, plan: Plan, place: Place) -> dict[str, Any]:
     import rasterio
     from rasterio.errors import RasterioError
 
-    where = {band: stac.band_of(item, band) for band in plan.bands}
+    where = {band: stac.find_band(item, band) for band in plan.bands}
     name = hashlib.blake2b(item.id.encode("utf-8", "replace"), digest_size=6).hexdigest()
     relative = f"chips/{place.number:06d}/{item.time:%Y%m%d}_{name}.tif"
     path = plan.out / relative
@@ -171,7 +171,7 @@ def _chip(item: stac.Item, plan: Plan, place: Place) -> dict[str, Any]:
     pixels, valid, profile = _read(where, plan, place)
     if 1 - valid.mean() > plan.max_nodata:
         raise GaveUpError(f"{1 - valid.mean():.0%} of the chip have no data")
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), atomic(path) as part:
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), atomic_write(path) as part:
         with rasterio.open(
             part, "w", driver="GTiff", width=plan.chip_px, height=plan.chip_px, count=len(pixels),
             dtype=pixels.dtype, compress="deflate", **profile,
@@ -198,7 +198,7 @@ def _read(
     seen, dark = [], True
     grid: dict[str, Any] = {}
     for href, numbers in bands.items():
-        remote = RemoteFile(stac.signed(href, plan.search), patience=plan.search.patience)
+        remote = RemoteFile(stac.sign_url(href, plan.search), patience=plan.search.patience)
         pixels, valid, zero = _read_file(remote, numbers, plan, place, grid)
         parts |= {(href, n): band for n, band in zip(numbers, pixels, strict=True)}
         seen.append(valid)

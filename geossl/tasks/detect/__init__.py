@@ -1,9 +1,9 @@
 """Object detection: RetinaNet on a pre-trained encoder, over scenes of any size."""
 
-from geossl.tasks.detect.boxes import checked
+from geossl.tasks.detect.boxes import check_boxes
 from geossl.tasks.detect.detector import Detector, load
 from geossl.tasks.detect.evaluate import DetectionResult, measure
 from geossl.tasks.detect.model import DetectConfig
 from geossl.tasks.detect.train import train
 
-__all__ = ["DetectConfig", "DetectionResult", "Detector", "checked", "load", "measure", "train"]
+__all__ = ["DetectConfig", "DetectionResult", "Detector", "check_boxes", "load", "measure", "train"]

@@ -14,7 +14,7 @@ from geossl.datasets.raster import area
 _LEAST_PX = 0.1  # sides of a box within its scene; less has no area
 
 
-def checked(
+def check_boxes(
     boxes: pd.DataFrame, scenes: pd.DataFrame | str | os.PathLike[str], *, skip_bad: bool = False
 ) -> pd.DataFrame:
     """The boxes of some scenes, cut at their edges.
@@ -34,8 +34,8 @@ def checked(
         ValueError: a column is absent, or not ``skip_bad`` and a box has no path, no label, other
             than four finite numbers, no area, or lies outside its scene.
     """
-    need_columns(boxes, ("path", *BOX, "label"), "boxes")
-    grids = {str(row["path"]): area.grid(row) for row in area.scene_rows(scenes, bands=1)}
+    require_columns(boxes, ("path", *BOX, "label"), "boxes")
+    grids = {str(row["path"]): area.read_grid(row) for row in area.scene_rows(scenes, bands=1)}
     table = boxes[["path", *BOX, "label"]].copy()
     table["crowd"] = boxes["crowd"].eq(True) if "crowd" in boxes else False
     table["path"] = [None if pd.isna(path) else os.fspath(path) for path in boxes["path"]]
@@ -67,7 +67,7 @@ def checked(
     return table
 
 
-def need_columns(table: pd.DataFrame, names: Sequence[str], what: str) -> None:
+def require_columns(table: pd.DataFrame, names: Sequence[str], what: str) -> None:
     """Refuse a table that lacks a column.
 
     Raises:
@@ -105,8 +105,8 @@ def _reason(box: pd.Series, size: np.ndarray) -> str:
     return f"the box {values} lies outside its {size[0]} x {size[1]} pixels"
 
 
-def turned(boxes: np.ndarray, turn: int, side: float) -> np.ndarray:
-    """Boxes ``(B, 4)`` in a square of ``side`` as they lie after `turned_pixels`."""
+def rotate_boxes(boxes: np.ndarray, turn: int, side: float) -> np.ndarray:
+    """Boxes ``(B, 4)`` in a square of ``side`` as they lie after `rotate_pixels`."""
     left, top, right, bottom = boxes.T
     for _ in range(turn % 4):  # a quarter against the clock: (x, y) -> (y, side - x)
         left, top, right, bottom = top, side - right, bottom, side - left
@@ -115,13 +115,13 @@ def turned(boxes: np.ndarray, turn: int, side: float) -> np.ndarray:
     return np.stack([left, top, right, bottom], 1)
 
 
-def turned_pixels(pixels: np.ndarray, turn: int) -> np.ndarray:
+def rotate_pixels(pixels: np.ndarray, turn: int) -> np.ndarray:
     """``(C, S, S)`` turned by ``turn % 4`` quarters, then mirrored left to right from 4 to 7."""
     pixels = np.rot90(pixels, turn % 4, (1, 2))
     return pixels[..., ::-1] if turn >= 4 else pixels
 
 
-def cut(
+def crop_boxes(
     boxes: np.ndarray, window: tuple[int, int, int, int], *, min_visible: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes ``(B, 4)`` of a scene as a window shows them.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from geossl.data.scenes import BOX
 from geossl.datasets.raster import area as areas
-from geossl.tasks.detect.boxes import cut, turned, turned_pixels
+from geossl.tasks.detect.boxes import crop_boxes, rotate_boxes, rotate_pixels
 from geossl.tasks.detect.model import DetectConfig
 
 Target = dict[str, Tensor]
@@ -29,7 +29,7 @@ class Crops:
         self, rows: list[areas.Row], boxes: pd.DataFrame, classes: list, config: DetectConfig
     ):
         self._rows, self._config = rows, config
-        self._sizes = [(g.width, g.height) for g in map(areas.grid, rows)]
+        self._sizes = [(g.width, g.height) for g in map(areas.read_grid, rows)]
         area = np.prod(np.array(self._sizes, float), axis=1)
         self._share = area / area.sum()
         of = dict(list(boxes.groupby("path")))
@@ -73,13 +73,13 @@ class Crops:
         left, top = corner
         window = left, top, left + side, top + side
         turn = int(rng.integers(8))
-        boxes, whole, part = cut(self._boxes[scene], window, min_visible=config.min_visible)
-        boxes, crowd = turned(boxes, turn, side), self._crowd[scene]
+        boxes, whole, part = crop_boxes(self._boxes[scene], window, min_visible=config.min_visible)
+        boxes, crowd = rotate_boxes(boxes, turn, side), self._crowd[scene]
         target = {
             "boxes": torch.from_numpy(boxes[whole & ~crowd]).float(),
             "labels": torch.from_numpy(self._codes[scene][whole & ~crowd]),
             "ignored": torch.from_numpy(boxes[part | (whole & crowd)]).float(),
         }
         pixels, valid = areas.read_area(self._rows[scene], window)
-        pixels = turned_pixels(pixels, turn).astype(np.float32, order="C")
-        return pixels, turned_pixels(valid[None], turn)[0].copy(), target
+        pixels = rotate_pixels(pixels, turn).astype(np.float32, order="C")
+        return pixels, rotate_pixels(valid[None], turn)[0].copy(), target

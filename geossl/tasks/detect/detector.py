@@ -18,11 +18,11 @@ from tqdm.auto import tqdm
 from geossl import models
 from geossl.data.scenes import BOX
 from geossl.datasets.raster import area
-from geossl.datasets.raster.header import places
+from geossl.datasets.raster.header import read_positions
 from geossl.models import features, state_dicts
 from geossl.tasks.detect.model import DetectConfig, build
 from geossl.transforms import Views
-from geossl.utils.device import pick_device, pick_precision
+from geossl.utils.device import select_device, select_precision
 
 FORMAT = 1
 _PER_WINDOW = 1000  # boxes of a window at most
@@ -102,7 +102,7 @@ class Detector:
         net, tables = self.network.eval(), []
         net.score_thresh, net.nms_thresh = score, nms_iou
         net.detections_per_img = net.topk_candidates = _PER_WINDOW
-        rows = area.rows_of(scenes, bands=self.encoder.bands, reading=self.reading)
+        rows = area.rows_with_bands(scenes, bands=self.encoder.bands, reading=self.reading)
         for row in tqdm(rows, unit="scene", disable=not progress):
             parts = list(self._windows(row, size_px, overlap_px))
             boxes, scores, codes = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -112,7 +112,7 @@ class Detector:
             table["label"] = pd.Series([self.classes[code] for code in codes[kept]], dtype=object)
             table["score"] = scores[kept].numpy()
             x, y = ((table[BOX[i]] + table[BOX[i + 2]]) / 2 for i in (0, 1))
-            table["lon"], table["lat"] = places(table["path"].tolist(), x, y)
+            table["lon"], table["lat"] = read_positions(table["path"].tolist(), x, y)
             tables.append(table)
         result = pd.concat(tables, ignore_index=True)
         result.attrs["classes"] = self.classes
@@ -122,10 +122,10 @@ class Detector:
         self, row: area.Row, size_px: int, overlap_px: int
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Of each window boxes ``(B, 4)`` in pixels of the scene, scores, both float64, classes."""
-        encoder, grid = self.encoder, area.grid(row)
+        encoder, grid = self.encoder, area.read_grid(row)
         device, margin = encoder.mean.device, overlap_px / 4
-        fast = pick_precision(self.config.precision, device) == "bf16"
-        for left, top, right, bottom in features.windows(
+        fast = select_precision(self.config.precision, device) == "bf16"
+        for left, top, right, bottom in features.sliding_windows(
             grid.height, grid.width, size_px=size_px, overlap_px=overlap_px
         ):
             window = left, top, min(right, grid.width), min(bottom, grid.height)
@@ -158,7 +158,7 @@ class Detector:
             "skipped": self.skipped,
             "logs": self.logs.to_dict("list"),
         }
-        state_dicts.save_tuned("detector", self.network, about, path=path, form=FORMAT)
+        state_dicts.save_task_model("detector", self.network, about, path=path, form=FORMAT)
 
 
 def load(path: str | os.PathLike[str], *, device: str = "cpu") -> Detector:
@@ -172,13 +172,13 @@ def load(path: str | os.PathLike[str], *, device: str = "cpu") -> Detector:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, of another kind, or written by a newer version.
     """
-    path, described, tensors = state_dicts.open_tuned("detector", path, known=FORMAT)
+    path, described, tensors = state_dicts.load_task_model("detector", path, known=FORMAT)
     try:
         about = json.loads(described)
         config = _config({**about["config"], "device": device})
         names, counts = zip(*about["boxes"], strict=True) if about["boxes"] else ((), ())
         boxes = pd.Series(counts, index=pd.Index(names, dtype=object), dtype="int64")
-        reading = area.reading_of(about["reading"])
+        reading = area.reading_options(about["reading"])
         logs, skipped, note = pd.DataFrame(about["logs"]), int(about["skipped"]), about["note"]
         encoder = about["encoder"]
         anchors = len(config.anchor_sides) * len(config.anchor_ratios)
@@ -187,7 +187,7 @@ def load(path: str | os.PathLike[str], *, device: str = "cpu") -> Detector:
             tensors["head.classification_head.cls_logits.weight"].shape
         )
         fits &= tuple(tensors["backbone.pyramid.encoder.mean"].shape) == (encoder["bands"],)
-        start = models.encoder(**encoder) if fits else None
+        start = models.build_encoder(**encoder) if fits else None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         start = None
     if start is None:
@@ -196,8 +196,8 @@ def load(path: str | os.PathLike[str], *, device: str = "cpu") -> Detector:
             "fit its tensors; write the file again"
         )
     network = build(start, len(boxes), config, seed=0)
-    state_dicts.fill(network, tensors, path)
-    network.to(pick_device(device), memory_format=torch.channels_last)
+    state_dicts.load_into(network, tensors, path)
+    network.to(select_device(device), memory_format=torch.channels_last)
     result = Detector(network.eval(), config, reading, boxes, skipped, logs)
     result.encoder.note = note
     return result

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from geossl.data.scenes import BOX, label_codes
 from geossl.datasets.raster import area
-from geossl.evaluate.bootstrap import RESAMPLES, interval_of
-from geossl.tasks.detect.boxes import checked, need_columns
+from geossl.evaluate.bootstrap import RESAMPLES, bootstrap_interval
+from geossl.tasks.detect.boxes import check_boxes, require_columns
 
 _MOST = 10**9  # detections of a scene and class that count: all
 
@@ -90,7 +90,7 @@ def measure(
 
     Args:
         found: what `Detector.detect` gave, or a table with its columns.
-        boxes: the truth, see `checked`.
+        boxes: the truth, see `check_boxes`.
         scenes: what to measure on; detections and boxes of other scenes are left out.
         score: least score of the detections that precision, recall and outcomes are about; it
             does not touch the average precision. Focal loss keeps scores low.
@@ -105,7 +105,7 @@ def measure(
     Source:
         COCO's detection evaluation, arXiv 1405.0312: precision at 101 recalls, IoU .5 to .95.
     """
-    truth = checked(boxes, scenes, skip_bad=skip_bad)
+    truth = check_boxes(boxes, scenes, skip_bad=skip_bad)
     skipped = len(truth.attrs["skipped"])
     paths = [str(row["path"]) for row in area.scene_rows(scenes, bands=1)]
     guess = _usable(found, paths)
@@ -153,7 +153,7 @@ def measure(
 
 def _usable(found: pd.DataFrame, paths: list[str]) -> pd.DataFrame:
     """The detections of some scenes, refused where a number is none."""
-    need_columns(found, ("path", *BOX, "label", "score"), "detections")
+    require_columns(found, ("path", *BOX, "label", "score"), "detections")
     table = found[found["path"].isin(paths)].copy()
     table.attrs = {}
     columns = [*BOX, "score"]
@@ -247,7 +247,7 @@ def _interval(
             sums, counted = sums + np.where(total > 0, ap, 0), counted + (total > 0)
         return torch.from_numpy(_share(sums, counted))
 
-    return interval_of(ap50, np.arange(scenes), seed=seed, resamples=RESAMPLES)
+    return bootstrap_interval(ap50, np.arange(scenes), seed=seed, resamples=RESAMPLES)
 
 
 def _average_precision(hit: np.ndarray, times: np.ndarray, total: np.ndarray) -> np.ndarray:

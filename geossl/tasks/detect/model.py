@@ -158,7 +158,7 @@ class _AsTheyAre(nn.Module):
             targets = [
                 {k: v * by if v.is_floating_point() else v for k, v in t.items()} for t in targets
             ]
-        return ImageList(features.padded(x, self.multiple), sizes), targets
+        return ImageList(features.pad_to_multiple(x, self.multiple), sizes), targets
 
     def postprocess(
         self, found: list[dict[str, Tensor]], sizes: Any, original: Any

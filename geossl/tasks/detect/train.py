@@ -18,19 +18,19 @@ from torchvision.models.detection.retinanet import RetinaNet
 from tqdm.auto import tqdm
 
 from geossl import models
-from geossl.data.scenes import BOX, label_codes, training_rows
+from geossl.data.scenes import BOX, label_codes, rows_of_split
 from geossl.datasets.raster import area
 from geossl.models import features, state_dicts
-from geossl.tasks.detect.boxes import checked
+from geossl.tasks.detect.boxes import check_boxes
 from geossl.tasks.detect.crops import Crops
 from geossl.tasks.detect.detector import FORMAT, Detector
 from geossl.tasks.detect.model import DetectConfig, build
-from geossl.train.checkpoint import begin
-from geossl.train.optim import refuse_not_finite, set_rates, take_up
+from geossl.train.checkpoint import prepare_directory
+from geossl.train.optim import check_finite_loss, load_optimizer_state, set_learning_rates
 from geossl.utils import cpu
-from geossl.utils.cpu import few_threads
-from geossl.utils.device import fused, pick_device, pick_precision
-from geossl.utils.seeds import derived_seed
+from geossl.utils.cpu import single_threaded
+from geossl.utils.device import select_device, select_precision, use_fused
+from geossl.utils.seeds import derive_seed
 
 _STATE = "last.safetensors"
 _LOSSES = ("classification", "bbox_regression")
@@ -52,7 +52,7 @@ def train(
     Args:
         scenes: a table of whole scenes, such as `readers.coco` and `readers.xview` make. With a
             column ``split`` only the rows "train" are learned from.
-        boxes: what is in them, see `checked`; scenes without a box are background. Boxes marked
+        boxes: what is in them, see `check_boxes`; scenes without a box are background. Boxes marked
             ``crowd`` are neither objects nor background.
         encoder: where to start; it is left bit for bit as it was.
         config: everything else.
@@ -69,19 +69,19 @@ def train(
             finite.
     """
     config = config or DetectConfig()
-    scenes = scenes.iloc[training_rows(scenes, "train").numpy()]
-    rows = area.rows_of(scenes, bands=encoder.bands)
-    found = checked(boxes, scenes, skip_bad=skip_bad)
+    scenes = scenes.iloc[rows_of_split(scenes, "train").numpy()]
+    rows = area.rows_with_bands(scenes, bands=encoder.bands)
+    found = check_boxes(boxes, scenes, skip_bad=skip_bad)
     codes, classes = label_codes(found["label"][~found["crowd"]].astype(object))
     counts = pd.Series(np.bincount(codes, minlength=len(classes)), pd.Index(classes, dtype=object))
-    net = build(encoder, len(classes), config, seed=derived_seed(seed, "detector"))
-    device = pick_device(config.device)
+    net = build(encoder, len(classes), config, seed=derive_seed(seed, "detector"))
+    device = select_device(config.device)
     net.to(device, memory_format=torch.channels_last)
-    groups = features.groups(
+    groups = features.parameter_groups(
         net, net.backbone.pyramid.encoder, lr=config.lr, encoder_rate=config.encoder_rate,
         weight_decay=config.weight_decay,
     )  # fmt: skip
-    solver = torch.optim.AdamW(groups, config.lr, fused=fused(device))
+    solver = torch.optim.AdamW(groups, config.lr, fused=use_fused(device))
     logs: list[dict[str, float]] = []
     folder = None if output_dir is None else Path(output_dir)
     if folder is not None:
@@ -95,7 +95,7 @@ def train(
                 _save(folder, net, solver, logs)
             bar.set_postfix(loss=f"{logs[-1]['loss']:.2f}", refresh=False)
             bar.update()
-    reading = area.reading_of(rows[0])
+    reading = area.reading_options(rows[0])
     skipped = len(found.attrs["skipped"])
     tuned = Detector(net.eval(), config, reading, counts, skipped, pd.DataFrame(logs))
     if folder is not None:
@@ -111,24 +111,26 @@ def _epoch(
     encoder = net.backbone.pyramid.encoder
     net.train()
     device, began = encoder.mean.device, time.monotonic()
-    fast = pick_precision(config.precision, device) == "bf16"
+    fast = select_precision(config.precision, device) == "bf16"
     steps = max(1, config.crops // config.batch_size)
     sums = torch.zeros(len(_LOSSES), device=device)
-    few = few_threads(encoder, bf16=fast)
+    few = single_threaded(encoder, bf16=fast)
     pool = ThreadPoolExecutor(1, thread_name_prefix="geossl-crops")
     with few, cpu.kept(), pool:
-        seeds = [derived_seed(seed, "crops", epoch, step) for step in range(steps)]
+        seeds = [derive_seed(seed, "crops", epoch, step) for step in range(steps)]
         ahead = pool.submit(crops.batch, seeds[0])
         for step in range(steps):
             pixels, valid, targets = ahead.result()
             if step + 1 < steps:
                 ahead = pool.submit(crops.batch, seeds[step + 1])
             pixels, valid = pixels.to(device), valid.to(device)
-            x = features.colored(encoder, pixels, valid, color=config.color, seed=seeds[step])
+            x = features.augment_colors(
+                encoder, pixels, valid, color=config.color, seed=seeds[step]
+            )
             x = x.contiguous(memory_format=torch.channels_last)
             targets = [{k: v.to(device) for k, v in target.items()} for target in targets]
             done, whole = epoch * steps + step, config.epochs * steps
-            set_rates(solver, done, whole, warmup=config.warmup)
+            set_learning_rates(solver, done, whole, warmup=config.warmup)
             with torch.enable_grad():
                 with torch.autocast(device.type, torch.bfloat16, enabled=fast):
                     found = net(x, targets)
@@ -139,7 +141,7 @@ def _epoch(
             sums += losses.detach()
     classification, box = (sums / steps).tolist()
     loss = classification + box
-    refuse_not_finite(loss, epoch=epoch + 1, lr=config.lr)
+    check_finite_loss(loss, epoch=epoch + 1, lr=config.lr)
     return {
         "epoch": epoch + 1,
         "loss": loss,
@@ -164,7 +166,7 @@ def _identity(
         "format": FORMAT,
         "seed": seed,
         "data": known.hexdigest(),
-        "encoder": state_dicts.digest(encoder),
+        "encoder": state_dicts.weights_digest(encoder),
         **{f"config.{k}": v for k, v in settings.items()},
     }
     return json.loads(json.dumps(about))
@@ -177,24 +179,24 @@ def _save(
     tensors = {f"network.{k}": v for k, v in net.state_dict().items()}
     for i, state in solver.state_dict()["state"].items():
         tensors |= {f"solver.{i}.{k}": v for k, v in state.items()}
-    state_dicts.save(tensors, {"logs": json.dumps(logs)}, folder / _STATE)
+    state_dicts.write_safetensors(tensors, {"logs": json.dumps(logs)}, folder / _STATE)
 
 
 def _resume(
     folder: Path, about: dict[str, Any], net: RetinaNet, solver: torch.optim.Optimizer
 ) -> list[dict[str, float]]:
     """Begin a run in a folder, or take up the one that is there; its logs so far."""
-    begin(folder, about)
+    prepare_directory(folder, about)
     path = folder / _STATE
     if not path.exists():
         return []
-    with state_dicts.checkpoint(path) as (metadata, tensors):
+    with state_dicts.open_checkpoint(path) as (metadata, tensors):
         weights = {k.removeprefix("network."): v for k, v in tensors.items() if k[:8] == "network."}
-        state_dicts.fill(net, weights, path)
+        state_dicts.load_into(net, weights, path)
         state: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith("solver."):
                 _, number, name = key.split(".")
                 state.setdefault(int(number), {})[name] = value
-        take_up(solver, {**solver.state_dict(), "state": state})
+        load_optimizer_state(solver, {**solver.state_dict(), "state": state})
         return list(json.loads(metadata["logs"]))

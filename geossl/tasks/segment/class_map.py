@@ -15,7 +15,7 @@ import pandas as pd
 from geossl.datasets.raster.area import TIFFS, Grid
 from geossl.tasks.segment.masks import IGNORE
 from geossl.utils.colors import PALETTE
-from geossl.utils.io import atomic
+from geossl.utils.io import atomic_write
 
 _GROUND = "#dddddd"  # of the class "background"
 _BLOCK_PX = 256
@@ -39,12 +39,12 @@ class ClassMap:
 
     def __repr__(self) -> str:
         height, width = self.values.shape
-        return f"ClassMap({width} x {height} px; {said(self.shares)})"
+        return f"ClassMap({width} x {height} px; {format_shares(self.shares)})"
 
     @property
     def shares(self) -> pd.Series:
         """Share of each class of the pixels that hold data."""
-        return shares(self.values, self.classes)
+        return class_shares(self.values, self.classes)
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a GeoTIFF on the scene's grid; atomic.
@@ -65,7 +65,7 @@ class ClassMap:
         table = {i: tuple(bytes.fromhex(c[1:])) + (255,) for i, c in enumerate(colors)}
         table[IGNORE] = (0, 0, 0, 0)
         place = {} if grid.transform.is_identity else {"transform": grid.transform}
-        with atomic(path) as part, warnings.catch_warnings():
+        with atomic_write(path) as part, warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(
                 part, "w", driver="GTiff", height=grid.height, width=grid.width, count=1,
@@ -82,7 +82,7 @@ class ClassMap:
         names = ElementTree.SubElement(names, "CategoryNames")
         for name in self.classes:
             ElementTree.SubElement(names, "Category").text = name
-        with atomic(path.with_name(f"{path.name}.aux.xml")) as part:
+        with atomic_write(path.with_name(f"{path.name}.aux.xml")) as part:
             part.write_bytes(ElementTree.tostring(about, "utf-8"))
 
 
@@ -110,14 +110,14 @@ def class_colors(classes: tuple[str, ...]) -> list[str]:
     return found
 
 
-def shares(values: np.ndarray, classes: tuple[str, ...]) -> pd.Series:
+def class_shares(values: np.ndarray, classes: tuple[str, ...]) -> pd.Series:
     """Share of each class of the pixels that are not 255; nan without any."""
     counts = np.bincount(values.ravel(), minlength=len(classes))[: len(classes)]
     with np.errstate(invalid="ignore"):
         return pd.Series(counts / counts.sum(), index=pd.Index(classes))
 
 
-def said(share: pd.Series) -> str:
+def format_shares(share: pd.Series) -> str:
     """Shares in words, the first few classes."""
     most = share[share > 0].sort_values(ascending=False, kind="stable")
     words = ", ".join(f"{name} {value:.1%}" for name, value in most[:4].items())

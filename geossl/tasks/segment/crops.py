@@ -13,7 +13,7 @@ from geossl.datasets.raster import area
 from geossl.models import features
 from geossl.models.features import Window
 from geossl.tasks.segment.masks import IGNORE, Masks
-from geossl.utils.seeds import derived_seed
+from geossl.utils.seeds import derive_seed
 
 _PART_PX = 4096  # side of the parts in which a scene's classes are counted
 _AHEAD = 3  # batches made before they are needed
@@ -31,7 +31,7 @@ class Areas:
 
     def __init__(self, rows: list[area.Row], masks: Masks, *, keep_bytes: float = 0):
         self.rows, self.masks = rows, masks
-        self.grids = [area.grid(row) for row in rows]
+        self.grids = [area.read_grid(row) for row in rows]
         self._codes: dict[int, np.ndarray | None] = {}
         self._pixels: dict[int, tuple[np.ndarray, np.ndarray] | None] = {}
         sizes = [grid.height * grid.width for grid in self.grids]
@@ -77,7 +77,7 @@ class Areas:
         """Pixels ``(classes,)`` of each class; reads everything once, and so finds what is bad."""
         found = np.zeros(IGNORE + 1, np.int64)
         for i, grid in enumerate(self.grids):
-            for left, top, right, bottom in features.windows(
+            for left, top, right, bottom in features.sliding_windows(
                 grid.height, grid.width, size_px=_PART_PX, overlap_px=0
             ):
                 part = left, top, min(right, grid.width), min(bottom, grid.height)
@@ -93,7 +93,7 @@ class Areas:
         """
         each = [max(1, round(g.height * g.width / size_px**2)) for g in self.grids]
         order = np.repeat(np.arange(len(self)), each)
-        np.random.default_rng(derived_seed(seed, "crops", epoch)).shuffle(order)
+        np.random.default_rng(derive_seed(seed, "crops", epoch)).shuffle(order)
         return np.resize(order, (max(1, len(order) // batch_size), batch_size))
 
     def batches(self, *, size_px: int, batch_size: int, epoch: int, seed: int) -> Iterator[Batch]:
@@ -109,7 +109,7 @@ class Areas:
         scenes = self.drawn(size_px=size_px, batch_size=batch_size, epoch=epoch, seed=seed)
 
         def made(step: int) -> Batch:
-            rng = np.random.default_rng(derived_seed(seed, "crops", epoch, step))
+            rng = np.random.default_rng(derive_seed(seed, "crops", epoch, step))
             found = [self._crop(int(i), size_px, rng) for i in scenes[step]]
             pixels, valid, codes = (np.stack(part) for part in zip(*found, strict=True))
             return torch.from_numpy(pixels), torch.from_numpy(valid), torch.from_numpy(codes)

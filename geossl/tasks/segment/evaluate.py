@@ -12,12 +12,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from geossl.data import scenes as scene_tables
-from geossl.datasets.raster.area import rows_of
-from geossl.evaluate.bootstrap import RESAMPLES, interval_of
+from geossl.datasets.raster.area import rows_with_bands
+from geossl.evaluate.bootstrap import RESAMPLES, bootstrap_interval
 from geossl.tasks.segment.crops import Areas
 from geossl.tasks.segment.masks import IGNORE
 from geossl.tasks.segment.segmenter import OVERLAP_PX, SIZE_PX, Segmenter, class_map
-from geossl.utils.seeds import derived_seed
+from geossl.utils.seeds import derive_seed
 
 _PART = 2**24  # pixels counted at a time
 
@@ -112,9 +112,9 @@ def measure(
         FileNotFoundError: there is no such file.
         ValueError: no scene with a mask, or one that cannot be read or does not fit.
     """
-    table = masked(scenes, tuned.masks.column)
-    rows = rows_of(table, bands=tuned.encoder.bands, reading=tuned.reading)
-    found = confusions(
+    table = rows_with_masks(scenes, tuned.masks.column)
+    rows = rows_with_bands(table, bands=tuned.encoder.bands, reading=tuned.reading)
+    found = confusion_matrices(
         tuned, Areas(rows, tuned.masks), size_px=size_px, overlap_px=overlap_px, progress=progress
     )
     total = found.sum(0)
@@ -124,9 +124,9 @@ def measure(
         place = scene_tables.location_codes(table)
     else:
         place = np.arange(len(table))
-    low, high = interval_of(
+    low, high = bootstrap_interval(
         lambda times: iou(torch.einsum("rn,ntp->rtp", times.double(), found.double())).nanmean(1),
-        place, seed=derived_seed(seed, "segment"), resamples=RESAMPLES,
+        place, seed=derive_seed(seed, "segment"), resamples=RESAMPLES,
     )  # fmt: skip
     usual = torch.zeros_like(total)
     usual[:, int(tuned.pixels.to_numpy().argmax())] = total.sum(1)
@@ -147,7 +147,7 @@ def measure(
     )  # fmt: skip
 
 
-def masked(scenes: pd.DataFrame, column: str) -> pd.DataFrame:
+def rows_with_masks(scenes: pd.DataFrame, column: str) -> pd.DataFrame:
     """The rows that have a mask.
 
     Raises:
@@ -164,7 +164,7 @@ def masked(scenes: pd.DataFrame, column: str) -> pd.DataFrame:
     return table
 
 
-def confusions(
+def confusion_matrices(
     tuned: Segmenter, scenes: Areas, *, size_px: int, overlap_px: int, progress: bool = False
 ) -> Tensor:
     """Pixels ``(scenes, classes, classes)`` by true and by predicted class."""

@@ -18,16 +18,16 @@ from tqdm.auto import tqdm
 
 from geossl.models import features, state_dicts
 from geossl.tasks.segment.crops import Areas
-from geossl.tasks.segment.evaluate import confusions, iou
+from geossl.tasks.segment.evaluate import confusion_matrices, iou
 from geossl.tasks.segment.masks import IGNORE
 from geossl.tasks.segment.model import Network
 from geossl.tasks.segment.segmenter import OVERLAP_PX, SIZE_PX, Segmenter
-from geossl.train.optim import refuse_not_finite, set_rates, take_up
+from geossl.train.optim import check_finite_loss, load_optimizer_state, set_learning_rates
 from geossl.utils import cpu
-from geossl.utils.cpu import few_threads
-from geossl.utils.device import fused, pick_precision
-from geossl.utils.io import atomic
-from geossl.utils.seeds import derived_seed
+from geossl.utils.cpu import single_threaded
+from geossl.utils.device import select_precision, use_fused
+from geossl.utils.io import atomic_write
+from geossl.utils.seeds import derive_seed
 
 if TYPE_CHECKING:
     from geossl.tasks.segment.train import SegmentConfig
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _PAUSE = 20  # a checkpoint waits so many times as long as the last one took
 
 
-def learn(
+def fit(
     tuned: Segmenter,
     train_on: Areas,
     watch: Areas,
@@ -47,11 +47,11 @@ def learn(
 ) -> list[dict[str, float]]:
     """Train a network in place, from the last epoch kept in ``output_dir``; a record an epoch."""
     network, device = tuned.network, tuned.encoder.mean.device
-    groups = features.groups(
+    groups = features.parameter_groups(
         network, network.encoder, lr=config.lr, encoder_rate=config.encoder_rate,
         weight_decay=config.weight_decay,
     )  # fmt: skip
-    solver = torch.optim.AdamW(groups, config.lr, fused=fused(device))
+    solver = torch.optim.AdamW(groups, config.lr, fused=use_fused(device))
     weight = class_weights(tuned.pixels, balance=config.balance).to(device)
     logs = [] if output_dir is None else _resumed(output_dir, network, solver)
     due = time.monotonic()
@@ -60,7 +60,7 @@ def learn(
             log = _epoch(
                 epoch, network, solver, scenes=train_on, weight=weight, config=config, seed=seed
             )
-            refuse_not_finite(log["loss"], epoch=epoch + 1, lr=config.lr)
+            check_finite_loss(log["loss"], epoch=epoch + 1, lr=config.lr)
             log["val"] = _watched(tuned, watch)
             logs.append(log)
             began = time.monotonic()
@@ -93,19 +93,19 @@ def _epoch(
         "seed": seed,
     }
     steps = len(scenes.drawn(**drawn))
-    fast = pick_precision(config.precision, device) == "bf16"
+    fast = select_precision(config.precision, device) == "bf16"
     network.train()
     sums = torch.zeros(4, device=device, dtype=torch.float64)
     ahead: Any = scenes.batches(**drawn)
-    dropout = _dropout(device, derived_seed(seed, "segment dropout", epoch))
-    few = few_threads(network.encoder, bf16=fast)
+    dropout = _dropout(device, derive_seed(seed, "segment dropout", epoch))
+    few = single_threaded(network.encoder, bf16=fast)
     with few, cpu.kept(), closing(ahead), dropout, torch.enable_grad():
         for step, batch in enumerate(ahead):
             chips, valid, target = (part.to(device, non_blocking=True) for part in batch)
             done, whole = epoch * steps + step, config.epochs * steps
-            set_rates(solver, done, whole, warmup=config.warmup)
-            own = derived_seed(seed, "segment views", epoch, step)
-            x = features.colored(
+            set_learning_rates(solver, done, whole, warmup=config.warmup)
+            own = derive_seed(seed, "segment views", epoch, step)
+            x = features.augment_colors(
                 network.encoder, chips, valid, color=config.color, seed=own
             )  # (N, C, S, S)
             with torch.autocast(device.type, torch.bfloat16, enabled=fast):
@@ -152,7 +152,7 @@ def _watched(tuned: Segmenter, watch: Areas) -> float:
     """The mIoU of scenes; nan without any."""
     if len(watch) == 0:
         return math.nan
-    found = confusions(tuned, watch, size_px=SIZE_PX, overlap_px=OVERLAP_PX)
+    found = confusion_matrices(tuned, watch, size_px=SIZE_PX, overlap_px=OVERLAP_PX)
     return float(iou(found.sum(0)).nanmean())
 
 
@@ -175,9 +175,9 @@ def _keep(
     out: Path, network: Network, solver: torch.optim.Optimizer, *, logs: list[dict[str, float]]
 ) -> None:
     state = {"network": network.state_dict(), "solver": solver.state_dict(), "logs": logs}
-    with atomic(out / "last.pt") as part:
+    with atomic_write(out / "last.pt") as part:
         torch.save(state, part)
-    with atomic(out / "log.jsonl") as part:
+    with atomic_write(out / "log.jsonl") as part:
         part.write_text("".join(json.dumps(log) + "\n" for log in logs), "utf-8")
 
 
@@ -186,7 +186,7 @@ def _resumed(out: Path, network: Network, solver: torch.optim.Optimizer) -> list
     path = out / "last.pt"
     if not path.exists():
         return []
-    with state_dicts.checkpoint(path) as state:
+    with state_dicts.open_checkpoint(path) as state:
         network.load_state_dict(state["network"])
-        take_up(solver, state["solver"])
+        load_optimizer_state(solver, state["solver"])
         return list(state["logs"])

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from geossl.datasets.raster.area import Grid, opened
-from geossl.datasets.raster.grid import ALIGNED_PX, at
+from geossl.datasets.raster.area import Grid, open_raster
+from geossl.datasets.raster.grid import ALIGNED_PX, pixel_to_crs
 from geossl.models.features import Window
 from geossl.tasks.segment import polygons
 
@@ -101,7 +101,7 @@ class Masks:
         from rasterio.windows import Window as Part
 
         left, top, right, bottom = window
-        with opened({"path": path}) as file:
+        with open_raster({"path": path}) as file:
             if file.count != 1:
                 raise ValueError(
                     f"expected one band of classes in the mask {path}, it has {file.count}; write "
@@ -176,7 +176,7 @@ def _off_grid(file: Any, grid: Grid) -> str:
         if file.crs != CRS.from_user_input(grid.crs):
             return f"came {file.crs.to_string()} for {grid.crs}"
         across, down = np.array([0, grid.width, 0]), np.array([0, 0, grid.height])
-        x, y = at(~file.transform, *at(grid.transform, across, down))
+        x, y = pixel_to_crs(~file.transform, *pixel_to_crs(grid.transform, across, down))
         if max(np.abs(x - across).max(), np.abs(y - down).max()) > ALIGNED_PX:
             return "came pixels of another size or place"
     if (file.width, file.height) != (grid.width, grid.height):

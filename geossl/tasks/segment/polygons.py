@@ -59,7 +59,7 @@ def _features(path: str, label: str | None) -> tuple[np.ndarray, list[Any], Any]
     if path.lower().endswith(".gpkg"):
         return _of_geopackage(path, label)
     try:
-        about = listing.json_of(path)
+        about = listing.read_small_json(path)
         features, crs = about["features"], about.get("crs") or {}
         crs = crs["properties"]["name"] if crs else "EPSG:4326"
         labels = [(feature.get("properties") or {}).get(label) for feature in features]

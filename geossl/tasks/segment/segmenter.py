@@ -12,13 +12,13 @@ import pandas as pd
 import torch
 
 from geossl import models
-from geossl.datasets.raster.area import READING, rows_of
+from geossl.datasets.raster.area import READING_COLUMNS, rows_with_bands
 from geossl.models import features, state_dicts
 from geossl.tasks.segment.class_map import ClassMap, tif_path
 from geossl.tasks.segment.crops import Areas
 from geossl.tasks.segment.masks import IGNORE, Masks
 from geossl.tasks.segment.model import HEADS, Network
-from geossl.utils.device import pick_device
+from geossl.utils.device import select_device
 
 FORMAT = 1
 SIZE_PX, OVERLAP_PX = 512, 160
@@ -90,7 +90,7 @@ class Segmenter:
             ValueError: it cannot be read, has other bands or another dtype, is not one, or would be
                 overwritten.
         """
-        rows = rows_of(scene, bands=self.encoder.bands, reading=self.reading)
+        rows = rows_with_bands(scene, bands=self.encoder.bands, reading=self.reading)
         if len(rows) != 1:
             raise ValueError(f"expected one scene, came a table of {len(rows)}; give one row")
         if output is not None:
@@ -118,7 +118,7 @@ class Segmenter:
             "pixels": self.pixels.tolist(),
             "logs": self.logs.to_dict("list"),
         }
-        state_dicts.save_tuned("segmenter", self.network, about, path=path, form=FORMAT)
+        state_dicts.save_task_model("segmenter", self.network, about, path=path, form=FORMAT)
 
 
 def load(path: str | os.PathLike[str], *, device: str = "auto") -> Segmenter:
@@ -132,16 +132,16 @@ def load(path: str | os.PathLike[str], *, device: str = "auto") -> Segmenter:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, of another kind, or written by a newer version.
     """
-    path, described, tensors = state_dicts.open_tuned("segmenter", path, known=FORMAT)
+    path, described, tensors = state_dicts.load_task_model("segmenter", path, known=FORMAT)
     try:
         about = json.loads(described)
         masks = Masks(**about["masks"])
         head, width, note = about["network"]["head"], about["network"]["width"], about["note"]
-        encoder = models.encoder(**about["encoder"])
+        encoder = models.build_encoder(**about["encoder"])
         encoder.note = note
         pixels = pd.Series(about["pixels"], index=pd.Index(masks.classes), dtype="int64")
         reading, logs = about["reading"], pd.DataFrame(about["logs"])
-        if head not in HEADS or set(reading) != set(READING) or not isinstance(note, dict):
+        if head not in HEADS or set(reading) != set(READING_COLUMNS) or not isinstance(note, dict):
             raise ValueError
         network = Network(encoder, classes=len(masks.classes), head=head, width=width)
     except (ValueError, TypeError, LookupError, RecursionError, AttributeError):
@@ -149,8 +149,8 @@ def load(path: str | os.PathLike[str], *, device: str = "auto") -> Segmenter:
             f"expected a segmenter written by geossl at {path}, came a description that does not "
             "fit; write the file again"
         ) from None
-    state_dicts.fill(network, tensors, path)
-    network.to(pick_device(device)).eval()
+    state_dicts.load_into(network, tensors, path)
+    network.to(select_device(device)).eval()
     return Segmenter(network, masks, reading, pixels, logs)
 
 
@@ -176,7 +176,7 @@ def class_map(
     chances = None
     if probabilities:
         chances = np.zeros((len(scenes.masks.classes), height, width), np.float32)
-    for left, top, right, bottom in features.windows(
+    for left, top, right, bottom in features.sliding_windows(
         height, width, size_px=size, overlap_px=overlap
     ):
         # No window reaches over the edge: there it sees what one window over all does.

@@ -13,20 +13,20 @@ from typing import Any, Literal
 import pandas as pd
 
 from geossl import models
-from geossl.data.scenes import training_rows
-from geossl.datasets.raster.area import READING, reading_of, rows_of
+from geossl.data.scenes import rows_of_split
+from geossl.datasets.raster.area import READING_COLUMNS, reading_options, rows_with_bands
 from geossl.models import state_dicts
 from geossl.models.features import FREEZE
 from geossl.tasks.segment.crops import Areas
-from geossl.tasks.segment.evaluate import masked
-from geossl.tasks.segment.loop import learn
+from geossl.tasks.segment.evaluate import rows_with_masks
+from geossl.tasks.segment.loop import fit
 from geossl.tasks.segment.masks import Masks
 from geossl.tasks.segment.model import HEADS, Network
 from geossl.tasks.segment.segmenter import Segmenter
-from geossl.train.checkpoint import begin
+from geossl.train.checkpoint import prepare_directory
 from geossl.transforms import Views
-from geossl.utils.device import pick_device
-from geossl.utils.seeds import derived_seed
+from geossl.utils.device import select_device
+from geossl.utils.seeds import derive_seed
 
 FORMAT = 1
 _FREE = ("device", "keep_gb")  # settings that may change when a training goes on
@@ -143,11 +143,11 @@ def train(
         classes if isinstance(classes, str) else tuple(classes),  # type: ignore[arg-type]
         mask, None if values is None else tuple(values), label, resample,
     )  # fmt: skip
-    table = masked(scenes, mask)
-    rows = rows_of(table, bands=encoder.bands)
+    table = rows_with_masks(scenes, mask)
+    rows = rows_with_bands(table, bands=encoder.bands)
     keep = config.keep_gb * 2**30
     train_on = Areas(
-        [rows[i] for i in training_rows(table, "train").tolist()], masks, keep_bytes=keep
+        [rows[i] for i in rows_of_split(table, "train").tolist()], masks, keep_bytes=keep
     )
     val = table["split"].eq("val").fillna(False) if "split" in table else [False] * len(rows)
     watch = Areas(
@@ -160,19 +160,17 @@ def train(
             f"{dict(zip(masks.classes, counts.tolist(), strict=True))}; pixels of 255 and nodata "
             "are left out: give values=(0, 255) if they are a class"
         )
-    device = pick_device(config.device)
+    device = select_device(config.device)
     network = Network(
         encoder, classes=len(masks.classes), head=config.head, width=config.width,
-        freeze=config.freeze, seed=derived_seed(seed, "segment head"),
+        freeze=config.freeze, seed=derive_seed(seed, "segment head"),
     ).to(device)  # fmt: skip
     pixels = pd.Series(counts, index=pd.Index(masks.classes))
-    tuned = Segmenter(network, masks, reading_of(rows[0]), pixels)
+    tuned = Segmenter(network, masks, reading_options(rows[0]), pixels)
     kept = None if output_dir is None else Path(output_dir)
     if kept is not None:
-        begin(kept, _identity(table, encoder, masks, config=config, seed=seed))
-    logs = learn(
-        tuned, train_on, watch, config=config, output_dir=kept, seed=seed, progress=progress
-    )
+        prepare_directory(kept, _identity(table, encoder, masks, config=config, seed=seed))
+    logs = fit(tuned, train_on, watch, config=config, output_dir=kept, seed=seed, progress=progress)
     network.eval()
     tuned = replace(tuned, logs=pd.DataFrame(logs))
     if output_dir is not None:
@@ -184,14 +182,14 @@ def _identity(
     table: pd.DataFrame, encoder: models.Encoder, masks: Masks, *, config: SegmentConfig, seed: int
 ) -> dict[str, Any]:
     """What makes a training that training, as json holds it."""
-    told = [name for name in ("split", *READING) if name in table]
+    told = [name for name in ("split", *READING_COLUMNS) if name in table]
     files = table[["path", masks.column]].map(os.path.basename)  # a folder may be moved
     rows = hashlib.blake2b(files.join(table[told]).to_csv().encode(), digest_size=8)
     settings = {k: v for k, v in asdict(config).items() if k not in _FREE}
     about = {
         "format": FORMAT,
         "seed": seed,
-        "encoder": [encoder.name, encoder.stem, encoder.bands, state_dicts.digest(encoder)],
+        "encoder": [encoder.name, encoder.stem, encoder.bands, state_dicts.weights_digest(encoder)],
         "scenes": [len(table), rows.hexdigest()],
         **{f"masks.{k}": v for k, v in asdict(masks).items()},
         **{f"config.{k}": v for k, v in settings.items()},

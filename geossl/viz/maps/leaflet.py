@@ -22,7 +22,7 @@ from jinja2 import Template
 
 from geossl import geo
 from geossl.data.earth import coastlines, world_image
-from geossl.utils.colors import GRAY, packed
+from geossl.utils.colors import GRAY, pack_colors
 
 TOP_LAT = 85.05112878  # of the Web Mercator square
 _DOT_PX = 2  # how far a lonely place of a raster spreads
@@ -101,7 +101,7 @@ def draw(
     return drawn
 
 
-def view_of(lon: np.ndarray, lat: np.ndarray) -> list[list[float]] | None:
+def fit_view(lon: np.ndarray, lat: np.ndarray) -> list[list[float]] | None:
     """Box to look at for places ``(N,)``; None is the whole world.
 
     ``east`` is beyond 180 where the places lie on both sides of the antimeridian.
@@ -133,7 +133,7 @@ def column(name: str, values: pd.Series, unit: str = "") -> dict[str, Any] | Non
     number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
     if number and not pd.api.types.is_integer_dtype(values):
         bare = values.to_numpy("<f4", na_value=np.nan)
-        return {"name": name, "type": "f4", "values": packed(bare), "unit": unit}
+        return {"name": name, "type": "f4", "values": pack_colors(bare), "unit": unit}
     if number and not values.isna().any():
         try:
             return {"name": name, "unit": unit} | _whole(values.to_numpy())
@@ -151,7 +151,7 @@ def _whole(values: np.ndarray) -> dict[str, str]:
     for kind in ("u1", "u2", "i4"):
         span = np.iinfo(kind)
         if span.min <= low and high <= span.max:
-            return {"type": kind, "values": packed(values.astype(f"<{kind}"))}
+            return {"type": kind, "values": pack_colors(values.astype(f"<{kind}"))}
     raise OverflowError(f"integers from {low} to {high} do not fit 32 bits")
 
 
@@ -229,6 +229,6 @@ def _coast() -> dict[str, str]:
     lines = [line[np.r_[True, np.any(np.diff(line, axis=0) != 0, axis=1)]] for line in lines]
     lines = [line for line in lines if len(line) > 3]
     return {
-        "points": packed(np.concatenate(lines).astype("<i2")),
-        "lengths": packed(np.array([len(line) for line in lines], "<u2")),
+        "points": pack_colors(np.concatenate(lines).astype("<i2")),
+        "lengths": pack_colors(np.array([len(line) for line in lines], "<u2")),
     }

@@ -18,9 +18,16 @@ from geossl.clusters import GeoClusters
 from geossl.data.store import ChipStore
 from geossl.embeddings import Embeddings, neighbors
 from geossl.evaluate import ProbeResult
-from geossl.utils.colors import PALETTE, Paint, by_column, packed, rgb_of, subset
+from geossl.utils.colors import (
+    PALETTE,
+    Paint,
+    color_by_column,
+    pack_colors,
+    subset_colors,
+    to_rgb_array,
+)
 from geossl.viz.maps import leaflet
-from geossl.viz.maps.markers import cluster_cards, places_of, strips
+from geossl.viz.maps.markers import cluster_cards, locations_of, strips
 from geossl.viz.projection import to_rgb
 
 _SINGLE, _PACKED, _SAMPLE = 2_000, 200_000, 100_000
@@ -52,12 +59,12 @@ def map_scenes(
         color = "label"
     if color is not None and color not in scenes:
         raise ValueError(f"expected a column {color!r}, came {list(scenes.columns)}")
-    places, dropped = places_of(scenes, store)
+    places, dropped = locations_of(scenes, store)
     names, alt = ["location", "chips"], f"{len(places):,} places"
     if color is None:
-        paint, legend = by_column(pd.Series("place", index=places.index))[0], None
+        paint, legend = color_by_column(pd.Series("place", index=places.index))[0], None
     else:
-        paint, legend = by_column(places[color])
+        paint, legend = color_by_column(places[color])
         names, alt = [color, *names], f"{alt} colored by {color}"
     given: dict[str, Any] = {"store": store, "scenes": scenes, "tiles": tiles, "alt": alt}
     return _map_points(places, paint, legend, names, dropped, **given)
@@ -93,12 +100,12 @@ def map_embeddings(
     if not finite.any():
         raise ValueError("expected finite vectors, came none; did the training diverge?")
     mean = embeddings.subset(finite).mean_of_locations()
-    places, dropped = places_of(mean.scenes)
+    places, dropped = locations_of(mean.scenes)
     vectors = mean.vectors[places["row"].to_numpy()]
     dropped["without finite vectors"] = int((~finite).sum())
     large: list[int] = []
     if color == "rgb":
-        paint: Paint = {"color": packed(to_rgb(Embeddings(vectors, places)))}
+        paint: Paint = {"color": pack_colors(to_rgb(Embeddings(vectors, places)))}
         legend = None
         alt = f"{len(places):,} places colored by the principal components of their embeddings"
     else:
@@ -107,7 +114,7 @@ def map_embeddings(
             raise ValueError(f"row {to} has no position or no finite vector; give another row")
         unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         places["similarity"] = unit @ unit[own[0]]
-        paint, legend = by_column(places["similarity"])
+        paint, legend = color_by_column(places["similarity"])
         large, alt = own.tolist(), f"{len(places):,} places by their likeness to one of them"
     names = ["similarity", "label", "location", "chips"]
     return _map_points(places, paint, legend, names, dropped, store=store, scenes=mean.scenes,
@@ -147,7 +154,7 @@ def map_neighbors(
         for other in places.iloc[1:].itertuples()
         for piece in _great_circle(start["lon"], start["lat"], other.lon, other.lat)
     ]
-    paint, legend = by_column(places["similarity"])
+    paint, legend = color_by_column(places["similarity"])
     places["row"] = rows
     return _map_points(places, paint, legend, ["place", "similarity", "label", "location", "time"],
                        {}, store=store, scenes=None, tiles=tiles, large=[0], more={"lines": lines},
@@ -186,7 +193,7 @@ def map_probe(
     if "confidence" in seen:
         table["confidence"] = seen["confidence"].to_numpy()
     share = table.groupby("location", sort=False)["hit"].mean().to_numpy()
-    places, dropped = places_of(table)
+    places, dropped = locations_of(table)
     right = share[places["row_of_place"]]
     places["right"] = [f"{r:.0%} of its chips" for r in right]
     kinds = np.select([right == 1, right == 0], [0, 2], 1)
@@ -196,7 +203,7 @@ def map_probe(
         [c, f"{name} ({int((kinds == i).sum()):,})"]
         for i, (c, name) in enumerate(zip(colors, kind_names, strict=True))
     ]
-    paint = {"color": packed(kinds.astype(np.uint8)), "palette": list(colors)}
+    paint = {"color": pack_colors(kinds.astype(np.uint8)), "palette": list(colors)}
     places["row"] = seen["row"].to_numpy()[places["row"]]
     names = ["truth", "predicted", "confidence", "right", "location"]
     alt = (
@@ -273,15 +280,15 @@ def _map_points(
         captions.append(f"{far:,} beyond 85° of latitude lie at the edge.")
     parts: dict[str, Any] = dict(more or {})
     if count > _PACKED:
-        rgb = rgb_of(paint)
+        rgb = to_rgb_array(paint)
         parts["raster"] = {"image": leaflet.raster(lon, lat, rgb), "until": _NEAR_ZOOM}
         kept = np.sort(np.random.default_rng(0).permutation(count)[:_SAMPLE])
         captions.append(
             f"All {count:,} places as a picture; zoom in for a random sample of {_SAMPLE:,}."
         )
-        paint = subset(paint, kept, count)
+        paint = subset_colors(paint, kept, count)
         places, lon, lat = places.iloc[kept].reset_index(drop=True), lon[kept], lat[kept]
-    box = leaflet.view_of(lon, lat)
+    box = leaflet.fit_view(lon, lat)
     if box is not None and box[1][1] > 180 and "lines" in parts:
         box = None  # lines are cut at the antimeridian: show the world
     elif box is not None and box[1][1] > 180:  # places on both sides of the antimeridian
@@ -291,7 +298,7 @@ def _map_points(
     columns = [leaflet.column(n, places[n]) for n in dict.fromkeys(names) if n in places]
     points: dict[str, Any] = {
         **paint,
-        "place": packed(np.stack([lon, lat], 1).astype("<f4")),
+        "place": pack_colors(np.stack([lon, lat], 1).astype("<f4")),
         "columns": [c for c in columns if c is not None],
         "radius": 2.0 if count > 2000 else 3.0 if count > 200 else 5.0,
         "single": single,

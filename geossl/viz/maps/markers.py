@@ -12,7 +12,7 @@ from geossl.data.store import ChipStore
 from geossl.viz.maps import leaflet
 
 
-def places_of(
+def locations_of(
     scenes: pd.DataFrame, store: ChipStore | None = None
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """One row per location with a position; ``row`` is its first in the table."""

@@ -56,7 +56,7 @@ def plot_detections(
     if path not in rows:
         raise ValueError(f"expected a path of the {len(rows)} scenes, came {path}")
     if window is None:
-        grid = area.grid(rows[path])
+        grid = area.read_grid(rows[path])
         window = 0, 0, grid.width, grid.height
     left, top, right, bottom = window
     if not 0 < (right - left) * (bottom - top) <= _MOST_PX:

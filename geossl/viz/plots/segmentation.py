@@ -10,10 +10,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from geossl.datasets.raster.area import Row, rows_of
+from geossl.datasets.raster.area import Row, rows_with_bands
 from geossl.datasets.raster.window import pixel_info
 from geossl.tasks.segment import Segmenter
-from geossl.tasks.segment.class_map import class_colors, said, shares
+from geossl.tasks.segment.class_map import class_colors, class_shares, format_shares
 from geossl.tasks.segment.crops import Areas
 from geossl.tasks.segment.evaluate import confusion, iou
 from geossl.tasks.segment.masks import IGNORE
@@ -43,7 +43,7 @@ def plot_segmentation(tuned: Segmenter, scenes: pd.DataFrame, *, count: int = 4)
         FileNotFoundError: there is no such file.
         ValueError: no row, or one that cannot be read or does not fit.
     """
-    rows = rows_of(scenes.head(count), bands=tuned.encoder.bands, reading=tuned.reading)
+    rows = rows_with_bands(scenes.head(count), bands=tuned.encoder.bands, reading=tuned.reading)
     areas = Areas(rows, tuned.masks)
     colors = class_colors(tuned.classes)
     clear = len(tuned.classes) == 2 or tuned.classes[0] == "background"
@@ -55,14 +55,14 @@ def plot_segmentation(tuned: Segmenter, scenes: pd.DataFrame, *, count: int = 4)
         thin = np.s_[:: max(1, -(-max(found.values.shape) // _SHOWN_PX))]
         image = _image(rows[i], areas.pixels(i, window)[0][:, thin, thin])
         _picture(line[0], image, Path(str(rows[i]["path"])).stem)
-        guess, title = found.values, f"predicted: {said(found.shares)}"
+        guess, title = found.values, f"predicted: {format_shares(found.shares)}"
         masks = [guess]
         if pd.notna(rows[i].get(tuned.masks.column)):
             truth = np.where(guess == IGNORE, IGNORE, areas.codes(i, window))
             masks.append(truth)
             score = float(iou(confusion(truth, guess, classes=len(tuned.classes))).nanmean())
             title = f"{title}\nmIoU {score:.2f}"
-            told = f"truth: {said(shares(truth, tuned.classes))}"
+            told = f"truth: {format_shares(class_shares(truth, tuned.classes))}"
             _picture(line[1], _overlay(image, truth[thin, thin], colors, clear=clear), told)
             kinds, wrong = _errors(truth, guess, clear=clear)
             _picture(line[3], kinds[thin, thin], f"errors: {wrong:.1%} of the pixels")

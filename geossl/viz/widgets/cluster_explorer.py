@@ -13,7 +13,7 @@ import pandas as pd
 
 from geossl.clusters import GeoClusters, On
 from geossl.data.store import ChipStore
-from geossl.utils.io import atomic
+from geossl.utils.io import atomic_write
 from geossl.viz import maps, plots
 from geossl.viz.widgets.common import Status, bars_html, by_year, gallery_html, map_html
 
@@ -261,7 +261,7 @@ class ClusterExplorer(widgets.VBox):
                 for i, cell in enumerate(self.clusters.cells())
             ]  # fmt: skip
             text = json.dumps({"type": "FeatureCollection", "features": features})
-            with atomic(path) as part:
+            with atomic_write(path) as part:
                 part.write_text(text, "utf-8")
         else:
             raise ValueError(f"expected a file ending in .csv or .geojson, came {path.name!r}")

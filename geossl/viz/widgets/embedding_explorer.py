@@ -13,7 +13,7 @@ import pandas as pd
 from geossl.data.store import ChipStore
 from geossl.embeddings import Embeddings, neighbors
 from geossl.evaluate import ProbeResult
-from geossl.utils.colors import by_column
+from geossl.utils.colors import color_by_column
 from geossl.viz.maps import leaflet
 from geossl.viz.projection import Method, project
 from geossl.viz.widgets.common import Status, bars_html, by_year
@@ -174,7 +174,7 @@ class EmbeddingExplorer(widgets.VBox):
     def _color(self) -> None:
         name = self.color.value
         values = self._purity() if name == "neighbor purity" else self._column(name)
-        paint, legend = by_column(values.rename(name))
+        paint, legend = color_by_column(values.rename(name))
         with self.views.hold_trait_notifications():
             self.views.codes, self.views.palette = _bytes_of(paint), paint["palette"]
         self._legend.value = _legend_html(legend)

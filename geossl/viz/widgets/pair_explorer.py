@@ -46,12 +46,12 @@ class PairExplorer(widgets.VBox):
         self,
         store: ChipStore,
         *,
-        policies: Mapping[str, pairs.Policy] | None = None,
+        policies: Mapping[str, pairs.PairSampler] | None = None,
         views: Views | None = None,
         seed: int = 0,
     ):
         self._store, self._base, self._seed = store, views or Views(), seed
-        usual: dict[str, pairs.Policy] = {
+        usual: dict[str, pairs.PairSampler] = {
             "same image": pairs.same_image(),
             "temporal": pairs.temporal(),
             "temporal, same season": pairs.temporal(season="same", single_date="drop"),

@@ -59,11 +59,11 @@ class TrainingMonitor:
     def _show(self, screen: Screen) -> None:
         logs = self.run.logs
         if len(logs):
-            words = state_in_words(self.run, interrupted=self.interrupted)
+            words = describe_state(self.run, interrupted=self.interrupted)
             screen.update(words, lambda: _page(logs, words))
 
 
-def state_in_words(run: Run, *, interrupted: bool = False) -> str:
+def describe_state(run: Run, *, interrupted: bool = False) -> str:
     """One line: how far, how well, how long still."""
     last = run.logs.iloc[-1]
     parts = [f"step {run.step:,} of {run.steps:,}", f"loss {last['loss']:.2f}"]

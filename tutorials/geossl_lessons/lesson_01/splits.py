@@ -14,7 +14,7 @@ from geossl.data import scenes
 from geossl.data.store import ChipStore
 from geossl.embeddings import Embeddings
 from geossl.evaluate import bootstrap, metrics
-from geossl.utils.seeds import derived_seed
+from geossl.utils.seeds import derive_seed
 
 PICTURES, PLACES = "random pictures", "random places"
 COORDINATES, PIXELS, UNTRAINED = "coordinates, no picture", "pixels", "untrained network"
@@ -42,7 +42,7 @@ def ways(
     Raises:
         ValueError: fewer blocks than folds, or rows without coordinates.
     """
-    rng = np.random.default_rng(derived_seed(seed, "ways"))
+    rng = np.random.default_rng(derive_seed(seed, "ways"))
     place = scenes.location_codes(table)
     dealt = {PICTURES: rng.permutation(len(table)) % folds}
     dealt[PLACES] = (rng.permutation(place.max() + 1) % folds)[place]

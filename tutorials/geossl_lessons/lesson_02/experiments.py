@@ -17,7 +17,7 @@ from geossl.data.store import ChipStore
 from geossl.embeddings import embed
 from geossl.evaluate import bootstrap, metrics
 from geossl.transforms import Views
-from geossl.utils.seeds import derived_seed
+from geossl.utils.seeds import derive_seed
 
 
 def two_views(
@@ -100,7 +100,7 @@ def found_again(
     rows = np.asarray(rows)
     first, second = (
         embed_views(store, encoder, seen)
-        for seen in two_views(store, rows, views=views, seed=derived_seed(seed, "found again"))
+        for seen in two_views(store, rows, views=views, seed=derive_seed(seed, "found again"))
     )
     hit = ((first @ second.T).argmax(1) == torch.arange(len(rows))).numpy()
     place = store.scenes["location"].to_numpy()[rows]
@@ -213,7 +213,7 @@ def film_queue(
         slots = (moco.pointer + np.arange(batch_size)) % queue_size
         before = rows[now - 1] if now else rows[0]
         rows[now], age[now] = before, np.where(before < 0, -1, age[now - 1] + 1)
-        a, held[slots] = two_views(store, drawn, seed=derived_seed(seed, "views", now))
+        a, held[slots] = two_views(store, drawn, seed=derive_seed(seed, "views", now))
         step(a, held[slots], drawn, negatives=True)
         rows[now, slots], age[now, slots] = drawn, 0
         filled = rows[now] >= 0
@@ -250,7 +250,7 @@ def short_run(
     lines = []
     for now in range(steps):
         drawn = _draw(store, batch_size, seed, "short", now)
-        a, b = two_views(store, drawn, seed=derived_seed(seed, "views", now))
+        a, b = two_views(store, drawn, seed=derive_seed(seed, "views", now))
         loss, query, key = step(a, b, drawn, negatives=negatives)
         cosine = (F.normalize(query, dim=1) * key).sum(1).mean()
         std, rank = metrics.feature_std(query), metrics.effective_rank(query)
@@ -270,7 +270,7 @@ def arrows(
 
 
 def _draw(store: ChipStore, count: int, seed: int, *purpose: str | int) -> np.ndarray:
-    rng = np.random.default_rng(derived_seed(seed, *purpose))
+    rng = np.random.default_rng(derive_seed(seed, *purpose))
     return rng.choice(len(store), count, replace=len(store) < count)
 
 
@@ -278,7 +278,7 @@ def _apprentice(
     store: ChipStore, *, queue_size: int, momentum: float, seed: int
 ) -> tuple[models.MoCo, Callable[..., tuple[Tensor, Tensor, Tensor]]]:
     """A small MoCo and its training step, for some seconds of training."""
-    encoder = models.encoder(bands=store.chips.shape[1], seed=seed)
+    encoder = models.build_encoder(bands=store.chips.shape[1], seed=seed)
     moco = models.MoCo(encoder, queue_size=queue_size, momentum=momentum, seed=seed)
     learned = [p for p in moco.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=1e-3)

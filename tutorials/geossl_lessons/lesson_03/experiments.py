@@ -21,7 +21,7 @@ LABELLED = "flooded or not? (linear probe)"
 DATE, FLOOD = "another date", "a flood"
 
 
-def policies_table(policies: Mapping[str, pairs.Policy], table: pd.DataFrame) -> pd.DataFrame:
+def policies_table(policies: Mapping[str, pairs.PairSampler], table: pd.DataFrame) -> pd.DataFrame:
     """What one epoch of pairs looks like under some policies, in words.
 
     Args:
@@ -178,4 +178,4 @@ def _interval_of_wins(
         return ((one @ wins) * two).sum(1) / (one.sum(1) * two.sum(1))
 
     place = scored["location"].to_numpy()
-    return bootstrap.interval_of(mean, place, seed=seed, resamples=bootstrap.RESAMPLES)
+    return bootstrap.bootstrap_interval(mean, place, seed=seed, resamples=bootstrap.RESAMPLES)

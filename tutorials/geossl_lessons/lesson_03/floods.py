@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from geossl.data.store import ChipStore
-from geossl.utils.seeds import derived_seed
+from geossl.utils.seeds import derive_seed
 
 COLUMN, YES, NO = "flood", "flooded", "dry"
 _WATER = (0.10, 0.16, 0.24)  # share of full brightness in red, green, blue
@@ -35,7 +35,7 @@ def flooded(store: ChipStore, *, share: float = 0.5, seed: int = 0) -> ChipStore
             "expected a store of uint8 in three bands and a share in (0, 1), came "
             f"{store.dtype}, {store.bands} and {share}"
         )
-    rng = np.random.default_rng(derived_seed(seed, "floods"))
+    rng = np.random.default_rng(derive_seed(seed, "floods"))
     wet = np.flatnonzero(rng.permutation(len(store)) < round(share * len(store)))
     fields = torch.from_numpy(rng.standard_normal((len(wet), 1, 4, 4), np.float32))
     size = (store.size_px, store.size_px)

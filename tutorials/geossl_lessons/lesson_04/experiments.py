@@ -16,7 +16,7 @@ from geossl.data.store import ChipStore
 from geossl.embeddings import Embeddings, embed
 from geossl.evaluate import ProbeResult, bootstrap
 from geossl.train.pretrain import Run
-from geossl.utils.seeds import derived_seed
+from geossl.utils.seeds import derive_seed
 from geossl_lessons.lesson_06.experiments import difference
 
 _FAR_KM = 3_000  # between the places of the puzzle
@@ -26,7 +26,7 @@ _L2 = (1e-1, 1e-2, 1e-3)
 def six_places(store: ChipStore, *, count: int = 6, seed: int = 0) -> np.ndarray:
     """Rows ``(count,)`` of chips of as many climates as there are, far from each other."""
     table = store.scenes
-    order = np.random.default_rng(derived_seed(seed, "six")).permutation(len(table))
+    order = np.random.default_rng(derive_seed(seed, "six")).permutation(len(table))
     label, lon, lat = (table[name].to_numpy() for name in ("label", "lon", "lat"))
     most = -(-count // table["label"].nunique())  # rows of one climate
     for far in (_FAR_KM, 0):
@@ -104,7 +104,7 @@ def confounding(
         ``entropy_bits``, means over places, for `geossl.viz.plots.plot_growth`.
     """
     places = table.drop_duplicates("location").reset_index(drop=True)
-    rng = np.random.default_rng(derived_seed(seed, "dealt"))
+    rng = np.random.default_rng(derive_seed(seed, "dealt"))
     dealt = places.assign(**{label: rng.permutation(places[label].to_numpy())})
     lines = []
     for k in ks:
@@ -120,7 +120,7 @@ def confounding(
 
 def other_positions(store: ChipStore, *, seed: int = 0) -> ChipStore:
     """The same pictures, in memory, with places' positions exchanged at random within a split."""
-    table, rng = store.scenes, np.random.default_rng(derived_seed(seed, "positions"))
+    table, rng = store.scenes, np.random.default_rng(derive_seed(seed, "positions"))
     places = table.drop_duplicates("location")[["location", "split", "lon", "lat"]]
     for _, part in places.groupby("split", dropna=False):
         mixed = part[["lon", "lat"]].to_numpy()[rng.permutation(len(part))]
@@ -140,7 +140,7 @@ def own_cameras(
         spread: the gain of each band of a camera is drawn from ``1 -+ spread``.
         seed: of the gains.
     """
-    rng = np.random.default_rng(derived_seed(seed, "cameras"))
+    rng = np.random.default_rng(derive_seed(seed, "cameras"))
     gains = rng.uniform(1 - spread, 1 + spread, (clusters.k, len(store.bands))).astype(np.float32)
     own = clusters.assign(store.scenes["lon"], store.scenes["lat"])
     chips = np.clip(store.chips * gains[own][:, :, None, None], 0, 255).round().astype(np.uint8)
@@ -196,7 +196,7 @@ def guessed(
     lon, lat = part["lon"].to_numpy(float), part["lat"].to_numpy(float)
     guess, true = guesses(run, store, rows).argmax(1), clusters.assign(lon, lat)
     at = clusters.centers[guess]
-    mixed = at[np.random.default_rng(derived_seed(seed, "exchanged")).permutation(len(at))]
+    mixed = at[np.random.default_rng(derive_seed(seed, "exchanged")).permutation(len(at))]
     km, chance_km = (np.median(geo.great_circle_km(lon, lat, *c.T)) for c in (at, mixed))
     share = bootstrap.interval(guess == true, part["location"].to_numpy(), seed)
     chance = float((true == clusters.sizes.argmax()).mean())

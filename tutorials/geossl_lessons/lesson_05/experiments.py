@@ -13,7 +13,7 @@ from geossl.data import earth
 from geossl.data.store import ChipStore
 from geossl.embeddings import Embeddings, neighbors
 from geossl.evaluate import ProbeResult, bootstrap
-from geossl.utils.seeds import derived_seed
+from geossl.utils.seeds import derive_seed
 
 _KM_PER_DEGREE = np.pi * geo.EARTH_RADIUS_KM / 180
 FACTORS = {
@@ -60,7 +60,7 @@ def alike(
     rows = np.flatnonzero((table["split"] == split).to_numpy(bool))
     label, light = table["label"].to_numpy(), brightness(store)
     lon, lat = table["lon"].to_numpy(float), table["lat"].to_numpy(float)
-    rng = np.random.default_rng(derived_seed(seed, "drawn"))
+    rng = np.random.default_rng(derive_seed(seed, "drawn"))
     found = {name: neighbors(some, rows, k=k)[0] for name, some in encoders.items()}
     found["drawn at random"] = rng.integers(0, len(table), (len(rows), k))
     lines = []

@@ -18,8 +18,8 @@ from matplotlib.axes import Axes
 from geossl.data import earth
 from geossl.datasets.blue_marble import _acquire, _draws
 from geossl.utils.colors import PALETTE
-from geossl.utils.io import atomic
-from geossl.utils.seeds import derived_seed
+from geossl.utils.io import atomic_write
+from geossl.utils.seeds import derive_seed
 from geossl.viz.plots.base import _axes
 
 BANDS = ("blue", "green", "red", "nir", "swir")
@@ -58,7 +58,7 @@ def write_folder(
     for quarter, name in enumerate(QUARTERS):
         left = _MIDDLE[0] - (name[1] == "W") * side_px * PIXEL_M
         top = _MIDDLE[1] + (name[0] == "N") * side_px * PIXEL_M
-        rng = np.random.default_rng(derived_seed(seed, "scenes", quarter))
+        rng = np.random.default_rng(derive_seed(seed, "scenes", quarter))
         days = np.sort(rng.choice(_DAYS, dates, replace=False))
         paths = [folder / f"{name}_{_FIRST + day}.tif" for day in days]
         if all(path.exists() for path in paths):
@@ -72,7 +72,7 @@ def write_folder(
     whole = sorted(path for path in folder.glob("SW_*.tif") if path.name != NO_PIXELS)[0]
     if not (folder / NO_PIXELS).exists():
         content = whole.read_bytes()
-        with atomic(folder / NO_PIXELS) as part:  # the header stands first in it
+        with atomic_write(folder / NO_PIXELS) as part:  # the header stands first in it
             part.write_bytes(content[: len(content) // 3])
     (folder / NO_HEADER).touch()
     return folder
@@ -170,7 +170,7 @@ def _write(path: Path, pixels: np.ndarray, left: float, top: float) -> None:
     from rasterio.transform import from_origin
 
     count, height, width = pixels.shape
-    with atomic(path) as part, rasterio.open(
+    with atomic_write(path) as part, rasterio.open(
         part, "w", driver="GTiff", count=count, height=height, width=width, dtype="uint16",
         crs=CRS, transform=from_origin(left, top, PIXEL_M, PIXEL_M), nodata=0,
         compress="deflate", zlevel=1, predictor=2, tiled=True, blockxsize=256, blockysize=256,

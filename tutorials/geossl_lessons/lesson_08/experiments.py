@@ -12,8 +12,8 @@ import pandas as pd
 from geossl.data import earth
 from geossl.data.scenes import BOX
 from geossl.tasks import compare
-from geossl.utils.io import atomic
-from geossl.utils.seeds import derived_seed
+from geossl.utils.io import atomic_write
+from geossl.utils.seeds import derive_seed
 
 _SCENE_DEG = 30  # side of a scene of `geossl.datasets.blue_marble_tasks`
 _CHIP_KM = 240  # side of a chip of the Blue Marble, see `geossl.datasets.blue_marble`
@@ -56,7 +56,7 @@ def fewer(scenes: pd.DataFrame, counts: Mapping[str, int], *, seed: int = 0) -> 
         counts: split -> how many at most.
         seed: of the draw.
     """
-    rng = np.random.default_rng(derived_seed(seed, "fewer"))
+    rng = np.random.default_rng(derive_seed(seed, "fewer"))
     mixed = scenes.iloc[rng.permutation(len(scenes))]
     most = mixed["split"].map(dict(counts)).fillna(len(scenes))
     return mixed[mixed.groupby("split").cumcount() < most].sort_index().reset_index(drop=True)
@@ -74,7 +74,7 @@ def toy(seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
     Returns:
         The boxes, and the detections with ``score``, the highest first; both with `images.BOX`.
     """
-    rng = np.random.default_rng(derived_seed(seed, "toy"))
+    rng = np.random.default_rng(derive_seed(seed, "toy"))
     cells = rng.permutation(9)[:6]
     corner = np.stack([cells % 3, cells // 3], 1) * _CELL + rng.uniform(6, 9, (6, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(13, 18, (6, 2))], 1)
@@ -115,7 +115,7 @@ def large_scene(
         height, width = height_deg * _PER_DEG, width_deg * _PER_DEG
         pixels = earth.world_image()[top : top + height, left : left + width].transpose(2, 0, 1)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path) as part, rasterio.open(
+        with atomic_write(path) as part, rasterio.open(
             part, "w", driver="GTiff", count=3, height=height, width=width, dtype="uint8",
             crs="EPSG:4326", transform=from_origin(west, north, 1 / _PER_DEG, 1 / _PER_DEG),
             compress="deflate", photometric="RGB",

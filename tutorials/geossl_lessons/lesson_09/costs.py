@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from geossl import models
-from geossl.train.throughput import Rate, rounded
+from geossl.train.throughput import Throughput, format_rate
 
 # Dense bf16 TFLOP/s of NVIDIA's data sheets (no sparsity), as in benchmarks/roofline.py.
 CARDS = {"L4": 121.0, "A100": 312.0, "H100": 989.0}
@@ -33,7 +33,7 @@ def gflop_per_pair(encoder: models.Encoder, *, size_px: int) -> float:
     return counter.get_total_flops() / len(x) / 1e9
 
 
-def on_card(tflops: float, gflop: float, *, share: tuple[float, float, float]) -> Rate:
+def on_card(tflops: float, gflop: float, *, share: tuple[float, float, float]) -> Throughput:
     """Pairs a second of a GPU, by its data sheet and an assumed share of it; nothing is measured.
 
     Args:
@@ -41,10 +41,10 @@ def on_card(tflops: float, gflop: float, *, share: tuple[float, float, float]) -
         gflop: 10^9 operations of a pair.
         share: likely, lowest and highest share of the sheet that a training reaches.
     """
-    return Rate(*(part * tflops * 1000 / gflop for part in share))
+    return Throughput(*(part * tflops * 1000 / gflop for part in share))
 
 
-def plan(rates: Mapping[str, tuple[Rate, float]], *, pairs: float) -> pd.DataFrame:
+def plan(rates: Mapping[str, tuple[Throughput, float]], *, pairs: float) -> pd.DataFrame:
     """Time and money of a training on some machines.
 
     Args:
@@ -59,7 +59,7 @@ def plan(rates: Mapping[str, tuple[Rate, float]], *, pairs: float) -> pd.DataFra
         hours = [pairs / value / 3600 for value in (rate.value, rate.high, rate.low)]
         cost = "–"
         if np.isfinite(price):
-            likely, least, most = (f"{rounded(price * hour)}" for hour in hours)
+            likely, least, most = (f"{format_rate(price * hour)}" for hour in hours)
             cost = f"{likely} ({least} to {most})"
         likely, least, most = map(duration, hours)
         lines.append([name, str(rate), f"{likely} ({least} to {most})", cost])
@@ -69,7 +69,7 @@ def plan(rates: Mapping[str, tuple[Rate, float]], *, pairs: float) -> pd.DataFra
 def duration(hours: float) -> str:
     """Hours in words, in a unit that fits, to two digits."""
     name, size = next((u for u in _UNITS if hours >= 1.5 * u[1]), _UNITS[-1])
-    return f"{rounded(hours / size)} {name}"
+    return f"{format_rate(hours / size)} {name}"
 
 
 def bf16_gap(value: float) -> float:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from geossl.train.throughput import Rate
+from geossl.train.throughput import Throughput
 from geossl.utils.colors import GRAY, PALETTE
 from geossl.viz.plots.base import _axes, _figure, _quiet
 from geossl_lessons.lesson_09.costs import duration
@@ -33,7 +33,7 @@ def plot_gaps(*, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_rates(rates: Mapping[str, Rate], *, ax: Axes | None = None) -> Axes:
+def plot_rates(rates: Mapping[str, Throughput], *, ax: Axes | None = None) -> Axes:
     """Pairs a second, one line each, with their ranges."""
     ax = _quiet(_axes(ax, 6.4, 0.9 + 0.4 * len(rates)))
     for place, rate in enumerate(rates.values()):
@@ -102,7 +102,7 @@ def _last_alike(before: pd.DataFrame, after: pd.DataFrame) -> int:
     return int(same.max()) if len(same) else 0
 
 
-def plot_times(times: Mapping[str, tuple[Rate, bool]], *, pairs: float,
+def plot_times(times: Mapping[str, tuple[Throughput, bool]], *, pairs: float,
                ax: Axes | None = None) -> Axes:  # fmt: skip
     """How long a training takes on some machines, on a logarithmic scale.
 
