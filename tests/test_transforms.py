@@ -110,7 +110,7 @@ def test_hue_and_saturation_keep_the_luma_and_gray_has_none_left():
     got = color_only(hue=0.3, saturation=0.5)(x, mean=ZERO, std=ONE, generator=generator())
     torch.testing.assert_close((got * luma).sum(1), (x * luma).sum(1), atol=2e-3, rtol=0)
     assert float((got - x).abs().max()) > 0.05
-    gray = color_only(gray=1.0)(x, mean=ZERO, std=ONE, generator=generator())
+    gray = color_only(grayscale=1.0)(x, mean=ZERO, std=ONE, generator=generator())
     torch.testing.assert_close(gray, (x * luma).sum(1, keepdim=True).expand_as(x))
 
 

@@ -115,7 +115,7 @@ def _resnet(name: str, bands: int, stem: str) -> tuple[nn.Module, int]:
         net.conv1 = nn.Conv2d(bands, 64, 7, stride=2, padding=3, bias=False)
     if net.conv1.weight.shape[1] != 3 or stem == "small":
         nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
-    return layers.quick_on_a_cpu(net), width
+    return net, width
 
 
 class _Block(nn.Module):

@@ -28,7 +28,7 @@ def test_key_weights_equal_query_weights_at_the_start_and_follow_the_momentum_ru
 
 @pytest.mark.parametrize("size, batch", [(10, 1), (10, 3), (10, 10), (10, 4), (7, 16), (1, 5)])
 def test_the_queue_holds_the_last_keys_in_order_for_any_batch_size(size, batch):
-    moco = small_moco(queue=size)
+    moco = small_moco(queue_size=size)
     given = torch.arange(100.0)
     for part in given.split(batch):
         moco.enqueue(part[:, None].expand(-1, 8), part.long())
