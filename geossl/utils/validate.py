@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union
 
 import numpy as np
 from annotated_types import Ge, Gt, Interval, Le, Lt
+from numpy.typing import ArrayLike
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,6 +33,8 @@ PositiveFraction = Annotated[float, Interval(gt=0, le=1)]
 Longitude = Annotated[float, Interval(ge=-180, le=180)]  # degrees
 Latitude = Annotated[float, Interval(ge=-90, le=90)]  # degrees
 Seed = Annotated[int, Ge(0)]
+
+_ARRAY_LIKE = frozenset(typing.get_args(ArrayLike))
 
 
 class AllowInfinity:
@@ -163,6 +166,10 @@ def _resolve(annotation: Any, scope: Mapping[str, Any]) -> Any:
 def _check_union(name: str, value: Any, options: tuple[Any, ...]) -> None:
     if value is None and type(None) in options:
         return
+    if _ARRAY_LIKE.issubset(options):  # its parts are protocols, which refuse a plain number
+        if _is_array_like(value):
+            return
+        options = (np.ndarray, *(option for option in options if option not in _ARRAY_LIKE))
     rest = [option for option in options if option is not type(None)]
     if len(rest) == 1:
         check(name, value, rest[0])
@@ -180,6 +187,12 @@ def _check_union(name: str, value: Any, options: tuple[Any, ...]) -> None:
         raise refusal
     words = dict.fromkeys(_words(option) for option in options)
     raise TypeError(f"`{name}` must be {' or '.join(words)}, got {_shown(value)}.")
+
+
+def _is_array_like(value: Any) -> bool:
+    """Whether numpy makes an array of it; a single string is none."""
+    plain = isinstance(value, numbers.Number | np.generic | Sequence)
+    return (plain or hasattr(value, "__array__")) and not isinstance(value, str | bytes)
 
 
 def _check_word(name: str, value: Any, choices: tuple[Any, ...]) -> None:
@@ -268,6 +281,7 @@ def _words(hint: Any) -> str:
         return "None"
     kind = origin or hint
     plain = {float: "a number", int: "an integer", bool: "True or False", str: "a string"}
+    plain[np.ndarray] = "an array"
     if kind in plain:
         return plain[kind]
     if kind is tuple and args and args[-1] is not Ellipsis:
