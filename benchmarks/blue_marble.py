@@ -45,7 +45,7 @@ def measure(method: str, seed: int) -> dict[str, float]:
         "linear_main": evaluate.linear(embeddings, label="label").value,
         "linear_full": evaluate.linear(embeddings, label="climate").value,
         "knn_main": evaluate.knn(embeddings, label="label").value,
-        "recall_at_1": evaluate.same_place(embeddings, split="test").value,
+        "recall_at_1": evaluate.same_location(embeddings, split="test").value,
     }
 
 

@@ -82,7 +82,7 @@ def measure(method: str, seed: int) -> dict[str, float]:
             ("recall_at_1_centered", tiles, True),
             ("recall_at_1_overlapping", embeddings, False),
         ):
-            result = evaluate.same_place(found, split="test", center_dates=center)
+            result = evaluate.same_location(found, split="test", center_dates=center)
             values[f"{area}_{name}"] = result.value
     return values
 

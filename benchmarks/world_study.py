@@ -171,7 +171,7 @@ def embed(setting: Setting, encoder: models.Encoder) -> geossl.Embeddings:
 def measured(embeddings: geossl.Embeddings, metric: str, *, device: str) -> float:
     """One figure of one method and seed."""
     if metric == "recall_at_1":
-        return evaluate.same_place(embeddings, split="test", device=device).value
+        return evaluate.same_location(embeddings, split="test", device=device).value
     one = embeddings.subset(embeddings.scenes["one"].to_numpy(bool))
     if metric == "knn_main":
         return evaluate.knn(one, label=LABELS["main"], device=device).value

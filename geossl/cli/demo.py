@@ -132,7 +132,7 @@ def workbench(
 _MEASURES: dict[str, Callable[[Embeddings], evaluate.ProbeResult]] = {
     "Koeppen main class": lambda found: evaluate.linear(found, label="label"),
     "Koeppen full class": lambda found: evaluate.linear(found, label="climate"),
-    "same place, other date": lambda found: evaluate.same_place(found, split="test"),
+    "same place, other date": lambda found: evaluate.same_location(found, split="test"),
 }
 
 

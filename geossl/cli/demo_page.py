@@ -70,7 +70,7 @@ def _page(
     )
     logs = {name: run.logs for name, run in runs.items()}
     test = (table["split"] == "test").to_numpy(bool)
-    asked = evaluate.same_place(finder, split="test").predictions.sample(frac=1, random_state=seed)
+    asked = evaluate.same_location(finder, split="test").predictions.sample(frac=1, random_state=seed)
     sides = [asked["row"][asked["hit"] == hit][:_SHOWN].to_numpy() for hit in (True, False)]
     bars = [
         report.figure_block(

@@ -57,7 +57,7 @@ class Retrieve:
         for path in self.embeddings:
             loaded = Embeddings.load(path)
             split = self.split if loaded.scenes["split"].notna().any() else None
-            found = evaluate.same_place(loaded, split=split, device="auto", seed=self.seed)
+            found = evaluate.same_location(loaded, split=split, device="auto", seed=self.seed)
             print_line(f"{path}: {found}")
 
 

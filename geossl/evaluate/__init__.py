@@ -1,16 +1,19 @@
-"""Is it any good? Probes of frozen embeddings, fine-tuning, and the baselines beside them.
+"""Measure how good embeddings are: probes, retrieval, baselines, and checks of the split.
 
-Everything is measured on places held out in space, with an interval over locations.
+Everything is measured on locations held out in space, with a 95 % interval over locations.
 """
 
 from geossl.evaluate.baselines import compare, hog, random_features
 from geossl.evaluate.cross_validation import cross_validate, label_efficiency
-from geossl.evaluate.linear import L2, knn, linear, temporal
+from geossl.evaluate.knn import knn
+from geossl.evaluate.leakage import Leakage, leakage
+from geossl.evaluate.linear import L2, linear
 from geossl.evaluate.multilabel import multi_label
 from geossl.evaluate.results import ProbeResult
-from geossl.evaluate.retrieval import same_place
+from geossl.evaluate.retrieval import same_location
 from geossl.evaluate.solvers import SGD
-from geossl.evaluate.splits import Leakage, Split, leakage
+from geossl.evaluate.splits import Split
+from geossl.evaluate.temporal import temporal
 
 __all__ = [
     "L2",
@@ -27,6 +30,6 @@ __all__ = [
     "linear",
     "multi_label",
     "random_features",
-    "same_place",
+    "same_location",
     "temporal",
 ]

@@ -1,8 +1,9 @@
-"""What stands beside a trained encoder: an untrained one, a descriptor without learning."""
+"""Baselines to compare a trained encoder with: an untrained one, and hand-made features."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,12 +13,18 @@ from geossl.data.store import ChipStore
 from geossl.embeddings import Embeddings, embed
 from geossl.evaluate.linear import linear
 from geossl.evaluate.results import ProbeResult
+from geossl.utils.validate import PositiveInt, Seed, validated
 
 
+@validated
 def random_features(
-    store: ChipStore, *, name: str = "small", stem: str = "small", seed: int = 0
+    store: ChipStore,
+    *,
+    name: str = "small",
+    stem: Literal["small", "standard"] = "small",
+    seed: Seed = 0,
 ) -> Embeddings:
-    """Embeddings of an untrained encoder: the baseline that stands in every table.
+    """Embed a store by an untrained encoder: the baseline that belongs in every table.
 
     Args:
         store: the chips; their statistics normalize them, as they do for a trained encoder.
@@ -25,19 +32,16 @@ def random_features(
         stem: likewise.
         seed: of the weights.
     """
+    mean, std = store.mean.tolist(), store.std.tolist()
     encoder = models.build_encoder(
-        name,
-        bands=len(store.bands),
-        stem=stem,
-        mean=store.mean.tolist(),
-        std=store.std.tolist(),
-        seed=seed,
+        name, bands=len(store.bands), stem=stem, mean=mean, std=std, seed=seed
     )
     return embed(store, encoder)
 
 
-def hog(store: ChipStore, *, cell_px: int = 8) -> Embeddings:
-    """Histograms of oriented gradients of the mean of all bands: a baseline without learning.
+@validated
+def hog(store: ChipStore, *, cell_px: PositiveInt = 8) -> Embeddings:
+    """Compute histograms of oriented gradients of the mean of all bands: nothing is learned.
 
     Args:
         store: the chips.
@@ -50,36 +54,36 @@ def hog(store: ChipStore, *, cell_px: int = 8) -> Embeddings:
         Dalal and Triggs, CVPR 2005, by scikit-image.
     """
     try:
-        from skimage.feature import hog as hog_of
+        from skimage import feature
     except ImportError:
-        raise ImportError("HOG needs scikit-image; run: pip install scikit-image") from None
+        raise ImportError("hog() needs scikit-image. Run: pip install scikit-image") from None
 
     cell = max(1, min(cell_px, store.size_px // 2))
     vectors = [
-        hog_of(chip.mean(0), pixels_per_cell=(cell, cell), cells_per_block=(2, 2))
+        feature.hog(chip.mean(0), pixels_per_cell=(cell, cell), cells_per_block=(2, 2))
         for chip in store.chips
     ]
     return Embeddings(np.stack(vectors).astype(np.float32), store.scenes)
 
 
+@validated
 def compare(
     methods: Mapping[str, Embeddings | ProbeResult],
     *,
     measure: Callable[[Embeddings], ProbeResult] = linear,
 ) -> pd.DataFrame:
-    """A table of several methods, in the order given.
+    """Tabulate several methods, in their order.
 
     Args:
-        methods: name -> embeddings to measure, or a result measured already; put
-            `random_features` among them.
+        methods: name -> embeddings to measure, or a finished result; include `random_features`.
         measure: e.g. `knn`, or ``lambda e: linear(e, label="climate")``.
 
     Returns:
-        One row a method: method, metric, value, low, high, chance, n_train, n_test.
+        One row per method: method, metric, value, low, high, chance, n_train, n_test.
     """
-    names = ("metric", "value", "low", "high", "chance", "n_train", "n_test")
+    columns = ("metric", "value", "low", "high", "chance", "n_train", "n_test")
     rows = []
-    for method, given in methods.items():
-        result = given if isinstance(given, ProbeResult) else measure(given)
-        rows.append({"method": method} | {name: getattr(result, name) for name in names})
-    return pd.DataFrame(rows, columns=["method", *names])
+    for method, item in methods.items():
+        result = item if isinstance(item, ProbeResult) else measure(item)
+        rows.append({"method": method} | {name: getattr(result, name) for name in columns})
+    return pd.DataFrame(rows, columns=["method", *columns])

@@ -1,4 +1,4 @@
-"""What a probe found: one figure with what stands behind it, and the tables made of that."""
+"""The result of a probe: one value, its interval, and the tables made from its predictions."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from torch import Tensor
 
 from geossl.data import scenes
 from geossl.evaluate import metrics
-from geossl.evaluate.bootstrap import RESAMPLES, bootstrap_interval, interval
+from geossl.evaluate.bootstrap import RESAMPLES, bootstrap_interval, share_interval
+from geossl.evaluate.splits import LabeledRows
+from geossl.utils.validate import PositiveInt, Seed, validated
 
-JOINT = "|"  # between the labels of one chip
+SEPARATOR = "|"  # between the labels of one chip
 UNLEARNED = "test classes without a training chip"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ProbeResult:
-    """A figure with what stands behind it.
+    """A measured value with its interval and predictions.
 
     Attributes:
         metric: what was measured.
@@ -33,12 +35,12 @@ class ProbeResult:
         n_train, n_test: chips.
         predictions: one row per test chip: row (in the embeddings), location, truth, predicted,
             hit; of a classifier also confidence, the probability of the predicted class (of a kNN
-            its share of the votes); of a retrieval also rank and found, the row of the most
+            its share of the votes); of a retrieval also rank and match, the row of the most
             similar chip.
-        more: further figures by name, e.g. the penalty chosen on the val split, or recall@5.
+        more: further values by name, e.g. the penalty chosen on the val split, or recall@5.
         classes: of a classifier, all classes and how many training chips each had (of a
             cross-validation, in the fold with the fewest).
-        probabilities: of a classifier, ``(n_test, C)`` float32, a column a class; else None.
+        probabilities: of a classifier, ``(n_test, C)`` float32, a column per class; else None.
         multi: whether a chip can have several classes, joined by "|" in predictions.
     """
 
@@ -86,15 +88,15 @@ class ProbeResult:
         Columns: label, chips, recall, precision (missing where never predicted), f1; of a
         classifier also train_chips (0: it could not be learned).
         """
-        truth, guess = (self._long(name) for name in ("truth", "predicted"))
+        truth, guess = (self._labels(name) for name in ("truth", "predicted"))
         names = scenes.label_codes(truth)[1]
-        hits, real, given = (
+        hits, real, predicted = (
             values.value_counts().reindex(names, fill_value=0).to_numpy()
-            for values in (self._long("both"), truth, guess)
+            for values in (self._labels("truth", "predicted"), truth, guess)
         )
-        precision = np.divide(hits, given, out=np.full(len(names), np.nan), where=given > 0)
-        columns = {"label": names, "chips": real, "recall": hits / real, "precision": precision}
-        columns["f1"] = 2 * hits / (real + given)
+        with np.errstate(invalid="ignore"):
+            columns = {"label": names, "chips": real, "recall": hits / real}
+            columns |= {"precision": hits / predicted, "f1": 2 * hits / (real + predicted)}
         if len(self.classes):
             columns["train_chips"] = self.classes.reindex(names).to_numpy()
         return pd.DataFrame(columns)
@@ -106,10 +108,11 @@ class ProbeResult:
         Raises:
             ValueError: a chip can have several classes, or the result is one of a retrieval.
         """
-        self._need_probabilities("a confusion matrix")
+        self._require_probabilities("a confusion matrix")
         if self.multi:
             raise ValueError(
-                "expected one class a chip for a confusion matrix, came several; see per_class"
+                "A confusion matrix needs one class per chip, but these chips can have several. "
+                "See `per_class`."
             )
         size = len(self.classes)
         truth, guess = (self._codes(name) for name in ("truth", "predicted"))
@@ -117,65 +120,64 @@ class ProbeResult:
         names = list(self.classes.index)
         return pd.DataFrame(table, pd.Index(names, name="truth"), pd.Index(names, name="predicted"))
 
-    def calibration(self, *, bins: int = 15) -> pd.DataFrame:
-        """Reliability table: is a chip that is held for certain by 80 % right in 80 %?
+    @validated
+    def calibration(self, *, bins: PositiveInt = 15) -> pd.DataFrame:
+        """Compare confidence with accuracy: are predictions at 80 % right 80 % of the time?
 
         Args:
             bins: of equal width, each with its upper end.
 
         Returns:
-            One row a bin that is not empty: low, high, chips, confidence (mean), accuracy. With
-            several classes a chip, of all pairs of chip and class: how often it has it.
-
-        Raises:
-            ValueError: ``bins < 1``, or the result is one of a retrieval.
-        """
-        confidence, hit, _ = self._certainty()
-        chips, sure, right = (x.numpy() for x in metrics.reliability(confidence, hit, bins=bins))
-        edge = np.linspace(0, 1, bins + 1)
-        table = pd.DataFrame({
-            "low": edge[:-1], "high": edge[1:], "chips": chips.astype(np.int64),
-            "confidence": sure, "accuracy": right,
-        })  # fmt: skip
-        return table[chips > 0].reset_index(drop=True)
-
-    def figures(self, *, seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
-        """All figures of a classifier, each with a 95 % interval by bootstrap over locations.
-
-        Top-1, top-5 (of more than five classes), macro F1 (over the classes of the test chips),
-        mAP (mean over these of the average precision), calibration error (expected, 15 bins; its
-        interval leans high, as noise adds to it). With several classes a chip: exact match for
-        top-1, and micro AP over all pairs of chip and class.
-
-        Args:
-            seed: of the bootstrap.
-            resamples: draws of it; fewer are quicker, mAP takes most of the time.
-
-        Returns:
-            One row a figure: metric, value, low, high.
+            One row per bin that is not empty: low, high, chips, confidence (mean), accuracy. With
+            several classes per chip, of all pairs of chip and class: how often it has it.
 
         Raises:
             ValueError: the result is one of a retrieval.
         """
-        p = self._need_probabilities("figures of a classifier")
+        confidence, hit, _ = self._confidence()
+        chips, mean, accuracy = (x.numpy() for x in metrics.reliability(confidence, hit, bins=bins))
+        edge = np.linspace(0, 1, bins + 1)
+        columns = {"low": edge[:-1], "high": edge[1:], "chips": chips.astype(np.int64)}
+        table = pd.DataFrame({**columns, "confidence": mean, "accuracy": accuracy})
+        return table[chips > 0].reset_index(drop=True)
+
+    @validated
+    def all_metrics(self, *, seed: Seed = 0, resamples: PositiveInt = RESAMPLES) -> pd.DataFrame:
+        """Compute all metrics of a classifier, each with a 95 % interval by bootstrap.
+
+        Top-1, top-5 (of more than five classes), macro F1 (over the classes of the test chips),
+        mAP (mean over these of the average precision), calibration error (expected, 15 bins; its
+        interval leans high, as noise adds to it). With several classes per chip: exact match for
+        top-1, and micro AP over all pairs of chip and class.
+
+        Args:
+            seed: of the bootstrap over locations.
+            resamples: its draws; fewer are quicker, mAP takes most of the time.
+
+        Returns:
+            One row per metric: metric, value, low, high.
+
+        Raises:
+            ValueError: the result is one of a retrieval.
+        """
+        p = self._require_probabilities("all_metrics()")
         group = scenes.location_codes(self.predictions)
-        confidence, hit, several = self._certainty()
-        truth, guess = (self._codes(name) for name in ("truth", "predicted"))
-        target, guessed = torch.from_numpy(truth), torch.from_numpy(guess)
-        has = target if self.multi else one_hot(target, p.shape[1])
+        confidence, hit, pairs = self._confidence()
+        target, guess = (torch.from_numpy(self._codes(c)) for c in ("truth", "predicted"))
+        has = target if self.multi else target[:, None] == torch.arange(p.shape[1])
         first = "exact match" if self.multi else "top-1"
-        rows = [(first, *interval(self.predictions["hit"].to_numpy(), group, seed))]
+        rows = [(first, *share_interval(self.predictions["hit"].to_numpy(), group, seed))]
         if not self.multi and p.shape[1] > 5:
             top_5 = metrics.top_k_hits(p, target, k=5).numpy()
-            rows.append(("top-5", *interval(top_5, group, seed)))
+            rows.append(("top-5", *share_interval(top_5, group, seed)))
         measures = {
-            "macro F1": lambda w: metrics.macro_f1(target, guessed, weights=w),
+            "macro F1": lambda w: metrics.macro_f1(target, guess, weights=w),
             "mAP": lambda w: metrics.average_precision(p, has, weights=w).nanmean(-1),
             "micro AP": lambda w: metrics.average_precision(
-                p.reshape(-1, 1), has.reshape(-1, 1), weights=_spread(w, several)
+                p.reshape(-1, 1), has.reshape(-1, 1), weights=w.repeat_interleave(pairs, dim=1)
             )[..., 0],
             "calibration error": lambda w: metrics.calibration_error(
-                confidence, hit, weights=_spread(w, several)
+                confidence, hit, weights=w.repeat_interleave(pairs, dim=1)
             ),
         }
         if not self.multi:
@@ -186,32 +188,31 @@ class ProbeResult:
             rows.append((name, value, low, high))
         return pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
 
-    def _need_probabilities(self, purpose: str) -> Tensor:
+    def _require_probabilities(self, purpose: str) -> Tensor:
         if self.probabilities is None:
             raise ValueError(
-                f"expected the result of a classifier for {purpose}, came {self.metric!r}, which "
-                "has no probabilities of classes"
+                f"{purpose} needs the result of a classifier, but {self.metric!r} has no "
+                "probabilities of classes."
             )
         return torch.from_numpy(self.probabilities)
 
     def _codes(self, column: str) -> np.ndarray:
-        """Classes ``(n_test,)`` int64, or ``(n_test, C)`` bool with several a chip."""
+        """Classes ``(n_test,)`` int64, or ``(n_test, C)`` bool with several per chip."""
         names, values = list(self.classes.index), self.predictions[column]
         return has_label(values, names) if self.multi else pd.Index(names).get_indexer(values)
 
-    def _long(self, column: str) -> pd.Series:
-        """True, predicted or rightly predicted ("both") labels, those of all chips in a row."""
-        seen = self.predictions
+    def _labels(self, *columns: str) -> pd.Series:
+        """All labels of all chips, one after another, that each of these columns has."""
+        table = self.predictions
         if not self.multi:
-            return seen["truth"][seen["hit"]] if column == "both" else seen[column]
+            return table[columns[0]][table["hit"] if len(columns) == 2 else slice(None)]
+        has = np.logical_and.reduce([self._codes(column) for column in columns])
         names = np.array(self.classes.index, dtype=object)
-        columns = ("truth", "predicted") if column == "both" else (column,)
-        has = np.logical_and.reduce([has_label(seen[name], list(names)) for name in columns])
         return pd.Series(names[np.nonzero(has)[1]], dtype=object)
 
-    def _certainty(self) -> tuple[Tensor, Tensor, int]:
-        """Confidences and whether they were right, ``(n_test * several,)``, and several."""
-        p = self._need_probabilities("a calibration")
+    def _confidence(self) -> tuple[Tensor, Tensor, int]:
+        """Confidences, whether they were right, both ``(n_test * pairs,)``, and pairs per chip."""
+        p = self._require_probabilities("A calibration")
         if self.multi:
             return p.reshape(-1), torch.from_numpy(self._codes("truth").reshape(-1)), p.shape[1]
         hit = torch.from_numpy(self.predictions["hit"].to_numpy(bool, copy=True))
@@ -219,68 +220,56 @@ class ProbeResult:
 
 
 def classification_result(
-    metric: str,
-    table: pd.DataFrame,
-    *,
-    codes: np.ndarray,
-    names: list[Any],
-    train: np.ndarray,
-    test: np.ndarray,
-    probabilities: np.ndarray,
-    more: dict[str, float],
-    seed: int,
+    metric: str, rows: LabeledRows, probabilities: np.ndarray, more: dict[str, float], *, seed: int
 ) -> ProbeResult:
-    """The result of a classifier of one class a chip; a class unknown in training is said."""
-    guess = probabilities.argmax(1)
-    hit = guess == codes[test]
-    named, counts = pd.Series(names), np.bincount(codes[train], minlength=len(names))
-    seen = pd.DataFrame({
-        "row": test,
-        "location": table["location"].to_numpy()[test],
-        "truth": named.to_numpy()[codes[test]],
-        "predicted": named.to_numpy()[guess],
-        "hit": hit,
+    """Make the result of a classifier with one class per chip.
+
+    Args:
+        metric: its name.
+        rows: training and test rows.
+        probabilities: ``(n_test, C)`` of all classes.
+        more: further values.
+        seed: of the bootstrap.
+    """
+    truth, guess = rows.codes[rows.test], probabilities.argmax(1)
+    names = pd.Series(rows.names)
+    counts = np.bincount(rows.codes[rows.train], minlength=len(names))
+    predictions = pd.DataFrame({
+        "row": rows.test,
+        "location": rows.table["location"].to_numpy()[rows.test],
+        "truth": names.to_numpy()[truth],
+        "predicted": names.to_numpy()[guess],
+        "hit": guess == truth,
         "confidence": probabilities.max(1).astype(np.float32),
     })  # fmt: skip
-    value, low, high = interval(hit, scenes.location_codes(table)[test], seed)
+    group = scenes.location_codes(predictions)
+    value, low, high = share_interval(guess == truth, group, seed)
     return ProbeResult(
-        metric, value, low, high, float((codes[test] == counts.argmax()).mean()),
-        len(train), len(test), seen, more | unlearned(counts[np.unique(codes[test])]),
-        classes=pd.Series(counts, index=pd.Index(names)),
+        metric, value, low, high, float((truth == counts.argmax()).mean()),
+        len(rows.train), len(rows.test), predictions, more | unlearned(counts[np.unique(truth)]),
+        classes=pd.Series(counts, index=pd.Index(rows.names)),
         probabilities=probabilities.astype(np.float32),
     )  # fmt: skip
 
 
 def unlearned(counts: np.ndarray) -> dict[str, float]:
-    """A word for ``more`` on test classes with no training chip, where there are any."""
+    """Return the entry of ``more`` on test classes without a training chip, if there are any."""
     absent = int((counts == 0).sum())
     return {UNLEARNED: absent} if absent else {}
 
 
 def has_label(values: pd.Series, names: Sequence[Any]) -> np.ndarray:
-    """Whether a chip's labels, joined by "|", hold each name: ``(N, C)`` bool."""
+    """Return whether a chip's labels, joined by "|", contain each name: ``(N, C)`` bool."""
     column = {name: c for c, name in enumerate(names)}
-    found = np.zeros((len(values), len(names)), bool)
+    result = np.zeros((len(values), len(names)), bool)
     for row, text in enumerate(values):
-        for name in split_labels(text):
-            if name in column:
-                found[row, column[name]] = True
-    return found
+        result[row, [column[name] for name in split_labels(text) if name in column]] = True
+    return result
 
 
 def split_labels(text: Any) -> list[str]:
-    """The labels of one chip; none of an empty text or a missing value."""
-    return [] if pd.isna(text) else [x for x in map(str.strip, str(text).split(JOINT)) if x]
-
-
-def one_hot(codes: Tensor, classes: int) -> Tensor:
-    """``(N, C)`` bool of classes ``(N,)``."""
-    return codes[:, None] == torch.arange(classes)
-
-
-def _spread(weights: Tensor, several: int) -> Tensor:
-    """Weights of chips ``(R, N)`` as those of all pairs of chip and class ``(R, N * several)``."""
-    return weights.repeat_interleave(several, dim=1)
+    """Return the labels of one chip; none for an empty text or a missing value."""
+    return [] if pd.isna(text) else [x for x in map(str.strip, str(text).split(SEPARATOR)) if x]
 
 
 def _short(value: float) -> str:

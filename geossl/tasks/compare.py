@@ -22,6 +22,7 @@ from geossl import evaluate, models
 from geossl.data.store import ChipStore
 from geossl.datasets.raster import area
 from geossl.embeddings import embed
+from geossl.evaluate.splits import Split, count_values, get_column, require_label
 from geossl.models import weights
 from geossl.tasks import finetune
 
@@ -137,7 +138,7 @@ def classification(
     label: str = "label",
     measure: Literal["linear", "knn", "fine-tune"] = "linear",
     folds: int | None = None,
-    split: evaluate.splits.Split = "column",
+    split: Split = "column",
     block_deg: float = 10.0,
     config: finetune.FineTuneConfig | None = None,
 ) -> Task:
@@ -159,7 +160,7 @@ def classification(
         raise ValueError(f"expected measure of linear, knn, fine-tune; came {measure!r}")
     if measure == "fine-tune" and folds is not None:
         raise ValueError("expected no folds for fine-tune; give a split, or measure='linear'")
-    evaluate.splits.need_label(store.scenes, label)
+    require_label(store.scenes, label)
     by: dict[str, Any] = {"label": label, "block_deg": block_deg}
 
     def found(encoder: models.Encoder, seed: int) -> Found:
@@ -270,11 +271,11 @@ def _of(scenes: pd.DataFrame, split: str) -> pd.DataFrame:
     Raises:
         ValueError: there are none.
     """
-    found = evaluate.splits.column(scenes, "split")
+    found = get_column(scenes, "split")
     rows = scenes[(found == split).fillna(False)]
     if rows.empty:
         raise ValueError(
-            f"expected scenes of split {split!r}, came {evaluate.splits.counts(found)}; give the "
+            f"expected scenes of split {split!r}, came {count_values(found)}; give the "
             "table a column 'split' of train and test, e.g. by scenes.split_by_blocks"
         )
     return rows.reset_index(drop=True)

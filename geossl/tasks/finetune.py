@@ -19,7 +19,7 @@ from geossl import models
 from geossl.data.store import ChipStore
 from geossl.embeddings import embed
 from geossl.evaluate.results import ProbeResult, classification_result
-from geossl.evaluate.splits import Split, known_classes, prepare, require_two_classes
+from geossl.evaluate.splits import Split, labeled_rows
 from geossl.train.loader import ChipPrefetcher
 from geossl.train.optim import check_finite_loss, set_learning_rates
 from geossl.transforms import Views
@@ -129,14 +129,12 @@ def fine_tune(
     config = config or FineTuneConfig()
     if encoder.bands != len(store.bands):
         raise ValueError(
-            f"expected an encoder for the store's {len(store.bands)} bands {store.bands}, came "
-            f"one for {encoder.bands}"
+            f"`encoder` must have the {len(store.bands)} bands of the store {store.bands}, got one "
+            f"for {encoder.bands}. Adapt it with weights.with_bands()."
         )
-    table = store.scenes
-    codes, names, parts = prepare(table, label, split=split, block_deg=block_deg, seed=seed)
-    train, val, test = parts
-    require_two_classes(codes[train], label)
-    known, target = known_classes(codes, train)
+    data = labeled_rows(store.scenes, label, split=split, block_deg=block_deg, seed=seed)
+    train, val, test = data.train, data.val, data.test
+    known, target = data.trained, data.targets
     device = select_device(config.device)
     tuned, head = _copy_of(encoder, len(known), device)
     logs = []
@@ -150,13 +148,10 @@ def fine_tune(
             bar.set_postfix(loss=f"{loss:.2f}", val=f"{score:.2f}", refresh=False)
             bar.update()
     tuned.eval()
-    probabilities = np.zeros((len(test), len(names)), np.float32)
-    probabilities[:, known] = _probabilities(store, tuned, head, test).numpy()
-    result = classification_result(
-        "fine-tuned top-1", table, codes=codes, names=names, train=train, test=test,
-        probabilities=probabilities, more={"val": score} if len(val) else {}, seed=seed,
-    )  # fmt: skip
-    return FineTuned(result, tuned, head, [names[c] for c in known], pd.DataFrame(logs))
+    probabilities = data.probabilities(_probabilities(store, tuned, head, test).numpy())
+    more = {"val": score} if len(val) else {}
+    result = classification_result("fine-tuned top-1", data, probabilities, more, seed=seed)
+    return FineTuned(result, tuned, head, [data.names[c] for c in known], pd.DataFrame(logs))
 
 
 def _copy_of(

@@ -71,7 +71,7 @@ def test_the_season_of_the_south(month, lat, season, north):
 def test_overlap_and_the_lazy_classifier_right_and_wrong():
     table = some_scenes(count=400)
     split = splits.as_split(splits.ways(table, blocks_deg=(), seed=1)[splits.PLACES])
-    near = evaluate.leakage(table, split=split).places
+    near = evaluate.leakage(table, split=split).locations
     share = (near["km"] < 240).mean()
     of = table.drop_duplicates("location").set_index("location")["climate"]
     right = (of[near["location"]].to_numpy() == of[near["nearest"]].to_numpy()).mean()
@@ -196,10 +196,10 @@ def test_the_figures_of_lesson_01(store):
     near = {
         way: evaluate.leakage(table, split=splits.as_split(fold)) for way, fold in shown.items()
     }
-    both = set.intersection(*(set(leak.places["location"]) for leak in near.values()))
+    both = set.intersection(*(set(leak.locations["location"]) for leak in near.values()))
     figure = figures.plot_nearest(store, near, sorted(both)[:3])
     titles = [ax.get_title() for ax in figure.axes]
-    first = near[splits.PLACES].places.set_index("location").loc[min(both), "km"]
+    first = near[splits.PLACES].locations.set_index("location").loc[min(both), "km"]
     assert titles[3] == f"{first:,.0f} km away" and len(titles) == 9
     assert len(figures.plot_splits(table, shown).axes) == 2
     ax = figures.plot_distances(near, footprint_km=240)

@@ -2,7 +2,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from test_probes import embeddings
+from vectors import embeddings
 
 from geossl import evaluate
 from geossl.embeddings import Embeddings
@@ -57,7 +57,7 @@ def test_few_labels_show_means_dots_and_chance():
     ax = evaluation.plot_label_efficiency({"ours": table, "theirs": table.assign(value=0.5)})
     mean = ax.lines[0]
     assert mean.get_ydata().tolist() == table.groupby("share")["value"].mean().tolist()
-    assert mean.get_xdata().tolist() == table.groupby("share")["places"].mean().tolist()
+    assert mean.get_xdata().tolist() == table.groupby("share")["locations"].mean().tolist()
     assert len(ax.collections[1].get_offsets()) == len(table)
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["ours", "theirs", "chance"]
     assert ax.get_xlabel() == "training places with a label" and "top-1" in ax.get_ylabel()

@@ -92,13 +92,13 @@ def plot_label_efficiency(tables: Mapping[str, pd.DataFrame], *, ax: Axes | None
     for (name, table), color in zip(tables.items(), PALETTE, strict=False):
         amount = "share" if "share" in table else "per_class"
         group = table.groupby(amount)
-        places, mean = group["places"].mean(), group["value"].mean()
+        places, mean = group["locations"].mean(), group["value"].mean()
         ax.fill_between(places, group["low"].min(), group["high"].max(), color=color, alpha=0.15,
                         linewidth=0)  # fmt: skip
         ax.plot(places, mean, color=color, linewidth=2, label=name)
-        ax.scatter(table["places"], table["value"], s=14, color=color, linewidths=0)
+        ax.scatter(table["locations"], table["value"], s=14, color=color, linewidths=0)
     first = next(iter(tables.values()))
-    ticks = sorted({round(n) for n in first.groupby(first.columns[0])["places"].mean()})
+    ticks = sorted({round(n) for n in first.groupby(first.columns[0])["locations"].mean()})
     ax.axhline(first["chance"].mean(), color=GRAY, linestyle="--", linewidth=1, label="chance")
     ax.set_xscale("log")
     ax.set_xticks(ticks, [f"{n:,}" for n in ticks])

@@ -59,7 +59,9 @@ def exercise_3(answer: object, given: Any) -> None:
         raise NotYet("That is the share of those that lie farther away.")
     if math.isclose(value, truth * len(km), abs_tol=0.5) and value > 1:
         raise NotYet("That is a number of places; divide it by all test places.")
-    raise NotYet("near.places has a row for each test place, and km to the nearest training place.")
+    raise NotYet(
+        "near.locations has a row for each test place, and km to the nearest training place."
+    )
 
 
 def exercise_4(answer: object, given: Any) -> None:
@@ -74,7 +76,7 @@ def exercise_4(answer: object, given: Any) -> None:
     if math.isclose(value, 1 - truth, abs_tol=2e-3):
         raise NotYet("That is the share of wrong ones.")
     raise NotYet(
-        "For each row of near.places: climate_of[location] is the truth, climate_of[nearest] the "
+        "For each row of near.locations: climate_of[location] is the truth, climate_of[nearest] the "
         "guess. In which share of the rows are they equal?"
     )
 

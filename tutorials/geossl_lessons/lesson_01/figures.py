@@ -116,7 +116,7 @@ def plot_nearest(
     for ax, chip in zip(axes[0], store.preview(row_of[list(places)].to_numpy()), strict=True):
         _picture(ax, chip, "", _TEST)
     for line, (_, leak) in zip(axes[1:], found.items(), strict=True):
-        near = leak.places.set_index("location").loc[list(places)]
+        near = leak.locations.set_index("location").loc[list(places)]
         chips = store.preview(row_of[near["nearest"].to_list()].to_numpy())
         for ax, chip, km in zip(line, chips, near["km"], strict=True):
             _picture(ax, chip, f"{km:,.0f} km away", _TRAIN)
@@ -140,7 +140,7 @@ def plot_distances(
     for (name, leak), color, dash in zip(
         found.items(), PALETTE, ("-", "--", "-.", ":"), strict=False
     ):
-        km = np.sort(leak.places["km"].to_numpy())
+        km = np.sort(leak.locations["km"].to_numpy())
         share = np.arange(1, len(km) + 1) / len(km)
         ax.step(np.maximum(km, 1), 100 * share, dash, where="post", color=color, label=name, lw=2)
     ax.axvline(footprint_km, color="#777777", linewidth=1, linestyle="--")

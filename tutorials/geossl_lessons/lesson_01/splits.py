@@ -124,7 +124,7 @@ def ask_all(
             asked[name] = 0.0 if name == "km" else False
         for number in np.unique(fold):
             test, train = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-            found = evaluate.leakage(table, split=as_split(fold, number)).places
+            found = evaluate.leakage(table, split=as_split(fold, number)).locations
             far = pd.Series(found["km"].to_numpy(), index=np.unique(place[test]))
             asked.loc[test, "km"] = far.loc[place[test]].to_numpy()
             for name, vectors in given.items():
@@ -148,7 +148,9 @@ def scores(asked: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     lines = []
     for way, part in asked.groupby("way", sort=False):
         for name in _names(asked):
-            found = bootstrap.interval(part[name].to_numpy(), part["location"].to_numpy(), seed)
+            found = bootstrap.share_interval(
+                part[name].to_numpy(), part["location"].to_numpy(), seed
+            )
             lines.append([way, part["km"].median(), name, *found])
     return pd.DataFrame(lines, columns=["way", "km", "classifier", "value", "low", "high"])
 
@@ -172,7 +174,7 @@ def flattery(
     lines = []
     for name in _names(asked):
         more = one[name].to_numpy().astype(int) - two[name].to_numpy().astype(int)
-        value, low, high = bootstrap.interval(more, one["location"].to_numpy(), seed)
+        value, low, high = bootstrap.share_interval(more, one["location"].to_numpy(), seed)
         so = "no difference shown" if low <= 0 <= high else f"{value / two[name].mean():+.0%}"
         told = f"{100 * value:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
         lines.append([name, f"{one[name].mean():.1%}", f"{two[name].mean():.1%}", told, so])

@@ -104,7 +104,7 @@ def found_again(
     )
     hit = ((first @ second.T).argmax(1) == torch.arange(len(rows))).numpy()
     place = store.scenes["location"].to_numpy()[rows]
-    return FoundAgain(*bootstrap.interval(hit, place, seed), len(rows))
+    return FoundAgain(*bootstrap.share_interval(hit, place, seed), len(rows))
 
 
 def what_it_knows(
@@ -131,7 +131,7 @@ def what_it_knows(
                 store, encoder, test, seed=seed
             ),
             "climate, linear probe": evaluate.linear(embeddings, label="label", seed=seed),
-            "same place, other date": evaluate.same_place(embeddings, split="test", seed=seed),
+            "same place, other date": evaluate.same_location(embeddings, split="test", seed=seed),
         }
         lines += [[name, task, r.value, r.low, r.high] for task, r in results.items()]
     return pd.DataFrame(lines, columns=["encoder", "task", "value", "low", "high"])

@@ -130,7 +130,7 @@ def verdicts(
     found = {name: embed(store, encoder) for name, encoder in encoders.items()}
     tasks = {
         CLIMATE: lambda e: evaluate.linear(e, label="label", seed=seed),
-        PLACE: lambda e: evaluate.same_place(e, split="test", seed=seed),
+        PLACE: lambda e: evaluate.same_location(e, split="test", seed=seed),
         LABELLED: lambda e: evaluate.linear(e, label=COLUMN, seed=seed),
     }
     lines: list[tuple[str, float, list[float], tuple[float, float, float]]] = []
@@ -138,7 +138,7 @@ def verdicts(
         results = {name: measure(e) for name, e in found.items()}
         one, two = (results[name].predictions for name in (base, judged))
         more = two["hit"].to_numpy().astype(int) - one["hit"].to_numpy().astype(int)
-        apart = bootstrap.interval(more, one["location"].to_numpy(), seed)
+        apart = bootstrap.share_interval(more, one["location"].to_numpy(), seed)
         values = [result.value for result in results.values()]
         lines.append((task, results[base].chance, values, apart))
     scored = {name: change_scores(e) for name, e in found.items()}

@@ -198,7 +198,7 @@ def guessed(
     at = clusters.centers[guess]
     mixed = at[np.random.default_rng(derive_seed(seed, "exchanged")).permutation(len(at))]
     km, chance_km = (np.median(geo.great_circle_km(lon, lat, *c.T)) for c in (at, mixed))
-    share = bootstrap.interval(guess == true, part["location"].to_numpy(), seed)
+    share = bootstrap.share_interval(guess == true, part["location"].to_numpy(), seed)
     chance = float((true == clusters.sizes.argmax()).mean())
     return Guessed(*share, chance, float(km), float(chance_km))
 

@@ -67,7 +67,7 @@ def alike(
     for name, near in found.items():
         same = label[near] == label[rows][:, None]
         place = np.repeat(table["location"].to_numpy()[rows], near.shape[1])
-        share = bootstrap.interval(same.ravel(), place, seed)
+        share = bootstrap.share_interval(same.ravel(), place, seed)
         km = geo.great_circle_km(lon[near], lat[near], lon[rows, None], lat[rows, None])
         apart = np.abs(light[near] - light[rows, None])
         lines.append([name, *share, float(np.median(km)), float(np.median(apart))])
@@ -112,7 +112,7 @@ def suspects(result: ProbeResult, store: ChipStore) -> pd.DataFrame:
     """What may make a probe fail: a row a test chip, ``row, location, hit`` and `FACTORS`."""
     seen = result.predictions
     rows = seen["row"].to_numpy()
-    places = evaluate.leakage(store.scenes).places.set_index("location")["km"]
+    places = evaluate.leakage(store.scenes).locations.set_index("location")["km"]
     return pd.DataFrame({
         "row": rows,
         "location": seen["location"].to_numpy(),
@@ -139,7 +139,7 @@ def error_by(table: pd.DataFrame, factor: str, *, seed: int = 0) -> pd.DataFrame
     lines = []
     for name, part in zip(("lowest", "middle", "highest"), _thirds(len(ordered)), strict=True):
         some = ordered.iloc[part]
-        error = bootstrap.interval(~some["hit"].to_numpy(), some["location"].to_numpy(), seed)
+        error = bootstrap.share_interval(~some["hit"].to_numpy(), some["location"].to_numpy(), seed)
         lines.append([name, float(some[factor].median()), *error])
     return pd.DataFrame(lines, columns=["third", "middle", "error", "low", "high"])
 
@@ -216,7 +216,7 @@ def conclusion(
     lines: dict[str, dict[str, str]] = {}
     for name, result in results.items():
         one = near.loc[name]
-        place = evaluate.same_place(encoders[name], split="test", seed=seed)
+        place = evaluate.same_location(encoders[name], split="test", seed=seed)
         pure = error_by(suspects(result, store), "mixed", seed=seed)
         wrong = (1 - result.value, 1 - result.high, 1 - result.low)
         best, worst = (tuple(pure.loc[i, ["error", "low", "high"]]) for i in (0, 2))

@@ -69,7 +69,7 @@ def difference(result: ProbeResult, baseline: ProbeResult, *, seed: int = 0) -> 
             "others; measure both with the same split"
         )
     gain = ours["hit"].to_numpy(int) - theirs["hit"].to_numpy(int)
-    return Difference(*bootstrap.interval(gain, scenes.location_codes(ours), seed))
+    return Difference(*bootstrap.share_interval(gain, scenes.location_codes(ours), seed))
 
 
 def resampled(

@@ -110,5 +110,5 @@ def exercise_4(answer: object, given: Any) -> None:
     if value == 0:
         raise NotYet("A place lies 0 km from itself: compare test places with training places.")
     raise NotYet(
-        "geossl.evaluate.leakage(store.scenes).places has a row a test place, and km in it."
+        "geossl.evaluate.leakage(store.scenes).locations has a row a test place, and km in it."
     )

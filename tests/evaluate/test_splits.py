@@ -1,0 +1,32 @@
+import numpy as np
+import pandas as pd
+import pytest
+from vectors import embeddings
+
+from geossl import evaluate
+from geossl.embeddings import Embeddings
+from geossl.evaluate import splits
+
+
+def test_splits_by_blocks_and_by_a_series():
+    found = embeddings()
+    table = found.scenes.drop(columns="split")
+    bare = Embeddings(found.vectors, table)
+    with pytest.raises(ValueError, match="split='blocks'"):
+        evaluate.linear(bare)
+    blocks = evaluate.linear(bare, split="blocks", seed=1)
+    assert blocks.n_train and blocks.n_test
+    series = evaluate.linear(bare, split=found.scenes["split"])
+    assert series.value == evaluate.linear(found).value
+
+
+def test_a_stand_in_val_leaves_every_class_in_training():
+    table = pd.DataFrame({"location": np.repeat(np.arange(30), 2)})
+    kind = np.minimum(np.arange(60) // 2, 20)  # 20 classes of one location, one of ten
+    for seed in range(10):
+        train, val = splits.hold_out_validation(table, np.arange(60), kind, label="x", seed=seed)
+        assert set(kind[train]) == set(range(21)) and set(kind[val]) == {20}
+        assert not set(table["location"][train]) & set(table["location"][val])
+        assert sorted([*train, *val]) == list(range(60))
+    with pytest.raises(ValueError, match="more training locations than classes of 'x'"):
+        splits.hold_out_validation(table, np.arange(40), kind, label="x", seed=0)
