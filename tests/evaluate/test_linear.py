@@ -83,23 +83,11 @@ def test_a_missing_class_leaves_the_others_as_scikit_learn_fits_them():
 
 
 BAD = {
-    "column": (
-        lambda e: evaluate.linear(e, label="koeppen"),
-        "`label` must be one of the columns .*, got 'koeppen'",
-    ),
-    "key": (
-        lambda e: evaluate.same_location(e, key="first"),
-        "`key` must be one of .'last', 'other'., got 'first'",
-    ),
-    "split": (
-        lambda e: evaluate.same_location(e, split="dev"),
-        "`split` must name a split of the scenes, got 'dev' .*240 rows",
-    ),
+    "column": (lambda e: evaluate.linear(e, label="koeppen"), "`label` .* columns .*'koeppen'"),
+    "key": (lambda e: evaluate.same_location(e, key="first"), "`key` .*'last', 'other'., got 'f"),
+    "split": (lambda e: evaluate.same_location(e, split="dev"), "`split` .* got 'dev' .*240 rows"),
     "l2": (lambda e: evaluate.linear(e, l2=0), "`l2` must be > 0, got 0"),
-    "kind": (
-        lambda e: evaluate.linear(e, split="random"),
-        "`split` must be one of .'column', 'blocks'., got 'random'",
-    ),
+    "kind": (lambda e: evaluate.linear(e, split="random"), "`split` .*'blocks'., got 'random'"),
 }
 
 
@@ -114,9 +102,7 @@ def test_data_that_does_not_do():
     found = embeddings()
     broken = found.vectors.copy()
     broken[5, 2] = np.nan
-    with pytest.raises(
-        ValueError, match="1 of 240 vectors have NaN .* row 5. Did the training diverge"
-    ):
+    with pytest.raises(ValueError, match="1 of 240 vectors .* row 5. Did the training diverge"):
         evaluate.linear(Embeddings(broken, found.scenes))
     with pytest.raises(ValueError, match="two classes or more"):
         evaluate.knn(Embeddings(found.vectors, found.scenes.assign(label="a")))

@@ -65,7 +65,7 @@ def test_knn_has_figures_and_retrieval_has_none():
     again = evaluate.same_location(found)
     for call in (again.all_metrics, again.calibration, lambda: again.confusion):
         with pytest.raises(
-            ValueError, match="needs the result of a classifier.*recall@1.* has no probabilities"
+            ValueError, match="needs the result of a classifier.*recall@1.* no prob"
         ):
             call()
     assert {"recall", "f1"} <= set(again.per_class) and "train_chips" not in again.per_class

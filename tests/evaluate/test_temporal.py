@@ -27,7 +27,7 @@ def test_temporal_refuses_what_it_cannot_sum():
     found = embeddings()
     with pytest.raises(
         ValueError,
-        match="`result` must come from a classifier with one class per chip.*got 'same location",
+        match="`result` must come .* one class per chip.*got 'same loc",
     ):
         evaluate.temporal(evaluate.same_location(found))
     table = found.scenes.assign(label=np.tile(["a", "b"], 120))

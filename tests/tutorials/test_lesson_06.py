@@ -43,7 +43,7 @@ def result_of(table, share, seed, alike=0.8):
     of_place = rng.random(place.max() + 1)[place]
     draw = np.where(rng.random(len(test)) < alike, of_place, rng.random(len(test)))
     seen = pd.DataFrame({"row": test, "location": place, "hit": draw < share})
-    value, low, high = evaluate.bootstrap.interval(seen["hit"].to_numpy(), place, seed)
+    value, low, high = evaluate.bootstrap.share_interval(seen["hit"].to_numpy(), place, seed)
     return evaluate.ProbeResult("top-1", value, low, high, 0.3, 9, len(test), seen)
 
 
