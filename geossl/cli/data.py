@@ -278,6 +278,6 @@ class Fetch:
         from geossl.datasets import download
 
         if not self.names:
-            print_line("\n".join(download.listing()))
+            print_line("\n".join(download.describe_sets()))
         for name in self.names:
             print_line(f"{download.fetch(name, output_dir=self.out)}: complete")

