@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from geossl.utils.validate import Positive, PositiveInt, check_fields
+from geossl.utils.validate import NonNegativeInt, Positive, PositiveInt, check_fields, validated
 
 __all__ = ["RetryPolicy", "UnavailableError", "download", "fetch", "fetch_range"]
 
@@ -62,7 +62,10 @@ class RetryPolicy:
         check_fields(self)
 
 
-def fetch(url: str, *, policy: RetryPolicy, body: Any = None, max_bytes: int = _MAX_BYTES) -> bytes:
+@validated
+def fetch(
+    url: str, *, policy: RetryPolicy, body: Any = None, max_bytes: PositiveInt = _MAX_BYTES
+) -> bytes:
     """Return the answer to a GET, or to a POST of ``body`` as JSON.
 
     Raises:
@@ -78,7 +81,10 @@ def fetch(url: str, *, policy: RetryPolicy, body: Any = None, max_bytes: int = _
     return _retry(url, policy, attempt)
 
 
-def fetch_range(url: str, start: int, stop: int, *, policy: RetryPolicy) -> tuple[bytes, int]:
+@validated
+def fetch_range(
+    url: str, start: NonNegativeInt, stop: NonNegativeInt, *, policy: RetryPolicy
+) -> tuple[bytes, int]:
     """Return bytes ``start`` to ``stop`` (or the end) of a file, and the size of the file.
 
     Raises:
@@ -103,11 +109,12 @@ def fetch_range(url: str, start: int, stop: int, *, policy: RetryPolicy) -> tupl
     return _retry(url, policy, attempt)
 
 
+@validated
 def download(
     url: str,
     path: Path,
     *,
-    size: int,
+    size: NonNegativeInt,
     policy: RetryPolicy,
     on_progress: Callable[[int], None] = lambda have: None,
 ) -> None:

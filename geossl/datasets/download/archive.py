@@ -14,6 +14,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from geossl.utils.validate import NonNegativeInt, validated
+
+__all__ = ["is_archive", "safe_path", "unpack"]
+
 Entry = tuple[str, Callable[[], Any] | None]  # name, and how to open it; None: a folder
 
 _BROKEN = (
@@ -24,12 +28,14 @@ _MAX_ENTRIES = 2_000_000
 _COPY_BYTES = 2**20
 
 
+@validated
 def is_archive(name: str) -> bool:
     """Return whether `unpack` reads a file of this name."""
     return name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"))
 
 
-def unpack(archive: Path, folder: Path, *, max_bytes: int) -> None:
+@validated
+def unpack(archive: Path, folder: Path, *, max_bytes: NonNegativeInt) -> None:
     """Write the files of a zip or tar archive into a folder that does not exist yet.
 
     The folder appears when it is complete. Only plain files and folders are written, without the

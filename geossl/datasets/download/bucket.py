@@ -12,12 +12,18 @@ from xml.etree import ElementTree
 from geossl.datasets.download.catalog import File, PublicData
 from geossl.utils.http import RetryPolicy, UnavailableError, fetch
 from geossl.utils.parallel import run_tasks
+from geossl.utils.validate import PositiveInt, validated
+
+__all__ = ["files_in_bucket"]
 
 _MAX_BYTES = 2**23  # of a list
 _SEQUENCES = 4  # of each category
 
 
-def files_in_bucket(data: PublicData, *, policy: RetryPolicy, num_workers: int) -> Iterator[File]:
+@validated
+def files_in_bucket(
+    data: PublicData, *, policy: RetryPolicy, num_workers: PositiveInt
+) -> Iterator[File]:
     """Yield the files of the first sequences of each folder below a prefix, in order of names.
 
     Raises:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+__all__ = ["SETS", "File", "PublicData"]
+
 
 @dataclass(frozen=True)
 class File:

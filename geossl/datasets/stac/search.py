@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from geossl.utils.http import RetryPolicy, UnavailableError, fetch
+from geossl.utils.validate import check_fields, validated
 
 __all__ = [
     "CATALOGS", "Catalog", "Item", "Search", "find_band", "items_at", "open_search", "sign_url",
@@ -33,6 +34,9 @@ class Catalog:
     url: str
     token_url: str | None = None
     signed_hosts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 CATALOGS = {
@@ -80,6 +84,7 @@ class Item:
     about: dict[str, Any]
 
 
+@validated
 def open_search(
     api: str | Catalog,
     collection: str,
@@ -170,6 +175,7 @@ def _io(policy: RetryPolicy) -> Any:
     return _Io()
 
 
+@validated
 def items_at(search: Search, lon: float, lat: float) -> list[Item]:
     """Return the items over a point between the dates and under the cloud limit, by time and id.
 
@@ -240,6 +246,7 @@ def _license(about: dict[str, Any], name: Any) -> str:
     )
 
 
+@validated
 def find_band(item: Item, band: str) -> tuple[str, int]:
     """Return the address of the file that has a band, and the band's number in it.
 
@@ -275,6 +282,7 @@ def find_band(item: Item, band: str) -> tuple[str, int]:
     return tiffs[key]["href"], n
 
 
+@validated
 def sign_url(href: str, search: Search) -> str:
     """Return the address with the token that its server needs, if it needs one.
 

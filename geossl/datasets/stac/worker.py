@@ -19,6 +19,7 @@ from geossl.datasets.stac import search as stac
 from geossl.utils.http import UnavailableError
 from geossl.utils.io import atomic_write
 from geossl.utils.remote_file import RemoteFile
+from geossl.utils.validate import PositiveInt, validated
 
 __all__ = ["Location", "Plan", "harvest_location", "pick_dates"]
 
@@ -49,6 +50,7 @@ class Location:
     lat: float
 
 
+@validated
 def harvest_location(plan: Plan, location: Location) -> dict[str, Any]:
     """Write the chips of one location, and return the outcome of each item that was tried."""
     tried: list[dict[str, Any]] = []
@@ -86,13 +88,14 @@ def harvest_location(plan: Plan, location: Location) -> dict[str, Any]:
     return {"complete": not (few and unavailable), "reason": reason if few else "", "items": tried}
 
 
+@validated
 def pick_dates(
     items: Sequence[stac.Item],
     accept: Callable[[stac.Item], bool],
     *,
     start: date,
     end: date,
-    dates: int,
+    dates: PositiveInt,
 ) -> list[stac.Item]:
     """Choose items on different days that are well spread over a range.
 
