@@ -20,7 +20,7 @@ from geossl import models
 from geossl.data import scenes
 from geossl.data.store import ChipStore
 from geossl.data.table_files import to_geo, write
-from geossl.utils import cpu, dist
+from geossl.utils import dist
 from geossl.utils.io import atomic_write
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def embed(
     encoder.eval()
     try:
         bar = tqdm(total=len(mine), unit="chip", disable=quiet)
-        with cpu.kept(), torch.no_grad(), bar:
+        with torch.no_grad(), bar:
             for start in range(0, len(mine), batch_size):
                 chips = store.gather(mine[start : start + batch_size]).to(where)  # (N, C, H, W)
                 found = encoder(encoder.normalize(chips))  # (N, E)

@@ -9,16 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from geossl.utils.validate import Positive, validated
 
+
+@validated
 def contrastive_logits(
     query: Tensor,
     key: Tensor,
     queue: Tensor,
     *,
-    temperature: float = 0.2,
+    temperature: Positive = 0.2,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Cosine similarity of queries to positives (column 0) and to the queue, over temperature.
+    """Return cosine similarities to the positive (column 0) and to the queue, over temperature.
 
     Args:
         query: ``(N, D)`` projections of the query views, any norm.
@@ -34,38 +37,38 @@ def contrastive_logits(
         ValueError: shapes disagree, or ``temperature <= 0``.
 
     Source:
-        MoCo, arXiv 1911.05722, Algorithm 1. The mask is ours: with several dates of a place the
-        queue holds other images of the query's own location, which are positives in truth.
+        MoCo, arXiv 1911.05722, Algorithm 1. The mask is ours: with several dates of a location the
+        queue holds other images of it, which are positives in truth.
     """
     if query.shape != key.shape or query.ndim != 2 or queue.shape[1:] != query.shape[1:]:
         raise ValueError(
-            "expected query (N, D), key (N, D) and queue (K, D), came "
-            f"{tuple(query.shape)}, {tuple(key.shape)} and {tuple(queue.shape)}"
+            "`query`, `key` and `queue` must have the shapes (N, D), (N, D) and (K, D), got "
+            f"{tuple(query.shape)}, {tuple(key.shape)} and {tuple(queue.shape)}."
         )
-    if temperature <= 0:
-        raise ValueError(f"expected a temperature > 0, came {temperature}")
-    query = F.normalize(query.float(), dim=1) / temperature  # here it is small
+    query = F.normalize(query.float(), dim=1) / temperature  # fewer numbers than the logits
     key = F.normalize(key.detach().float(), dim=1)
     positive = (query * key).sum(1, keepdim=True)  # (N, 1)
     negative = query @ queue.detach().float().T  # (N, K)
     if mask is not None:
         if mask.shape != negative.shape:
             raise ValueError(
-                f"expected a mask {tuple(negative.shape)} (N, K), came {tuple(mask.shape)}"
+                f"`mask` must have the shape {tuple(negative.shape)} (N, K), got "
+                f"{tuple(mask.shape)}."
             )
         negative.masked_fill_(mask, -torch.inf)
     return torch.cat([positive, negative], 1)  # (N, 1 + K)
 
 
+@validated
 def info_nce(
     query: Tensor,
     key: Tensor,
     queue: Tensor,
     *,
-    temperature: float = 0.2,
+    temperature: Positive = 0.2,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """InfoNCE loss of each query against its positive key and a queue of negatives.
+    """Return the InfoNCE loss of each query against its positive key and a queue of negatives.
 
     Args:
         query: ``(N, D)`` projections of the query views, any norm.
@@ -89,13 +92,15 @@ def info_nce(
     )
 
 
+@validated
 def info_nce_from_logits(logits: Tensor) -> Tensor:
-    """Mean of ``-log softmax(logits)[:, 0]``, in nats, of `contrastive_logits` ``(N, K + 1)``."""
+    """Return the mean of ``-log softmax(logits)[:, 0]`` of ``(N, K + 1)`` logits, in nats."""
     return (logits.logsumexp(1) - logits[:, 0]).mean()
 
 
+@validated
 def same_location(query_location: Tensor, queue_location: Tensor) -> Tensor:
-    """Which queue entries show the query's own location.
+    """Return which queue entries show the query's own location.
 
     Args:
         query_location: ``(N,)`` int64 location codes, >= 0.
@@ -107,8 +112,9 @@ def same_location(query_location: Tensor, queue_location: Tensor) -> Tensor:
     return query_location[:, None] == queue_location[None, :]
 
 
+@validated
 def geo_cross_entropy(logits: Tensor, cluster: Tensor) -> Tensor:
-    """Cross-entropy of predicting the geo cluster (or any class) of each query.
+    """Return the cross-entropy of predicting the geo cluster (or any class) of each query.
 
     Args:
         logits: ``(N, G)``.
@@ -125,8 +131,8 @@ def geo_cross_entropy(logits: Tensor, cluster: Tensor) -> Tensor:
     """
     if logits.ndim != 2 or cluster.shape != logits.shape[:1]:
         raise ValueError(
-            "expected logits (N, G) and cluster (N,), came "
-            f"{tuple(logits.shape)} and {tuple(cluster.shape)}"
+            "`logits` and `cluster` must have the shapes (N, G) and (N,), got "
+            f"{tuple(logits.shape)} and {tuple(cluster.shape)}."
         )
     total = F.cross_entropy(logits.float(), cluster, ignore_index=-1, reduction="sum")
     return total / (cluster >= 0).sum().clamp(min=1)

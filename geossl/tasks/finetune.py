@@ -23,7 +23,6 @@ from geossl.evaluate.splits import Split, labeled_rows
 from geossl.train.loader import ChipPrefetcher
 from geossl.train.optim import check_finite_loss, set_learning_rates
 from geossl.transforms import Views
-from geossl.utils import cpu
 from geossl.utils.cpu import single_threaded
 from geossl.utils.device import select_device, select_precision, use_fused
 from geossl.utils.seeds import derive_seed
@@ -141,7 +140,7 @@ def fine_tune(
     epochs = _train(store, tuned, head, rows=train, target=target, config=config, seed=seed)
     with closing(epochs), tqdm(total=config.epochs, unit="epoch", disable=not progress) as bar:
         for epoch, (loss, accuracy) in enumerate(epochs, 1):
-            check_finite_loss(loss, epoch=epoch, lr=config.lr)
+            check_finite_loss(loss, where=f"epoch {epoch}", lr=config.lr)
             guess = _probabilities(store, tuned, head, val).argmax(1)
             score = float((guess == target[val]).float().mean()) if len(val) else math.nan
             logs.append({"epoch": epoch, "loss": loss, "accuracy": accuracy, "val": score})
@@ -194,7 +193,7 @@ def _train(
     feed = ChipPrefetcher(store, device, torch.from_numpy(rows))
     sums = torch.zeros(2, device=device)
     ahead: Any = feed.batches(batches())
-    with closing(ahead), cpu.kept():
+    with closing(ahead):
         for step, ((index,), (chips,)) in enumerate(ahead):
             tuned.train()
             set_learning_rates(solver, step, steps, warmup=config.warmup)

@@ -1,60 +1,65 @@
-"""What a run keeps on disk: which run it is, its log, its checkpoint. Only rank 0 writes."""
+"""Keep a run on disk: which run it is, its log, and the checkpoint from which it resumes."""
 
 from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from geossl.clusters import GeoClusters
 from geossl.data.store import ChipStore
 from geossl.models import state_dicts, weights
 from geossl.models.encoder import Encoder
-from geossl.train.config import PretrainConfig
 from geossl.utils import dist
 from geossl.utils.io import atomic_write
 
-pass
+FORMAT = 2  # 1 was that of version 0.1
 
 
 class RunDirectory:
-    """The folder of a run; without a path nothing is kept.
+    """The directory of a run of any trainer; without a path nothing is kept.
+
+    ``config.json`` holds the run's settings, ``log.jsonl`` a record a line, ``last.pt`` all that is
+    needed to resume exactly, ``encoder.safetensors`` the encoder. Only rank 0 writes.
 
     Args:
-        path: the folder; made when it is absent.
-        about: what makes the run that run, by `records.identity`.
-        pause: seconds between two checkpoints; longer when writing one takes over a twentieth.
+        path: the directory; made when it is absent.
+        settings: what makes this run differ from others, as JSON can hold it.
+        every_s: seconds between two checkpoints; longer when writing one takes over a twentieth.
 
     Raises:
-        ValueError: it holds another run, or the ranks were given different ones.
+        ValueError: the directory holds another run, or the ranks were given different settings.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, about: dict[str, Any], *, pause: float):
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        settings: Mapping[str, Any],
+        *,
+        every_s: float = 20.0,
+    ):
         self.path = None if path is None else Path(path)
-        self._mine = self.path if dist.rank() == 0 else None  # where this process writes
-        self._about, self._pause = about, pause
-        self._step, self._at, self._took = -1, -float("inf"), 0.0
-        for rank, other in enumerate(dist.gather_objects(about)):
-            odd = [name for name in about if other.get(name) != about[name]]
-            if odd:
+        self._writes_to = self.path if dist.rank() == 0 else None
+        self._settings = json.loads(json.dumps({"format": FORMAT, **settings}))
+        self._every_s = every_s
+        self._step, self._saved_at, self._took = -1, -math.inf, 0.0
+        for rank, other in enumerate(dist.gather_objects(self._settings)):
+            for name, (theirs, ours) in _differences(other, self._settings).items():
                 raise ValueError(
-                    f"expected all processes to be given the same run, but rank {rank} came with "
-                    f"{odd[0]} = {other.get(odd[0])} and rank {dist.rank()} with "
-                    f"{about[odd[0]]}; give them the same store and arguments"
+                    f"All processes need the same `{name}`, got {theirs} on rank {rank} and {ours} "
+                    f"on rank {dist.rank()}. Give them the same store and arguments."
                 )
-        dist.run_on_rank_zero(
-            lambda: None if self.path is None else prepare_directory(self.path, about)
-        )
+        dist.run_on_rank_zero(self._prepare)
 
     def load(self) -> dict[str, Any] | None:
-        """What `save` was given last, on the CPU of every rank; None when nothing was saved yet.
+        """Load the last checkpoint onto the CPU of every rank; None if there is none yet.
 
         Raises:
             ValueError: the checkpoint is damaged.
@@ -66,102 +71,118 @@ class RunDirectory:
         alone = dist.world_size() == 1
         content = None if alone else io.BytesIO(dist.run_on_rank_zero(path.read_bytes))
         with state_dicts.open_checkpoint(path, content) as state:
-            self._step, self._at = state["step"], time.monotonic()
+            self._step, self._saved_at = state["step"], time.monotonic()
             return state
 
-    def write_log(self, records: list[dict[str, float]]) -> None:
-        """Write the log anew: what came after the checkpoint comes again."""
-        if self._mine is not None:
-            with atomic_write(self._mine / "log.jsonl") as part:
-                part.write_text("".join(json.dumps(r) + "\n" for r in records), "utf-8")
+    def write_log(self, records: list[dict[str, Any]]) -> None:
+        """Write the log anew, up to the checkpoint: what came after it is trained again."""
+        if self._writes_to is not None:
+            with atomic_write(self._writes_to / "log.jsonl") as part:
+                part.write_text("".join(map(_json_line, records)), "utf-8")
 
-    def add_log(self, record: dict[str, float]) -> None:
-        """Add a line to the log."""
-        if self._mine is not None:
-            with open(self._mine / "log.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+    def append_log(self, record: dict[str, Any]) -> None:
+        """Add a record to the log."""
+        if self._writes_to is not None:
+            with open(self._writes_to / "log.jsonl", "a", encoding="utf-8") as file:
+                file.write(_json_line(record))
 
-    def due(self) -> bool:
-        """Whether it is time for this process to write a checkpoint."""
-        waited = time.monotonic() - self._at
-        return self._mine is not None and waited > max(self._pause, 20 * self._took)
+    def is_due(self) -> bool:
+        """Return whether it is time for this process to write a checkpoint."""
+        waited = time.monotonic() - self._saved_at
+        return self._writes_to is not None and waited > max(self._every_s, 20 * self._took)
 
-    def save(self, state: dict[str, Any], encoder: Encoder, *, note: dict[str, Any]) -> None:
-        """Write last.pt (everything to go on bit for bit) and encoder.safetensors; atomic."""
-        if self._mine is None or state["step"] <= self._step:
+    def needs(self, step: int) -> bool:
+        """Return whether this process has no checkpoint yet of a step or a later one."""
+        return self._writes_to is not None and step > self._step
+
+    def save(
+        self,
+        step: int,
+        state: Mapping[str, Any],
+        *,
+        encoder: Encoder | None = None,
+        note: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write a checkpoint, and the encoder beside it; each is whole or not there.
+
+        Args:
+            step: how far the run is; a checkpoint of the same step is not written twice.
+            state: what the trainer needs to resume, tensors and plain Python values.
+            encoder: written as ``encoder.safetensors``.
+            note: metadata of the encoder.
+        """
+        if not self.needs(step):
             return
+        assert self._writes_to is not None
         began = time.monotonic()
-        with atomic_write(self._mine / "last.pt") as part:
-            torch.save({"format": FORMAT, "about": self._about, **state}, part)
-        weights.save_encoder(encoder, self._mine / "encoder.safetensors", note=note)
-        self._step, self._at = state["step"], time.monotonic()
-        self._took = self._at - began
+        with atomic_write(self._writes_to / "last.pt") as part:
+            content = {"format": FORMAT, "settings": self._settings, "step": step, **state}
+            torch.save(content, part)
+        if encoder is not None:
+            path = self._writes_to / "encoder.safetensors"
+            weights.save_encoder(encoder, path, note=dict(note or {}))
+        self._step, self._saved_at = step, time.monotonic()
+        self._took = self._saved_at - began
 
-
-FORMAT = 1
-_FREE = ("device", "checkpoint_s")  # settings that may change when a run goes on
-
-
-def run_identity(
-    store: ChipStore,
-    pairs: Any,
-    geo: GeoClusters | None,
-    label: str | None,
-    config: PretrainConfig,
-    seed: int,
-) -> dict[str, Any]:
-    """What makes a run that run, as json holds it."""
-    settings = {k: v for k, v in asdict(config).items() if k not in _FREE}
-    about = {
-        "format": FORMAT,
-        "seed": seed,
-        "pairs": None if pairs is None else repr(pairs),
-        "geo": None if geo is None else [geo.k, geo.on, float(np.sum(geo.centers))],
-        "label": label,
-        "store": [
-            len(store),
-            store.size_px,
-            list(store.bands),
-            store.mean.tolist(),
-            *store.ordering,
-        ],
-        **{f"config.{k}": v for k, v in settings.items()},
-    }
-    return json.loads(json.dumps(about))
-
-
-def prepare_directory(out: Path, about: dict[str, Any]) -> None:
-    """Make the folder of a run, or see that it holds this one.
-
-    Args:
-        out: the folder.
-        about: what makes a run that run, as json holds it; kept as ``config.json``.
-
-    Raises:
-        ValueError: it holds another run, or one that cannot be read.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    known = out / "config.json"
-    if not known.exists():
-        with atomic_write(known) as part:
-            part.write_text(json.dumps(about, indent=1), "utf-8")
-        return
-    try:
-        there = json.loads(known.read_text("utf-8"))
-    except ValueError:
-        there = None
-    if not isinstance(there, dict):
-        raise ValueError(f"{known} is damaged; delete the folder and train again")
-    _refuse_other(there, about, out)
-
-
-def _refuse_other(there: dict[str, Any], here: dict[str, Any], out: Path) -> None:
-    """Raise when a folder holds a run of other arguments."""
-    if there.get("format", 0) > FORMAT:
-        raise ValueError(f"the run in {out} was written by a newer geossl; update geossl")
-    for name, value in here.items():
-        if there.get(name) != value:
+    def _prepare(self) -> None:
+        """Make the directory, or see that it holds this run."""
+        if self.path is None:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        known = self.path / "config.json"
+        if not known.exists():
+            with atomic_write(known) as part:
+                part.write_text(json.dumps(self._settings, indent=1), "utf-8")
+            return
+        try:
+            there = json.loads(known.read_text("utf-8"))
+        except ValueError:
+            there = None
+        if not isinstance(there, dict):
+            raise ValueError(f"{known} is damaged. Delete the directory and train again.")
+        if there.get("format", 0) > FORMAT:
             raise ValueError(
-                f"{out} holds a run with {name} = {there.get(name)}, asked for was {value}; choose "
-                "another folder, or the same arguments to go on with that run"
+                f"`{self.path}` holds a run that a newer geossl wrote. Update geossl to resume it."
             )
+        if there.get("format", 0) < FORMAT:
+            raise ValueError(
+                f"`{self.path}` holds a run of geossl 0.1, whose encoder loads but which cannot be "
+                "resumed. Use another directory to train."
+            )
+        for name, (theirs, ours) in _differences(there, self._settings).items():
+            raise ValueError(
+                f"`{self.path}` already contains a run with another `{name}` ({theirs}, not {ours})"
+                ". Use another directory, or the same settings to resume."
+            )
+
+
+def store_fingerprint(store: ChipStore) -> list[Any]:
+    """Return what tells the chips of one store from those of another, as JSON can hold it."""
+    shape = [len(store), store.size_px, list(store.bands)]
+    return [*shape, store.mean.tolist(), *store.ordering]
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return settings that differ, by name; those of nested dictionaries by their own name."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for name, ours in here.items():
+        theirs = there.get(name)
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            found |= _differences(theirs, ours)
+        elif theirs != ours:
+            found[name] = (theirs, ours)
+    return found
+
+
+def _json_line(record: Mapping[str, Any]) -> str:
+    """Return a record as a line of JSON; what is not finite becomes null."""
+    plain = {
+        name: None if isinstance(value, float | np.floating) and not math.isfinite(value) else value
+        for name, value in record.items()
+    }
+    return json.dumps(plain, allow_nan=False) + "\n"
+
+
+def prepare_directory(path: Path, settings: dict[str, Any]) -> None:
+    """Make the directory of a run, or see that it holds this one."""
+    RunDirectory(path, settings)

@@ -1,11 +1,14 @@
-"""What a run tells and keeps: log records, the kNN measured on the way, and which run it is."""
+"""Log records of a run, and the kNN accuracy measured while it trains."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from geossl import models
@@ -16,40 +19,33 @@ from geossl.evaluate import metrics
 from geossl.utils import dist
 from geossl.utils.seeds import derive_seed
 
-_KNN_ROWS = 2000  # chips at most on either side of the kNN measured while training
+_KNN_ROWS = 2000  # at most so many chips on either side
 
 
 @dataclass(frozen=True)
 class Log:
-    """What one interval of training showed; means over the interval, nan where it does not apply.
+    """Record of one interval of training; losses and metrics are means over it.
 
     Attributes:
         step: optimizer steps done.
         epoch: passes over the training chips done.
-        loss: the weighted sum, in nats.
-        contrastive_loss: InfoNCE, in nats; log(K + 1) is chance.
-        geo_loss: cross-entropy of geo clusters, in nats; log(k) is chance.
-        label_loss: cross-entropy of labels, in nats.
-        contrastive_accuracy: share of queries whose positive is nearer than every negative.
-        geo_accuracy: share of queries whose geo cluster is predicted.
-        label_accuracy: share of labeled queries whose label is predicted.
+        loss: weighted sum of the objectives' losses.
+        metrics: of the objectives, by name, such as ``contrastive_loss`` (InfoNCE in nats;
+            log(K + 1) is chance), ``contrastive_accuracy`` (share of queries whose key is nearer
+            than every negative), ``geo_loss`` (log(k) is chance), ``geo_accuracy``; attributes too:
+            ``log.geo_loss``.
         feature_std: spread of the unit-norm projections times sqrt(D); 1 is even, 0 is collapse.
         effective_rank: of the last batch's embeddings; 1 is collapse.
-        knn: accuracy of a 20-NN classifier on the val split.
+        knn: accuracy of a 20-NN classifier on the val split; nan if it was not measured.
         pairs_per_s: pairs trained per second in this interval.
         seconds: time trained so far, over all sessions of the run.
-        seconds_left: what is left at the present rate.
+        seconds_left: at the present rate.
     """
 
     step: int
     epoch: float
     loss: float
-    contrastive_loss: float
-    geo_loss: float
-    label_loss: float
-    contrastive_accuracy: float
-    geo_accuracy: float
-    label_accuracy: float
+    metrics: dict[str, float]
     feature_std: float
     effective_rank: float
     knn: float
@@ -57,15 +53,30 @@ class Log:
     seconds: float
     seconds_left: float
 
+    def __getattr__(self, name: str) -> float:
+        metrics_by_name = self.__dict__.get("metrics", {})
+        if name in metrics_by_name:
+            return metrics_by_name[name]
+        raise AttributeError(f"The log has no {name!r}; its metrics are {list(metrics_by_name)}.")
 
-MEANS = (
-    "loss", "contrastive_loss", "geo_loss", "label_loss",
-    "contrastive_accuracy", "geo_accuracy", "label_accuracy",
-)  # fmt: skip
+    def to_dict(self) -> dict[str, Any]:
+        """Return all values by name, metrics among them."""
+        record: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            record |= value if field.name == "metrics" else {field.name: value}
+        return record
+
+
+def to_frame(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Return log records as a table, one row each."""
+    plain = [field.name for field in fields(Log) if field.name != "metrics"]
+    rows = list(records)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=plain)
 
 
 class KnnMonitor:
-    """20-NN accuracy on the val split by training chips, at most 2,000 of each.
+    """Measure 20-NN accuracy on the val split by training chips, at most 2,000 of each.
 
     Args:
         store: the chips.
@@ -90,22 +101,13 @@ class KnnMonitor:
         self._store, self._codes = store, torch.from_numpy(codes)
 
     def measure(self, encoder: models.Encoder) -> float:
-        """The accuracy of an encoder as it is; nan where it cannot be measured."""
+        """Return the accuracy of an encoder as it is; nan where it cannot be measured."""
         if len(self._val) == 0 or len(self._train) == 0:
             return math.nan
         train, val = (
             embed(self._store, encoder, index=rows).tensor() for rows in (self._train, self._val)
         )
         mine = dist.local_slice(len(val))
-        guess = metrics.knn_predict(train, self._codes[self._train], val[mine], k=20)
-        hit = guess == self._codes[self._val[mine]]
+        predicted = metrics.knn_predict(train, self._codes[self._train], val[mine], k=20)
+        hit = predicted == self._codes[self._val[mine]]
         return float(dist.all_gather(hit.float(), len(val)).mean())
-
-
-def check_not_diverged(loss: float, since: int, step: int) -> None:
-    """Raise when the mean loss of the steps from ``since`` to ``step`` is not finite."""
-    if not math.isfinite(loss):
-        raise ValueError(
-            f"expected a finite loss, came {loss} between the steps {since} and {step}: the "
-            "training diverged; give a lower lr, a higher temperature or precision='fp32'"
-        )

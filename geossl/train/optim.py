@@ -1,4 +1,4 @@
-"""What a loop stands on: device, precision, seeds, rows, model, interrupts, chips in time."""
+"""Optimizers and the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -12,50 +12,61 @@ from geossl.train.config import PretrainConfig
 from geossl.utils.device import use_fused
 
 
-def set_learning_rates(
-    solver: torch.optim.Optimizer, step: int, steps: int, *, warmup: float
-) -> None:
-    """Give each group of parameters its ``peak`` rate times `warmup_cosine` at a step."""
-    rate = warmup_cosine(step, steps, warmup)
-    for group in solver.param_groups:
-        group["lr"] = group["peak"] * rate
-
-
-def check_finite_loss(loss: float, *, epoch: int, lr: float) -> None:
-    """Raise when the mean loss of an epoch, counted from 1, is not finite."""
-    if not math.isfinite(loss):
-        raise ValueError(f"expected a finite loss, came {loss} in epoch {epoch}; lower lr = {lr}")
-
-
-def build_optimizer(learned: list[nn.Parameter], config: PretrainConfig) -> torch.optim.Optimizer:
-    """What changes the parameters, in one pass over them."""
-    settings: Any = {"weight_decay": config.weight_decay, "fused": use_fused(learned[0].device)}
+def build_optimizer(
+    parameters: list[nn.Parameter], config: PretrainConfig
+) -> torch.optim.Optimizer:
+    """Build the optimizer of a run."""
+    options: Any = {"weight_decay": config.weight_decay, "fused": use_fused(parameters[0].device)}
     if config.optimizer == "sgd":
-        return torch.optim.SGD(learned, config.lr, config.sgd_momentum, **settings)
-    return torch.optim.AdamW(learned, config.lr, **settings)
+        return torch.optim.SGD(parameters, config.lr, config.sgd_momentum, **options)
+    return torch.optim.AdamW(parameters, config.lr, **options)
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load the state of an optimizer, and lay it out in memory as its parameters are.
+    """Load an optimizer's state and keep the memory format of its parameters.
 
-    A step in one pass goes along both and does not look at their layout, and files keep another.
+    A fused step reads both in memory order, and files hold another one.
     """
     optimizer.load_state_dict(state)
-    for parameter, kept in optimizer.state.items():
-        for name, value in kept.items():
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
-                kept[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def warmup_cosine(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak learning rate at a step: a straight rise, then a cosine down to zero.
+    """Return the share of the peak learning rate: a linear warm-up, then a cosine to zero.
 
     Args:
         step: from 0.
-        steps: of the whole training.
-        warmup: share of them in which it rises.
+        steps: of the training.
+        warmup: share of them in which the rate rises.
     """
-    warm = round(warmup * steps)
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+    rising = round(warmup * steps)
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def set_learning_rates(
+    optimizer: torch.optim.Optimizer, step: int, steps: int, *, warmup: float
+) -> None:
+    """Set the rate of each parameter group to its ``peak`` times `warmup_cosine`."""
+    rate = warmup_cosine(step, steps, warmup)
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * rate
+
+
+def check_finite_loss(loss: float, *, where: str, lr: float) -> None:
+    """Raise a ValueError if a mean loss is not finite.
+
+    Args:
+        loss: the mean.
+        where: over which part of the training, e.g. "epoch 3".
+        lr: the peak learning rate, for the advice.
+    """
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"The loss is {loss} in {where}: training diverged. Use a lower `lr` (now {lr:g}), or "
+            "precision='fp32'."
+        )

@@ -1,11 +1,11 @@
-"""Pre-training: one visible loop for MoCo-v2, temporal positives, geo clusters and supervision.
+"""Pre-train an encoder: one visible loop for MoCo-v2, temporal positives, geo clusters and labels.
 
-Which method runs follows from what is given: ``pairs`` brings InfoNCE, ``geo`` the cross-entropy
-of geo clusters, ``label`` that of a column of labels.
+Which method runs follows from the arguments: ``pairs`` brings InfoNCE, ``geo`` the cross-entropy of
+geo clusters, ``label`` that of a column of labels, ``objectives`` any other loss.
 
-    MoCo-v2   pairs=same_image()                 +Geo     the same with geo=clusters
-    +TP       pairs=temporal()                   Geoloc.  pairs=None, geo=clusters
-    +Geo+TP   pairs=temporal(), geo=clusters     superv.  pairs=None, label="climate"
+    MoCo-v2   pairs=same_image()                 +Geo        the same with geo=clusters
+    +TP       pairs=temporal()                   Geoloc.     pairs=None, geo=clusters
+    +Geo+TP   pairs=temporal(), geo=clusters     supervised  pairs=None, label="climate"
 
 Under ``torchrun`` the same loop runs once a device, each on its share of every batch.
 """
@@ -15,8 +15,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -24,57 +24,94 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from geossl import losses, models
+from geossl import models
 from geossl.clusters import GeoClusters
 from geossl.data.store import ChipStore
 from geossl.evaluate import metrics
-from geossl.models.encoder import has_correct_bf16_gradients
+from geossl.pairs import PairSampler
 from geossl.train import optim
-from geossl.train.checkpoint import RunDirectory, run_identity
+from geossl.train.checkpoint import RunDirectory, store_fingerprint
 from geossl.train.config import PretrainConfig
-from geossl.train.loader import Batch, PairLoader
-from geossl.train.logs import MEANS, KnnMonitor, Log, check_not_diverged
-from geossl.train.setup import build_moco
-from geossl.utils import cpu, dist
+from geossl.train.loader import LoadedBatch, PairLoader
+from geossl.train.logs import KnnMonitor, Log, to_frame
+from geossl.train.objectives import (
+    Batch,
+    Contrastive,
+    GeoClassification,
+    LabelClassification,
+    Objective,
+    check_objectives,
+    describe_objectives,
+)
+from geossl.train.setup import build_model, memory_format
+from geossl.utils import dist
 from geossl.utils.cpu import single_threaded
-from geossl.utils.device import defer_interrupt, select_device, select_precision
+from geossl.utils.device import defer_interrupt, select_device
+from geossl.utils.validate import Seed, validated
+
+_MAY_CHANGE = ("device", "checkpoint_every_s")  # settings with which a run may resume differently
 
 
+@validated
 def pretrain(
     store: ChipStore,
     *,
-    pairs: Any = None,
+    pairs: PairSampler | None = None,
     geo: GeoClusters | None = None,
     label: str | None = None,
+    objectives: Sequence[Objective] | None = None,
     config: PretrainConfig | None = None,
     output_dir: str | os.PathLike[str] | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Run:
-    """Pre-train an encoder; iterate over the result for log records.
+    """Set up the pre-training of an encoder; iterate over the result to train.
 
-    Under ``torchrun``, or inside a process group, all processes call it alike and train together:
-    the run is the same, within float error, on any number of them. The first one writes.
+    Under ``torchrun``, or inside a process group, all processes make the same call and train
+    together. The first one writes.
 
     Args:
         store: the chips.
-        pairs: a policy of `geossl.pairs`, or None for no contrastive loss.
-        geo: geo clusters to predict, or None.
-        label: column of labels to predict (supervised training), or None.
-        config: everything else.
-        output_dir: folder of the run. If it holds an unfinished run of the same arguments, that one goes
-            on, bit for bit; None keeps nothing on disk.
+        pairs: which two chips are a positive pair, e.g. `geossl.pairs.temporal()`.
+        geo: geo clusters to predict.
+        label: column of labels to predict (supervised training).
+        objectives: losses on the pairs or the queries, in place of the contrastive one that
+            ``pairs`` stands for; ``geo`` and ``label`` add theirs.
+        config: all other settings.
+        output_dir: directory of the run. An unfinished run of the same settings in it is resumed
+            exactly; None keeps nothing on disk.
         seed: of the weights, the pairs and the views. The global random state is not touched.
 
     Returns:
         A `Run`: ``for log in run: ...``, then ``run.encoder``.
 
     Raises:
-        ValueError: nothing to learn from, a batch larger than the data or one that the processes
-            cannot share evenly, an absent column, a folder that holds another run, or views too
-            small for bf16 on a CPU; while it trains, a loss that is no longer finite.
-        ConnectionError: another process died; the last checkpoint goes on.
+        TypeError: an argument of a wrong type.
+        ValueError: no objective, a batch larger than the data or one that the processes cannot
+            share evenly, an absent column, a directory that holds another run, or views too small
+            for bf16 on a CPU; during training, a loss that is not finite.
+        ConnectionError: another process died; the same call resumes from the last checkpoint.
+
+    Example:
+        >>> run = pretrain(store, pairs=geossl.pairs.temporal(), output_dir="runs/tp")
+        >>> for log in run:
+        ...     print(log.step, log.loss)
     """
-    return Run(store, pairs, geo, label, config or PretrainConfig(), output_dir, seed)
+    config = config or PretrainConfig()
+    terms = list(objectives or [])
+    if objectives is None and pairs is not None:
+        terms = [
+            Contrastive(
+                temperature=config.temperature,
+                mask_same_location=config.mask_same_location,
+                weight=config.contrastive_weight,
+            )
+        ]
+    if geo is not None:
+        terms.append(GeoClassification(geo, on=config.geo_on, weight=config.geo_weight))
+    if label is not None:
+        terms.append(LabelClassification(label))
+    check_objectives(terms, has_pairs=pairs is not None)
+    return Run(store, pairs, terms, config, output_dir, seed)
 
 
 class Run:
@@ -83,66 +120,55 @@ class Run:
     Attributes:
         encoder: the query encoder, usable at any time.
         logs: every record so far, those of earlier sessions included, one row each.
-        step, steps: optimizer steps done, and of the whole run.
+        step, steps: optimizer steps done, and of the entire run.
     """
 
     def __init__(
         self,
         store: ChipStore,
-        pairs: Any,
-        geo: GeoClusters | None,
-        label: str | None,
+        pairs: PairSampler | None,
+        objectives: Sequence[Objective],
         config: PretrainConfig,
         output_dir: str | os.PathLike[str] | None,
         seed: int,
     ):
-        if pairs is None and geo is None and label is None:
-            raise ValueError(
-                "expected something to learn from, came nothing; "
-                "give pairs=geossl.pairs.temporal(), geo=clusters or label='...'"
-            )
         self.store, self.config, self.seed = store, config, seed
+        self.objectives = list(objectives)
         dist.check_batch_divides(config.batch_size, config.bn_splits)
         self.device = select_device(config.device)
         dist.init_process_group(self.device)
-        self._batches = PairLoader(
-            store, pairs, geo=geo, label=label, config=config, device=self.device, seed=seed
+        self._loader = PairLoader(
+            store, pairs, self.objectives, config=config, device=self.device, seed=seed
         )
-        per_epoch = self._batches.per_epoch
+        per_epoch = self._loader.per_epoch
         self.steps = max(1, round(per_epoch * config.epochs))
         self._log_every = config.log_every or max(1, min(per_epoch, self.steps // 20))
-        self._moco = build_moco(
-            store, config, self._batches.classes, queue=pairs is not None, seed=seed
-        )
-        self._bf16 = select_precision(config.precision, self.device) == "bf16"
-        if self._bf16 and self.device.type == "cpu":
-            side, asked = config.transform.size_px or store.size_px, config.precision == "bf16"
-            self._bf16 = has_correct_bf16_gradients(self._moco.encoder, side, asked=asked)
-        self._format = torch.channels_last if self._bf16 else torch.contiguous_format
-        self._moco.to(self.device).to(memory_format=self._format)
-        self._query, self._key = self._moco.query, self._moco.key
-        if config.compile:
-            self._query, self._key = torch.compile(self._query), torch.compile(self._key)
-        self._learned = [p for p in self._moco.parameters() if p.requires_grad]
-        self._optimizer = optim.build_optimizer(self._learned, config)
-        self._statistics = None
-        if dist.world_size() > 1:
-            self._statistics = dist.RunningStatistics(self._moco, config.bn_splits)
+        self._moco = build_model(store, config, self.objectives, device=self.device, seed=seed)
+        self._format = memory_format(self._moco)
+        self._parameters = [p for p in self._moco.parameters() if p.requires_grad]
+        self._optimizer = optim.build_optimizer(self._parameters, config)
         self.step, self._seconds = 0, 0.0
-        self._records: list[dict[str, float]] = []
-        self._means, self._interval = torch.zeros(len(MEANS), device=self.device), 0
-        self._knn = KnnMonitor(store, self._batches.rows.numpy(), label=config.knn_label, seed=seed)
-        self._ahead: Any = None
-        self._clean = True
-        about = run_identity(store, pairs, geo, label, config, seed)
-        self._folder = RunDirectory(output_dir, about, pause=config.checkpoint_every_s)
+        self._records: list[dict[str, Any]] = []
+        self._sums: dict[str, Tensor] = {}  # of the metrics since the last record
+        self._interval = 0  # steps since then
+        rows = self._loader.rows.numpy()
+        self._knn = KnnMonitor(store, rows, label=config.knn_label, seed=seed)
+        self._batches: Iterator[LoadedBatch] | None = None
+        self._consistent = True  # no step is half done
+        settings = {
+            "trainer": "pretrain",
+            "seed": seed,
+            "pairs": None if pairs is None else pairs.name,
+            "store": store_fingerprint(store),
+            "config": {k: v for k, v in asdict(config).items() if k not in _MAY_CHANGE},
+            **describe_objectives(self.objectives),
+        }
+        self._directory = RunDirectory(output_dir, settings, every_s=config.checkpoint_every_s)
         self._resume()
 
-    # --- what a person uses -------------------------------------------------------------------
-
     def __repr__(self) -> str:
-        path = self._folder.path
-        kept = "kept in memory only" if path is None else f"kept in {path}"
+        path = self._directory.path
+        kept = "in memory only" if path is None else f"in {path}"
         return f"Run(step {self.step:,} of {self.steps:,}, {kept})"
 
     @property
@@ -153,143 +179,135 @@ class Run:
     @property
     def logs(self) -> pd.DataFrame:
         """All log records so far, one row each."""
-        return pd.DataFrame(self._records, columns=[f.name for f in fields(Log)])
+        return to_frame(self._records)
 
     def __iter__(self) -> Iterator[Log]:
-        """Train; yields a `Log` an interval. An interrupt keeps the run usable and resumable."""
+        """Train, yielding a `Log` an interval; an interrupt leaves the run usable and resumable."""
         started = time.monotonic() - self._seconds
-        marks = (self.step, self._seconds)
-        with dist.stop_together() as asked, cpu.kept():
+        since = (self.step, self._seconds)
+        with dist.stop_together() as should_stop:
             try:
                 while self.step < self.steps:
-                    few = single_threaded(self._moco.encoder, bf16=self._bf16)
-                    with defer_interrupt(), few:
+                    threads = single_threaded(self._moco.encoder, bf16=self._moco.bf16)
+                    with defer_interrupt(), threads:
                         self._one_step()
                         due = self.step % self._log_every == 0 or self.step == self.steps
-                        means = self._interval_means() if due else []  # waits for a GPU
+                        means = self._interval_means() if due else {}  # waits for a GPU
                         self._seconds = time.monotonic() - started
-                        log = self._record(means, *marks) if due else None
+                        log = self._record(means, *since) if due else None
                     if log is not None:
-                        marks = (self.step, time.monotonic() - started)
+                        since = (self.step, time.monotonic() - started)
                         yield log
-                    if asked():
+                    if should_stop():
                         raise KeyboardInterrupt
             except ConnectionError:
-                self._clean = False
+                self._consistent = False
                 raise
             finally:
-                if self._ahead is not None:
-                    self._ahead.close()
-                    self._ahead = None
-                if self._clean:
+                if self._batches is not None:
+                    self._batches.close()  # type: ignore[attr-defined]
+                    self._batches = None
+                if self._consistent:
                     self._save()
 
     def finish(self, *, progress: bool = True) -> Run:
-        """Run to the end with a progress bar; returns itself."""
+        """Train to the end with a progress bar, and return the run itself."""
         quiet = not progress or dist.rank() > 0
         with tqdm(total=self.steps, initial=self.step, unit="step", disable=quiet) as bar:
             for log in self:
-                bar.set_postfix(loss=f"{log.loss:.2f}", knn=f"{log.knn:.2f}", refresh=False)
+                values = {"loss": log.loss} | ({} if math.isnan(log.knn) else {"knn": log.knn})
+                bar.set_postfix({k: f"{v:.2f}" for k, v in values.items()}, refresh=False)
                 bar.update(log.step - bar.n)
         return self
 
     # --- the algorithm ------------------------------------------------------------------------
 
     def _one_step(self) -> None:
-        """One optimizer step, in the order of the algorithm."""
-        config, moco, opt = self.config, self._moco, self._optimizer
-        self._clean = False
+        """Do one optimizer step, in the order of the algorithm."""
+        config, moco = self.config, self._moco
+        self._consistent = False
         moco.train()
         rate = config.lr * optim.warmup_cosine(self.step, self.steps, config.warmup)
-        for group in opt.param_groups:
+        for group in self._optimizer.param_groups:
             group["lr"] = rate
-        if self._statistics is not None:
-            self._statistics.begin()
-        for part in range(config.accumulation_steps):
-            batch = self._next_batch()  # this process's n of N pairs; n = N where it is alone
-            x_query = self._view(batch, 0)  # (n, C, H, W)
-            with self._autocast():
-                embedding, query = self._query(x_query)  # (n, E), (n, D)
-            values = dict.fromkeys(MEANS, torch.full((), math.nan, device=self.device))
+        for _ in range(config.accumulation_steps):
+            batch = self._next_batch()  # this process's n of N pairs; n = N in a process alone
             total = torch.zeros((), device=self.device)
-            if batch.location is not None:
-                if part == 0:
-                    moco.update_key()
-                x_key = self._view(batch, 1)
-                with self._autocast():
-                    key = self._key(x_key)  # (n, D)
-                keys = dist.all_gather(key, config.batch_size)  # (N, D)
-                if batch.order is not None:
-                    keys = torch.empty_like(keys).index_copy_(0, batch.order, keys)
-                mask = None
-                if config.mask_same_location:
-                    own = batch.location[batch.mine]
-                    mask = losses.same_location(own, moco.queue_location)  # (n, K)
-                logits = losses.contrastive_logits(
-                    query, keys[batch.mine], moco.queue, temperature=config.temperature, mask=mask
-                )
-                values["contrastive_loss"] = loss = losses.info_nce_from_logits(logits)
-                hit = logits[:, 0] > logits[:, 1:].amax(1)
-                values["contrastive_accuracy"] = hit.float().mean()
-                total = total + config.contrastive_weight * loss
-            for name, wanted in batch.targets.items():
-                weight = batch.weights[name]
-                with self._autocast():
-                    guess = moco.classify(name, embedding, query)  # (n, G)
-                values[f"{name}_loss"] = loss = losses.geo_cross_entropy(guess, wanted) * weight
-                values[f"{name}_accuracy"] = metrics.accuracy(guess, wanted) * weight
-                total = total + (config.geo_weight if name == "geo" else 1.0) * loss
+            values = {}
+            for objective in self.objectives:
+                loss, scores = objective.loss(moco, batch)
+                total = total + objective.weight * loss
+                values[f"{objective.name}_loss"] = loss
+                values |= {f"{objective.name}_{name}": score for name, score in scores.items()}
             (total / config.accumulation_steps).backward()
-            if batch.location is not None:
-                moco.enqueue(keys, batch.location)
-            if self._statistics is not None:
-                self._statistics.add()
-            values["loss"] = total
-            self._means += torch.stack([values[k].detach().float() for k in MEANS])
-            self._last = (embedding.detach(), query.detach())
-        if self._statistics is not None:
-            self._statistics.average([p.grad for p in self._learned if p.grad is not None])
-        opt.step()
-        opt.zero_grad(set_to_none=True)
+            for objective in self.objectives:
+                objective.after_backward(moco, batch)
+            for name, value in {"loss": total, **values}.items():
+                value = value.detach().float()
+                self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._last = (batch.embedding.detach(), batch.projection.detach())
+        if dist.world_size() > 1:
+            dist.all_reduce_mean(self._shared())
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self._interval += 1
-        self._clean = True
+        self._consistent = True
 
     def _next_batch(self) -> Batch:
-        if self._ahead is None:
-            self._ahead = self._batches.between(self.step, self.steps)
-        return next(self._ahead)
+        """Load a batch, make its views, and run the query encoder on the first of them."""
+        if self._batches is None:
+            self._batches = self._loader.between(self.step, self.steps)
+        loaded = next(self._batches)
+        encoder = self._moco.encoder
+        views = tuple(
+            self.config.transform.see(chips, draws, mean=encoder.mean, std=encoder.std).contiguous(
+                memory_format=self._format
+            )
+            for chips, draws in zip(loaded.chips, loaded.draws, strict=True)
+        )  # (n, C, H, W) each
+        embedding, projection = self._moco.query(views[0])  # (n, E), (n, D)
+        return Batch(
+            part=loaded.part,
+            size=self.config.batch_size,
+            mine=loaded.mine,
+            views=views,
+            key_order=loaded.key_order,
+            location=loaded.location,
+            targets=loaded.targets,
+            embedding=embedding,
+            projection=projection,
+        )
 
-    def _view(self, batch: Batch, which: int) -> Tensor:
-        encoder, chips = self._moco.encoder, batch.chips[which]
-        draws, mean, std = batch.draws[which], encoder.mean, encoder.std
-        x = self.config.transform.see(chips, draws, mean=mean, std=std)
-        return x.contiguous(memory_format=self._format)
+    def _shared(self) -> list[Tensor]:
+        """Return what the processes average: gradients, and running statistics of BatchNorm."""
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        return [*gradients, *(b for n, b in self._moco.named_buffers() if "running_" in n)]
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
+    # --- logs and checkpoints -----------------------------------------------------------------
 
-    # --- what is seen and kept ----------------------------------------------------------------
-
-    def _interval_means(self) -> list[float]:
-        """Means over the interval and all processes; they are there when all its steps are."""
-        means = self._means / (self.config.accumulation_steps * self._interval)
+    def _interval_means(self) -> dict[str, float]:
+        """Return means over the interval and all processes."""
+        means = torch.stack(list(self._sums.values()))
+        means /= self.config.accumulation_steps * self._interval
         dist.all_reduce_mean([means])
-        return means.tolist()
+        return dict(zip(self._sums, means.tolist(), strict=True))
 
-    def _record(self, means: list[float], since_step: int, since_seconds: float) -> Log:
-        """The log record of an interval that began at a step and a second of the run."""
+    def _record(self, means: dict[str, float], since_step: int, since_seconds: float) -> Log:
+        """Record the interval that began at a step and a second of the run."""
         config, steps = self.config, self.step - since_step
-        self._clean = math.isfinite(means[0])  # else what was saved before stays
-        check_not_diverged(means[0], since_step, self.step)
+        loss = means.pop("loss")
+        self._consistent = math.isfinite(loss)  # else the last checkpoint stays
+        optim.check_finite_loss(loss, where=f"steps {since_step} to {self.step}", lr=config.lr)
         embedding, projection = (dist.all_gather(x, config.batch_size).cpu() for x in self._last)
         every = config.knn_every * self._log_every
         measure = every > 0 and (self.step % every == 0 or self.step == self.steps)
         seconds = self._seconds - since_seconds
         log = Log(
             step=self.step,
-            epoch=self.step / self._batches.per_epoch,
-            **dict(zip(MEANS, means, strict=True)),
+            epoch=self.step / self._loader.per_epoch,
+            loss=loss,
+            metrics=means,
             feature_std=float(metrics.feature_std(projection)),
             effective_rank=float(metrics.effective_rank(embedding)),
             knn=self._knn.measure(self._moco.encoder) if measure else math.nan,
@@ -297,34 +315,34 @@ class Run:
             seconds=self._seconds,
             seconds_left=(self.steps - self.step) * seconds / steps,
         )
-        self._means.zero_()
-        self._interval = 0
-        self._records.append(asdict(log))
-        self._folder.add_log(asdict(log))
-        if self._folder.due():
+        self._sums, self._interval = {}, 0
+        self._records.append(log.to_dict())
+        self._directory.append_log(self._records[-1])
+        if self._directory.is_due():
             self._save()
         return log
 
     def _save(self) -> None:
+        if not self._directory.needs(self.step):
+            return
         state = {
-            "step": self.step,
             "seconds": self._seconds,
-            "means": self._means,
+            "sums": self._sums,
             "interval": self._interval,
             "records": self._records,
-            "moco": self._moco.state_dict(),
+            "model": self._moco.state_dict(),
             "optimizer": self._optimizer.state_dict(),
         }
         note = {"bands": self.store.bands, "units": self.store.info.get("units"), "step": self.step}
-        self._folder.save(state, self._moco.encoder, note=note)
+        self._directory.save(self.step, state, encoder=self._moco.encoder, note=note)
 
     def _resume(self) -> None:
-        """Take up the run that the folder holds, if any."""
-        state = self._folder.load()
+        """Load the checkpoint of the directory, if there is one."""
+        state = self._directory.load()
         if state is not None:
-            self._moco.load_state_dict(state["moco"])
+            self._moco.load_state_dict(state["model"])
             optim.load_optimizer_state(self._optimizer, state["optimizer"])
             self.step, self._seconds = state["step"], state["seconds"]
-            self._means, self._interval = state["means"].to(self.device), state["interval"]
-            self._records = state["records"]
-        self._folder.write_log(self._records)
+            self._sums = {name: value.to(self.device) for name, value in state["sums"].items()}
+            self._interval, self._records = state["interval"], state["records"]
+        self._directory.write_log(self._records)

@@ -1,19 +1,36 @@
-"""What a run is made of before its first step."""
+"""Build the model of a run."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
 
 from geossl import models
 from geossl.data.store import ChipStore
 from geossl.models import layers
+from geossl.models.encoder import has_correct_bf16_gradients
 from geossl.train.config import PretrainConfig
+from geossl.train.objectives import Classification, Contrastive, Objective, modules_of
 from geossl.utils import dist
+from geossl.utils.device import select_precision
 from geossl.utils.seeds import derive_seed
 
 
-def build_moco(
-    store: ChipStore, config: PretrainConfig, classes: dict[str, int], *, queue: bool, seed: int
+def build_model(
+    store: ChipStore,
+    config: PretrainConfig,
+    objectives: Sequence[Objective],
+    *,
+    device: torch.device,
+    seed: int,
 ) -> models.MoCo:
-    """The untrained model of a run, on the CPU; without a queue it holds one key."""
+    """Build the untrained model of a run on its device.
+
+    Its queue holds a single key unless an objective is contrastive. Its memory format is
+    channels_last in bf16.
+    """
     encoder = models.build_encoder(
         config.encoder,
         bands=len(store.bands),
@@ -22,16 +39,55 @@ def build_moco(
         std=store.std.tolist(),
         seed=derive_seed(seed, "encoder"),
     )
-    ranks = dist.world_size()
-    if config.bn_splits > 1 or ranks > 1:
-        here, sharing = max(1, config.bn_splits // ranks), max(1, ranks // config.bn_splits)
-        layers.split_batchnorm(encoder, here, sharing=sharing)
-    return models.MoCo(
-        encoder,
+    heads = [o for o in objectives if isinstance(o, Classification)]
+    uses_queue = any(isinstance(o, Contrastive) for o in objectives)
+    moco = models.MoCo(
+        _normalize_parts(encoder, config.bn_splits, device),
         projection_dim=config.projection_dim,
-        queue_size=config.queue_size if queue else 1,
+        queue_size=config.queue_size if uses_queue else 1,
         momentum=config.momentum,
-        classes=classes,
-        heads_on={"geo": config.geo_on, "label": "embedding"},
+        classes={o.name: o.num_classes for o in heads},
+        heads_on={o.name: o.on for o in heads},
         seed=derive_seed(seed, "heads"),
     )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "objectives"))
+        for objective in objectives:
+            objective.setup(moco)
+    moco.objectives = modules_of(objectives)
+    size_px = config.transform.size_px or store.size_px
+    moco.bf16 = _trains_in_bf16(encoder, config.precision, device, size_px)
+    moco.to(device).to(memory_format=memory_format(moco))
+    if config.compile:
+        moco.query, moco.key = torch.compile(moco.query), torch.compile(moco.key)  # type: ignore[method-assign]
+    return moco
+
+
+def memory_format(moco: models.MoCo) -> torch.memory_format:
+    """Return the memory format in which a model is fastest."""
+    return torch.channels_last if moco.bf16 else torch.contiguous_format
+
+
+def _trains_in_bf16(
+    encoder: models.Encoder, precision: str, device: torch.device, size_px: int
+) -> bool:
+    bf16 = select_precision(precision, device) == "bf16"
+    if bf16 and device.type == "cpu":
+        return has_correct_bf16_gradients(encoder, size_px, asked=precision == "bf16")
+    return bf16
+
+
+def _normalize_parts(encoder: models.Encoder, splits: int, device: torch.device) -> models.Encoder:
+    """Make BatchNorm see ``splits`` parts of the batch, of which each process holds its share.
+
+    Fewer parts than processes share statistics by torch's SyncBatchNorm. It needs GPUs: on CPUs
+    each process is a part.
+    """
+    processes = dist.world_size()
+    if splits > processes:
+        layers.split_batchnorm(encoder, splits // processes)
+    elif splits < processes and device.type == "cuda":
+        size = processes // splits
+        group = None if splits == 1 else torch.distributed.new_subgroups(size)[0]
+        nn.SyncBatchNorm.convert_sync_batchnorm(encoder, group)
+    return encoder

@@ -1,4 +1,4 @@
-"""Device, precision and interrupts."""
+"""Choose a device and a precision, and hold back interrupts."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from geossl.utils import dist
 
 
 def select_device(name: str) -> torch.device:
-    """The device of a name; "auto" takes a GPU, else the CPU.
+    """Return the device of a name; "auto" is a GPU if there is one, else the CPU.
 
-    Under torchrun each process takes the GPU of its number on its machine.
+    Under torchrun each process gets the GPU of its number on its machine.
 
     Raises:
         ValueError: the name is no device, or the machine lacks it.
@@ -25,26 +25,27 @@ def select_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"expected a device such as auto, cpu or cuda; came {name!r}") from None
-    found = {"cpu": 1, "cuda": torch.cuda.device_count()}
-    found["mps"] = int(torch.backends.mps.is_available())
-    if (device.index or 0) >= found.get(device.type, 0):
+        raise ValueError(f"`device` must be 'auto', 'cpu', 'cuda', ..., got {name!r}.") from None
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count()}
+    counts["mps"] = int(torch.backends.mps.is_available())
+    available = counts.get(device.type, 0)
+    if (device.index or 0) >= available:
         raise ValueError(
-            f"expected the device {name!r}, but torch finds {found.get(device.type, 0)} of that "
-            "kind here; use device='auto' or 'cpu'"
+            f"`device` is {name!r}, but torch finds {available} of that kind on this machine. Use "
+            "device='auto' or 'cpu'."
         )
     if device.type == "cuda" and device.index is None and dist.world_size() > 1:
-        if dist.local_world_size() > found["cuda"]:
+        if dist.local_world_size() > available:
             raise ValueError(
-                f"expected a GPU for each of the {dist.local_world_size()} processes of this "
-                f"machine, but torch finds {found['cuda']}; start as many, or use device='cpu'"
+                f"The {dist.local_world_size()} processes of this machine need a GPU each, but "
+                f"torch finds {available}. Start as many, or use device='cpu'."
             )
         device = torch.device("cuda", dist.local_rank())
     return device
 
 
 def select_precision(name: str, device: torch.device) -> str:
-    """The precision of a name; "auto" is bf16 where the hardware is faster in it, else fp32."""
+    """Return a precision; "auto" is bf16 where the hardware is faster in it, else fp32."""
     if name != "auto":
         return name
     if device.type == "cuda":
@@ -54,22 +55,22 @@ def select_precision(name: str, device: torch.device) -> str:
 
 
 def use_fused(device: torch.device) -> bool | None:
-    """Whether an optimizer should go over its parameters in one pass there; None: as it likes."""
+    """Return whether an optimizer should be fused on a device; None: its own default."""
     return True if device.type in ("cpu", "cuda") else None
 
 
 @contextmanager
 def defer_interrupt() -> Iterator[None]:
-    """Let a Ctrl-C (or a notebook's interrupt) that comes inside take effect at the end."""
+    """Hold back a Ctrl-C (or a notebook's interrupt) until the end of the block."""
     plain = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if not plain or threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    signals: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: signals.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if came:
+    if signals:
         raise KeyboardInterrupt

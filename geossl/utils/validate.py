@@ -38,7 +38,7 @@ _ARRAY_LIKE = frozenset(typing.get_args(ArrayLike))
 
 
 class AllowInfinity:
-    """Metadata of a float that may be infinite, as in ``Annotated[float, Ge(0), AllowInfinity]``."""
+    """Metadata of a float that may be infinite: ``Annotated[float, Ge(0), AllowInfinity]``."""
 
 
 def validated(function: Callable[P, R]) -> Callable[P, R]:

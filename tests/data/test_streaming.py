@@ -636,15 +636,15 @@ def test_pretrain_takes_a_stream_and_goes_on_bit_for_bit_in_mid_epoch(stream, tm
 def test_pretrain_draws_the_batches_of_a_stream(stream):
     run = run_of(stream)
     for epoch in (0, 1):
-        query, key = (run._batches.rows[part] for part in run._batches.pairs_of(epoch))
+        query, key = (run._loader.rows[part] for part in run._loader.pairs_of(epoch))
         own = rows_of(stream, pairs.temporal(), split="train", seed=3, epoch=epoch).flatten(0, 1)
         assert torch.equal(own, torch.stack([query, key], 1))
 
 
 def test_pretrain_without_pairs_takes_a_stream_in_its_order_too(stream):
     run = run_of(stream, pairs=None, label="label")
-    (rows,) = run._batches.pairs_of(0)
-    assert len(rows) == len(rows.unique()) == len(run._batches.rows) // 8 * 8
+    (rows,) = run._loader.pairs_of(0)
+    assert len(rows) == len(rows.unique()) == len(run._loader.rows) // 8 * 8
     assert run.finish(progress=False).logs["label_loss"].notna().all()
 
 

@@ -27,7 +27,6 @@ from geossl.tasks.detect.detector import FORMAT, Detector
 from geossl.tasks.detect.model import DetectConfig, build
 from geossl.train.checkpoint import prepare_directory
 from geossl.train.optim import check_finite_loss, load_optimizer_state, set_learning_rates
-from geossl.utils import cpu
 from geossl.utils.cpu import single_threaded
 from geossl.utils.device import select_device, select_precision, use_fused
 from geossl.utils.seeds import derive_seed
@@ -116,7 +115,7 @@ def _epoch(
     sums = torch.zeros(len(_LOSSES), device=device)
     few = single_threaded(encoder, bf16=fast)
     pool = ThreadPoolExecutor(1, thread_name_prefix="geossl-crops")
-    with few, cpu.kept(), pool:
+    with few, pool:
         seeds = [derive_seed(seed, "crops", epoch, step) for step in range(steps)]
         ahead = pool.submit(crops.batch, seeds[0])
         for step in range(steps):
@@ -141,7 +140,7 @@ def _epoch(
             sums += losses.detach()
     classification, box = (sums / steps).tolist()
     loss = classification + box
-    check_finite_loss(loss, epoch=epoch + 1, lr=config.lr)
+    check_finite_loss(loss, where=f"epoch {epoch + 1}", lr=config.lr)
     return {
         "epoch": epoch + 1,
         "loss": loss,

@@ -23,7 +23,6 @@ from geossl.tasks.segment.masks import IGNORE
 from geossl.tasks.segment.model import Network
 from geossl.tasks.segment.segmenter import OVERLAP_PX, SIZE_PX, Segmenter
 from geossl.train.optim import check_finite_loss, load_optimizer_state, set_learning_rates
-from geossl.utils import cpu
 from geossl.utils.cpu import single_threaded
 from geossl.utils.device import select_precision, use_fused
 from geossl.utils.io import atomic_write
@@ -60,7 +59,7 @@ def fit(
             log = _epoch(
                 epoch, network, solver, scenes=train_on, weight=weight, config=config, seed=seed
             )
-            check_finite_loss(log["loss"], epoch=epoch + 1, lr=config.lr)
+            check_finite_loss(log["loss"], where=f"epoch {epoch + 1}", lr=config.lr)
             log["val"] = _watched(tuned, watch)
             logs.append(log)
             began = time.monotonic()
@@ -99,7 +98,7 @@ def _epoch(
     ahead: Any = scenes.batches(**drawn)
     dropout = _dropout(device, derive_seed(seed, "segment dropout", epoch))
     few = single_threaded(network.encoder, bf16=fast)
-    with few, cpu.kept(), closing(ahead), dropout, torch.enable_grad():
+    with few, closing(ahead), dropout, torch.enable_grad():
         for step, batch in enumerate(ahead):
             chips, valid, target = (part.to(device, non_blocking=True) for part in batch)
             done, whole = epoch * steps + step, config.epochs * steps
