@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never half of it."""
+"""Write files so that a reader sees the old content or the new, never half of it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from geossl.utils.validate import validated
 
+__all__ = ["atomic_write", "lock_folder"]
+
+
+@validated
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; on success it takes the place of ``path``.
+    """Yield a temporary path that replaces ``path`` on success.
 
     Args:
-        path: the file to write; its folder is made when it is absent.
+        path: the file to write; its folder is created if necessary.
 
     Yields:
         A path in the same folder and with the same suffix, to be written by the caller.
@@ -33,9 +38,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+@validated
 @contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder, where the system has file locks; they wait."""
+def lock_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Make other processes wait for a folder, where the system has file locks."""
     try:
         import fcntl
     except ImportError:

@@ -17,7 +17,7 @@ def doubled(task):
     return task * 2
 
 
-def told(task):
+def described(task):
     return repr(task), os.getpid()
 
 
@@ -26,17 +26,17 @@ def slow(task):
     return os.getpid()
 
 
-def comes_true(condition, *, within_s=30):
-    """Wait for what other threads and processes bring about; fails when it does not come."""
+def wait_until(condition, *, within_s=30):
+    """Wait for other threads and processes to fulfill a condition."""
     until = time.monotonic() + within_s
     while not condition():
-        assert time.monotonic() < until, "it did not come true"
+        assert time.monotonic() < until, "the condition stayed false"
         time.sleep(0.02)
 
 
 def refuse_three(task):
     if task == 3:
-        raise ValueError("expected anything but 3, came 3")
+        raise ValueError("`task` must not be 3.")
     time.sleep(0.02)
     return task
 
@@ -112,7 +112,7 @@ def test_what_has_not_started_is_given_up():
 
 def test_a_task_may_be_anything(where):
     tasks = [(sum, [1, 2]), {"a": (max, 3, 4)}, ["x", ("y",)], "told", None, b"b", ()]
-    found = [(task, text) for task, (text, _) in run_tasks(told, tasks, dask=where)]
+    found = [(task, text) for task, (text, _) in run_tasks(described, tasks, dask=where)]
     assert len(found) == len(tasks)
     assert all(text == repr(task) and task in tasks for task, text in found)
 
@@ -131,7 +131,7 @@ def test_tasks_are_taken_when_there_is_room_and_closing_ends_it(where):
 
 def test_the_first_error_ends_it(where):
     taken = itertools.count()
-    with pytest.raises(ValueError, match="^expected anything but 3, came 3$"):
+    with pytest.raises(ValueError, match="^`task` must not be 3.$"):
         list(run_tasks(refuse_three, (next(taken) for _ in itertools.count()), dask=where))
     assert next(taken) < 200
 
@@ -162,9 +162,9 @@ def test_workers_bounds_how_many_run_at_once(where):
 def test_after_a_close_the_cluster_is_free(cluster):
     work = run_tasks(slow, itertools.count(), dask=cluster.scheduler_address)
     next(work)
-    comes_true(lambda: len(cluster.scheduler.tasks) > 20)
+    wait_until(lambda: len(cluster.scheduler.tasks) > 20)
     work.close()
-    comes_true(lambda: not cluster.scheduler.tasks, within_s=5)
+    wait_until(lambda: not cluster.scheduler.tasks, within_s=5)
 
 
 def test_a_cluster_works_in_its_own_processes(cluster):
@@ -196,7 +196,7 @@ def test_a_task_that_kills_every_worker_is_given_up():
         with distributed.LocalCluster(
             n_workers=1, threads_per_worker=1, memory_limit=0, **QUIET
         ) as cluster:
-            with pytest.raises(ChildProcessError, match="a task made 1 workers .* die"):
+            with pytest.raises(ChildProcessError, match="A task killed 1 workers"):
                 list(run_tasks(die, [1], dask=cluster.scheduler_address))
 
 
@@ -206,10 +206,10 @@ def test_a_cluster_that_is_lost_or_has_no_worker_is_told():
         n_workers=0, processes=False, protocol="tcp://", **QUIET
     ) as cluster:
         work = run_tasks(doubled, range(9), dask=cluster.scheduler_address)
-        with pytest.warns(UserWarning, match="has no worker yet; the work starts when one joins"):
+        with pytest.warns(UserWarning, match="has no worker yet; work starts when one joins"):
             closing = threading.Timer(1, cluster.close)
             closing.start()
-            with pytest.raises(ConnectionError, match="was lost, or somebody took the work off"):
+            with pytest.raises(ConnectionError, match="is lost, or somebody canceled its tasks"):
                 next(work)
         closing.join()
 
@@ -236,10 +236,10 @@ def test_an_address_without_a_scheduler_is_one_sentence_within_seconds(monkeypat
         else:
             server.close()
         before = time.monotonic()
-        with pytest.raises(ConnectionError, match=f"no Dask scheduler answers at {address} ") as e:
+        with pytest.raises(ConnectionError, match=f"No Dask scheduler answers at {address} ") as e:
             next(run_tasks(doubled, [1], dask=address))
         assert time.monotonic() - before < 4
-        assert "\n" not in str(e.value) and "leave dask out" in str(e.value)
+        assert "\n" not in str(e.value) and "leave `dask` out" in str(e.value)
         if greeting is not None:
             server.shutdown(socket.SHUT_RDWR)
             thread.join()
@@ -251,7 +251,9 @@ def test_an_address_without_a_scheduler_is_one_sentence_within_seconds(monkeypat
     "dask", ["", "3", "local:0", "local:", "local:x", "host:8786", "localhost"]
 )
 def test_what_is_no_address_is_refused(dask):
-    with pytest.raises(ValueError, match="expected for dask the address of a scheduler such as"):
+    with pytest.raises(
+        ValueError, match="`dask` must be the address of a scheduler such as .*, got"
+    ):
         next(run_tasks(doubled, [1], dask=dask))
 
 
@@ -263,5 +265,5 @@ def test_without_distributed_one_sentence(monkeypatch):
 
 
 def test_no_workers_is_refused():
-    with pytest.raises(ValueError, match="expected workers >= 1, came 0"):
+    with pytest.raises(ValueError, match="`num_workers` must be > 0, got 0"):
         next(run_tasks(doubled, [1], num_workers=0))
