@@ -1,4 +1,4 @@
-"""``python -m geossl``."""
+"""Run the command line: ``python -m geossl``."""
 
 from geossl.cli.main import main
 

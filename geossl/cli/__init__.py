@@ -1,1 +1,3 @@
-"""The command line: `geossl.cli.main` runs it."""
+"""The command line; `geossl.cli.main.main` runs it."""
+
+__all__: list[str] = []

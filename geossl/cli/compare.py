@@ -1,124 +1,126 @@
-"""The command that compares encoders on a task of one's own."""
+"""The command that compares encoders on a task of your own."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
-from geossl.cli.output import print_line
-from geossl.tasks import finetune
+from geossl.cli.output import Output, print_line
 
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["compare"]
 
-@dataclass(frozen=True)
-class Transfer:
-    """Encoders side by side on a task of your own, an untrained one beside them."""
 
-    data: Positional[Path]
-    """linear, knn, fine-tune: a chip store. detect: a COCO json or xView geojson, or the folder of
-    one. segment: a scene table with a column of masks or polygons."""
-    encoder: tuple[str, ...]
-    """Runs' folders, encoder.safetensors, or weights of others; "random" comes by itself."""
-    task: Literal["linear", "knn", "fine-tune", "detect", "segment"]
-    """What is learned."""
-    label: str = "label"
-    """linear, knn, fine-tune: column of labels."""
-    folds: int | None = None
-    """linear, knn: cross-validation by blocks of space, for few labels."""
-    mask: str = "mask"
-    """segment: column of the masks' paths."""
-    classes: tuple[str, ...] = ("background", "object")
-    """segment: names of the classes 0, 1, ..."""
-    values: tuple[int, ...] | None = None
-    """segment: what stands for each class in the masks; 0, 1, ... when not given."""
-    resample: bool = False
-    """segment: take masks that do not lie on their scene's grid."""
-    epochs: int | None = None
-    """fine-tune, detect, segment: passes over the training data; the task's own when not given."""
-    seeds: tuple[int, ...] = (0,)
-    """Of heads, orders and untrained weights."""
-    split: Literal["column", "blocks"] = "column"
-    """The table's own split, or one by blocks of space. A detection set without a split holds a
-    quarter of its scenes out, by blocks where it has coordinates."""
-    block_deg: float = 1.0
-    """Side of the blocks in degrees."""
-    input: Literal["task", "own"] = "task"
-    """Normalize by the statistics of these images, or as the weights were trained."""
-    adapt: Literal["name", "mean"] = "name"
-    """Fit the first convolution to the images' bands by name, or make absent ones up."""
-    out: Path | None = None
-    """A .csv of all figures to write."""
+def compare(
+    data: Positional[Path],
+    *,
+    encoder: tuple[str, ...],
+    task: Literal["linear", "knn", "fine-tune", "detect", "segment"],
+    label: str = "label",
+    folds: int | None = None,
+    mask: str = "mask",
+    classes: tuple[str, ...] = ("background", "object"),
+    values: tuple[int, ...] | None = None,
+    resample: bool = False,
+    epochs: int | None = None,
+    seeds: tuple[int, ...] = (0,),
+    split: Literal["column", "blocks"] = "column",
+    block_deg: float = 1.0,
+    input: Literal["task", "own"] = "task",
+    adapt: Literal["name", "mean"] = "name",
+    output: Output[Path | None] = None,
+) -> None:
+    """Compare encoders on a task of your own, with an untrained one as the baseline.
 
-    def run(self) -> None:
-        """Measure and print, a line a figure, then the table."""
-        from geossl.tasks import compare
-        from geossl.utils.io import atomic_write
+    Args:
+        data: linear, knn, fine-tune: a chip store. detect: a COCO json or xView geojson, or the
+            folder of one. segment: a scene table with a column of masks or polygons.
+        encoder: folders of runs, encoder.safetensors, or weights of others; an untrained encoder
+            ("random") is always added.
+        task: what to learn.
+        label: linear, knn, fine-tune: column of labels.
+        folds: linear, knn: cross-validation by blocks of space, for few labels.
+        mask: segment: column of the masks' paths.
+        classes: segment: names of the classes 0, 1, ...
+        values: segment: value of each class in the masks; 0, 1, ... by default.
+        resample: segment: accept masks that are not on their scene's grid.
+        epochs: fine-tune, detect, segment: passes over the training data; the task's own by
+            default.
+        seeds: seeds of heads, orders and untrained weights.
+        split: the table's own split, or one by blocks of space. A detection set without a split
+            holds a quarter of its scenes out, by blocks if it has coordinates.
+        block_deg: side of the blocks in degrees.
+        input: normalize by the statistics of these images, or as the weights were trained.
+        adapt: fit the first convolution to the images' bands by name; mean: fill absent bands in.
+        output: .csv of all figures to write.
+    """
+    from geossl import ChipStore
+    from geossl.data import scenes
+    from geossl.tasks import compare, detect, finetune, segment
+    from geossl.utils.io import atomic_write
 
-        encoders: dict[str, Any] = {name: name for name in self.encoder}
-        encoders["random"] = None
-        rows = []
-        for row in compare.compare(
-            encoders, self._task(), seeds=self.seeds, input=self.input, adapt=self.adapt
-        ):
-            rows.append(row)
-            print_line(f"{row.method}, seed {row.seed}: {row.result}")
-        table = compare.table(rows)
-        print_line(table.to_string(index=False, float_format="{:.3f}".format))
-        if self.out is not None:
-            with atomic_write(self.out) as part:
-                table.to_csv(part, index=False)
-
-    def _task(self) -> Any:
-        from geossl import ChipStore, datasets
-        from geossl.data import scenes
-        from geossl.datasets import registry
-        from geossl.tasks import compare, detect, segment
-
-        def trained(config: Any) -> Any:
-            return (
-                config if self.epochs is None else dataclasses.replace(config, epochs=self.epochs)
-            )
-
-        if self.task == "segment":
-            return compare.segmentation(
-                self._split(scenes.read(self.data, positions=False)), classes=self.classes,
-                mask=self.mask, values=self.values, resample=self.resample,
-                config=trained(segment.SegmentConfig()),
-            )  # fmt: skip
-        if self.task == "detect":
-            fitting = registry.matching_data_sets(self.data)
-            reader = next((name for name in ("coco", "xview") if name in fitting), None)
-            if reader is None:
-                raise ValueError(
-                    "expected a COCO json, an xView geojson or the folder of one, came "
-                    f"{self.data}: {registry.describe_path(self.data) if self.data.exists() else 'absent'}"
-                )
-            read = getattr(datasets, reader)
-            found, boxes = read(self.data), read(self.data, boxes=True)
-            return compare.detection(
-                self._split(found), boxes, config=trained(detect.DetectConfig())
-            )
-        return compare.classification(
-            ChipStore.open(self.data), label=self.label, measure=self.task, folds=self.folds,
-            split=self.split, block_deg=self.block_deg, config=trained(finetune.FineTuneConfig()),
+    changes: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
+    if task == "segment":
+        job = compare.segmentation(
+            _with_split(scenes.read(data, positions=False), split, block_deg), classes=classes,
+            mask=mask, values=values, resample=resample,
+            config=dataclasses.replace(segment.SegmentConfig(), **changes),
         )  # fmt: skip
+    elif task == "detect":
+        table, boxes = _read_detection_set(data)
+        job = compare.detection(
+            _with_split(table, split, block_deg), boxes,
+            config=dataclasses.replace(detect.DetectConfig(), **changes),
+        )  # fmt: skip
+    else:
+        job = compare.classification(
+            ChipStore.open(data), label=label, measure=task, folds=folds, split=split,
+            block_deg=block_deg,
+            config=dataclasses.replace(finetune.FineTuneConfig(), **changes),
+        )  # fmt: skip
+    encoders: dict[str, Any] = {**{name: name for name in encoder}, "random": None}
+    rows = []
+    for row in compare.compare(encoders, job, seeds=seeds, input=input, adapt=adapt):
+        rows.append(row)
+        print_line(f"{row.method}, seed {row.seed}: {row.result}")
+    table = compare.table(rows)
+    print_line(table.to_string(index=False, float_format="{:.3f}".format))
+    if output is not None:
+        with atomic_write(output) as part:
+            table.to_csv(part, index=False)
 
-    def _split(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The table with a split of train and test."""
-        from geossl.data import scenes
 
-        if self.split == "column" and table["split"].notna().any():
-            return table
+def _read_detection_set(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read the scenes and the boxes of a COCO or xView set."""
+    from geossl import datasets
+    from geossl.datasets import registry
+
+    matches = registry.matching_data_sets(path)
+    for name in ("coco", "xview"):
+        if name in matches:
+            read = getattr(datasets, name)
+            return read(path), read(path, boxes=True)
+    there = registry.describe_path(path) if path.exists() else "nothing"
+    raise ValueError(
+        f"`data` must be a COCO json, an xView geojson or a folder of one, got {path}: {there}."
+    )
+
+
+def _with_split(table: pd.DataFrame, split: str, block_deg: float) -> pd.DataFrame:
+    """Return the table with a split of train and test."""
+    from geossl.data import scenes
+
+    if split == "column" and table["split"].notna().any():
+        return table
+    if table["lon"].notna().all():
         shares = {"train": 0.75, "test": 0.25}
-        if table["lon"].notna().all():
-            split = scenes.split_by_blocks(table, block_deg=self.block_deg, shares=shares)
-            return table.assign(split=split)
-        print_line("no coordinates: every fourth location is held out, whatever lies beside it")
-        held = scenes.location_codes(table) % 4 == 3
-        return table.assign(split=["test" if out else "train" for out in held])
+        blocks = scenes.split_by_blocks(table, block_deg=block_deg, shares=shares)
+        return table.assign(split=blocks)
+    print_line("No coordinates: every fourth location is held out, wherever it is.")
+    is_test = scenes.location_codes(table) % 4 == 3
+    return table.assign(split=["test" if test else "train" for test in is_test])

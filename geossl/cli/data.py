@@ -1,283 +1,239 @@
-"""Commands from files to chips and clusters."""
+"""Commands from files to scene tables, chip stores and geo clusters."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, subcommand
+from tyro.conf import Positional
 
-from geossl.cli.output import print_left_out, print_line, print_written, read_table
+from geossl.cli.output import (
+    Output,
+    print_left_out,
+    print_line,
+    read_scenes,
+    write_scenes,
+)
 
-
-@dataclass(frozen=True)
-class BlueMarble:
-    """The embedded world: real imagery and labels, simulated acquisitions; no network needed."""
-
-    out: Path
-    """The scene table to write (.csv, .parquet or .geoparquet)."""
-    places: int = 6_000
-    """Number of random places on land."""
-    dates: int = 4
-    """Simulated acquisitions of each."""
-    seed: int = 0
-    """Of the places, their dates and what is simulated."""
-
-    def run(self) -> None:
-        """Write the scene table."""
-        from geossl import datasets
-
-        _write_scenes(
-            datasets.blue_marble(places=self.places, dates=self.dates, seed=self.seed), self.out
-        )
+__all__ = [
+    "chips", "clusters", "fetch", "scenes_blue_marble", "scenes_describe", "scenes_geotiff",
+    "scenes_open", "stream",
+]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class GeoTiff:
-    """A folder of dated GeoTIFF scenes of one area, cut on a grid in the scenes' own CRS."""
+def fetch(
+    names: Positional[tuple[str, ...]] = (), *, output_dir: Output[Path] = Path("data")
+) -> None:
+    """Download public data sets and check them; without a name, list them.
 
-    folder: Positional[Path]
-    """Where the .tif files are, in any sub-folder."""
-    out: Path
-    """The scene table to write (.csv, .parquet or .geoparquet)."""
-    chip_px: int = 64
-    """Side of a chip in pixels of the scenes."""
-    stride_px: int | None = None
-    """Distance between two chips; chip_px when not given."""
-    bands: tuple[int, ...] | None = None
-    """Bands to keep, counted from 1; all when not given."""
-    band_names: tuple[str, ...] | None = None
-    """Names for these bands, e.g. red green blue nir."""
-    date_pattern: str | None = None
-    """Regular expression with a group that catches the date in a file's name."""
-    date_tag: str | None = None
-    """TIFF tag that holds the date."""
-    dates_csv: Path | None = None
-    """A csv with the columns path and time."""
-    scale: tuple[float, float] | None = None
-    """Lowest and highest value, which become 1 and 65535; for files other than uint8 and uint16."""
-    test_side: Literal["north", "east", "south", "west"] | None = None
-    """Hold this side of the area out as the test split."""
-    test_share: float = 1 / 3
-    """Share of the area on that side."""
-    skip_bad: bool = False
-    """Leave unreadable files out, and list them, in place of stopping."""
+    Args:
+        names: data sets to download.
+        output_dir: folder of all data sets; each gets a folder of its own name there.
+    """
+    from geossl.datasets import download
 
-    def run(self) -> None:
-        """Write the scene table."""
-        from geossl import datasets
-
-        table = datasets.geotiff(
-            self.folder,
-            chip_px=self.chip_px,
-            stride_px=self.stride_px,
-            bands=self.bands,
-            band_names=self.band_names,
-            date_pattern=self.date_pattern,
-            date_tag=self.date_tag,
-            dates_csv=self.dates_csv,
-            scale=self.scale,
-            test_side=self.test_side,
-            test_share=self.test_share,
-            skip_bad=self.skip_bad,
-        )
-        _write_scenes(table, self.out)
+    if not names:
+        print_line("\n".join(download.describe_sets()))
+    for name in names:
+        print_line(f"{download.fetch(name, output_dir=output_dir)}: complete")
 
 
-@dataclass(frozen=True)
-class Open:
-    """A data set of any known layout: fMoW, EuroSAT, SSL4EO-S12, COCO, a csv, photos, ..."""
+def scenes_blue_marble(
+    *, output: Output[Path], places: int = 6_000, dates: int = 4, seed: int = 0
+) -> None:
+    """List the embedded world: real imagery and labels, simulated acquisitions; no network.
 
-    path: Positional[Path]
-    """A folder or a file; its layout is recognized."""
-    out: Path
-    """The scene table to write (.csv, .parquet or .geoparquet)."""
-    reader: str | None = None
-    """Name of the layout, needed only where two fit."""
-    option: tuple[str, ...] = ()
-    """Options of the reader as NAME=VALUE, e.g. boxes=true; see geossl.datasets."""
-    skip_bad: bool = False
-    """Leave unreadable files out, and list them, in place of stopping."""
+    Args:
+        output: scene table to write (.csv, .parquet or .geoparquet).
+        places: number of random locations on land.
+        dates: simulated acquisitions of each location.
+        seed: seed of the locations, their dates and the simulation.
+    """
+    from geossl import datasets
 
-    def run(self) -> None:
-        """Write the scene table."""
-        import json
-
-        from geossl import datasets
-
-        options: dict[str, Any] = {"skip_bad": True} if self.skip_bad else {}
-        for text in self.option:
-            name, equals, value = text.partition("=")
-            if not equals or not name.isidentifier():
-                raise ValueError(f"expected an option as NAME=VALUE, came {text!r}")
-            try:
-                options[name] = json.loads(value)
-            except ValueError:
-                options[name] = value
-        table = datasets.open_scenes(self.path, reader=self.reader, **options)
-        name, why = table.attrs["opened"]
-        print_line(f"{name}: {why}")
-        _write_scenes(table, self.out)
+    write_scenes(datasets.blue_marble(places=places, dates=dates, seed=seed), output)
 
 
-@dataclass(frozen=True)
-class Describe:
-    """What is in a scene table: how many, where, when, of what, and what looks wrong."""
+def scenes_geotiff(
+    folder: Positional[Path],
+    *,
+    output: Output[Path],
+    chip_px: int = 64,
+    stride_px: int | None = None,
+    bands: tuple[int, ...] | None = None,
+    band_names: tuple[str, ...] | None = None,
+    date_pattern: str | None = None,
+    date_tag: str | None = None,
+    dates_csv: Path | None = None,
+    scale: tuple[float, float] | None = None,
+    test_side: Literal["north", "east", "south", "west"] | None = None,
+    test_share: float = 1 / 3,
+    skip_bad: bool = False,
+) -> None:
+    """Cut a folder of dated GeoTIFF scenes of one area into chips, on a grid in their own CRS.
 
-    table: Positional[Path]
-    """A scene table (.csv, .parquet or .geoparquet) or a chip store."""
+    Args:
+        folder: folder of the .tif files, which may lie in subfolders.
+        output: scene table to write (.csv, .parquet or .geoparquet).
+        chip_px: side of a chip in pixels of the scenes.
+        stride_px: distance between two chips in pixels; chip_px by default.
+        bands: bands to keep, counted from 1; all by default.
+        band_names: names of these bands, e.g. red green blue nir.
+        date_pattern: regular expression with a group that matches the date in a file's name.
+        date_tag: TIFF tag that holds the date.
+        dates_csv: csv with the columns path and time.
+        scale: lowest and highest value, which become 1 and 65535; for files other than uint8 and
+            uint16.
+        test_side: side of the area to hold out as the test split.
+        test_share: share of the area on that side.
+        skip_bad: leave unreadable files out and list them, instead of stopping.
+    """
+    from geossl import datasets
 
-    def run(self) -> None:
-        """Print the description."""
-        from geossl import ChipStore, describe
-        from geossl.data.table_files import load
-
-        folder = self.table.is_dir()
-        print_line(describe(ChipStore.open(self.table).scenes if folder else load(self.table)))
-
-
-def _write_scenes(table: Any, out: Path) -> None:
-    from geossl.data.table_files import write
-
-    print_left_out(table.attrs.get("skipped", {}))
-    write(table, out)
-    print_written(table, out)
-
-
-@dataclass(frozen=True)
-class Scenes:
-    """Make a scene table (what there is, where and when), or describe one."""
-
-    source: OmitArgPrefixes[
-        OmitSubcommandPrefixes[
-            Annotated[BlueMarble, subcommand("blue-marble")]
-            | Annotated[GeoTiff, subcommand("geotiff")]
-            | Annotated[Open, subcommand("open")]
-            | Annotated[Describe, subcommand("describe")]
-        ]
-    ]
-
-    def run(self) -> None:
-        """Run the reader."""
-        self.source.run()
-
-
-@dataclass(frozen=True)
-class Chips:
-    """Decode the scenes of a table once into a chip store; a killed build goes on."""
-
-    scenes: Positional[Path]
-    """The scene table."""
-    out: Path
-    """Folder of the chip store."""
-    size_px: int = 32
-    """Side of a chip."""
-    workers: int | None = None
-    """Chunks decoded at a time; by all cores, or all of the cluster, when not given."""
-    dask: str | None = None
-    """A Dask cluster in place of threads: tcp://host:8786, or local:3 for three processes."""
-    skip_bad: bool = False
-    """Leave unreadable scenes out, and list them, in place of stopping."""
-
-    def run(self) -> None:
-        """Build the store."""
-        from geossl import ChipStore
-        from geossl.data import scenes
-
-        store = ChipStore.build(
-            self.out,
-            scenes.read(self.scenes, positions=False),
-            size_px=self.size_px,
-            num_workers=self.workers,
-            skip_bad=self.skip_bad,
-            dask=self.dask,
-        )
-        print_left_out(store.info["bad"])
-        print_line(f"{self.out}: {len(store):,} chips of {store.size_px} px, bands {store.bands}")
+    table = datasets.geotiff(
+        folder, chip_px=chip_px, stride_px=stride_px, bands=bands, band_names=band_names,
+        date_pattern=date_pattern, date_tag=date_tag, dates_csv=dates_csv, scale=scale,
+        test_side=test_side, test_share=test_share, skip_bad=skip_bad,
+    )  # fmt: skip
+    write_scenes(table, output)
 
 
-@dataclass(frozen=True)
-class Stream:
-    """Write a chip store as a stream, for folders and object stores past one disk; it goes on."""
+def scenes_open(
+    path: Positional[Path],
+    *,
+    output: Output[Path],
+    reader: str | None = None,
+    option: tuple[str, ...] = (),
+    skip_bad: bool = False,
+) -> None:
+    """List a data set of any known layout: fMoW, EuroSAT, SSL4EO-S12, COCO, a csv, photos, ...
 
-    store: Positional[Path]
-    """The chip store."""
-    out: str
-    """A folder, or s3://bucket/prefix (AWS_ENDPOINT_URL and the like say where that is)."""
-    seed: int = 0
-    """Of the order of the locations."""
-    chunk_mb: float = 32.0
-    """About the size of a file, in megabytes."""
-    workers: int | None = None
-    """Files written at a time; by all cores, or all of the cluster, when not given."""
-    dask: str | None = None
-    """A Dask cluster in place of threads: tcp://host:8786, or local:3 for three processes."""
+    Args:
+        path: folder or file; its layout is recognized.
+        output: scene table to write (.csv, .parquet or .geoparquet).
+        reader: name of the layout, if two of them fit.
+        option: options of the reader as NAME=VALUE, e.g. boxes=true; see geossl.datasets.
+        skip_bad: leave unreadable files out and list them, instead of stopping.
+    """
+    from geossl import datasets
 
-    def run(self) -> None:
-        """Write the stream."""
-        from geossl import ChipStore
-        from geossl.data import streaming
-
-        stream = streaming.write(
-            ChipStore.open(self.store),
-            self.out,
-            seed=self.seed,
-            chunk_mb=self.chunk_mb,
-            num_workers=self.workers,
-            dask=self.dask,
-        )
-        places, files = len(stream.location.unique()), len(stream.info["locations"])
-        print_line(f"{self.out}: {len(stream):,} chips of {places:,} places in {files:,} files")
-
-
-@dataclass(frozen=True)
-class Clusters:
-    """Group the places of a scene table into geo clusters (k-means on the sphere)."""
-
-    scenes: Positional[Path]
-    """The scene table, or a chip store."""
-    out: Path
-    """The .json to write; a .csv in the paper's format is written beside it."""
-    k: int = 100
-    """Number of clusters."""
-    on: Literal["sphere", "degrees"] = "sphere"
-    """Raw degrees are for comparison: they split clusters at the antimeridian."""
-    split: str | None = "train"
-    """Learn from places of this split alone, when the table has one."""
-    seed: int = 0
-    """Of k-means."""
-
-    def run(self) -> None:
-        """Fit and write."""
-        from geossl import GeoClusters
-
-        table = read_table(self.scenes)
-        known = table["split"].eq(self.split).fillna(False)
-        learned = table[known] if known.any() else table
-        clusters = GeoClusters.fit(learned, k=self.k, seed=self.seed, on=self.on)
-        clusters.save(self.out)
-        clusters.to_csv(self.out.with_suffix(".csv"), table)
-        print_line(
-            f"{self.out}: {clusters.k} clusters of {min(clusters.sizes)} to "
-            f"{max(clusters.sizes)} places"
-        )
+    options: dict[str, Any] = {"skip_bad": True} if skip_bad else {}
+    for text in option:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"`option` must be NAME=VALUE, got {text!r}.")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    table = datasets.open_scenes(path, reader=reader, **options)
+    print_line(": ".join(table.attrs["opened"]))
+    write_scenes(table, output)
 
 
-@dataclass(frozen=True)
-class Fetch:
-    """Download public data sets, checked; without a name: list those there are."""
+def scenes_describe(table: Positional[Path]) -> None:
+    """Describe a scene table: how many, where, when, of what, and what looks wrong.
 
-    names: Positional[tuple[str, ...]] = ()
-    """Which sets."""
-    out: Path = Path("data")
-    """The folder of all sets; each comes to out/NAME."""
+    Args:
+        table: scene table (.csv, .parquet or .geoparquet) or chip store.
+    """
+    from geossl import ChipStore, describe
+    from geossl.data.table_files import load
 
-    def run(self) -> None:
-        """Fetch, or list."""
-        from geossl.datasets import download
+    print_line(describe(ChipStore.open(table).scenes if table.is_dir() else load(table)))
 
-        if not self.names:
-            print_line("\n".join(download.describe_sets()))
-        for name in self.names:
-            print_line(f"{download.fetch(name, output_dir=self.out)}: complete")
+
+def chips(
+    scenes: Positional[Path],
+    *,
+    output_dir: Output[Path],
+    size_px: int = 32,
+    num_workers: int | None = None,
+    dask: str | None = None,
+    skip_bad: bool = False,
+) -> None:
+    """Decode the scenes of a table into a chip store; the same command resumes a stopped build.
+
+    Args:
+        scenes: scene table.
+        output_dir: folder of the chip store.
+        size_px: side of a chip.
+        num_workers: chunks decoded at a time; one per core, or all of the cluster, by default.
+        dask: Dask cluster instead of threads: tcp://host:8786, or local:3 for three processes.
+        skip_bad: leave unreadable scenes out and list them, instead of stopping.
+    """
+    from geossl import ChipStore
+    from geossl.data.scenes import read
+
+    store = ChipStore.build(
+        output_dir, read(scenes, positions=False), size_px=size_px, num_workers=num_workers,
+        skip_bad=skip_bad, dask=dask,
+    )  # fmt: skip
+    print_left_out(store.info["bad"])
+    print_line(f"{output_dir}: {len(store):,} chips of {store.size_px} px, bands {store.bands}")
+
+
+def stream(
+    store: Positional[Path],
+    *,
+    output_dir: Output[str],
+    seed: int = 0,
+    chunk_mb: float = 32.0,
+    num_workers: int | None = None,
+    dask: str | None = None,
+) -> None:
+    """Write a chip store as a stream, for folders and object stores larger than a disk.
+
+    The same command resumes a stopped one.
+
+    Args:
+        store: chip store.
+        output_dir: folder, or s3://bucket/prefix (with AWS_ENDPOINT_URL and the like).
+        seed: seed of the order of the locations.
+        chunk_mb: approximate size of a file in megabytes.
+        num_workers: files written at a time; one per core, or all of the cluster, by default.
+        dask: Dask cluster instead of threads: tcp://host:8786, or local:3 for three processes.
+    """
+    from geossl import ChipStore
+    from geossl.data import streaming
+
+    written = streaming.write(
+        ChipStore.open(store), output_dir, seed=seed, chunk_mb=chunk_mb, num_workers=num_workers,
+        dask=dask,
+    )  # fmt: skip
+    locations, files = len(written.location.unique()), len(written.info["locations"])
+    print_line(
+        f"{output_dir}: {len(written):,} chips of {locations:,} locations in {files:,} files"
+    )
+
+
+def clusters(
+    scenes: Positional[Path],
+    *,
+    output: Output[Path],
+    k: int = 100,
+    on: Literal["sphere", "degrees"] = "sphere",
+    split: str | None = "train",
+    seed: int = 0,
+) -> None:
+    """Group the locations of a scene table into geo clusters (k-means on the sphere).
+
+    Args:
+        scenes: scene table, or chip store.
+        output: .json to write; a .csv in the paper's format is written next to it.
+        k: number of clusters.
+        on: raw degrees are for comparison: they split clusters at the antimeridian.
+        split: fit to the locations of this split only, if the table has one; None for all.
+        seed: seed of k-means.
+    """
+    from geossl import GeoClusters
+
+    table = read_scenes(scenes)
+    in_split = table["split"].eq(split).fillna(False)
+    fitted = GeoClusters.fit(table[in_split] if in_split.any() else table, k=k, seed=seed, on=on)
+    fitted.save(output)
+    fitted.to_csv(output.with_suffix(".csv"), table)
+    print_line(
+        f"{output}: {fitted.k} clusters of {min(fitted.sizes)} to {max(fitted.sizes)} locations"
+    )

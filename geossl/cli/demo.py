@@ -1,4 +1,4 @@
-"""The main job on the embedded world: store, clusters, pre-training, embedding, probe, one page."""
+"""The demo: the steps from chips to probes on the embedded world, and one page."""
 
 from __future__ import annotations
 
@@ -8,147 +8,172 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
-
 from geossl import datasets, evaluate, pairs
-from geossl.cli.demo_page import _page, _table
+from geossl.cli.demo_page import Results, result_table, write_demo_page
+from geossl.cli.output import Output, print_line
 from geossl.clusters import GeoClusters
 from geossl.data.store import ChipStore
 from geossl.embeddings import Embeddings, embed
 from geossl.train.config import PretrainConfig
 from geossl.train.pretrain import Run, pretrain
 
-METHODS: dict[str, tuple[pairs.PairSampler, bool]] = {
+__all__ = ["METHODS", "demo", "load_demo", "run_demo"]
+
+METHODS: dict[str, tuple[pairs.PairSampler, bool]] = {  # pairs, and whether the clusters are used
     "MoCo-v2": (pairs.same_image(), False),
     "MoCo-v2+TP": (pairs.temporal(), False),
     "MoCo-v2+Geo+TP": (pairs.temporal(), True),
 }
 _EMBEDDINGS = "embeddings.parquet"
+_MEASURES: dict[str, Callable[[Embeddings], evaluate.ProbeResult]] = {
+    "Koeppen main class": lambda embeddings: evaluate.linear(embeddings, label="label"),
+    "Koeppen full class": lambda embeddings: evaluate.linear(embeddings, label="climate"),
+    "same place, other date": lambda embeddings: evaluate.same_location(embeddings, split="test"),
+}
 
 
-def run(
-    out: str | os.PathLike[str],
+def demo(
+    *,
+    output_dir: Output[Path] = Path("runs/demo"),
+    places: int = 6_000,
+    epochs: float = 8,
+    seed: int = 0,
+) -> None:
+    """Run everything on the embedded world: five to seven minutes on two cores, no network.
+
+    Args:
+        output_dir: folder of everything that the demo writes; the page is index.html.
+        places: number of locations.
+        epochs: epochs of each pre-training.
+        seed: seed of everything.
+    """
+    run_demo(output_dir, places=places, epochs=epochs, seed=seed)
+
+
+def run_demo(
+    output_dir: str | os.PathLike[str],
     *,
     places: int = 6_000,
     epochs: float = 8,
     seed: int = 0,
-    say: Callable[[object], None],
+    echo: Callable[[object], None] = print_line,
 ) -> Path:
-    """Run the main job; a second call takes up what is there.
+    """Run the demo; a second call reuses what is there.
 
     Args:
-        out: folder of everything that is made.
-        places: number of places of the Blue Marble.
+        output_dir: folder of everything that the demo writes.
+        places: number of locations of the Blue Marble.
         epochs: of each of the three pre-trainings.
         seed: of everything.
-        say: takes the lines that a person reads.
+        echo: called with each line of progress.
 
     Returns:
         Path of the page, ``index.html``.
     """
-    out, began = Path(out), time.monotonic()
-    say(f"1/5  chips: {places:,} places of the world x 4 simulated dates")
-    scenes = datasets.blue_marble(places=places, dates=4, seed=seed)
-    store = ChipStore.build(out / "chips", scenes, size_px=32)
-    say("2/5  geo clusters: k-means on the sphere")
-    training = store.scenes[store.scenes["split"] == "train"]
-    clusters = GeoClusters.fit(training, k=min(100, max(2, places // 20)), seed=seed)
-    clusters.save(out / "clusters.json")
-    say(f"3/5  pre-training by {len(METHODS)} methods, the same steps each")
-    config = PretrainConfig(epochs=epochs)
-    config = dataclasses.replace(config, batch_size=min(config.batch_size, len(training) // 2))
+    output_dir, start = Path(output_dir), time.monotonic()
+    echo(f"1/5  chips: {places:,} locations of the world x 4 simulated dates")
+    store = _build_store(output_dir / "chips", places=places, seed=seed)
+    echo("2/5  geo clusters: k-means on the sphere")
+    clusters = _fit_clusters(store, seed=seed)
+    clusters.save(output_dir / "clusters.json")
+    echo(f"3/5  pre-training with {len(METHODS)} methods, the same number of steps each")
+    config = _config(store, epochs=epochs)
     runs = {}
-    for number, (name, (policy, geo)) in enumerate(METHODS.items(), 1):
+    for number, (name, (sampler, with_clusters)) in enumerate(METHODS.items(), 1):
         run = pretrain(
             store,
-            pairs=policy,
-            geo=clusters if geo else None,
+            pairs=sampler,
+            geo=clusters if with_clusters else None,
             config=config,
-            output_dir=out / name.lower().replace("+", "_"),
+            output_dir=output_dir / name.lower().replace("+", "_"),
             seed=seed,
         )
         left = _time_left(run, len(METHODS) - number)
-        say(f"     {number} of {len(METHODS)}: {name}, {run.steps} steps{left}")
+        echo(f"     {number} of {len(METHODS)}: {name}, {run.steps} steps, {left}")
         runs[name] = run.finish()
-    say("4/5  embedding and probing on held-out blocks of the world")
+    echo("4/5  embedding and probing on held-out blocks of the world")
     embeddings = {"random features": evaluate.random_features(store, seed=seed)}
     embeddings |= {name: embed(store, run.encoder) for name, run in runs.items()}
-    results = {
-        what: evaluate.compare({name: measure(found) for name, found in embeddings.items()})
-        for what, measure in _MEASURES.items()
+    embeddings["MoCo-v2+Geo+TP"].save(output_dir / _EMBEDDINGS)
+    tables = {
+        measure_name: evaluate.compare({name: measure(e) for name, e in embeddings.items()})
+        for measure_name, measure in _MEASURES.items()
     }
-    best = embeddings["MoCo-v2+Geo+TP"]
-    best.save(out / _EMBEDDINGS)
-    say("5/5  drawing the page")
-    seconds = time.monotonic() - began
-    finder = embeddings["MoCo-v2+TP"]
-    page = _page(out, store, clusters, runs, best, finder, results, seed, seconds)
-    say(f"\n{_text_table(results)}\n")
-    say(f"done in {(time.monotonic() - began) / 60:.1f} min; open {page}")
+    echo("5/5  drawing the page")
+    page = write_demo_page(
+        output_dir,
+        Results(store, clusters, runs, embeddings, tables, time.monotonic() - start),
+        seed=seed,
+    )
+    text = result_table(tables).rename(columns={"method": ""})
+    echo(f"\n{text.to_string(index=False, justify='right')}")
+    echo("accuracy and recall@1 on held-out blocks, 95 % interval over locations\n")
+    echo(f"done in {(time.monotonic() - start) / 60:.1f} min; open {page}")
     return page
 
 
-def workbench(
+def load_demo(
     *folders: str | os.PathLike[str], places: int = 2_000, epochs: float = 8, seed: int = 0
 ) -> tuple[ChipStore, Embeddings]:
-    """Store and embeddings to explore: what `run` left in a folder, else smaller ones made now.
+    """Load the store and the embeddings of a demo, or make smaller ones.
 
     Args:
-        folders: where `run` may have left them (``runs/demo`` after ``make demo``), the first that
-            has them is taken; the last is where to make smaller ones when none has.
-        places: number of places if they have to be made; 2,000 take about a minute on two cores.
-        epochs: of the one pre-training (MoCo-v2+Geo+TP) likewise.
+        folders: where `run_demo` may have written (``runs/demo`` after ``make demo``); the first
+            that has embeddings is used. If none has, smaller ones are made in the last.
+        places: number of locations if they have to be made; 2,000 take about a minute on two cores.
+        epochs: of the one pre-training (MoCo-v2+Geo+TP) in that case.
         seed: of everything.
 
     Raises:
         ValueError: no folder was given.
     """
     if not folders:
-        raise ValueError("expected at least one folder, came none; give e.g. 'runs/demo'")
-    found = (Path(f) for f in folders if (Path(f) / _EMBEDDINGS).is_file())
-    out = next(found, Path(folders[-1]))
-    if not (out / "chips" / "store.json").exists():
-        scenes = datasets.blue_marble(places=places, dates=4, seed=seed)
-        ChipStore.build(out / "chips", scenes, size_px=32)
-    store = ChipStore.open(out / "chips")
-    kept = out / _EMBEDDINGS
-    if not kept.exists():
-        training = store.scenes[store.scenes["split"] == "train"]
-        count = training["location"].nunique()
+        raise ValueError("`folders` must name at least one folder, e.g. 'runs/demo'.")
+    ready = (Path(folder) for folder in folders if (Path(folder) / _EMBEDDINGS).is_file())
+    folder = next(ready, Path(folders[-1]))
+    if (folder / "chips" / "store.json").exists():
+        store = ChipStore.open(folder / "chips")
+    else:
+        store = _build_store(folder / "chips", places=places, seed=seed)
+    file = folder / _EMBEDDINGS
+    if not file.exists():
         run = pretrain(
             store,
             pairs=pairs.temporal(),
-            geo=GeoClusters.fit(training, k=max(2, min(100, count // 20)), seed=seed),
-            config=dataclasses.replace(
-                PretrainConfig(epochs=epochs), batch_size=min(128, len(training) // 2)
-            ),
-            output_dir=out / "workbench",
+            geo=_fit_clusters(store, seed=seed),
+            config=_config(store, epochs=epochs),
+            output_dir=folder / "workbench",
             seed=seed,
         )
-        embed(store, run.finish().encoder, progress=True).save(kept)
-    return store, Embeddings.load(kept)
+        embed(store, run.finish().encoder, progress=True).save(file)
+    return store, Embeddings.load(file)
 
 
-_MEASURES: dict[str, Callable[[Embeddings], evaluate.ProbeResult]] = {
-    "Koeppen main class": lambda found: evaluate.linear(found, label="label"),
-    "Koeppen full class": lambda found: evaluate.linear(found, label="climate"),
-    "same place, other date": lambda found: evaluate.same_location(found, split="test"),
-}
+def _build_store(path: Path, *, places: int, seed: int) -> ChipStore:
+    scenes = datasets.blue_marble(places=places, dates=4, seed=seed)
+    return ChipStore.build(path, scenes, size_px=32)
+
+
+def _fit_clusters(store: ChipStore, *, seed: int) -> GeoClusters:
+    training = store.scenes[store.scenes["split"] == "train"]
+    k = min(100, max(2, store.scenes["location"].nunique() // 20))
+    return GeoClusters.fit(training, k=k, seed=seed)
+
+
+def _config(store: ChipStore, *, epochs: float) -> PretrainConfig:
+    config = PretrainConfig(epochs=epochs)
+    half = int((store.scenes["split"] == "train").sum()) // 2
+    return dataclasses.replace(config, batch_size=min(config.batch_size, half))
 
 
 def _time_left(run: Run, more: int) -> str:
-    """Words for what is left, from a few steps of this very run on a copy without a folder."""
+    """Estimate the time left from a few steps of the same run on a copy without a folder."""
     if run.step == run.steps:
-        return ", done before"
+        return "done before"
     trial = pretrain(
         run.store, pairs=pairs.temporal(), config=dataclasses.replace(run.config, log_every=5)
     )
     rates = [log.pairs_per_s for log, _ in zip(trial, range(3), strict=False)]
     step_s = run.config.batch_size / max(rates)
     minutes = step_s * (run.steps - run.step + more * run.steps) / 60
-    return f", about {minutes:.1f} min of training left in all"
-
-
-def _text_table(results: dict[str, pd.DataFrame]) -> str:
-    lines = _table(results).rename(columns={"method": ""}).to_string(index=False, justify="right")
-    return f"{lines}\naccuracy and recall@1 on held-out blocks, 95 % interval over places"
+    return f"about {minutes:.1f} min of training left in all"

@@ -1,4 +1,4 @@
-"""Is this machine ready? Ten findings, each with what to do where the answer is no."""
+"""Check whether this machine is ready, and say what to do where it is not."""
 
 from __future__ import annotations
 
@@ -13,19 +13,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+from geossl.cli.output import print_line
+
+__all__ = ["Finding", "check_machine", "doctor"]
 
 _GB = 1024**3
 _TRAINING_S = 5.0
 
 
+def doctor() -> None:
+    """Check in ten lines whether this machine is ready, and what to do where it is not."""
+    checks = check_machine()
+    for check in checks:
+        print_line(check)
+    if not all(check.ok for check in checks):
+        raise SystemExit(1)
+
+
 @dataclass(frozen=True)
 class Finding:
-    """One line of the check.
+    """One line of the report.
 
     Attributes:
-        ok: False where something a user needs is missing.
-        what: what was looked at.
+        ok: False where something that a user needs is missing.
+        what: was checked.
         said: what was found, or what to do.
     """
 
@@ -37,28 +48,31 @@ class Finding:
         return f"{'ok' if self.ok else '!!':3} {self.what:12} {self.said}"
 
 
-def run() -> list[Finding]:
-    """Look at this machine; takes about ten seconds and needs no network."""
-    looks: list[tuple[str, Callable[[], str]]] = [
-        ("python", _python),
-        ("packages", _packages),
-        ("device", _device),
-        ("disk", _disk),
-        ("imagery", _imagery),
-        ("labels", _labels),
-        ("GeoTIFF", _geotiff),
-        ("training", _training),
-        ("map", _map),
-        ("widgets", _widgets),
-    ]
-    return [_look(what, look) for what, look in looks]
+def check_machine() -> list[Finding]:
+    """Check this machine; takes about ten seconds and needs no network."""
+    checks: dict[str, Callable[[], str]] = {
+        "python": _python,
+        "packages": _packages,
+        "device": _device,
+        "disk": _disk,
+        "imagery": _imagery,
+        "labels": _labels,
+        "GeoTIFF": _geotiff,
+        "training": _training,
+        "map": _map,
+        "widgets": _widgets,
+    }
+    return [_run(subject, check) for subject, check in checks.items()]
 
 
-def _look(what: str, look: Callable[[], str]) -> Finding:
+run = check_machine  # until the lessons use the new name
+
+
+def _run(subject: str, check: Callable[[], str]) -> Finding:
     try:
-        return Finding(True, what, look())
+        return Finding(True, subject, check())
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        return Finding(False, what, str(error))
+        return Finding(False, subject, str(error))
 
 
 def _python() -> str:
@@ -66,7 +80,7 @@ def _python() -> str:
 
 
 def _packages() -> str:
-    missing, found = [], []
+    missing, versions = [], []
     for line in importlib.metadata.requires("geossl") or []:
         name = line.split(";")[0].split(">")[0].strip()
         extra = re.search(r"extra == ['\"](\w+)['\"]", line)
@@ -78,15 +92,17 @@ def _packages() -> str:
             missing.append(name)
             continue
         if name in ("torch", "torchvision", "pandas", "folium"):
-            found.append(f"{name} {version}")
+            versions.append(f"{name} {version}")
     if missing:
         raise ImportError(
             f"missing: {', '.join(missing)}; run: pip install 'geossl[data,notebooks]'"
         )
-    return ", ".join(found)
+    return ", ".join(versions)
 
 
 def _device() -> str:
+    import torch
+
     from geossl.utils.device import select_device, select_precision
 
     device = select_device("auto")
@@ -99,28 +115,27 @@ def _device() -> str:
 def _disk() -> str:
     free = shutil.disk_usage(".").free / _GB
     if free < 1:
-        raise OSError(f"{free:.1f} GB free in this folder, the demo needs 1; make room")
+        raise OSError(f"{free:.1f} GB free in this folder; the demo needs 1 GB, free some space")
     return f"{free:.0f} GB free in this folder"
 
 
 def _imagery() -> str:
     from geossl import datasets
 
-    table = datasets.blue_marble(places=200, dates=2)
-    return f"Blue Marble found, {table['location'].nunique()} places drawn; no download needed"
+    locations = datasets.blue_marble(places=200, dates=2)["location"].nunique()
+    return f"Blue Marble is installed, {locations} locations sampled; no download needed"
 
 
 def _labels() -> str:
     from geossl import datasets
 
-    return (
-        f"Koeppen zones found: {', '.join(sorted(set(datasets.blue_marble(places=200)['label'])))}"
-    )
+    zones = sorted(set(datasets.blue_marble(places=200)["label"]))
+    return f"Koeppen zones are installed: {', '.join(zones)}"
 
 
 def _geotiff() -> str:
     if importlib.util.find_spec("rasterio") is None:
-        raise ImportError("rasterio is missing, GeoTIFFs cannot be read; pip install rasterio")
+        raise ImportError("rasterio is missing, GeoTIFFs cannot be read; run: pip install rasterio")
     import rasterio
 
     return f"rasterio {rasterio.__version__} with GDAL {rasterio.__gdal_version__}"
@@ -157,12 +172,12 @@ def _widgets() -> str:
         if importlib.util.find_spec(name) is None:
             raise ImportError(f"{name} is missing; run: pip install 'geossl[notebooks]'")
     folder = Path(sys.prefix) / "share" / "jupyter" / "labextensions"
-    wanted = ("@jupyter-widgets/jupyterlab-manager", "anywidget")
-    absent = [name for name in wanted if not (folder / name).is_dir()]
-    if absent:
+    needed = ("@jupyter-widgets/jupyterlab-manager", "anywidget")
+    missing = [name for name in needed if not (folder / name).is_dir()]
+    if missing:
         raise RuntimeError(
-            f"JupyterLab lacks the extension {absent[0]}; "
+            f"JupyterLab lacks the extension {missing[0]}; "
             "run: pip install --force-reinstall jupyterlab_widgets anywidget"
         )
     versions = [f"{n} {importlib.metadata.version(n)}" for n in ("jupyterlab", "ipywidgets")]
-    return ", ".join(versions) + ", extensions in place"
+    return f"{', '.join(versions)}, extensions are installed"

@@ -1,78 +1,150 @@
-"""The command line: one frozen dataclass a command, read by tyro.
+"""The command line: a function is a command, and tyro reads its signature and docstring.
 
-Every error a person can cause ends as one sentence and exit status 2.
+Every error that a user can cause ends with one sentence and exit status 2.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import importlib
+import inspect
 import os
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 # Idle threads that spin cost up to 4x on a busy machine; this has to be set before torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from typing import Any
-
 import tyro
 
-from geossl.cli.compare import Transfer
-from geossl.cli.data import Chips, Clusters, Fetch, Scenes, Stream
-from geossl.cli.evaluate import Check, Demo, Map, Probe, Retrieve
-from geossl.cli.stac import Stac
-from geossl.cli.train import Embed, Pretrain
+__all__ = ["main"]
 
-_COMMANDS: tuple[tuple[str, type], ...] = (
-    ("fetch", Fetch),
-    ("stac", Stac),
-    ("scenes", Scenes),
-    ("chips", Chips),
-    ("stream", Stream),
-    ("clusters", Clusters),
-    ("pretrain", Pretrain),
-    ("embed", Embed),
-    ("probe", Probe),
-    ("retrieve", Retrieve),
-    ("transfer", Transfer),
-    ("map", Map),
-    ("demo", Demo),
-    ("check", Check),
-)
+_DESCRIPTION = "Learn from where and when an image was taken."
+_SCENES = "Make a scene table (what there is, where and when), or describe one."
+_COMMANDS = {  # module and function; only the module of the command that runs is imported
+    "fetch": "data.fetch",
+    "stac": "stac.stac",
+    "scenes blue-marble": "data.scenes_blue_marble",
+    "scenes geotiff": "data.scenes_geotiff",
+    "scenes open": "data.scenes_open",
+    "scenes describe": "data.scenes_describe",
+    "chips": "data.chips",
+    "stream": "data.stream",
+    "clusters": "data.clusters",
+    "pretrain": "train.pretrain",
+    "embed": "train.embed",
+    "probe": "evaluate.probe",
+    "retrieve": "evaluate.retrieve",
+    "compare": "compare.compare",
+    "map": "evaluate.map",
+    "demo": "demo.demo",
+    "doctor": "doctor.doctor",
+}
+_OLD_COMMANDS = {"check": "doctor", "transfer": "compare"}
+_OLD_OPTIONS = {
+    "--accumulate": "--accumulation-steps",
+    "--batch": "--batch-size",
+    "--checkpoint-s": "--checkpoint-every-s",
+    "--colour": "--color",
+    "--dim": "--projection-dim",
+    "--grey": "--grayscale",
+    "--queue": "--queue-size",
+    "--workers": "--num-workers",
+}
 
 
-def main(args: list[str] | None = None) -> None:
-    """The entry point of ``geossl`` and ``python -m geossl``."""
-    commands: dict[str, Any] = dict(_COMMANDS)
-    with contextlib.ExitStack() as silence:
-        if _process() > 0:  # the first process of a machine speaks for all that torchrun started
-            nowhere = silence.enter_context(open(os.devnull, "w"))
-            silence.enter_context(contextlib.redirect_stdout(nowhere))
-            silence.enter_context(contextlib.redirect_stderr(nowhere))
-        command = tyro.extras.subcommand_cli_from_dict(
-            commands,
-            prog="geossl",
-            description="Learn from where and when an image was taken.",
-            args=args,
-        )
+def main(args: Sequence[str] | None = None) -> None:
+    """Run ``geossl`` or ``python -m geossl``.
+
+    Args:
+        args: the words after the program's name; those of this process if None.
+    """
     try:
-        command.run()
+        with _silent_unless_first():
+            _run(list(sys.argv[1:] if args is None else args))
     except KeyboardInterrupt:
-        _tell("stopped; the same line goes on where it was")
+        _print_error("Stopped. Run the same command again to resume.")
         raise SystemExit(130) from None
     except ConnectionError as error:
-        _tell(error, processes=2)  # the first one may be the one that died
+        _print_error(error, processes=2)  # the first process may be the one that died
         raise SystemExit(2) from None
-    except (ValueError, OSError, ImportError) as error:
-        _tell(error)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        _print_error(error)
         raise SystemExit(2) from None
 
 
-def _process() -> int:
-    """Which of the processes that torchrun started on this machine this is; 0 without it."""
+def _run(words: list[str]) -> None:
+    if words and words[0] in _OLD_COMMANDS:
+        old, words[0] = words[0], _OLD_COMMANDS[words[0]]
+        _print_error(f"`{old}` is now `{words[0]}`; the old name goes in version 0.3.")
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        if name in _COMMANDS:
+            command, options = _load(name), words[length:]
+            _refuse_old_options(options, command)
+            style = (tyro.conf.PositionalMetavarFromFieldName,)
+            tyro.cli(command, prog=f"geossl {name}", args=options, config=style)
+            return
+    group = "scenes " if words[:1] == ["scenes"] else ""
+    tyro.extras.subcommand_cli_from_dict(  # no command is named: prints the list, or what is wrong
+        {name.removeprefix(group): _summary(name) for name in _COMMANDS if name.startswith(group)},
+        prog=f"geossl {group}".strip(),
+        description=_SCENES if group else _DESCRIPTION,
+        args=words[1:] if group else words,
+    )
+
+
+def _summary(name: str) -> Callable[[], None]:
+    """Return a function with the first line of a command's docstring, without importing it."""
+    module, function = _COMMANDS[name].split(".")
+    source = (Path(__file__).parent / f"{module}.py").read_text("utf-8")
+    nodes = (node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef))
+    docstring = next(ast.get_docstring(node) or "" for node in nodes if node.name == function)
+
+    def command() -> None:
+        pass
+
+    command.__doc__ = docstring.partition("\n")[0]
+    return command
+
+
+def _load(name: str) -> Callable[..., None]:
+    module, function = _COMMANDS[name].split(".")
+    return getattr(importlib.import_module(f"geossl.cli.{module}"), function)
+
+
+def _refuse_old_options(options: Sequence[str], command: Callable[..., None]) -> None:
+    """Raise ValueError for an option of version 0.1, with its new name."""
+    output = "--output-dir" if "output_dir" in inspect.signature(command).parameters else "--output"
+    new_names = {**_OLD_OPTIONS, "--out": output}
+    for option in options:
+        name = option.partition("=")[0]
+        if name in new_names:
+            raise ValueError(f"The option `{name}` is now `{new_names[name]}`.")
+
+
+def _local_rank() -> int:
+    """Return which of the processes that torchrun started on this machine this is, else 0."""
     return int(os.environ.get("LOCAL_RANK", 0)) if "TORCHELASTIC_RUN_ID" in os.environ else 0
 
 
-def _tell(words: object, *, processes: int = 1) -> None:
-    if _process() < processes:
-        sys.stderr.write(f"geossl: {words}\n")
+@contextlib.contextmanager
+def _silent_unless_first() -> Iterator[None]:
+    """Print nothing unless this is the first process of a machine, which speaks for all."""
+    if _local_rank() == 0:
+        yield
+        return
+    with (
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        yield
+
+
+def _print_error(message: object, *, processes: int = 1) -> None:
+    if _local_rank() < processes:
+        sys.stderr.write(f"geossl: {message}\n")
         sys.stderr.flush()

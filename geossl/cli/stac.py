@@ -1,92 +1,89 @@
-"""The command that builds a time series out of a STAC API."""
+"""The command that downloads a time series from a STAC API."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from geossl.cli.output import print_line, print_written
+from geossl.cli.output import Output, print_line, print_written
 
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["stac"]
 
-@dataclass(frozen=True)
-class Stac:
-    """Build your own time series: chips of places at several dates, out of a STAC API."""
 
-    out: Path
-    """Folder of the harvest; the same line goes on with one that was stopped."""
-    start: str
-    """First day, e.g. 2019-01-01."""
-    end: str
-    """Last day."""
-    place: tuple[float, float] | None = None
-    """Longitude and latitude of a single place."""
-    points: Path | None = None
-    """A table with lon and lat (csv, parquet, GeoJSON, GeoPackage): these places."""
-    box: tuple[float, float, float, float] | None = None
-    """Left, bottom, right, top in degrees: places on land all over this box."""
-    grid_km: float = 50.0
-    """Distance between the places in the box."""
-    api: str = "earth-search"
-    """A STAC API: earth-search or planetary-computer, which need no key, or an address."""
-    collection: str = "sentinel-2-l2a"
-    """Collection of the API."""
-    dates: int = 4
-    """Dates of each place, spread well over the range."""
-    max_cloud: float = 20.0
-    """Highest cloud cover of a scene in percent."""
-    chip_px: int = 128
-    """Side of a chip in pixels."""
-    resolution_m: float | None = 10.0
-    """Side of a pixel in meters; None for that of the scenes."""
-    bands: tuple[str, ...] = ("red", "green", "blue")
-    """Bands: keys of assets, key:number, or (common) names of bands."""
-    scale: tuple[float, float] | None = None
-    """Lowest and highest value, which become 1 and 65535; for types other than uint8, uint16."""
-    max_nodata: float = 0.05
-    """Share of a chip that may be without data."""
-    workers: int = 8
-    """Places at a time."""
-    dask: str | None = None
-    """A Dask cluster to work on: tcp://host:8786, or local:3 for three processes."""
+def stac(
+    *,
+    output_dir: Output[Path],
+    start: str,
+    end: str,
+    place: tuple[float, float] | None = None,
+    points: Path | None = None,
+    box: tuple[float, float, float, float] | None = None,
+    grid_km: float = 50.0,
+    api: str = "earth-search",
+    collection: str = "sentinel-2-l2a",
+    dates: int = 4,
+    max_cloud: float = 20.0,
+    chip_px: int = 128,
+    resolution_m: float | None = 10.0,
+    bands: tuple[str, ...] = ("red", "green", "blue"),
+    scale: tuple[float, float] | None = None,
+    max_nodata: float = 0.05,
+    num_workers: int = 8,
+    dask: str | None = None,
+) -> None:
+    """Download a time series of your own: chips of locations at several dates, from a STAC API.
 
-    def places(self) -> pd.DataFrame:
-        """The place, the points, or the land in the box.
+    Args:
+        output_dir: folder of the harvest; the same command resumes a stopped one.
+        start: first day, e.g. 2019-01-01.
+        end: last day.
+        place: longitude and latitude of a single location.
+        points: table with lon and lat (csv, parquet, GeoJSON, GeoPackage): these locations.
+        box: left, bottom, right, top in degrees: locations on land all over this box.
+        grid_km: distance between the locations in the box.
+        api: earth-search or planetary-computer, which need no key, or the address of a STAC API.
+        collection: collection of the API.
+        dates: dates of each location, spread over the range.
+        max_cloud: highest cloud cover of a scene in percent.
+        chip_px: side of a chip in pixels.
+        resolution_m: side of a pixel in meters; None for that of the scenes.
+        bands: keys of assets, key:number, or (common) names of bands.
+        scale: lowest and highest value, which become 1 and 65535; for types other than uint8 and
+            uint16.
+        max_nodata: largest share of a chip without data.
+        num_workers: locations downloaded at a time.
+        dask: Dask cluster instead of threads: tcp://host:8786, or local:3 for three processes.
+    """
+    from geossl.datasets.stac import harvest
 
-        Raises:
-            ValueError: not exactly one of these is given.
-        """
-        import pandas as pd
+    table = harvest(
+        output_dir, _locations(place, points, box, grid_km), start=start, end=end, api=api,
+        collection=collection, dates=dates, max_cloud=max_cloud, chip_px=chip_px,
+        resolution_m=resolution_m, bands=bands, scale=scale, max_nodata=max_nodata,
+        num_workers=num_workers, dask=dask,
+    )  # fmt: skip
+    for location, reason in table.attrs["short"].items():
+        print_line(f"location {location}: {reason}")
+    print_written(table, output_dir / "scenes.parquet", f" --size-px {chip_px}")
 
-        from geossl.datasets.stac.locations import land_grid
-        from geossl.datasets.table import table
 
-        given = [n for n in ("place", "points", "box") if getattr(self, n) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                "expected one of --place LON LAT, --points FILE and --box LEFT BOTTOM RIGHT TOP, "
-                f"came {' and '.join(given) or 'none'}"
-            )
-        if self.place is not None:
-            return pd.DataFrame([(0, *self.place)], columns=["location", "lon", "lat"])
-        if self.points is not None:
-            return table(self.points)
-        assert self.box is not None
-        return land_grid(self.box, spacing_km=self.grid_km)
+def _locations(place: Any, points: Path | None, box: Any, grid_km: float) -> pd.DataFrame:
+    """Return the location, the points, or the land in the box as a table."""
+    import pandas as pd
 
-    def run(self) -> None:
-        """Harvest, with a progress bar."""
-        from geossl.datasets.stac import harvest
+    from geossl.datasets.stac.locations import land_grid
+    from geossl.datasets.table import table
 
-        asked = {
-            key: value
-            for key, value in vars(self).items()
-            if key not in ("out", "place", "points", "box", "grid_km")
-        }
-        table = harvest(self.out, self.places(), **asked)
-        for place, reason in table.attrs["short"].items():
-            print_line(f"place {place}: {reason}")
-        print_written(table, self.out / "scenes.parquet", f" --size-px {self.chip_px}")
+    sources = {"--place": place, "--points": points, "--box": box}
+    used = [name for name, value in sources.items() if value is not None]
+    if len(used) != 1:
+        raise ValueError(
+            "Exactly one of --place LON LAT, --points FILE and --box LEFT BOTTOM RIGHT TOP is "
+            f"needed, got {' and '.join(used) or 'none'}."
+        )
+    if place is not None:
+        return pd.DataFrame([(0, *place)], columns=["location", "lon", "lat"])
+    return land_grid(box, spacing_km=grid_km) if points is None else table(points)

@@ -1,132 +1,125 @@
-"""Commands that train and embed."""
+"""Commands that pre-train an encoder and embed chips with it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tyro.conf import OmitArgPrefixes, Positional
 
-from geossl.cli.output import print_line
+from geossl.cli.output import Output, print_line
 from geossl.train.config import PretrainConfig
 
+__all__ = ["embed", "pretrain"]
 
-@dataclass(frozen=True)
-class Pretrain:
-    """Pre-train an encoder; the same line goes on with a run that was stopped.
+
+def pretrain(
+    store: Positional[str],
+    *,
+    output_dir: Output[Path],
+    pairs: Literal["same-image", "temporal", "spatial", "none"] = "temporal",
+    min_gap_days: float = 0,
+    max_gap_days: float | None = None,
+    season: Literal["same", "other"] | None = None,
+    single_date: Literal["self", "drop"] = "self",
+    radius_km: float = 10.0,
+    geo: Path | None = None,
+    label: str | None = None,
+    seed: int = 0,
+    config: OmitArgPrefixes[PretrainConfig] = PretrainConfig(),  # noqa: B008 (frozen)
+) -> None:
+    """Pre-train an encoder; the same command resumes a stopped run.
 
     On many devices: torchrun --nproc-per-node N -m geossl pretrain ...
+
+    Args:
+        store: chip store, or stream: a folder, or s3://bucket/prefix.
+        output_dir: folder of the run.
+        pairs: which two chips are a positive pair; none: no contrastive loss.
+        min_gap_days: temporal pairs: fewest days between the two dates.
+        max_gap_days: temporal pairs: most days between the two dates.
+        season: temporal pairs: dates of the same season of the year, or of another.
+        single_date: temporal pairs: pair a chip without a second date with itself, or drop it.
+        radius_km: spatial pairs: largest distance between the two locations.
+        geo: geo clusters (.json) to predict as well.
+        label: column of labels to predict as well: supervised training.
+        seed: seed of the weights, the pairs and the augmentation.
+        config: settings of the training.
     """
+    import geossl
+    from geossl.data import streaming
+    from geossl.utils import dist
 
-    store: Positional[str]
-    """The chip store, or a stream: a folder, or s3://bucket/prefix."""
-    out: Path
-    """Folder of the run."""
-    pairs: Literal["same-image", "temporal", "spatial", "none"] = "temporal"
-    """Which two chips are a positive pair; none leaves the contrastive loss out."""
-    min_gap_days: float = 0
-    """Temporal: the dates lie at least so far apart."""
-    max_gap_days: float | None = None
-    """Temporal: and at most so far."""
-    season: Literal["same", "other"] | None = None
-    """Temporal: of the same season of the year, or of another."""
-    single_date: Literal["self", "drop"] = "self"
-    """Temporal: a chip without a partner is paired with itself, or left out."""
-    radius_km: float = 10.0
-    """Spatial: the partner lies within this distance."""
-    geo: Path | None = None
-    """Geo clusters (.json) to predict as well."""
-    label: str | None = None
-    """Column of labels to predict as well: supervised training."""
-    seed: int = 0
-    """Of the weights, the pairs and the views."""
-    config: OmitArgPrefixes[PretrainConfig] = field(default_factory=PretrainConfig)
-
-    def run(self) -> None:
-        """Train, with a progress bar."""
-        from geossl import GeoClusters, pairs, pretrain
-        from geossl.data import streaming
-        from geossl.utils import dist
-
-        policies: dict[str, Any] = {
-            "same-image": pairs.same_image,
-            "temporal": lambda: pairs.temporal(
-                min_gap_days=self.min_gap_days,
-                max_gap_days=self.max_gap_days,
-                season=self.season,
-                single_date=self.single_date,
-            ),
-            "spatial": lambda: pairs.spatial(radius_km=self.radius_km),
-            "none": lambda: None,
-        }
-        policy = policies[self.pairs]()
-        store = streaming.open_store(self.store)
-        if policy is not None and dist.rank() == 0:
-            seen = pairs.report(policy, store.scenes)
-            print_line(
-                f"pairs: {seen['n_pairs']:,}, of which {seen['degenerate_share']:.1%} self-pairs"
-            )
-        run = pretrain(
-            store,
-            pairs=policy,
-            geo=None if self.geo is None else GeoClusters.load(self.geo),
-            label=self.label,
-            config=self.config,
-            output_dir=self.out,
-            seed=self.seed,
-        ).finish()
-        if dist.rank() > 0:
-            return
+    opened = streaming.open_store(store)
+    sampler = None
+    if pairs == "same-image":
+        sampler = geossl.pairs.same_image()
+    elif pairs == "temporal":
+        sampler = geossl.pairs.temporal(
+            min_gap_days=min_gap_days, max_gap_days=max_gap_days, season=season,
+            single_date=single_date,
+        )  # fmt: skip
+    elif pairs == "spatial":
+        sampler = geossl.pairs.spatial(radius_km=radius_km)
+    if sampler is not None and dist.rank() == 0:
+        report = geossl.pairs.report(sampler, opened.scenes)
+        print_line(f"pairs: {report['n_pairs']:,}, {report['degenerate_share']:.1%} self-pairs")
+    run = geossl.pretrain(
+        opened,
+        pairs=sampler,
+        geo=None if geo is None else geossl.GeoClusters.load(geo),
+        label=label,
+        config=config,
+        output_dir=output_dir,
+        seed=seed,
+    ).finish()
+    if dist.rank() == 0:
         last = run.logs.iloc[-1]
         print_line(
-            f"{self.out}: {run.step} steps in {last['seconds']:.0f} s, loss {last['loss']:.3f}, "
+            f"{output_dir}: {run.step} steps in {last['seconds']:.0f} s, loss {last['loss']:.3f}, "
             f"effective rank {last['effective_rank']:.0f}, kNN {last['knn']:.3f}"
         )
 
 
-@dataclass(frozen=True)
-class Embed:
-    """Embed every chip of a store."""
+def embed(
+    store: Positional[str],
+    *,
+    encoder: str,
+    output: Output[Path],
+    seed: int = 0,
+    input: Literal["imagenet", "seco", "ssl4eo", "unit"] | None = None,
+    full_scale: float | None = None,
+    adapt: Literal["name", "mean"] = "name",
+) -> None:
+    """Embed every chip of a store.
 
-    store: Positional[str]
-    """The chip store, or a stream: a folder, or s3://bucket/prefix."""
-    encoder: str
-    """A run's folder, an encoder.safetensors, weights of others (the paper's, MoCo, SeCo,
-    SSL4EO-S12, torchvision, timm), or "random" or "hog" for comparison."""
-    out: Path
-    """The .parquet or .geoparquet to write."""
-    seed: int = 0
-    """Of random weights."""
-    input: Literal["imagenet", "seco", "ssl4eo", "unit"] | None = None
-    """What weights of others saw; told from the file where it says so."""
-    full_scale: float | None = None
-    """The value of a chip that stands for 1 to weights of others."""
-    adapt: Literal["name", "mean"] = "name"
-    """Fit the first convolution to the store's bands by name, or make absent ones up."""
+    Args:
+        store: chip store, or stream: a folder, or s3://bucket/prefix.
+        encoder: folder of a run, an encoder.safetensors, weights of others (the paper's, MoCo,
+            SeCo, SSL4EO-S12, torchvision, timm), or "random" or "hog" for comparison.
+        output: .parquet or .geoparquet to write.
+        seed: seed of random weights.
+        input: what weights of others were trained on, where their file does not say.
+        full_scale: chip value that stands for 1 to weights of others.
+        adapt: fit the first convolution to the store's bands by name; mean: fill absent bands in.
+    """
+    import geossl
+    from geossl.data import streaming
+    from geossl.models import weights
+    from geossl.utils import dist
+    from geossl.utils.device import select_device
 
-    def run(self) -> None:
-        """Embed and write."""
-        from geossl import embed, evaluate
-        from geossl.data import streaming
-        from geossl.models import weights
-        from geossl.utils import dist
-        from geossl.utils.device import select_device
-
-        store = streaming.open_store(self.store)
-        if self.encoder == "random":
-            vectors = evaluate.random_features(store, name="small", seed=self.seed)
-        elif self.encoder == "hog":
-            vectors = evaluate.hog(store)
-        else:
-            encoder = weights.load(
-                self.encoder,
-                input=self.input,
-                full_scale=self.full_scale,
-                bands=store.bands,
-                adapt=self.adapt,
-            )
-            vectors = embed(store, encoder, device=select_device("auto"), progress=True)
-        if dist.rank() == 0:
-            vectors.save(self.out)
-            print_line(f"{self.out}: {vectors.vectors.shape[0]:,} x {vectors.vectors.shape[1]}")
+    opened = streaming.open_store(store)
+    if encoder == "random":
+        embeddings = geossl.evaluate.random_features(opened, name="small", seed=seed)
+    elif encoder == "hog":
+        embeddings = geossl.evaluate.hog(opened)
+    else:
+        loaded = weights.load(
+            encoder, input=input, full_scale=full_scale, bands=opened.bands, adapt=adapt
+        )
+        embeddings = geossl.embed(opened, loaded, device=select_device("auto"), progress=True)
+    if dist.rank() == 0:
+        embeddings.save(output)
+        rows, columns = embeddings.vectors.shape
+        print_line(f"{output}: {rows:,} x {columns}")

@@ -213,7 +213,7 @@ def test_cells_answer_a_click_and_words_stay_words(visit, tmp_path):
 @pytest.mark.parametrize("size", [(1280, 900), (390, 844)])
 def test_the_demo_page_is_whole_without_a_network(visit, tmp_path_factory, size):
     folder = tmp_path_factory.getbasetemp() / "demo"  # made once for both sizes
-    index = demo.run(folder, places=200, epochs=1, say=lambda line: None)
+    index = demo.run_demo(folder, places=200, epochs=1, echo=lambda line: None)
     page = visit(index, *size)
     for _ in range(page.evaluate("document.body.scrollHeight") // 500 + 1):
         page.mouse.wheel(0, 500)  # the maps load when they are scrolled to

@@ -10,14 +10,16 @@ from geossl.cli import demo, doctor
 def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("with a space")
     lines = []
-    page = demo.run(out, places=240, epochs=1, seed=0, say=lambda line: lines.append(str(line)))
+    page = demo.run_demo(
+        out, places=240, epochs=1, seed=0, echo=lambda line: lines.append(str(line))
+    )
     return out, page, lines
 
 
 def test_the_page_has_every_part_and_stands_alone(made):
     _, page, _ = made
     text = page.read_text("utf-8")
-    for title in ("The places", "Geo clusters", "Positive pairs", "Training", "Is it any good?",
+    for title in ("The locations", "Geo clusters", "Positive pairs", "Training", "Is it any good?",
                   "The world as the encoder sees it", "Same place, other date"):  # fmt: skip
         assert f"<h2>{title}</h2>" in text
     assert text.count("<iframe") == 4 and text.count("<img") >= 6
@@ -40,25 +42,25 @@ def test_the_terminal_shows_the_table_and_what_is_left(made):
 def test_what_it_made_is_kept_and_taken_up(made):
     out, _, _ = made
     lines = []
-    demo.run(out, places=240, epochs=1, seed=0, say=lambda line: lines.append(str(line)))
+    demo.run_demo(out, places=240, epochs=1, seed=0, echo=lambda line: lines.append(str(line)))
     assert sum("done before" in line for line in lines) == len(demo.METHODS)
     logs = (out / "moco-v2" / "log.jsonl").read_text().splitlines()
     assert json.loads(logs[-1])["step"] > 0
 
 
 def test_a_workbench_takes_what_the_demo_left_or_makes_a_small_one(made, tmp_path):
-    store, embeddings = demo.workbench(made[0], tmp_path / "own")
+    store, embeddings = demo.load_demo(made[0], tmp_path / "own")
     assert len(store) == len(embeddings) == 4 * 240 and not (tmp_path / "own").exists()
-    store, embeddings = demo.workbench(tmp_path / "none", tmp_path / "own", places=60, epochs=1)
+    store, embeddings = demo.load_demo(tmp_path / "none", tmp_path / "own", places=60, epochs=1)
     assert store.path == tmp_path / "own" / "chips" and len(embeddings) == 4 * 60
     assert not (tmp_path / "none").exists()
     with pytest.raises(ValueError, match="at least one folder"):
-        demo.workbench()
+        demo.load_demo()
 
 
 def test_a_ready_machine_passes_and_says_so_in_ten_lines(monkeypatch):
     monkeypatch.setattr(doctor, "_TRAINING_S", 0.2)
-    findings = doctor.run()
+    findings = doctor.check_machine()
     assert len(findings) == 10
     assert all(f.ok for f in findings), [str(f) for f in findings if not f.ok]
     assert all("\n" not in str(f) for f in findings)
@@ -72,7 +74,7 @@ def test_a_machine_that_lacks_something_is_told_what_to_do(monkeypatch):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *a: None if name == "rasterio" else real(name, *a)
     )
-    bad = [f for f in doctor.run() if not f.ok]
+    bad = [f for f in doctor.check_machine() if not f.ok]
     assert [f.what for f in bad] == ["GeoTIFF"]
     assert "pip install" in str(bad[0]) and str(bad[0]).startswith("!!")
 

@@ -1,8 +1,11 @@
 """What a person types: the whole way once, and one clear sentence for every mistake."""
 
+import dataclasses
+import inspect
 import json
 import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import pandas as pd
@@ -10,7 +13,8 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from geossl.cli.main import main
+from geossl.cli.main import _COMMANDS, _OLD_COMMANDS, _OLD_OPTIONS, _load, main
+from geossl.train.config import PretrainConfig
 
 SMALL = ["--batch-size", "8", "--epochs", "1", "--queue-size", "16", "--size-px", "16"]
 
@@ -36,7 +40,7 @@ def folder(tmp_path):
 
 
 def run(*args):
-    main.main([str(a) for a in args])
+    main([str(a) for a in args])
 
 
 def refused(capsys, *args):
@@ -50,48 +54,107 @@ def refused(capsys, *args):
 
 
 def scenes_of(folder, out, *more):
-    run("scenes", "geotiff", folder, "--chip-px", 16, "--out", out, *more)
+    run("scenes", "geotiff", folder, "--chip-px", 16, "--output", out, *more)
 
 
 def test_from_a_folder_to_a_map(folder, tmp_path, capsys):
     table, store = tmp_path / "scenes.parquet", tmp_path / "chips"
     scenes_of(folder, table, "--test-side", "east", "--test-share", 0.5)
-    run("chips", table, "--size-px", 16, "--out", store)
-    run("clusters", store, "--k", 3, "--out", tmp_path / "clusters.json")
+    run("chips", table, "--size-px", 16, "--output-dir", store)
+    run("clusters", store, "--k", 3, "--output", tmp_path / "clusters.json")
     geo = ["--geo", tmp_path / "clusters.json"]
-    run("pretrain", store, "--out", tmp_path / "run", *geo, *SMALL)
-    run("embed", store, "--encoder", tmp_path / "run", "--out", tmp_path / "e.parquet")
-    run("embed", store, "--encoder", "random", "--out", tmp_path / "r.parquet")
+    run("pretrain", store, "--output-dir", tmp_path / "run", *geo, *SMALL)
+    run("embed", store, "--encoder", tmp_path / "run", "--output", tmp_path / "e.parquet")
+    run("embed", store, "--encoder", "random", "--output", tmp_path / "r.parquet")
     capsys.readouterr()
     run("retrieve", tmp_path / "e.parquet", tmp_path / "r.parquet")
     said = capsys.readouterr().out
     assert said.count("recall@1") == 2 and "chance 0.125" in said
     for source in (table, store, tmp_path / "e.parquet", tmp_path / "clusters.json"):
-        run("map", source, "--out", tmp_path / "map.html")
+        run("map", source, "--output", tmp_path / "map.html")
         assert (tmp_path / "map.html").stat().st_size > 100_000
     assert pd.read_csv(tmp_path / "clusters.csv").columns.tolist() == ["cluster", "path"]
 
 
-def test_help_explains_every_command():
-    for command in ("scenes", "chips", "clusters", "pretrain", "embed", "probe", "retrieve", "map",
-                    "demo", "check"):  # fmt: skip
+@pytest.mark.parametrize("command", ["", "scenes", *_COMMANDS])
+def test_help_explains_every_command(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(*command.split(), "--help")
+    text = capsys.readouterr().out
+    assert stop.value.code == 0 and f"usage: geossl {command}".strip() in text
+    assert text.split("\n\n")[1].strip().endswith("."), text
+    if command in _COMMANDS:
+        for name in inspect.signature(_load(command)).parameters:
+            assert f"    {name}: " in inspect.getdoc(_load(command)), name
+
+
+@pytest.mark.parametrize("words", ["--help", "scenes --help", "scenes geotiff --help", "stac -h"])
+def test_help_does_not_load_torch(words):
+    code = f"""
+        import sys
+        from geossl.cli import main
+        try:
+            main.main({words.split()})
+        finally:
+            assert not {{"torch", "pandas", "rasterio", "folium"}} & set(sys.modules)
+        """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    "words, new",
+    [
+        (["pretrain", "chips", "--out", "run"], "`--out` is now `--output-dir`"),
+        (["pretrain", "chips", "--batch", "8"], "`--batch` is now `--batch-size`"),
+        (
+            ["pretrain", "chips", "--checkpoint-s=8"],
+            "`--checkpoint-s` is now `--checkpoint-every-s`",
+        ),
+        (["pretrain", "chips", "--grey", "0"], "`--grey` is now `--grayscale`"),
+        (["chips", "t.csv", "--workers", "2"], "`--workers` is now `--num-workers`"),
+        (["scenes", "open", "x", "--out", "t.csv"], "`--out` is now `--output`"),
+        (["map", "x", "--colour", "label"], "`--colour` is now `--color`"),
+    ],
+)
+def test_an_option_of_an_earlier_version_is_refused_with_its_new_name(capsys, words, new):
+    assert new in refused(capsys, *words)
+
+
+def test_every_new_name_of_an_option_exists():
+    parameters = set(inspect.signature(_load("pretrain")).parameters)
+    parameters |= {f.name for f in dataclasses.fields(PretrainConfig)}
+    parameters |= {f.name for f in dataclasses.fields(PretrainConfig().transform)}
+    parameters |= {name for c in _COMMANDS for name in inspect.signature(_load(c)).parameters}
+    assert {new[2:].replace("-", "_") for new in _OLD_OPTIONS.values()} <= parameters
+    assert not {old[2:].replace("-", "_") for old in _OLD_OPTIONS} & parameters
+
+
+def test_commands_of_an_earlier_version_still_run_and_name_the_new_one(capsys):
+    for old, new in _OLD_COMMANDS.items():
         with pytest.raises(SystemExit) as stop:
-            run(command, "--help")
-        assert stop.value.code == 0
+            run(old, "--help")
+        captured = capsys.readouterr()
+        assert stop.value.code == 0 and f"usage: geossl {new}" in captured.out
+        assert captured.err.startswith(f"geossl: `{old}` is now `{new}`")
 
 
 def test_folders_that_do_not_do(tmp_path, capsys):
     out = tmp_path / "t.parquet"
-    assert "no such folder" in refused(capsys, "scenes", "geotiff", tmp_path / "no", "--out", out)
+    assert "no such folder" in refused(
+        capsys, "scenes", "geotiff", tmp_path / "no", "--output", out
+    )
     (tmp_path / "empty").mkdir()
-    said = refused(capsys, "scenes", "geotiff", tmp_path / "empty", "--out", out)
+    said = refused(capsys, "scenes", "geotiff", tmp_path / "empty", "--output", out)
     assert "found none" in said
     assert not out.exists()
 
 
 def test_files_that_do_not_do(folder, tmp_path, capsys):
     out = tmp_path / "t.parquet"
-    command = ("scenes", "geotiff", folder, "--chip-px", 16, "--out", out)
+    command = ("scenes", "geotiff", folder, "--chip-px", 16, "--output", out)
     (folder / "bad_2016.tif").write_bytes(b"no tif at all")
     assert "bad_2016.tif" in refused(capsys, *command)
     run(*command, "--skip-bad")
@@ -113,7 +176,7 @@ def test_scenes_that_do_not_overlap(tmp_path, capsys):
     for i, year in enumerate((2015, 2018)):
         write_scene(tmp_path / "apart" / f"{year}.tif", left=500_000 + 100_000 * i)
     command = ("scenes", "geotiff", tmp_path / "apart", "--chip-px", 16)
-    said = refused(capsys, *command, "--out", tmp_path / "t.csv")
+    said = refused(capsys, *command, "--output", tmp_path / "t.csv")
     assert "same area" in said
 
 
@@ -125,10 +188,10 @@ def test_a_truncated_file_is_named_and_skipped_when_told(folder, tmp_path, capsy
         write_scene(folder / f"area_{year}.tif", size=512)
     table, store = tmp_path / "t.parquet", tmp_path / "chips"
     scenes_of(folder, table)
-    said = refused(capsys, "chips", table, "--size-px", 16, "--out", store)
+    said = refused(capsys, "chips", table, "--size-px", 16, "--output-dir", store)
     assert "area_2018.tif" in said and "skip_bad" in said
     assert not (store / "store.json").exists()
-    run("chips", table, "--size-px", 16, "--out", store, "--skip-bad")
+    run("chips", table, "--size-px", 16, "--output-dir", store, "--skip-bad")
     assert "area_2018.tif" in capsys.readouterr().out
     info = json.loads((store / "store.json").read_text())
     assert list(info["bad"]) == [str(whole)] and info["n"] < 3 * 32 * 32
@@ -139,10 +202,17 @@ def test_nothing_but_nodata_and_nan(tmp_path, capsys):
         write_scene(tmp_path / "zero" / f"{year}.tif", value=0)
         write_scene(tmp_path / "nan" / f"{year}.tif", value=np.nan, dtype="float32")
     scenes_of(tmp_path / "zero", tmp_path / "z.parquet")
-    said = refused(capsys, "chips", tmp_path / "z.parquet", "--out", tmp_path / "chips")
+    said = refused(capsys, "chips", tmp_path / "z.parquet", "--output-dir", tmp_path / "chips")
     assert "no data" in said and not (tmp_path / "chips" / "store.json").exists()
     said = refused(
-        capsys, "scenes", "geotiff", tmp_path / "nan", "--chip-px", 16, "--out", tmp_path / "t.csv"
+        capsys,
+        "scenes",
+        "geotiff",
+        tmp_path / "nan",
+        "--chip-px",
+        16,
+        "--output",
+        tmp_path / "t.csv",
     )
     assert "float32" in said and "scale" in said
 
@@ -161,7 +231,7 @@ def test_coordinates_that_do_not_do(tmp_path, capsys, lon, lat, words):
     table = pd.DataFrame({"location": [0, 1], "lon": [5.0, lon], "lat": [5.0, lat]})
     table.to_csv(tmp_path / "t.csv", index=False)
     assert words in refused(
-        capsys, "clusters", tmp_path / "t.csv", "--k", 1, "--out", tmp_path / "c.json"
+        capsys, "clusters", tmp_path / "t.csv", "--k", 1, "--output", tmp_path / "c.json"
     )
     assert not (tmp_path / "c.json").exists()
 
@@ -169,30 +239,32 @@ def test_coordinates_that_do_not_do(tmp_path, capsys, lon, lat, words):
 def test_arguments_that_ask_for_too_much(folder, tmp_path, capsys):
     table, store, out = tmp_path / "t.parquet", tmp_path / "chips", tmp_path / "run"
     scenes_of(folder, table)
-    run("chips", table, "--size-px", 16, "--out", store)
-    said = refused(capsys, "clusters", store, "--k", 99, "--out", tmp_path / "c.json")
+    run("chips", table, "--size-px", 16, "--output-dir", store)
+    said = refused(capsys, "clusters", store, "--k", 99, "--output", tmp_path / "c.json")
     assert "k = 99" in said
-    assert "lower batch" in refused(capsys, "pretrain", store, "--out", out, "--batch-size", 4096)
+    assert "lower batch" in refused(
+        capsys, "pretrain", store, "--output-dir", out, "--batch-size", 4096
+    )
     assert "device 'cuda:7'" in refused(
-        capsys, "pretrain", store, "--out", out, *SMALL, "--device", "cuda:7"
+        capsys, "pretrain", store, "--output-dir", out, *SMALL, "--device", "cuda:7"
     )
     assert not out.exists()
-    run("pretrain", store, "--out", out, *SMALL)
-    said = refused(capsys, "pretrain", store, "--out", out, *SMALL, "--encoder", "resnet18")
+    run("pretrain", store, "--output-dir", out, *SMALL)
+    said = refused(capsys, "pretrain", store, "--output-dir", out, *SMALL, "--encoder", "resnet18")
     assert "config.encoder" in said
-    said = refused(capsys, "embed", store, "--encoder", tmp_path / "no", "--out", tmp_path / "e")
+    said = refused(capsys, "embed", store, "--encoder", tmp_path / "no", "--output", tmp_path / "e")
     assert "found no file" in said
     info = json.loads((store / "store.json").read_text())
     (store / "store.json").write_text(json.dumps({**info, "format": 99}))
-    assert "update geossl" in refused(capsys, "pretrain", store, "--out", out, *SMALL)
+    assert "update geossl" in refused(capsys, "pretrain", store, "--output-dir", out, *SMALL)
 
 
 def test_one_date_everywhere_with_temporal_pairs(folder, tmp_path, capsys):
     for path in sorted(folder.iterdir())[1:]:
         path.unlink()
     scenes_of(folder, tmp_path / "t.parquet")
-    run("chips", tmp_path / "t.parquet", "--size-px", 16, "--out", tmp_path / "chips")
-    said = refused(capsys, "pretrain", tmp_path / "chips", "--out", tmp_path / "run", *SMALL)
+    run("chips", tmp_path / "t.parquet", "--size-px", 16, "--output-dir", tmp_path / "chips")
+    said = refused(capsys, "pretrain", tmp_path / "chips", "--output-dir", tmp_path / "run", *SMALL)
     assert "two dates" in said and not (tmp_path / "run").exists()
 
 
@@ -203,11 +275,11 @@ def test_clusters_are_learned_from_the_training_places(tmp_path, capsys):
     })  # fmt: skip
     table.to_csv(tmp_path / "t.csv", index=False)
     for split, places in ((), 3), (("--split", "test"), 3), (("--split", "None"), 6):
-        run("clusters", tmp_path / "t.csv", "--k", 1, "--out", tmp_path / "c.json", *split)
-        assert f"1 clusters of {places} to {places} places" in capsys.readouterr().out
+        run("clusters", tmp_path / "t.csv", "--k", 1, "--output", tmp_path / "c.json", *split)
+        assert f"1 clusters of {places} to {places} locations" in capsys.readouterr().out
     table.assign(split=None).to_csv(tmp_path / "t.csv", index=False)
-    run("clusters", tmp_path / "t.csv", "--k", 1, "--out", tmp_path / "c.json")
-    assert "of 6 to 6 places" in capsys.readouterr().out
+    run("clusters", tmp_path / "t.csv", "--k", 1, "--output", tmp_path / "c.json")
+    assert "of 6 to 6 locations" in capsys.readouterr().out
     assert len(pd.read_csv(tmp_path / "c.csv")) == 6
 
 
@@ -216,9 +288,9 @@ def test_any_known_layout_is_opened_and_described(tmp_path, capsys):
         write_scene(tmp_path / "photos" / f"{i}.tif")
     listed = tmp_path / "photos" / "list.csv"
     listed.write_text("file,latitude,longitude,class\n0.tif,5,7,a\n1.tif,6,170,b\n")
-    run("scenes", "open", listed, "--out", tmp_path / "t.parquet")
+    run("scenes", "open", listed, "--output", tmp_path / "t.parquet")
     assert capsys.readouterr().out.startswith("table: ")
-    run("chips", tmp_path / "t.parquet", "--size-px", 16, "--out", tmp_path / "chips")
+    run("chips", tmp_path / "t.parquet", "--size-px", 16, "--output-dir", tmp_path / "chips")
     run("scenes", "describe", tmp_path / "chips")
     said = capsys.readouterr().out
     assert "lon 7 to 170, lat 5 to 6" in said and "labels                a 1, b 1" in said
@@ -233,17 +305,17 @@ def test_any_known_layout_is_opened_and_described(tmp_path, capsys):
         (["--reader", "fmoww"], "expected a reader of fmow"),
     ):
         assert words in refused(
-            capsys, "scenes", "open", listed, "--out", tmp_path / "n.csv", *options
+            capsys, "scenes", "open", listed, "--output", tmp_path / "n.csv", *options
         )
     assert "found nothing there" in refused(
-        capsys, "scenes", "open", tmp_path / "none", "--out", tmp_path / "n.csv"
+        capsys, "scenes", "open", tmp_path / "none", "--output", tmp_path / "n.csv"
     )
     assert not (tmp_path / "n.csv").exists()
 
 
 def test_the_module_is_a_program():
     done = subprocess.run(
-        [sys.executable, "-m", "geossl", "chips", "no.parquet", "--out", "nowhere"],
+        [sys.executable, "-m", "geossl", "chips", "no.parquet", "--output-dir", "nowhere"],
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2 and done.stderr.strip().startswith("geossl: expected a scene table")

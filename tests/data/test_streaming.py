@@ -659,18 +659,18 @@ def test_a_run_of_another_stream_or_memory_is_not_taken_up(store, stream, tmp_pa
 
 def test_the_commands_write_and_train_from_a_stream(store, tmp_path, capsys):
     path = tmp_path / "stream"
-    main(["stream", str(store.path), "--out", str(path)])
-    assert "100 chips of 40 places in 1 files" in capsys.readouterr().out
+    main(["stream", str(store.path), "--output-dir", str(path)])
+    assert "100 chips of 40 locations in 1 files" in capsys.readouterr().out
     size = ["--batch-size", "8", "--epochs", "1", "--queue-size", "16", "--size-px", "8"]
     size += ["--precision", "fp32"]
-    main(["pretrain", str(path), "--out", str(tmp_path / "run"), *size])
+    main(["pretrain", str(path), "--output-dir", str(tmp_path / "run"), *size])
     main(
         [
             "embed",
             str(path),
             "--encoder",
             str(tmp_path / "run"),
-            "--out",
+            "--output",
             str(tmp_path / "e.parquet"),
         ]
     )

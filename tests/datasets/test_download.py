@@ -15,9 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-import tyro
 
-from geossl.cli.data import Fetch
+from geossl.cli.main import main
 from geossl.datasets.download import describe_sets, fetch
 from geossl.datasets.download.archive import unpack
 from geossl.datasets.download.catalog import SETS, File, PublicData
@@ -457,14 +456,14 @@ def test_an_unknown_name_and_no_requests(tmp_path, known, monkeypatch):
 
 
 def test_the_command(tmp_path, known, capsys):
-    tyro.cli(Fetch, args=[]).run()
+    main(["fetch"])
     text = capsys.readouterr().out
     assert text == "\n".join(describe_sets()) + "\n"
     for name, data in SETS.items():
         assert name in text and data.license in text and data.page in text
     assert "2,065 MB" in text and "95 MB" in text
     known({"a": b"a"})
-    tyro.cli(Fetch, args=["some", "--out", str(tmp_path)]).run()
+    main(["fetch", "some", "--output-dir", str(tmp_path)])
     captured = capsys.readouterr()
     assert captured.out == f"{tmp_path / 'some'}: complete\n"
     assert "some: 100%" in captured.err

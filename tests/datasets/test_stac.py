@@ -28,7 +28,9 @@ from rasterio.shutil import copy as copy_raster
 from rasterio.transform import Affine
 from rasterio.warp import transform
 
-from geossl.cli.stac import Stac
+from geossl.cli import stac as cli_stac
+from geossl.cli.main import main
+from geossl.cli.stac import _locations
 from geossl.data.store import ChipStore
 from geossl.datasets.raster import chips as images
 from geossl.datasets.stac import harvest, worker
@@ -974,31 +976,31 @@ def test_floats_need_a_scale_and_no_second_download(sky, tmp_path, monkeypatch):
     assert store.chips.min() >= 1 and store.chips.max() == 65535
 
 
-def test_the_command_line_is_the_function(sky, tmp_path, capsys):
-    tyro = pytest.importorskip("tyro")
+def test_the_command_line_is_the_function(sky, tmp_path, capsys, monkeypatch):
     lon, lat = middle("33TUN")
-    shown = tyro.cli(
-        Stac,
-        args=["--out", str(tmp_path / "one"), "--api", sky.url, "--collection", "s2", "--place",
-              str(lon), str(lat), "--start", "2019-01-01", "--end", "2020-12-31", "--dates", "2",
-              "--chip-px", "48", "--bands", "red", "green", "--num-workers", "2", "--resolution-m",
-              "None"],
-    )  # fmt: skip
-    shown.run()
+    main(["stac", "--output-dir", str(tmp_path / "one"), "--api", sky.url, "--collection", "s2",
+          "--place", str(lon), str(lat), "--start", "2019-01-01", "--end", "2020-12-31",
+          "--dates", "2", "--chip-px", "48", "--bands", "red", "green", "--num-workers", "2",
+          "--resolution-m", "None"])  # fmt: skip
     said = capsys.readouterr().out
-    assert said.endswith("scenes.parquet --size-px 48\n") and "2 scenes of 1 places" in said
+    assert said.endswith("scenes.parquet --size-px 48\n") and "2 scenes of 1 locations" in said
     table = pd.read_parquet(tmp_path / "one" / "scenes.parquet")
     assert len(table) == 2 and table["band_names"][0] == "red,green"
     csv = tmp_path / "places.csv"
     four_places()[["lat", "lon"]].to_csv(csv, index=False)
-    about = {"out": tmp_path / "many", "start": "2019-01-01", "end": "2020-12-31"}
-    assert len(Stac(points=csv, **about).places()) == 4
-    assert len(Stac(box=(5, 44, 15, 50), grid_km=100, **about).places()) > 30
-    western = ["--out", "x", "--start", "a", "--end", "b", "--box", "-75.5", "-9", "-74", "-8"]
-    assert tyro.cli(Stac, args=western).box == (-75.5, -9, -74, -8)
-    for wrong in ({}, {"place": (1, 2), "box": (5, 44, 15, 50)}):
-        with pytest.raises(ValueError, match="one of --place LON LAT, --points FILE and --box"):
-            Stac(**wrong, **about).places()
+    assert len(_locations(None, csv, None, 50.0)) == 4
+    assert len(_locations(None, None, (5, 44, 15, 50), 100)) > 30
+    boxes = []
+    monkeypatch.setattr(cli_stac, "_locations", lambda *given: boxes.append(given[2]) or 1 / 0)
+    western = ["--start", "a", "--end", "b", "--box", "-75.5", "-9", "-74", "-8"]
+    with pytest.raises(ZeroDivisionError):
+        main(["stac", "-o", "x", *western])
+    assert boxes == [(-75.5, -9, -74, -8)]
+    monkeypatch.undo()
+    for wrong in ([], ["--place", "1", "2", "--box", "5", "44", "15", "50"]):
+        with pytest.raises(SystemExit):
+            main(["stac", "-o", str(tmp_path), "--start", "2019-01-01", "--end", "2020", *wrong])
+        assert "one of --place LON LAT, --points FILE and --box" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -202,14 +202,14 @@ def test_the_command_compares_on_all_tasks(store, scenes, tmp_path, capsys, monk
     weights.save_encoder(models.build_encoder("small", seed=5), tmp_path / "encoder.safetensors")
     encoder = ["--encoder", str(tmp_path)]
     out = tmp_path / "figures.csv"
-    main.main(["transfer", str(store.path), *encoder, "--task", "linear", "--folds", "3",
-              "--block-deg", "5", "--out", str(out)])  # fmt: skip
+    main(["compare", str(store.path), *encoder, "--task", "linear", "--folds", "3",
+              "--block-deg", "5", "--output", str(out)])  # fmt: skip
     assert list(pd.read_csv(out)["method"]) == [str(tmp_path), "random"]
     table, boxes = scenes
     table.drop(columns="split").assign(lon=np.nan, lat=np.nan).to_csv(
         tmp_path / "scenes.csv", index=False
     )
-    main.main(["transfer", str(tmp_path / "scenes.csv"), *encoder, "--task", "segment",
+    main(["compare", str(tmp_path / "scenes.csv"), *encoder, "--task", "segment",
               "--classes", "ground", "square", "--epochs", "1"])  # fmt: skip
     told = capsys.readouterr().out
     assert "every fourth location is held out" in told and "mIoU" in told and "random" in told
@@ -225,8 +225,8 @@ def test_the_command_compares_on_all_tasks(store, scenes, tmp_path, capsys, monk
     for image in coco["images"]:
         image["file_name"] = Path(image["file_name"]).name
     (root / "coco.json").write_text(json.dumps(coco))
-    main.main(["transfer", str(root / "coco.json"), *encoder, "--task", "detect", "--epochs", "1"])
+    main(["compare", str(root / "coco.json"), *encoder, "--task", "detect", "--epochs", "1"])
     assert "AP50" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        main.main(["transfer", str(tmp_path / "scenes.csv"), *encoder, "--task", "detect"])
-    assert "expected a COCO json, an xView geojson" in capsys.readouterr().err
+        main(["compare", str(tmp_path / "scenes.csv"), *encoder, "--task", "detect"])
+    assert "`data` must be a COCO json, an xView geojson" in capsys.readouterr().err

@@ -306,7 +306,7 @@ def written(out, folder):
             "16",
         ]
     )
-    told = ["--encoder", str(out / "cli"), "--out", str(out / "vectors.parquet")]
+    told = ["--encoder", str(out / "cli"), "--output", str(out / "vectors.parquet")]
     main(["embed", str(folder), *told])
     return {
         "second": outcome(second), "begun": begun, "stopped": stopped, "step": third.step,
@@ -333,7 +333,7 @@ def command_line(folder, out, **changes):
         "precision": "fp32", "checkpoint-every-s": 0, "bn-splits": 2, **changes,
     }  # fmt: skip
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    return ["pretrain", str(folder), "--out", str(out), *words]
+    return ["pretrain", str(folder), "--output-dir", str(out), *words]
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ class Line:
     def arguments(self) -> list[str]:
         """What follows ``geossl``."""
         return [
-            "pretrain", str(self.store), "--out", str(self.out), "--epochs", f"{self.epochs:g}",
+            "pretrain", str(self.store), "--output-dir", str(self.out), "--epochs", f"{self.epochs:g}",
             "--batch-size", str(self.batch), "--bn-splits", "2", "--queue-size", "512", "--log-every", "1",
             "--knn-every", "0", "--checkpoint-every-s", "0", "--device", "cpu", "--precision", "fp32",
             "--seed", str(self.seed),
