@@ -302,7 +302,7 @@ def test_any_known_layout_is_opened_and_described(tmp_path, capsys):
     for options, words in (
         (["--option", "boxes"], "NAME=VALUE"),
         (["--option", "boxen=1"], "which are columns"),
-        (["--reader", "fmoww"], "expected a reader of fmow"),
+        (["--reader", "fmoww"], "fmow_sentinel"),
     ):
         assert words in refused(
             capsys, "scenes", "open", listed, "--output", tmp_path / "n.csv", *options
