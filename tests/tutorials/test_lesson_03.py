@@ -21,7 +21,7 @@ def dry(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def wet(dry):
-    return floods.flooded(dry, share=0.4, seed=1)
+    return floods.add_floods(dry, share=0.4, seed=1)
 
 
 def hint(number, answer, given):
@@ -43,12 +43,12 @@ def test_the_keys_of_a_query_right_and_wrong():
     given = (dated([0, 400, 500, 579, 580, 900, 900], [7, 7, 7, 7, 7, 7, 8]), 1)
     assert hint("03.1", [5, 4, 0], given) == ""
     assert hint("03.1", np.array([0, 4, 5]), given) == ""
-    assert "another place" in hint("03.1", [0, 4, 5, 6], given)
+    assert "another location" in hint("03.1", [0, 4, 5, 6], given)
     assert "query itself" in hint("03.1", [0, 1, 4, 5], given)
-    assert "nearer than 180" in hint("03.1", [0, 3, 4, 5], given)
+    assert "nearer than 180 days" in hint("03.1", [0, 3, 4, 5], given)
     assert "2 of 3 rows" in hint("03.1", [4, 5], given)
     assert "0 of 3 rows" in hint("03.1", [], given)
-    assert "Row numbers from 0 to 6" in hint("03.1", [0, 4.5], given)
+    assert "row numbers from 0 to 6" in hint("03.1", [0, 4.5], given)
 
 
 def test_the_policy_that_keeps_the_season_right_and_wrong():
@@ -59,7 +59,7 @@ def test_the_policy_that_keeps_the_season_right_and_wrong():
     assert hint("03.2", "Same season ", given) == ""
     assert "In 100% of the pairs" in hint("03.2", "other", given)
     assert "the seasons differ" in hint("03.2", "any", given)
-    assert "One of these words" in hint("03.2", "season", given)
+    assert "must be one of these words" in hint("03.2", "season", given)
 
 
 def test_the_share_left_alone_right_and_wrong():
@@ -92,7 +92,7 @@ def test_whatever_the_answer_is_nothing_is_raised(number):
 
 
 def test_floods_cover_a_part_of_some_chips_and_leave_the_others(dry, wet):
-    hit = (wet.scenes[floods.COLUMN] == floods.YES).to_numpy()
+    hit = (wet.scenes[floods.COLUMN] == floods.FLOODED).to_numpy()
     assert hit.sum() == round(0.4 * 120)
     assert (wet.chips[~hit] == dry.chips[~hit]).all()
     share = (wet.chips[hit] != dry.chips[hit]).any(1).mean((1, 2))
@@ -101,16 +101,16 @@ def test_floods_cover_a_part_of_some_chips_and_leave_the_others(dry, wet):
 
 
 def test_floods_are_drawn_by_their_seed_apart_from_the_place(dry, wet):
-    again, other = floods.flooded(dry, share=0.4, seed=1), floods.flooded(dry, share=0.4, seed=2)
+    again, other = floods.add_floods(dry, share=0.4, seed=1), floods.add_floods(dry, share=0.4, seed=2)
     assert (again.chips == wet.chips).all() and (other.chips != wet.chips).any()
-    by_place = (wet.scenes[floods.COLUMN] == floods.YES).groupby(wet.scenes["location"]).sum()
+    by_place = (wet.scenes[floods.COLUMN] == floods.FLOODED).groupby(wet.scenes["location"]).sum()
     assert set(by_place) >= {0, 1, 2}  # some dates of a place, not all or none
 
 
 def test_floods_refuse_what_they_cannot_paint(dry):
     for share in (0, 1, 1.5):
-        with pytest.raises(ValueError, match=r"share in \(0, 1\)"):
-            floods.flooded(dry, share=share)
+        with pytest.raises(ValueError, match="`share` must be [<>] [01], got"):
+            floods.add_floods(dry, share=share)
 
 
 # --- what is measured -----------------------------------------------------------------------------
@@ -140,7 +140,7 @@ class Corner(torch.nn.Module):
         return torch.stack([angle.cos(), angle.sin()], 1)
 
 
-def painted(dry, by, *, column=floods.NO):
+def painted(dry, by, *, column=floods.DRY):
     """Chips of one color each, in a store whose places are all test places."""
     chips = np.broadcast_to(np.asarray(by, np.uint8)[:, None, None, None], dry.chips.shape)
     table = dry.scenes.assign(split="test", **{floods.COLUMN: column})
@@ -152,15 +152,15 @@ def test_what_moves_an_embedding_beside_another_place(dry):
     by_place = painted(dry, 5 * place)
     below = by_place.chips.copy()
     below[:, :, 8:] = 255
-    unseen = dataclasses.replace(painted(dry, place, column=floods.YES), chips=below)
-    found = experiments.moved(by_place, unseen, {"corner": Corner()}).iloc[0]
+    unseen = dataclasses.replace(painted(dry, place, column=floods.FLOODED), chips=below)
+    found = experiments.measure_shifts(by_place, unseen, {"corner": Corner()}).iloc[0]
     assert found[experiments.DATE] == pytest.approx(0, abs=1e-6)
     assert found[experiments.FLOOD] == pytest.approx(0, abs=1e-6)
     by_date = painted(dry, 40 * np.tile(np.arange(3), 40))
     angle = 0.8 * np.arange(3)
     apart = 1 - np.cos(angle[:, None] - angle)  # of two dates, at whatever places
-    seen = painted(dry, 40 * np.tile(np.arange(3), 40) + 50, column=floods.YES)
-    found = experiments.moved(by_date, seen, {"corner": Corner()}).iloc[0]
+    seen = painted(dry, 40 * np.tile(np.arange(3), 40) + 50, column=floods.FLOODED)
+    found = experiments.measure_shifts(by_date, seen, {"corner": Corner()}).iloc[0]
     wanted = apart[np.triu_indices(3, 1)].mean() / apart.mean()
     assert found[experiments.DATE] == pytest.approx(wanted, rel=1e-4)
     assert found[experiments.FLOOD] == pytest.approx((1 - np.cos(1)) / apart.mean(), rel=1e-4)
@@ -214,7 +214,7 @@ def test_the_verdict_names_what_was_gained_and_lost(tmp_path):
     chips[:, 2] = np.where(flood, 200, 0)[:, None, None]
     table = dry.scenes.assign(
         label=np.where(place % 2, "odd", "even"), split=np.where(place < 30, "train", "test"),
-        **{floods.COLUMN: np.where(flood, floods.YES, floods.NO)},
+        **{floods.COLUMN: np.where(flood, floods.FLOODED, floods.DRY)},
     )  # fmt: skip
     store = dataclasses.replace(dry, chips=chips, scenes=table)
 
@@ -229,11 +229,11 @@ def test_the_verdict_names_what_was_gained_and_lost(tmp_path):
             return x[:, :, 0, 0] * self.weights + torch.tensor([0.0, 40.0, 0.0])
 
     encoders = {"one": Sees(0.1, 0.0, 1.0), "two": Sees(1.0, 0.0, 0.0)}
-    told = experiments.verdicts(store, encoders, base="one", judged="two").set_index("task")
-    assert told.iloc[:, -1].str.split(":").str[0].loc[experiments.PLACE] == "gained"
+    told = experiments.compare_encoders(store, encoders, baseline="one", candidate="two").set_index("task")
+    assert told.iloc[:, -1].str.split(":").str[0].loc[experiments.SAME_LOCATION] == "gained"
     assert told.iloc[:, -1].str.split(":").str[0].loc[experiments.CHANGED] == "lost"
-    assert told.loc[experiments.LABELLED, "one"] == "100.0%"
-    assert list(told.columns) == ["chance", "one", "two", "two, beside one"]
+    assert told.loc[experiments.LABELED, "one"] == "100.0%"
+    assert list(told.columns) == ["chance", "one", "two", "two, compared with one"]
 
 
 def test_the_change_score_right_and_wrong():
@@ -252,12 +252,12 @@ def test_policies_in_words():
                 "none": pairs.same_image()}  # fmt: skip
     told = experiments.policies_table(policies, table).set_index("policy")
     assert told.loc["near", "with itself"] == "71%" and told.loc["near", "median gap"] == "100 days"
-    assert told.loc["none", "same season"] == "–" and told.loc["any", "pairs an epoch"] == "7"
+    assert told.loc["none", "same season"] == "–" and told.loc["any", "pairs per epoch"] == "7"
 
 
 def test_the_figures_of_lesson_03():
     moved = pd.DataFrame({"encoder": ["a", "b"], "another date": [0.5, 0.25], "a flood": [1, 0.1]})
-    ax = figures.plot_moved(moved)
+    ax = figures.plot_shifts(moved)
     assert [text.get_text() for text in ax.texts] == ["0.50", "0.25", "1.00", "0.10"]
     assert [bar.get_width() for bar in ax.patches] == [0.5, 0.25, 1, 0.1]
     table = pd.DataFrame({"score": [0.1, 0.4, 0.2], "changed": [False, True, False]})

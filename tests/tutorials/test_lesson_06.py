@@ -104,7 +104,7 @@ def test_verdict():
         for wrong in {"better", "worse", "cannot tell"} - {word}:
             hint = said("06.4", wrong, (result, base))
             assert ("holds zero" in hint) == (word == "cannot tell") and "zero" in hint
-    assert "One of these words" in said("06.4", "equal", (base, base))
+    assert "must be one of these words" in said("06.4", "equal", (base, base))
 
 
 def test_few_labels():

@@ -53,7 +53,7 @@ def test_the_file_that_lies(folder, tmp_path):
     assert "no readable header" in said("07.2", sample_folder.NO_HEADER, folder)
     assert "first.info" in said("07.2", good_files(folder)[0].name, folder)
     assert "first.info" in said("07.2", "none", folder)
-    assert "One of these words" in said("07.2", "b.tif", folder)
+    assert "must be one of these words" in said("07.2", "b.tif", folder)
     (tmp_path / good_files(folder)[0].name).write_bytes(good_files(folder)[0].read_bytes())
     assert said("07.2", "none", tmp_path) == ""
 

@@ -125,7 +125,7 @@ def test_reading_a_map_right_and_wrong(tmp_path):
     assert "index(lon, lat)" in said("08.5", "cold", (path, (13.25, 48.75)))
     assert said("08.5", "ocean", (path, (44.75, 49.25))) == ""
     assert "comes first" in said("08.5", "cold", (path, (44.75, 49.25)))
-    assert "One of these words" in said("08.5", "desert", (path, (13.25, 48.75)))
+    assert "must be one of these words" in said("08.5", "desert", (path, (13.25, 48.75)))
 
 
 # --- the material ---------------------------------------------------------------------------------

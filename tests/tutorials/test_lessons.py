@@ -11,7 +11,7 @@ import torch
 from geossl_lessons import Missing, NotYet, check, checking, figure, folder, need, table
 from geossl_lessons.lesson_00 import machine
 from geossl_lessons.lesson_02 import experiments, figures
-from geossl_lessons.lesson_02.queue_widget import QueueFilm
+from geossl_lessons.lesson_02.queue_widget import QueuePlayer
 from geossl_lessons.lesson_02.temperature_widget import TemperatureSlider, push, shares
 from geossl_lessons.lesson_03.widgets import DatesSlider
 from test_pretrain import write_store
@@ -96,8 +96,8 @@ def test_whatever_the_answer_is_nothing_is_raised(number, store, capsys):
 
 @pytest.mark.parametrize("number", [None, 3, "", "02", "99.1", "02.99", "../x.1", "02.1\n"])
 def test_an_unknown_number_is_told(number):
-    assert "no exercise of this number" in said(number, 1)
-    assert "no exercise of this number" in said(Nasty(), 1)
+    assert "no exercise with this number" in said(number, 1)
+    assert "no exercise with this number" in said(Nasty(), 1)
 
 
 def test_no_call_at_all_is_told(capsys):
@@ -129,7 +129,7 @@ def test_readers_take_all_kinds_of_numbers():
     wanted = [[1.0, 2.0]]
     for value in ([[1, 2]], ((1, 2),), torch.tensor([[1.0, 2.0]], requires_grad=True)):
         assert checking.as_array(value, (1, 2)).tolist() == wanted
-    with pytest.raises(NotYet, match=r"shape \(2,\) is asked for; yours is \(1, 2\)"):
+    with pytest.raises(NotYet, match=r"must have the shape \(2,\); yours has \(1, 2\)"):
         checking.as_array(wanted, (2,))
     assert checking.as_choice(" b ", ["A", "B"]) == "B"
 
@@ -154,14 +154,14 @@ def test_lesson_00_right_and_wrong(store):
     assert "number of rows" in said("00.2", 5, given["00.2"])
     assert said("00.3", (20, 60), given["00.3"]) == ""
     assert "wrong way round" in said("00.3", (60, 20), given["00.3"])
-    assert "longitude is that of another" in said("00.3", (7, 60), given["00.3"])
+    assert "longitude is that of another location" in said("00.3", (7, 60), given["00.3"])
     assert "idxmax" in said("00.3", (0, 0), given["00.3"])
     rows = np.flatnonzero(store.scenes["location"] == store.scenes["location"][0])
     bright = rows[store.preview(rows).mean((1, 2, 3)).argmax()]
     assert said("00.4", bright, store) == ""
     other = next(row for row in rows if row != bright)
     assert "brighter" in said("00.4", other, store)
-    assert "no row of the first place" in said("00.4", len(store) - 1, store)
+    assert "no row of the first location" in said("00.4", len(store) - 1, store)
 
 
 def test_lesson_02_right_and_wrong():
@@ -201,7 +201,7 @@ def test_need_names_what_is_missing_in_the_cell_that_asks():
     there = {"store": 1, "run": None, "OUT": 0}
     exec(cell, there)
     assert there["reached"]
-    for gone, words in ((["run"], "needs run,"), (["run", "OUT"], "needs run and OUT,")):
+    for gone, words in ((["run"], "needs run from the cells above"), (["run", "OUT"], "needs run and OUT from the cells above")):
         with pytest.raises(Missing, match=words) as caught:
             exec(cell, {k: v for k, v in there.items() if k not in gone})
         assert caught.value._render_traceback_() == [str(caught.value)]
@@ -276,7 +276,7 @@ def test_shares_and_push_are_those_of_the_loss():
     for bad in (np.ones(3), np.ones((1, 1)), np.ones((2, 3))):
         with pytest.raises(ValueError, match="at least two pairs"):
             push(bad, 0.1)
-    with pytest.raises(ValueError, match="temperature > 0"):
+    with pytest.raises(ValueError, match="`temperature` must be > 0"):
         shares(np.ones((2, 2)), 0)
 
 
@@ -290,13 +290,13 @@ def test_the_temperature_slider_follows_its_controls():
     send(seen.query_slider, value=1)
     hardest = 1 / (1 + math.exp((0.2 - 0.6) / 0.05))
     assert f"query 1 takes {hardest:.0%} of the push" in status(seen)
-    page = seen._shown.value
+    page = seen._page.value
     assert page.count("<rect") == 10 and 'role="img"' in page and 'alt="key 2"' in page
     found = [page.index(f">{name}<") for name in ("negative 2", "positive", "negative 0")]
     assert found == sorted(found)
     for control in (seen.temperature_slider, seen.query_slider):
         assert control.tooltip and control.description
-    with pytest.raises(ValueError, match="3 pictures"):
+    with pytest.raises(ValueError, match="`pictures` must be 3 pictures, got 2"):
         TemperatureSlider(similarity, pictures=np.zeros((2, 8, 8, 3), np.uint8))
 
 
@@ -317,18 +317,18 @@ def test_the_dates_slider_walks_through_a_place(store):
         times.append(table_["time"][seen.row])
         assert f"{times[-1]:%Y-%m-%d}" in status(seen) and f"date {date + 1} of" in status(seen)
     assert times == sorted(times) and len(times) == (table_["location"] == 0).sum()
-    send(seen.place_slider, value=3)
+    send(seen.location_slider, value=3)
     assert table_["location"][seen.row] == np.unique(table_["location"])[3]
-    assert f'alt="place {table_["location"][seen.row]} on ' in seen._picture.value
+    assert f'alt="location {table_["location"][seen.row]} on ' in seen._picture.value
 
 
 def test_the_queue_is_first_in_first_out(store):
     before = torch.random.get_rng_state()
-    film = experiments.film_queue(store, queue_size=10, batch_size=4, steps=6, seed=3)
-    again = experiments.film_queue(store, queue_size=10, batch_size=4, steps=6, seed=3)
+    film = experiments.record_queue(store, queue_size=10, batch_size=4, steps=6, seed=3)
+    again = experiments.record_queue(store, queue_size=10, batch_size=4, steps=6, seed=3)
     assert torch.equal(before, torch.random.get_rng_state())
     assert np.array_equal(film.rows, again.rows)
-    other = experiments.film_queue(store, queue_size=10, batch_size=4, steps=6, seed=4)
+    other = experiments.record_queue(store, queue_size=10, batch_size=4, steps=6, seed=4)
     assert not np.array_equal(film.rows, other.rows)
     line = deque(maxlen=10)  # steps at which the keys came in, oldest first
     for now in range(6):
@@ -341,30 +341,30 @@ def test_the_queue_is_first_in_first_out(store):
 
 def test_a_key_encoder_without_momentum_drifts_more(store):
     slow, fast = (
-        experiments.film_queue(store, queue_size=8, batch_size=4, steps=4, momentum=m)
+        experiments.record_queue(store, queue_size=8, batch_size=4, steps=4, momentum=m)
         for m in (0.99, 0.0)
     )
     assert slow.drift[slow.age == 1].mean() < 0.3 * fast.drift[fast.age == 1].mean()
-    seen = QueueFilm(store, {"slow": slow, "fast": fast})
+    seen = QueuePlayer(store, {"slow": slow, "fast": fast})
     for step in range(4):
         send(seen.play, value=step)
         assert seen.step == step and status(seen).startswith(f"step {step + 1}, momentum 0.99")
-    assert seen._shown.value.count(">new<") == 4 and "dashed" in seen._shown.value
-    send(seen.film_choice, index=1)
+    assert seen._page.value.count(">new<") == 4 and "dashed" in seen._page.value
+    send(seen.run_choice, index=1)
     assert "momentum 0:" in status(seen)
     send(seen.step_slider, value=1)
     assert seen.play.value == 1 and "8 of 8 slots" in status(seen)
-    with pytest.raises(ValueError, match="at least one film"):
-        QueueFilm(store, {})
+    with pytest.raises(ValueError, match="at least one run"):
+        QueuePlayer(store, {})
 
 
 # --- lesson 02 ------------------------------------------------------------------------------------
 
 
 def test_views_come_in_pairs_of_the_same_chips(store):
-    first, second = experiments.two_views(store, [3, 5], views=STILL)
+    first, second = experiments.two_views(store, [3, 5], transform=STILL)
     assert torch.allclose(first, second, atol=1e-4)
-    assert np.abs(experiments.pictures(store, first) - store.preview([3, 5]).astype(int)).max() <= 2
+    assert np.abs(experiments.to_pictures(store, first) - store.preview([3, 5]).astype(int)).max() <= 2
     first, second = experiments.two_views(store, [3, 5])
     assert not torch.allclose(first, second)
 
@@ -372,14 +372,14 @@ def test_views_come_in_pairs_of_the_same_chips(store):
 def test_the_same_picture_is_found_again_and_a_blind_encoder_finds_none(store):
     rows = np.arange(24)
     encoder = models.build_encoder(mean=store.mean, std=store.std)
-    assert experiments.found_again(store, encoder, rows, views=STILL).value == 1
-    seen = experiments.found_again(store, encoder, rows)
-    assert seen.low <= seen.value <= seen.high and seen.among == 24
+    assert experiments.retrieve_views(store, encoder, rows, transform=STILL).value == 1
+    seen = experiments.retrieve_views(store, encoder, rows)
+    assert seen.low <= seen.value <= seen.high and seen.candidates == 24
     with torch.no_grad():
         for weight in encoder.parameters():
             weight.zero_()
         encoder.backbone[1].bias += 1
-    assert experiments.found_again(store, encoder, rows).value <= 1 / 24 + 1e-9
+    assert experiments.retrieve_views(store, encoder, rows).value <= 1 / 24 + 1e-9
 
 
 def test_what_it_knows_is_concluded_from_the_intervals(tmp_path):
@@ -389,25 +389,25 @@ def test_what_it_knows_is_concluded_from_the_intervals(tmp_path):
         for name, row in values.items()
         for task, value in zip("xyz", row, strict=True)
     ]
-    told = experiments.conclusion(
+    told = experiments.summarize(
         pd.DataFrame(lines, columns=["encoder", "task", "value", "low", "high"])
     )
     assert told["a"][0] == "20.0% (10.0% to 30.0%)" and list(told["task"]) == ["x", "y", "z"]
-    assert [words.split()[0] for words in told["so"]] == ["yes,", "no", "no,"]
+    assert [words.split()[0] for words in told["learned?"]] == ["yes,", "no", "no,"]
     store = write_store(tmp_path / "chips")
     store.scenes["split"] = store.scenes["split"].where(store.scenes["location"] % 4 > 0, "test")
     encoder = models.build_encoder(mean=store.mean, std=store.std)
-    found = experiments.what_it_knows(store, {"one": encoder, "same": encoder})
-    assert set(experiments.conclusion(found)["so"]) == {
+    found = experiments.evaluate_encoders(store, {"one": encoder, "same": encoder})
+    assert set(experiments.summarize(found)["learned?"]) == {
         "no difference shown: the intervals overlap"
     }
-    again = experiments.found_again(store, encoder, np.flatnonzero(store.scenes["split"] == "test"))
+    again = experiments.retrieve_views(store, encoder, np.flatnonzero(store.scenes["split"] == "test"))
     assert found["value"][0] == again.value
 
 
 def test_without_negatives_it_collapses(store):
-    good, arrows = experiments.short_run(store, steps=12, batch_size=16)
-    bad, _ = experiments.short_run(store, negatives=False, steps=12, batch_size=16)
+    good, arrows = experiments.train_briefly(store, steps=12, batch_size=16)
+    bad, _ = experiments.train_briefly(store, negatives=False, steps=12, batch_size=16)
     assert list(good["step"]) == list(range(1, 13)) and arrows.shape == (16, 128)
     assert bad["loss"].iloc[-1] < 0.2 < good["loss"].iloc[-1]
     assert bad["feature_std"].iloc[-1] < 0.5 * good["feature_std"].iloc[-1]
@@ -420,7 +420,7 @@ def test_the_figures_of_lesson_02(store):
     puzzle = figures.plot_puzzle(store, first, second, [2, 0, 1]).axes
     shown = {ax.get_title(): ax.images[0].get_array() for ax in puzzle}
     assert list(shown) == ["A", "B", "C", "1", "2", "3"]
-    wanted = experiments.pictures(store, second)
+    wanted = experiments.to_pictures(store, second)
     assert np.array_equal(shown["1"], wanted[2]) and np.array_equal(shown["2"], wanted[0])
     assert len(figures.plot_views(store, [0, 4, 9], first, second).axes) == 9
     ax = figures.plot_similarity(np.eye(4))

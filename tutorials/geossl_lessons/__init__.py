@@ -1,8 +1,7 @@
-"""What the lessons in ``tutorials/`` stand on: checks, clear restarts, figures with words.
+"""What the lessons share: exercises that check themselves, and figures with alt text.
 
-Widgets that teach are `geossl_lessons.lesson_03.widgets.DatesSlider`, `temperature.TemperatureSlider` and
-`queue_film.QueueFilm`. For authors, ``python -m tools.tutorials --help``: copies for learners and
-instructors, timed runs, the site, the workshop's folder.
+The code that belongs to one lesson is in ``geossl_lessons.lesson_NN``. For authors and instructors
+see ``python -m tools.tutorials --help`` in the repository.
 """
 
 from geossl_lessons.checking import NotYet, check

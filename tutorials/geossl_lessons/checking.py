@@ -1,39 +1,42 @@
-"""`check`: is an exercise solved? It says "correct", or "not yet" with a hint, and never raises.
+"""Check the answers to exercises: "correct", or "not yet" with a hint, and never an error.
 
-What is right stands in ``geossl_lessons.exercises_NN``, one function an exercise, loaded when it
-is asked for: ``exercise_1(answer, given)`` returns when the answer is right, else raises `NotYet`.
+The right answers are in ``geossl_lessons.lesson_NN.exercises``, one function for each exercise,
+loaded when needed: ``exercise_1(answer, data)`` returns when the answer is right and raises
+`NotYet` with a hint otherwise.
 """
 
 from __future__ import annotations
 
+import functools
 import html
 import importlib
 import importlib.util
+import math
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 STRICT = "GEOSSL_STRICT"  # environment variable; "1" lets `check` raise, for the tests
-_MARKS = {True: ("\u2714", "correct", "#00664f"), False: ("\u25cb", "not yet", "#8a4b00")}
+_STYLES = {True: ("\u2714", "correct", "#00664f"), False: ("\u25cb", "not yet", "#8a4b00")}
 
 
 class NotYet(Exception):
-    """An answer that is not right yet; its words are the hint."""
+    """An answer that is not right yet; the message is the hint."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `check` shows.
+    """The result of a check.
 
     Attributes:
-        number: the exercise, as in "02.1".
+        number: of the exercise, such as "02.1".
         correct: whether the answer is right.
-        hint: what to try next; empty when it is right.
+        hint: what to try next; empty when the answer is right.
     """
 
     number: str
@@ -41,11 +44,11 @@ class Verdict:
     hint: str = ""
 
     def __str__(self) -> str:
-        mark, word, _ = _MARKS[self.correct]
+        mark, word, _ = _STYLES[self.correct]
         return f"{mark} {self.number}: {word}" + (f". {self.hint}" if self.hint else "")
 
     def _repr_html_(self) -> str:
-        mark, word, color = _MARKS[self.correct]
+        mark, word, color = _STYLES[self.correct]
         hint = f" {html.escape(self.hint)}" if self.hint else ""
         return (
             f'<div role="status" style="border-left: 5px solid {color}; padding: .3em .8em; '
@@ -56,18 +59,18 @@ class Verdict:
         )
 
 
-def check(number: str = "", answer: object = None, given: Any = None) -> None:
-    """Say whether an exercise is solved; whatever the answer is, nothing is raised.
+def check(number: str = "", answer: object = None, data: Any = None) -> None:
+    """Show whether an exercise is solved; nothing is raised, whatever the answer is.
 
     Args:
-        number: the exercise, as in "02.1".
-        answer: what the learner found.
-        given: what the exercise is about, where the lesson hands it over; never changed.
+        number: of the exercise, such as "02.1".
+        answer: the learner's answer.
+        data: what the exercise is about, if the lesson passes it; never changed.
 
     Raises:
         NotYet: the answer is not right, and the environment has ``GEOSSL_STRICT=1``.
     """
-    verdict = judge(number, answer, given)
+    verdict = judge(number, answer, data)
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if hasattr(shell, "kernel"):
         from IPython.display import display
@@ -79,81 +82,64 @@ def check(number: str = "", answer: object = None, given: Any = None) -> None:
         raise NotYet(verdict.hint)
 
 
-def judge(number: object, answer: object, given: Any = None) -> Verdict:
-    """The verdict on an answer, without showing it."""
+def judge(number: object, answer: object, data: Any = None) -> Verdict:
+    """Return the verdict on an answer without showing it."""
     name = number if isinstance(number, str) else "?"
     try:
-        examine = _exercise(number)
+        exercise = _find_exercise(number)
         if answer is ... or answer is None:
-            raise NotYet(
-                "Put your answer in place of the three dots, run that cell, then this one."
-            )
-        examine(answer, given)
+            raise NotYet("Replace the three dots with your answer, run that cell, then this one.")
+        exercise(answer, data)
     except NotYet as hint:
         return Verdict(name, False, str(hint))
-    except Exception as error:  # an answer may be anything, and do anything when it is looked at
+    except Exception as error:  # an answer may be anything, and do anything when it is read
         return Verdict(
             name,
             False,
-            f"Your answer could not be read ({_in_words(error)}). "
-            "Look again at what kind of thing the exercise asks for.",
+            f"Your answer could not be read ({_describe(error)}). "
+            "Read the exercise again: what type should the answer have?",
         )
     return Verdict(name, True)
 
 
 def as_number(answer: object) -> float:
-    """A finite number out of an answer: a Python, NumPy or torch one, or an array of one entry.
+    """Read a finite number from an answer: a Python, NumPy or torch number, or an array of one.
 
     Raises:
-        NotYet: it is none.
+        NotYet: the answer is no such number.
     """
-    if isinstance(answer, str | bytes | bool | np.bool_) or callable(answer):
-        raise NotYet(f"A number is asked for; yours is {_kind(answer)}.")
-    value = _array(answer)
+    if isinstance(answer, bool | np.bool_):
+        raise NotYet("The answer must be a number; yours is True or False.")
+    value = as_array(answer)
     if value.size != 1:
-        raise NotYet(f"One number is asked for; yours are {value.size:,} of them.")
-    number = float(value.reshape(-1)[0])
-    if not np.isfinite(number):
-        raise NotYet(f"A finite number is asked for; yours is {number}.")
-    return number
+        raise NotYet(f"The answer must be one number; yours has {value.size:,}.")
+    return float(value.reshape(-1)[0])
 
 
 def as_array(answer: object, shape: Sequence[int] | None = None) -> np.ndarray:
-    """Numbers of a shape out of an answer, as float64: a tensor, an array, a list, a column.
+    """Read numbers as float64 from an answer: a tensor, an array, a list or a column.
 
     Raises:
         NotYet: it holds no numbers, some that are not finite, or has another shape.
     """
-    if isinstance(answer, str | bytes) or callable(answer):
-        raise NotYet(f"An array of numbers is asked for; yours is {_kind(answer)}.")
-    value = _array(answer)
+    kind = type(answer).__name__
+    try:
+        if isinstance(answer, str | bytes) or callable(answer):
+            raise TypeError
+        for step in ("detach", "cpu"):  # a tensor on any device; torch is not imported for it
+            answer = getattr(answer, step, lambda value=answer: value)()
+        value = np.asarray(answer, np.float64)
+    except (TypeError, ValueError):
+        raise NotYet(f"The answer must hold numbers; yours is of the type {kind}.") from None
     if shape is not None and value.shape != tuple(shape):
-        raise NotYet(f"The shape {tuple(shape)} is asked for; yours is {value.shape}.")
+        raise NotYet(f"The answer must have the shape {tuple(shape)}; yours has {value.shape}.")
     if not np.isfinite(value).all():
-        raise NotYet("Some of your numbers are not finite (nan or inf).")
+        raise NotYet("The answer must be finite; yours holds nan or inf.")
     return value
 
 
-def as_matching(answer: object, order: Sequence[int]) -> int:
-    """How many letters are matched rightly, of an answer with the number of each letter's partner.
-
-    Args:
-        answer: the numbers, from 1, in the order of the letters.
-        order: the letter, from 0, that belongs to each number.
-
-    Raises:
-        NotYet: not each number stands there once.
-    """
-    found = as_array(answer, (len(order),))
-    if sorted(found.tolist()) != list(range(1, len(order) + 1)):
-        raise NotYet(
-            f"Each number from 1 to {len(order)} stands there once, in the order A, B, ..."
-        )
-    return sum(order[int(number) - 1] == letter for letter, number in enumerate(found))
-
-
 def as_choice(answer: object, options: Sequence[str]) -> str:
-    """One of some words out of an answer, whatever its capitals and spaces.
+    """Read one of several words from an answer; upper case and outer spaces do not matter.
 
     Raises:
         NotYet: it is none of them.
@@ -162,37 +148,83 @@ def as_choice(answer: object, options: Sequence[str]) -> str:
         for option in options:
             if option.casefold() == answer.strip().casefold():
                 return option
-    told = ", ".join(repr(option) for option in options)
-    raise NotYet(f"One of these words is asked for: {told}.")
+    raise NotYet(f"The answer must be one of these words: {', '.join(map(repr, options))}.")
 
 
-def _array(answer: object) -> np.ndarray:
-    for step in ("detach", "cpu"):  # a tensor, wherever it lies; torch is not imported for it
-        answer = getattr(answer, step, lambda kept=answer: kept)()
-    try:
-        return np.asarray(answer, np.float64)
-    except (TypeError, ValueError):
-        raise NotYet(f"Numbers are asked for; yours is {_kind(answer)}.") from None
+def count_matches(answer: object, order: Sequence[int]) -> int:
+    """Count the letters that an answer matches with the right number.
+
+    Args:
+        answer: the number of each letter's partner, from 1, in the order of the letters.
+        order: the letter, from 0, that belongs to each number.
+
+    Raises:
+        NotYet: the answer does not hold each number once.
+    """
+    numbers = as_array(answer, (len(order),))
+    if sorted(numbers.tolist()) != list(range(1, len(order) + 1)):
+        raise NotYet(f"Use each number from 1 to {len(order)} once, in the order A, B, ...")
+    return sum(order[int(number) - 1] == letter for letter, number in enumerate(numbers))
 
 
-def _kind(answer: object) -> str:
-    name = type(answer).__name__
-    return f"a{'n' if name[:1].lower() in 'aeiou' else ''} {name}"
+def grade_number(
+    answer: object,
+    truth: float,
+    mistakes: Mapping[float, str],
+    *,
+    hint: str,
+    rel_tol: float = 2e-3,
+    abs_tol: float = 0.0,
+) -> None:
+    """Accept an answer near the true number.
+
+    Args:
+        answer: a number.
+        truth: the right number.
+        mistakes: wrong number -> the hint for it; the first that fits counts.
+        hint: for all other answers.
+        rel_tol: relative tolerance, of the mistakes too.
+        abs_tol: absolute tolerance, of the mistakes too.
+
+    Raises:
+        NotYet: the answer is another number, or none.
+    """
+    value = as_number(answer)
+    is_close = functools.partial(math.isclose, value, rel_tol=rel_tol, abs_tol=abs_tol)
+    if not is_close(truth):
+        words = (words for number, words in mistakes.items() if is_close(number))
+        raise NotYet(next(words, hint))
 
 
-def _exercise(number: object) -> Any:
+def grade_share(
+    answer: object,
+    truth: float,
+    mistakes: Mapping[float, str],
+    *,
+    hint: str,
+    abs_tol: float = 2e-3,
+) -> None:
+    """Accept an answer near a share from 0 to 1, with a hint for percent; see `grade_number`."""
+    value = as_number(answer)
+    if math.isclose(value, 100 * truth, abs_tol=100 * abs_tol):
+        mistakes = {value: "That is in percent. Give a share from 0 to 1."}
+    grade_number(value, truth, mistakes, hint=hint, rel_tol=0, abs_tol=abs_tol)
+
+
+def _find_exercise(number: object) -> Any:
     match = re.fullmatch(r"(\d\d)\.(\d+)", number) if isinstance(number, str) else None
     if match:
-        lesson = f"geossl_lessons.lesson_{match[1]}.exercises"
+        lesson = f"geossl_lessons.lesson_{match[1]}"
         if importlib.util.find_spec(lesson):
-            found = getattr(importlib.import_module(lesson), f"exercise_{match[2]}", None)
-            if found:
-                return found
-    raise NotYet("There is no exercise of this number; it is written as in check('02.1', answer).")
+            exercises = importlib.import_module(f"{lesson}.exercises")
+            exercise = getattr(exercises, f"exercise_{match[2]}", None)
+            if exercise:
+                return exercise
+    raise NotYet("There is no exercise with this number; write it as in check('02.1', answer).")
 
 
-def _in_words(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     try:
         return f"{type(error).__name__}: {error}"[:200]
-    except Exception:  # the words of an answer's own exception may fail as well
+    except Exception:  # the exception of an answer may fail to print as well
         return type(error).__name__

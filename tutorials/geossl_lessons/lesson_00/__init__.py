@@ -1,1 +1,1 @@
-"""Code of lesson 00."""
+"""Helpers of lesson 00."""

@@ -1,1 +1,1 @@
-"""Code of lesson 01."""
+"""Helpers of lesson 01."""

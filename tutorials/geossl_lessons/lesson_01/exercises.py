@@ -1,104 +1,88 @@
-"""What `check` knows of lesson 01."""
+"""Right answers and hints of lesson 01."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from geossl.geo import EARTH_RADIUS_KM
-from geossl_lessons.checking import NotYet, as_choice, as_number
+from geossl_lessons.checking import NotYet, as_choice, grade_number, grade_share
 
-_FOOTPRINT_KM = "footprint_km"
 SEASONS = ("winter", "spring", "summer", "autumn")
 
 
-def exercise_1(answer: object, given: Any) -> None:
-    """Kilometers between two places; ``given`` is their two rows of the scene table."""
-    value, (one, two) = as_number(answer), given
-    truth = _haversine_km(one["lon"], one["lat"], two["lon"], two["lat"])
-    if math.isclose(value, truth, rel_tol=2e-3):
-        return
-    if math.isclose(value, truth / 1000, rel_tol=2e-3):
-        raise NotYet("That is in thousands of km; kilometers are asked for.")
-    flat = math.hypot(one["lon"] - two["lon"], one["lat"] - two["lat"])
-    if math.isclose(value, flat, rel_tol=2e-3) or math.isclose(value, 111.2 * flat, rel_tol=1e-2):
-        raise NotYet("Degrees are no kilometers: those of longitude shrink towards the poles.")
-    swapped = _haversine_km(one["lat"], one["lon"], two["lat"], two["lon"])
-    if math.isclose(value, swapped, rel_tol=2e-3):
-        raise NotYet("Longitude comes first: great_circle_km(lon1, lat1, lon2, lat2).")
-    raise NotYet("Use great_circle_km(lon1, lat1, lon2, lat2) with the two rows' lon and lat.")
+def haversine_km(lon1: Any, lat1: Any, lon2: Any, lat2: Any) -> Any:
+    """Compute the distance of positions in degrees, numbers or arrays, without `geossl.geo`."""
+    lon1, lat1, lon2, lat2 = (np.radians(x) for x in (lon1, lat1, lon2, lat2))
+    shrink = np.cos(lat1) * np.cos(lat2)
+    part = np.sin((lat2 - lat1) / 2) ** 2 + shrink * np.sin((lon2 - lon1) / 2) ** 2
+    return 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(part, 0, 1)))
 
 
-def exercise_2(answer: object, given: Any) -> None:
-    """The season of a picture; ``given`` is its row of the scene table."""
-    chosen = as_choice(answer, SEASONS)
-    turn = given["time"].month % 12 // 3  # 0: December to February
-    here = SEASONS[(turn + (2 if given["lat"] < 0 else 0)) % 4]
-    if chosen == here:
+def exercise_1(answer: object, data: Any) -> None:
+    """Check the kilometers between two locations; ``data`` holds their rows of the table."""
+    one, two = data
+    truth = haversine_km(one["lon"], one["lat"], two["lon"], two["lat"])
+    flat = np.hypot(one["lon"] - two["lon"], one["lat"] - two["lat"])
+    degrees = "Degrees are not kilometers: those of longitude shrink towards the poles."
+    swapped = haversine_km(one["lat"], one["lon"], two["lat"], two["lon"])
+    mistakes = {
+        truth / 1000: "That is in thousands of km. Give kilometers.",
+        flat: degrees,
+        111.2 * flat: degrees,
+        swapped: "Longitude comes first: great_circle_km(lon1, lat1, lon2, lat2).",
+    }
+    hint = "Use great_circle_km(lon1, lat1, lon2, lat2) with lon and lat of the two rows."
+    grade_number(answer, truth, mistakes, hint=hint)
+
+
+def exercise_2(answer: object, data: Any) -> None:
+    """Check the season of a picture; ``data`` is its row of the scene table."""
+    choice = as_choice(answer, SEASONS)
+    quarter = data["time"].month % 12 // 3  # 0: December to February
+    south = data["lat"] < 0
+    if choice == SEASONS[(quarter + 2 * south) % 4]:
         return
-    if given["lat"] < 0 and chosen == SEASONS[turn]:
-        raise NotYet("That is the season in the north. Which sign has the latitude of this place?")
+    if south and choice == SEASONS[quarter]:
+        raise NotYet("That is the season in the north. What sign does this latitude have?")
     raise NotYet(
-        "December to February are winter in the north and summer in the south; three months each "
-        "for the others."
+        "December to February is winter in the north and summer in the south; the other seasons "
+        "have three months each as well."
     )
 
 
-def exercise_3(answer: object, given: Any) -> None:
-    """Share of test places whose chip may overlap; ``given`` is ``(scenes, split)``."""
-    value, (table, split) = as_number(answer), given
-    km, _ = _nearest(table, split)
-    truth = float(np.mean([d < float(table[_FOOTPRINT_KM].iloc[0]) for d in km]))
-    if math.isclose(value, truth, abs_tol=2e-3):
-        return
-    if math.isclose(value, 100 * truth, abs_tol=0.2):
-        raise NotYet("That is in percent; a share from 0 to 1 is asked for.")
-    if math.isclose(value, 1 - truth, abs_tol=2e-3):
-        raise NotYet("That is the share of those that lie farther away.")
-    if math.isclose(value, truth * len(km), abs_tol=0.5) and value > 1:
-        raise NotYet("That is a number of places; divide it by all test places.")
-    raise NotYet(
-        "near.locations has a row for each test place, and km to the nearest training place."
-    )
+def exercise_3(answer: object, data: Any) -> None:
+    """Check the share of test locations whose chip may overlap; ``data`` is ``(scenes, split)``."""
+    km, _ = _nearest(*data)
+    truth = float(np.mean(km < float(data[0]["footprint_km"].iloc[0])))
+    mistakes = {
+        1 - truth: "That is the share of the locations that are farther away.",
+        truth * len(km): "That is a number of locations; divide it by all test locations.",
+    }
+    hint = "Each row of near.locations is a test location, with the km to the nearest training one."
+    grade_share(answer, truth, mistakes, hint=hint)
 
 
-def exercise_4(answer: object, given: Any) -> None:
-    """Accuracy of the nearest place's climate; ``given`` is ``(scenes, split)``."""
-    value, (table, split) = as_number(answer), given
-    _, hits = _nearest(table, split)
-    truth = float(np.mean(hits))
-    if math.isclose(value, truth, abs_tol=2e-3):
-        return
-    if math.isclose(value, 100 * truth, abs_tol=0.2):
-        raise NotYet("That is in percent; a share from 0 to 1 is asked for.")
-    if math.isclose(value, 1 - truth, abs_tol=2e-3):
-        raise NotYet("That is the share of wrong ones.")
-    raise NotYet(
+def exercise_4(answer: object, data: Any) -> None:
+    """Check how often the nearest location has the climate; ``data`` is ``(scenes, split)``."""
+    truth = float(np.mean(_nearest(*data)[1]))
+    hint = (
         "For each row of near.locations: climate_of[location] is the truth, climate_of[nearest] the "
         "guess. In which share of the rows are they equal?"
     )
+    grade_share(answer, truth, {1 - truth: "That is the share of the wrong ones."}, hint=hint)
 
 
-def _haversine_km(lon1: float, lat1: float, lon2: float, lat2: float) -> float:
-    east, north = math.radians(lon2 - lon1), math.radians(lat2 - lat1)
-    shrink = math.cos(math.radians(lat1)) * math.cos(math.radians(lat2))
-    part = math.sin(north / 2) ** 2 + shrink * math.sin(east / 2) ** 2
-    return 2 * EARTH_RADIUS_KM * math.asin(min(1.0, math.sqrt(max(0.0, part))))
-
-
-def _nearest(table: Any, split: Any) -> tuple[list[float], list[bool]]:
-    """Of each test place: km to the nearest training place, and whether the climates are alike."""
-    of = {name: table[np.asarray(split) == name].drop_duplicates("location")
-          for name in ("train", "test")}  # fmt: skip
-    lon, lat = (np.radians(of["train"][name].to_numpy(float)) for name in ("lon", "lat"))
-    kinds, km, hits = of["train"]["climate"].to_numpy(), [], []
-    for place in of["test"].itertuples():
-        east, north = lon - math.radians(place.lon), lat - math.radians(place.lat)
-        part = np.sin(north / 2) ** 2
-        part += np.cos(lat) * math.cos(math.radians(place.lat)) * np.sin(east / 2) ** 2
-        best = int(part.argmin())
-        km.append(2 * EARTH_RADIUS_KM * math.asin(math.sqrt(part[best])))
-        hits.append(bool(kinds[best] == place.climate))
-    return km, hits
+def _nearest(table: Any, split: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Find the nearest training location of each test location: km, and whether climates agree."""
+    train, test = (
+        table[np.asarray(split) == name].drop_duplicates("location") for name in ("train", "test")
+    )
+    lon, lat, kinds = (train[name].to_numpy() for name in ("lon", "lat", "climate"))
+    km, same = [], []
+    for row in test.itertuples():
+        apart = haversine_km(lon, lat, row.lon, row.lat)
+        km.append(apart.min())
+        same.append(kinds[apart.argmin()] == row.climate)
+    return np.array(km), np.array(same)

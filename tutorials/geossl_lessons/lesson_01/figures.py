@@ -1,8 +1,8 @@
-"""Figures of lesson 01: chips on the world, splits, nearest training places, scores that fall."""
+"""Figures of lesson 01."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,16 +18,17 @@ from geossl.data.store import ChipStore
 from geossl.evaluate import Leakage
 from geossl.utils.colors import PALETTE
 from geossl.viz.plots.base import _axes, _figure, _picture, _quiet
+from geossl_lessons.drawing import draw_world, plot_chip_rows
 
 _PER_DEG = 15  # pixels of the Blue Marble
 _AROUND_DEG = 8  # shown on each side of a chip
 _KM_PER_DEG = np.pi * geo.EARTH_RADIUS_KM / 180
-_MARKS = "os^Dv"
+_MARKERS = "os^Dv"
 _TEST, _TRAIN = PALETTE[5], PALETTE[0]
 
 
 def plot_cut(store: ChipStore, rows: ArrayLike) -> Figure:
-    """Where some chips are cut out of the image of the Earth, above the chips.
+    """Show where chips are cut out of the image of the Earth, above the chips.
 
     Args:
         store: chips of `geossl.datasets.blue_marble`.
@@ -43,7 +44,7 @@ def plot_cut(store: ChipStore, rows: ArrayLike) -> Figure:
         corners = [(x * high / np.cos(np.radians(min(89, abs(lat + y * high)))), y * high)
                    for x, y in ((-1, 1), (1, 1), (1, -1), (-1, -1))]  # fmt: skip
         above.add_patch(Polygon(corners, fill=False, edgecolor="white", linewidth=3))
-        above.add_patch(Polygon(corners, fill=False, edgecolor=PALETTE[5], linewidth=1.5))
+        above.add_patch(Polygon(corners, fill=False, edgecolor=_TEST, linewidth=1.5))
         above.set_xlim(-_AROUND_DEG, _AROUND_DEG)
         above.set_xticks([])
         above.set_yticks([])
@@ -55,7 +56,7 @@ def plot_cut(store: ChipStore, rows: ArrayLike) -> Figure:
 
 
 def _around(lon: float, lat: float) -> np.ndarray:
-    """The part of the Blue Marble around a position; gray beyond the poles."""
+    """Cut out the Blue Marble around a position; gray beyond the poles."""
     image = world_image()
     steps = np.arange(-_AROUND_DEG * _PER_DEG, _AROUND_DEG * _PER_DEG)
     y = np.floor((90 - lat) * _PER_DEG).astype(int) + steps
@@ -66,80 +67,65 @@ def _around(lon: float, lat: float) -> np.ndarray:
     return part
 
 
-def plot_splits(table: pd.DataFrame, dealt: Mapping[str, np.ndarray]) -> Figure:
-    """Training and test places of the first fold, a map for each way.
+def plot_splits(table: pd.DataFrame, fold_of: Mapping[str, np.ndarray]) -> Figure:
+    """Map the training and test locations of the first fold, one map for each split.
 
     Args:
         table: a scene table.
-        dealt: name of the way -> fold ``(M,)`` of each row; 0 is the test.
+        fold_of: name of the split -> fold ``(M,)`` of each row; 0 is the test.
     """
     first = scenes.first_rows(scenes.location_codes(table))
     lon, lat = (table[name].to_numpy()[first] for name in ("lon", "lat"))
-    figure, axes = _figure(5.4 * len(dealt), 2.9, ncols=len(dealt), squeeze=False)
-    for ax, (name, fold) in zip(axes[0], dealt.items(), strict=True):
+    figure, axes = _figure(5.4 * len(fold_of), 2.9, ncols=len(fold_of), squeeze=False)
+    for ax, (name, fold) in zip(axes[0], fold_of.items(), strict=True):
         draw_split(ax, lon, lat, np.asarray(fold)[first] == 0)
         ax.set_title(name, fontsize=11)
     axes[0][0].legend(framealpha=0.85, fontsize=9, loc="lower left", markerscale=2)
     return figure
 
 
-def draw_split(ax: Axes, lon: np.ndarray, lat: np.ndarray, test: np.ndarray) -> Axes:
-    """Places on the pale world: the training as blue dots, the test as orange squares."""
-    pale = 255 - (255 - world_image()[::6, ::6].astype(np.float32)) * 0.3
-    ax.imshow(pale.astype(np.uint8), extent=(-180, 180, -90, 90), aspect="auto")
+def draw_split(ax: Axes, lon: np.ndarray, lat: np.ndarray, test: np.ndarray) -> None:
+    """Draw locations on the pale world: training as blue dots, test as orange squares."""
+    draw_world(ax, aspect="auto")
     ax.scatter(lon[~test], lat[~test], s=3, color=_TRAIN, linewidths=0, label="training")
     ax.scatter(lon[test], lat[test], s=7, color=_TEST, marker="s", linewidths=0, label="test")
-    ax.set_xlim(-180, 180)
-    ax.set_ylim(-84, 84)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.spines[:].set_visible(False)
-    return ax
 
 
 def plot_nearest(
-    store: ChipStore, found: Mapping[str, Leakage], places: Sequence[object]
+    store: ChipStore, leaks: Mapping[str, Leakage], locations: Sequence[Hashable]
 ) -> Figure:
-    """Test places, and under each the training place that lies nearest in each way.
+    """Draw test locations, and below each the nearest training location with each split.
 
     Args:
-        store: the chips; the first one of a place is shown.
-        found: name of the way -> its leakage report.
-        places: locations that are tested in all of these ways.
+        store: the chips; the first one of a location is shown.
+        leaks: name of the split -> its leakage report.
+        locations: tested with all of these splits.
     """
     table = store.scenes.drop_duplicates("location")
     row_of = pd.Series(table.index, index=table["location"])
-    figure, axes = _figure(
-        1.45 * len(places) + 1.3, 1.75 * (1 + len(found)), nrows=1 + len(found), ncols=len(places),
-        squeeze=False,
-    )  # fmt: skip
-    for ax, chip in zip(axes[0], store.preview(row_of[list(places)].to_numpy()), strict=True):
-        _picture(ax, chip, "", _TEST)
-    for line, (_, leak) in zip(axes[1:], found.items(), strict=True):
-        near = leak.locations.set_index("location").loc[list(places)]
-        chips = store.preview(row_of[near["nearest"].to_list()].to_numpy())
-        for ax, chip, km in zip(line, chips, near["km"], strict=True):
-            _picture(ax, chip, f"{km:,.0f} km away", _TRAIN)
-    names = ["test", *(f"nearest,\n{name}" for name in found)]
-    for line, name in zip(axes, names, strict=True):
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-    return figure
+    rows = {"test": store.preview(row_of[list(locations)].to_numpy())}
+    titles = {}
+    for split, leak in leaks.items():
+        near, name = leak.locations.set_index("location").loc[list(locations)], f"nearest,\n{split}"
+        rows[name] = store.preview(row_of[near["nearest"].to_list()].to_numpy())
+        titles[name] = [f"{km:,.0f} km away" for km in near["km"]]
+    frames = {"test": _TEST} | dict.fromkeys(titles, _TRAIN)
+    return plot_chip_rows(rows, titles=titles, frames=frames, side_in=1.45)
 
 
 def plot_distances(
-    found: Mapping[str, Leakage], *, footprint_km: float, ax: Axes | None = None
+    leaks: Mapping[str, Leakage], *, footprint_km: float, ax: Axes | None = None
 ) -> Axes:
-    """Share of the test places that lie nearer to a training place than a distance.
+    """Plot the share of test locations within each distance of a training location.
 
     Args:
-        found: name of the way -> its leakage report.
+        leaks: name of the split -> its leakage report.
         footprint_km: side of a chip, drawn as a line.
         ax: where to draw; a new figure when None.
     """
     ax = _quiet(_axes(ax, 6.4, 3.4))
-    for (name, leak), color, dash in zip(
-        found.items(), PALETTE, ("-", "--", "-.", ":"), strict=False
-    ):
+    styles = zip(leaks.items(), PALETTE, ("-", "--", "-.", ":"), strict=False)
+    for (name, leak), color, dash in styles:
         km = np.sort(leak.locations["km"].to_numpy())
         share = np.arange(1, len(km) + 1) / len(km)
         ax.step(np.maximum(km, 1), 100 * share, dash, where="post", color=color, label=name, lw=2)
@@ -151,38 +137,40 @@ def plot_distances(
     ax.set_xticks([], minor=True)
     ax.set_xlim(3, 3_000)
     ax.set_ylim(0, 102)
-    ax.set_xlabel("distance to the nearest training place (km)")
-    ax.set_ylabel("% of the test places nearer than that")
+    ax.set_xlabel("distance to the nearest training location (km)")
+    ax.set_ylabel("% of the test locations nearer than that")
     ax.legend(frameon=False, fontsize=9)
     return ax
 
 
-def plot_fall(found: pd.DataFrame, *, chance: float, ax: Axes | None = None) -> Axes:
-    """Accuracy of each classifier, of the same pictures, by how far away its training lies.
+def plot_accuracy_by_distance(
+    scores: pd.DataFrame, *, chance: float, ax: Axes | None = None
+) -> Axes:
+    """Plot the accuracy of each classifier by the distance of its training locations.
 
     Args:
-        found: of `geossl_lessons.lesson_01.splits.scores`.
+        scores: of `geossl_lessons.lesson_01.splits.score_splits`.
         chance: accuracy of guessing, drawn as a line.
         ax: where to draw; a new figure when None.
     """
     ax = _quiet(_axes(ax, 7.2, 4.2))
-    styles = zip(found.groupby("classifier", sort=False), PALETTE, _MARKS, strict=False)
-    for (name, part), color, mark in styles:
+    styles = zip(scores.groupby("classifier", sort=False), PALETTE, _MARKERS, strict=False)
+    for (name, part), color, marker in styles:
         part = part.sort_values("km", kind="stable")
         reach = np.abs(np.stack([part["value"] - part["low"], part["high"] - part["value"]]))
-        ax.errorbar(part["km"], 100 * part["value"], yerr=100 * reach, color=color, marker=mark,
+        ax.errorbar(part["km"], 100 * part["value"], yerr=100 * reach, color=color, marker=marker,
                     capsize=3, linewidth=1.8, label=name)  # fmt: skip
-    top = 100 * found.groupby("way", sort=False)["high"].max()
-    for way, km in found.groupby("way", sort=False)["km"].first().items():
-        ax.annotate(str(way), (km, top[way]), (3, 7), textcoords="offset points", fontsize=8,
-                    rotation=25, color="#444444")  # fmt: skip
+    notes = {"textcoords": "offset points", "fontsize": 8, "color": "#444444"}
+    for split, part in scores.groupby("split", sort=False):
+        top = (part["km"].iloc[0], 100 * part["high"].max())
+        ax.annotate(str(split), top, (3, 7), rotation=25, **notes)
     ax.axhline(100 * chance, color="#777777", linestyle="--", linewidth=1)
-    ax.annotate("always the most frequent class", (found["km"].max(), 100 * chance), (0, -11),
-                textcoords="offset points", fontsize=8, ha="right", color="#444444")  # fmt: skip
+    corner = (scores["km"].max(), 100 * chance)
+    ax.annotate("always the most frequent class", corner, (0, -11), ha="right", **notes)
     ax.set_ylim(0, 112)
     ax.set_yticks(range(0, 101, 20))
     ax.margins(x=0.1)
-    ax.set_xlabel("median distance to the nearest training place (km)")
-    ax.set_ylabel("pictures named rightly (%)")
+    ax.set_xlabel("median distance to the nearest training location (km)")
+    ax.set_ylabel("pictures classified correctly (%)")
     ax.legend(frameon=False, fontsize=9, loc="upper right")
     return ax

@@ -1,12 +1,14 @@
-"""What lesson 01 measures: every picture is asked once, after several ways of splitting."""
+"""Experiments of lesson 01: every picture is tested once, with several ways to split."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import torch
+from annotated_types import Ge
 from numpy.typing import ArrayLike
 
 from geossl import evaluate, geo
@@ -15,177 +17,185 @@ from geossl.data.store import ChipStore
 from geossl.embeddings import Embeddings
 from geossl.evaluate import bootstrap, metrics
 from geossl.utils.seeds import derive_seed
+from geossl.utils.validate import Positive, Seed, validated
 
-PICTURES, PLACES = "random pictures", "random places"
+PICTURES, LOCATIONS = "random pictures", "random locations"
 COORDINATES, PIXELS, UNTRAINED = "coordinates, no picture", "pixels", "untrained network"
 _THUMB_PX = 8  # pixels are compared as small pictures, which also blurs noise
 
 
-def ways(
+@validated
+def make_folds(
     table: pd.DataFrame,
     *,
-    blocks_deg: Sequence[float] = (3, 10, 30),
-    folds: int = 5,
-    seed: int = 0,
+    blocks_deg: Sequence[Positive] = (3, 10, 30),
+    folds: Annotated[int, Ge(2)] = 5,
+    seed: Seed = 0,
 ) -> dict[str, np.ndarray]:
-    """Ways to deal the pictures of a table to folds; each fold is the test once.
+    """Deal the rows of a table to folds in several ways; each fold is the test once.
 
     Args:
         table: a scene table.
         blocks_deg: sides of the blocks of space, in degrees of latitude.
-        folds: how many, >= 2.
-        seed: of all ways.
+        folds: number of folds.
+        seed: of all splits.
 
     Returns:
-        Name of the way -> fold ``(M,)`` of each row, from 0.
+        Name of the split -> fold ``(M,)`` of each row, from 0.
 
     Raises:
         ValueError: fewer blocks than folds, or rows without coordinates.
     """
     rng = np.random.default_rng(derive_seed(seed, "ways"))
-    place = scenes.location_codes(table)
-    dealt = {PICTURES: rng.permutation(len(table)) % folds}
-    dealt[PLACES] = (rng.permutation(place.max() + 1) % folds)[place]
+    location = scenes.location_codes(table)
+    fold_of = {PICTURES: rng.permutation(len(table)) % folds}
+    fold_of[LOCATIONS] = (rng.permutation(location.max() + 1) % folds)[location]
     shares = {str(fold): 1.0 for fold in range(folds)}
     for side in blocks_deg:
         names = scenes.split_by_blocks(table, block_deg=side, shares=shares, seed=seed)
-        dealt[f"blocks of {side:g}°"] = names.astype(int).to_numpy()
-    return dealt
+        fold_of[f"blocks of {side:g}°"] = names.astype(int).to_numpy()
+    return fold_of
 
 
-def through_the_year(table: pd.DataFrame, *latitudes: float) -> list[np.ndarray]:
-    """Rows of one place for each latitude, all its dates from January to December.
+def rows_through_the_year(table: pd.DataFrame, *latitudes: float) -> list[np.ndarray]:
+    """Find a location for each latitude: the rows of all its dates from January to December.
 
     Args:
         table: of `geossl.datasets.blue_marble`.
-        latitudes: in degrees; the nearest temperate or continental place is taken, where some is
-            on the same side of the equator.
+        latitudes: in degrees. The nearest temperate or continental location on the same side of
+            the equator is preferred.
     """
     chosen = []
     for lat in latitudes:
         side = table[np.sign(table["lat"]) == np.sign(lat)]
         green = side[side["label"].str[0].isin(["C", "D"])]
-        among = green if len(green) else side if len(side) else table
-        place = among["location"].loc[(among["lat"] - lat).abs().idxmin()]
-        own = table.index[table["location"] == place].to_numpy()
-        chosen.append(own[np.argsort(table["time"].dt.day_of_year.loc[own], kind="stable")])
+        candidates = next((part for part in (green, side) if len(part)), table)
+        location = candidates["location"].loc[(candidates["lat"] - lat).abs().idxmin()]
+        rows = table.index[table["location"] == location].to_numpy()
+        chosen.append(rows[np.argsort(table["time"].dt.day_of_year.loc[rows], kind="stable")])
     return chosen
 
 
-def as_split(fold: np.ndarray, test: int = 0) -> pd.Series:
-    """One fold as the test, all others as the training: a split for `geossl.evaluate`."""
+def fold_as_split(fold: np.ndarray, test: int = 0) -> pd.Series:
+    """Make one fold the test and all others the training: a split for `geossl.evaluate`."""
     return pd.Series(np.where(np.asarray(fold) == test, "test", "train"))
 
 
-def classifiers(store: ChipStore, *, seed: int = 0) -> dict[str, Embeddings]:
-    """Three views of the same chips, none of them trained.
+@validated
+def untrained_embeddings(store: ChipStore, *, seed: Seed = 0) -> dict[str, Embeddings]:
+    """Describe chips in three ways that need no training.
 
     Args:
         store: the chips.
         seed: of the untrained network's weights.
 
     Returns:
-        Name -> vectors: where the place lies (nothing of the picture), its pixels as a small
-        picture less the mean one, and the features of an untrained network.
+        Name -> vectors: the position (nothing of the picture), the pixels as a small picture minus
+        the mean one, and the features of an untrained network.
     """
     table, cells = store.scenes, np.arange(store.size_px) * _THUMB_PX // store.size_px
     starts = np.unique(cells, return_index=True)[1]
     sums = np.add.reduceat(np.asarray(store.chips, np.float32), starts, axis=2)
     small = np.add.reduceat(sums, starts, axis=3).reshape(len(store), -1)
-    at = geo.unit_vectors(table["lon"], table["lat"]).astype(np.float32)
+    position = geo.unit_vectors(table["lon"], table["lat"]).astype(np.float32)
     return {
-        COORDINATES: Embeddings(at, table),
+        COORDINATES: Embeddings(position, table),
         PIXELS: Embeddings(small - small.mean(0), table),
         UNTRAINED: evaluate.random_features(store, seed=seed),
     }
 
 
-def ask_all(
-    given: Mapping[str, Embeddings], dealt: Mapping[str, np.ndarray], *, label: str = "climate"
+def classify_all(
+    embeddings: Mapping[str, Embeddings],
+    fold_of: Mapping[str, np.ndarray],
+    *,
+    label: str = "climate",
 ) -> pd.DataFrame:
-    """Ask every picture once in every way: has the most similar training picture its label?
+    """Classify every picture once with each split: does its nearest training picture agree?
 
     Args:
-        given: name of a classifier -> vectors, all of the same table.
-        dealt: what `ways` gave.
+        embeddings: name of a classifier -> vectors, all of the same table.
+        fold_of: returned by `make_folds`.
         label: column of the classes.
 
     Returns:
-        A row a way and a picture: way, row, location, km (to the nearest training place), and a
-        column of True and False for each classifier.
+        One row for each split and picture: split, row, location, km (to the nearest training
+        location), and a column of True and False for each classifier.
     """
-    table = next(iter(given.values())).scenes
+    table = next(iter(embeddings.values())).scenes
     codes = torch.from_numpy(scenes.label_codes(table[label])[0])
-    place, parts = scenes.location_codes(table), []
-    for way, fold in dealt.items():
-        asked = pd.DataFrame({"way": way, "row": np.arange(len(table))})
-        asked["location"] = table["location"].to_numpy()
-        for name in ("km", *given):
-            asked[name] = 0.0 if name == "km" else False
+    location, parts = scenes.location_codes(table), []
+    for split, fold in fold_of.items():
+        part = pd.DataFrame({"split": split, "row": np.arange(len(table))})
+        part["location"] = table["location"].to_numpy()
+        part["km"] = 0.0
+        part[list(embeddings)] = False
         for number in np.unique(fold):
             test, train = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-            found = evaluate.leakage(table, split=as_split(fold, number)).locations
-            far = pd.Series(found["km"].to_numpy(), index=np.unique(place[test]))
-            asked.loc[test, "km"] = far.loc[place[test]].to_numpy()
-            for name, vectors in given.items():
+            near = evaluate.leakage(table, split=fold_as_split(fold, number)).locations
+            km = pd.Series(near["km"].to_numpy(), index=np.unique(location[test]))
+            part.loc[test, "km"] = km.loc[location[test]].to_numpy()
+            for name, vectors in embeddings.items():
                 x = vectors.tensor()
                 guess = metrics.knn_predict(x[train], codes[train], x[test], k=1)
-                asked.loc[test, name] = (guess == codes[test]).numpy()
-        parts.append(asked)
+                part.loc[test, name] = (guess == codes[test]).numpy()
+        parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
 
-def scores(asked: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Accuracy of each classifier in each way, with its 95 % interval over places.
+@validated
+def score_splits(answers: pd.DataFrame, *, seed: Seed = 0) -> pd.DataFrame:
+    """Compute the accuracy of each classifier with each split, with 95 % intervals over locations.
 
     Args:
-        asked: what `ask_all` gave.
+        answers: returned by `classify_all`.
         seed: of the bootstrap.
 
     Returns:
-        A row a way and a classifier: way, km (median), classifier, value, low, high.
+        One row for each split and classifier: split, km (median), classifier, value, low, high.
     """
-    lines = []
-    for way, part in asked.groupby("way", sort=False):
-        for name in _names(asked):
-            found = bootstrap.share_interval(
-                part[name].to_numpy(), part["location"].to_numpy(), seed
-            )
-            lines.append([way, part["km"].median(), name, *found])
-    return pd.DataFrame(lines, columns=["way", "km", "classifier", "value", "low", "high"])
+    rows = []
+    for split, part in answers.groupby("split", sort=False):
+        for name in _classifiers(answers):
+            interval = bootstrap.share_interval(part[name].to_numpy(), part["location"].to_numpy(), seed)
+            rows.append([split, part["km"].median(), name, *interval])
+    return pd.DataFrame(rows, columns=["split", "km", "classifier", "value", "low", "high"])
 
 
-def flattery(
-    asked: pd.DataFrame, *, easy: str = PICTURES, hard: str = "blocks of 10°", seed: int = 0
+@validated
+def compare_splits(
+    answers: pd.DataFrame, *, easy: str = PICTURES, hard: str = "blocks of 10°", seed: Seed = 0
 ) -> pd.DataFrame:
-    """By how much one way of splitting says more than another, of the very same pictures.
+    """Compare the scores of two splits, picture by picture.
 
     Args:
-        asked: what `ask_all` gave.
-        easy: the way whose figure is in doubt.
-        hard: the way it is compared with.
-        seed: of the bootstrap over places.
+        answers: returned by `classify_all`.
+        easy: the split whose score is in doubt.
+        hard: the split it is compared with.
+        seed: of the bootstrap over locations.
 
     Returns:
-        A row a classifier, in words: both accuracies, and the difference in points with its 95 %
-        interval.
+        One row for each classifier, as text: both accuracies, and the difference in points with
+        its 95 % interval.
     """
-    one, two = (asked[asked["way"] == way].sort_values("row") for way in (easy, hard))
-    lines = []
-    for name in _names(asked):
-        more = one[name].to_numpy().astype(int) - two[name].to_numpy().astype(int)
-        value, low, high = bootstrap.share_interval(more, one["location"].to_numpy(), seed)
-        so = "no difference shown" if low <= 0 <= high else f"{value / two[name].mean():+.0%}"
-        told = f"{100 * value:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
-        lines.append([name, f"{one[name].mean():.1%}", f"{two[name].mean():.1%}", told, so])
+    one, two = (answers[answers["split"] == split].sort_values("row") for split in (easy, hard))
+    rows = []
+    for name in _classifiers(answers):
+        gain = one[name].to_numpy().astype(int) - two[name].to_numpy().astype(int)
+        value, low, high = bootstrap.share_interval(gain, one["location"].to_numpy(), seed)
+        relative = f"{value / two[name].mean():+.0%}"
+        if low <= 0 <= high:
+            relative = "no difference shown"
+        points = f"{100 * value:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+        rows.append([name, f"{one[name].mean():.1%}", f"{two[name].mean():.1%}", points, relative])
     columns = ["classifier", easy, hard, "flattered by", "relative to the honest score"]
-    return pd.DataFrame(lines, columns=columns)
+    return pd.DataFrame(rows, columns=columns)
 
 
-def _names(asked: pd.DataFrame) -> list[str]:
-    return [name for name in asked if name not in ("way", "row", "location", "km")]
+def _classifiers(answers: pd.DataFrame) -> list[str]:
+    return [name for name in answers if name not in ("split", "row", "location", "km")]
 
 
-def chance(labels: ArrayLike) -> float:
-    """Share of the most frequent label: what guessing without looking gets."""
+def majority_share(labels: ArrayLike) -> float:
+    """Return the share of the most frequent label: what guessing without looking gets."""
     return float(pd.Series(np.asarray(labels)).value_counts(normalize=True).iloc[0])

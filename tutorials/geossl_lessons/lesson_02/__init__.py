@@ -1,1 +1,1 @@
-"""Code of lesson 02."""
+"""Helpers of lesson 02."""

@@ -1,4 +1,4 @@
-"""The queue of MoCo as a film: which keys come in, how old they get, and how far they drift."""
+"""Play the queue of MoCo step by step: keys come in, grow old and drift."""
 
 from __future__ import annotations
 
@@ -10,55 +10,47 @@ import numpy as np
 from geossl.data.store import ChipStore
 from geossl.viz.maps import leaflet
 from geossl.viz.widgets.common import Status
-from geossl_lessons.lesson_02.experiments import Film
+from geossl_lessons.lesson_02.experiments import QueueHistory
 
 _NEW, _NEXT = "3px solid #d55e00", "3px dashed #0072b2"
 
 
-class QueueFilm(widgets.VBox):
+class QueuePlayer(widgets.VBox):
     """Play a queue step by step: its keys with their ages, and their drift by age.
 
     Attributes:
         step: the step that is shown, from 0.
-        play, step_slider, film_choice: the controls.
+        play, step_slider, run_choice: the controls.
 
     Args:
-        store: the chips whose keys lie in the queue.
-        films: name -> what `geossl_lessons.lesson_02.experiments.film_queue` returned.
+        store: the chips whose keys are in the queue.
+        runs: name -> history, from `geossl_lessons.lesson_02.experiments.record_queue`.
 
     Raises:
-        ValueError: no film, or films of different lengths.
+        ValueError: no run, or runs of different lengths.
     """
 
-    def __init__(self, store: ChipStore, films: Mapping[str, Film]):
-        if not films or len({len(film.rows) for film in films.values()}) != 1:
-            raise ValueError("expected at least one film, all with the same number of steps")
-        self._films, self._store = dict(films), store
-        self._thumbs: dict[int, str] = {}
-        steps = len(next(iter(films.values())).rows)
-        self.film_choice = widgets.Dropdown(
-            options=list(films), description="film", tooltip="which key encoder"
+    def __init__(self, store: ChipStore, runs: Mapping[str, QueueHistory]):
+        if not runs or len({len(run.rows) for run in runs.values()}) != 1:
+            raise ValueError("`runs` must hold at least one run, all with the same steps.")
+        self._runs, self._store = dict(runs), store
+        self._images: dict[int, str] = {}
+        last = len(next(iter(runs.values())).rows) - 1
+        self.run_choice = widgets.Dropdown(
+            options=list(runs), description="run", tooltip="which key encoder"
         )
         self.play = widgets.Play(
-            value=0, min=0, max=steps - 1, interval=700, description="play",
-            tooltip="play the steps",
-        )  # fmt: skip
+            value=0, min=0, max=last, interval=700, description="play", tooltip="play the steps"
+        )
         self.step_slider = widgets.IntSlider(
-            0, 0, steps - 1, description="step", tooltip="step of the training"
+            0, 0, last, description="step", tooltip="step of the training"
         )
-        self._shown, self._status = widgets.HTML(), Status()
-        controls = [self.film_choice, self.play, self.step_slider]
-        super().__init__(
-            [
-                widgets.Box(controls, layout=widgets.Layout(flex_flow="row wrap")),
-                self._shown,
-                self._status.widget,
-            ]
-        )
-        guarded = self._status.shown
-        self.play.observe(guarded(lambda change: self._go(change["new"])), "value")
-        self.step_slider.observe(guarded(lambda _: self._draw()), "value")
-        self.film_choice.observe(guarded(lambda _: self._draw()), "value")
+        self._page, self._status = widgets.HTML(), Status()
+        controls = [self.run_choice, self.play, self.step_slider]
+        row = widgets.Box(controls, layout=widgets.Layout(flex_flow="row wrap"))
+        super().__init__([row, self._page, self._status.widget])
+        for control in controls:
+            control.observe(self._status.shown(self._update), "value")
         self._draw()
 
     @property
@@ -66,59 +58,59 @@ class QueueFilm(widgets.VBox):
         """The step that is shown, from 0."""
         return int(self.step_slider.value)
 
-    def _go(self, step: int) -> None:
-        self.step_slider.value = step
+    def _update(self, change: dict) -> None:
+        if change["owner"] is self.play:
+            self.step_slider.value = change["new"]  # which draws, if it moves
+        else:
+            self._draw()
 
     def _draw(self) -> None:
-        film, now = self._films[self.film_choice.value], self.step
+        run, now = self._runs[self.run_choice.value], self.step
         self.play.value = now
-        rows, age, drift = film.rows[now], film.age[now], film.drift[now]
-        batch = int((film.age[0] == 0).sum())
+        rows, age, drift = run.rows[now], run.age[now], run.drift[now]
+        batch = int((run.age[0] == 0).sum())
         pointer = (now + 1) * batch % len(rows)
         leaving = {(pointer + i) % len(rows) for i in range(batch)}
-        slots = [
-            self._slot(int(rows[i]), int(age[i]), next_out=i in leaving) for i in range(len(rows))
-        ]
-        self._shown.value = (
+        slots = [self._slot(int(rows[i]), int(age[i]), i in leaving) for i in range(len(rows))]
+        self._page.value = (
             '<div style="display: flex; flex-wrap: wrap; gap: 18px">'
             f'<div style="display: flex; flex-wrap: wrap; gap: 3px; max-width: 530px">'
             f"{''.join(slots)}</div>{_drift_bars(age, drift)}</div>"
         )
-        there = int((rows >= 0).sum())
-        oldest = "" if there == 0 else f", the oldest {age.max()} steps old"
         self._status.say(
-            f"step {now + 1}, momentum {film.momentum:g}: {batch} keys came in, {there} of "
-            f"{len(rows)} slots hold a key{oldest}; mean drift {np.nanmean(drift):.4f}"
+            f"step {now + 1}, momentum {run.momentum:g}: {batch} keys came in, "
+            f"{(rows >= 0).sum()} of {len(rows)} slots hold a key, the oldest {age.max()} steps "
+            f"old; mean drift {np.nanmean(drift):.4f}"
         )
 
-    def _slot(self, row: int, age: int, *, next_out: bool) -> str:
+    def _slot(self, row: int, age: int, leaving: bool) -> str:
+        border = _NEW if age == 0 else "3px solid transparent"
         if row < 0:
-            picture = '<div style="width: 34px; height: 34px; background: #ddd"></div>'
-            told = "–"
+            image, text = '<div style="width: 34px; height: 34px; background: #ddd"></div>', "–"
         else:
-            if row not in self._thumbs:
-                self._thumbs[row] = leaflet.jpeg(self._store.preview([row])[0], quality=70)
-            words = f"key of chip {row}, {age} steps old"
-            picture = (
-                f'<img src="{self._thumbs[row]}" alt="{words}" title="{words}" '
+            if row not in self._images:
+                self._images[row] = leaflet.jpeg(self._store.preview([row])[0], quality=70)
+            alt, text = f"key of chip {row}, {age} steps old", str(age) if age else "new"
+            image = (
+                f'<img src="{self._images[row]}" alt="{alt}" title="{alt}" '
                 'style="width: 34px; height: 34px; display: block">'
             )
-            told = "new" if age == 0 else str(age)
-        border = _NEW if age == 0 else _NEXT if next_out and row >= 0 else "3px solid transparent"
+            if leaving and age:
+                border = _NEXT
         return (
             f'<div style="border: {border}; width: 34px; text-align: center; '
-            f'font: 11px/1.3 sans-serif">{picture}{told}</div>'
+            f'font: 11px/1.3 sans-serif">{image}{text}</div>'
         )
 
 
 def _drift_bars(age: np.ndarray, drift: np.ndarray) -> str:
-    """Mean drift of the keys of each age as bars that are text."""
-    lines = []
+    """Draw the mean drift of the keys of each age as bars that are text."""
     largest = max(0.2, float(np.nanmax(drift, initial=0)))
-    for old in range(int(age.max()) + 1):
-        mean = float(drift[age == old].mean())
-        lines.append(
-            f'<tr><td style="text-align: right">{old}</td>'
+    rows = []
+    for steps in range(int(age.max()) + 1):
+        mean = float(drift[age == steps].mean())
+        rows.append(
+            f'<tr><td style="text-align: right">{steps}</td>'
             '<td style="width: 160px; padding-left: 8px"><div '
             f'style="height: 10px; background: #0072b2; width: {100 * mean / largest:.0f}%"></div>'
             f"</td><td>{mean:.4f}</td></tr>"
@@ -126,5 +118,5 @@ def _drift_bars(age: np.ndarray, drift: np.ndarray) -> str:
     return (
         "<table><caption style='text-align: left'>Orange: came in at this step. Blue dashes: "
         "leaves next.</caption><tr><th>age</th><th style='text-align: left; padding-left: 8px'>"
-        f"drift (1 - cosine)</th><th></th></tr>{''.join(lines)}</table>"
+        f"drift (1 - cosine)</th><th></th></tr>{''.join(rows)}</table>"
     )

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Sequence
-
 import ipywidgets as widgets
 import numpy as np
 from numpy.typing import ArrayLike
 
+from geossl.utils.validate import Positive, validated
 from geossl.viz.maps import leaflet
 from geossl.viz.widgets.common import Status
 
 _BARS = 8  # keys listed for one query
 _BLUE, _ORANGE = "#0072b2", "#d55e00"  # negatives, the positive
+_LIGHT, _DARK = np.array([247, 247, 247]), np.array([8, 48, 107])  # a share of 0, of 1
 
 
-def shares(similarity: ArrayLike, temperature: float) -> np.ndarray:
-    """Softmax over the keys of each query: what InfoNCE believes.
+@validated
+def shares(similarity: ArrayLike, temperature: Positive) -> np.ndarray:
+    """Compute the softmax over the keys of each query.
 
     Args:
         similarity: ``(N, M)`` cosine similarities of queries and keys.
@@ -25,58 +25,49 @@ def shares(similarity: ArrayLike, temperature: float) -> np.ndarray:
 
     Returns:
         ``(N, M)`` float64, each row sums to 1; the loss is ``-log`` of the positive's share.
-
-    Raises:
-        ValueError: no matrix, or ``temperature <= 0``.
     """
-    similarity = np.asarray(similarity, np.float64)
-    if similarity.ndim != 2 or temperature <= 0:
-        raise ValueError(
-            "expected similarities (N, M) and a temperature > 0, came "
-            f"{similarity.shape} and {temperature}"
-        )
-    logits = similarity / temperature
-    grown = np.exp(logits - logits.max(1, keepdims=True))
-    return grown / grown.sum(1, keepdims=True)
+    logits = np.asarray(similarity, np.float64) / temperature
+    if logits.ndim != 2:
+        raise ValueError(f"`similarity` must have the shape (N, M), got {logits.shape}.")
+    exponentials = np.exp(logits - logits.max(1, keepdims=True))
+    return exponentials / exponentials.sum(1, keepdims=True)
 
 
-def push(similarity: ArrayLike, temperature: float) -> np.ndarray:
-    """How the negatives of each query share the push away from it; key i is query i's positive.
+@validated
+def push(similarity: ArrayLike, temperature: Positive) -> np.ndarray:
+    """Compute how the negatives of each query share the push away from it.
 
     Args:
-        similarity: ``(N, N)`` cosine similarities, the diagonal those of the positives.
+        similarity: ``(N, N)`` cosine similarities; key i is the positive of query i.
         temperature: dimensionless, > 0.
 
     Returns:
         ``(N, N)`` float64, zero on the diagonal, each row sums to 1.
-
-    Raises:
-        ValueError: the matrix is not square or too small, or ``temperature <= 0``.
     """
     similarity = np.asarray(similarity, np.float64).copy()
     if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1] or len(similarity) < 2:
         raise ValueError(
-            f"expected similarities (N, N) of at least two pairs, came {similarity.shape}"
+            f"`similarity` must be (N, N) with at least two pairs, got {similarity.shape}."
         )
     np.fill_diagonal(similarity, -np.inf)
     return shares(similarity, temperature)
 
 
 class TemperatureSlider(widgets.VBox):
-    """Similarities of queries and keys at a temperature: what each key's share becomes.
+    """Show the share of each key at a temperature.
 
     Attributes:
-        temperature: as the slider stands.
+        temperature: value of the slider.
         temperature_slider, query_slider: the controls.
 
     Args:
         similarity: ``(N, N)`` cosine similarities of N queries and N keys; key i is the positive
             of query i, the others its negatives.
         pictures: ``(N, H, W, 3)`` uint8 of the keys; none when None.
-        temperature: to begin with, 0.01 to 2.
+        temperature: at the start, 0.01 to 2.
 
     Raises:
-        ValueError: the matrix is not square, or not one picture for each key.
+        ValueError: the matrix is not square, or there is not one picture for each key.
     """
 
     def __init__(
@@ -87,101 +78,94 @@ class TemperatureSlider(widgets.VBox):
         temperature: float = 0.2,
     ):
         self._similarity = np.asarray(similarity, np.float64).copy()
-        push(self._similarity, temperature)  # refuses what it cannot show
+        push(self._similarity, temperature)  # refuses what cannot be shown
         size = len(self._similarity)
         if pictures is not None and len(pictures) != size:
-            raise ValueError(f"expected {size} pictures, came {len(pictures)}")
-        self._pictures = (
-            [leaflet.jpeg(p, quality=85) for p in pictures] if pictures is not None else []
-        )
-        whole = {"continuous_update": False, "style": {"description_width": "90px"},
+            raise ValueError(f"`pictures` must be {size} pictures, got {len(pictures)}.")
+        self._images = [
+            leaflet.jpeg(p, quality=85) for p in (pictures if pictures is not None else [])
+        ]
+        style = {"continuous_update": False, "style": {"description_width": "90px"},
                  "layout": widgets.Layout(width="min(420px, 95%)")}  # fmt: skip
         self.temperature_slider = widgets.FloatLogSlider(
             temperature, min=-2, max=float(np.log10(2)), step=0.05, description="temperature",
             readout_format=".2g", tooltip="low: only the nearest key counts; high: all alike",
-            **whole,
+            **style,
         )  # fmt: skip
         self.query_slider = widgets.IntSlider(
-            0, 0, size - 1, description="query", tooltip="row of the matrix", **whole
+            0, 0, size - 1, description="query", tooltip="row of the matrix", **style
         )
-        self._shown, self._status = widgets.HTML(), Status()
-        super().__init__(
-            [self.temperature_slider, self.query_slider, self._shown, self._status.widget]
-        )
-        for control in (self.temperature_slider, self.query_slider):
+        self._page, self._status = widgets.HTML(), Status()
+        controls = [self.temperature_slider, self.query_slider]
+        super().__init__([*controls, self._page, self._status.widget])
+        for control in controls:
             control.observe(self._status.shown(lambda _: self._draw()), "value")
         self._draw()
 
     @property
     def temperature(self) -> float:
-        """The temperature as the slider stands."""
+        """Value of the slider."""
         return float(self.temperature_slider.value)
 
     def _draw(self) -> None:
-        query, everything = self.query_slider.value, shares(self._similarity, self.temperature)
+        query, share = self.query_slider.value, shares(self._similarity, self.temperature)
         pushed = push(self._similarity, self.temperature)[query]
         order = np.argsort(-self._similarity[query])[:_BARS]
         if query not in order:
             order = np.append(order[:-1], query)
-        rows = [self._bar(query, int(j), everything[query, j], pushed[j]) for j in order]
+        rows = [self._bar(query, int(j), share[query, j], pushed[j]) for j in order]
         names = ("key", "", "cosine", "share in the softmax", "share of the push")
         left = "text-align: left; padding-right: 8px"
         head = "".join(f'<th style="{left}">{name}</th>' for name in names)
-        self._shown.value = (
+        self._page.value = (
             '<div style="display: flex; flex-wrap: wrap; gap: 18px; align-items: flex-start">'
-            f"{_matrix(everything, query)}<table><tr>{head}</tr>{''.join(rows)}</table></div>"
+            f"{_matrix(share, query)}<table><tr>{head}</tr>{''.join(rows)}</table></div>"
         )
-        loss = -np.log(np.maximum(everything.diagonal(), 1e-300)).mean()
+        loss = -np.log(np.maximum(share.diagonal(), 1e-300)).mean()
         self._status.say(
             f"temperature {self.temperature:.2g}: the hardest negative of query {query} takes "
             f"{pushed.max():.0%} of the push; mean loss {loss:.2f} nats, "
-            f"chance is {np.log(len(everything)):.2f}"
+            f"chance is {np.log(len(share)):.2f}"
         )
 
     def _bar(self, query: int, key: int, share: float, pushed: float) -> str:
-        own = key == query
-        picture = (
-            f'<img src="{self._pictures[key]}" alt="key {key}" style="width: 40px; height: 40px">'
-            if self._pictures
-            else ""
-        )
-        told = "positive" if own else f"negative {key}"
-        away = "pulled near" if own else f"{pushed:.1%}"
+        positive, image = key == query, ""
+        if self._images:
+            size = "width: 40px; height: 40px"
+            image = f'<img src="{self._images[key]}" alt="key {key}" style="{size}">'
+        name = "positive" if positive else f"negative {key}"
         return (
-            f'<tr><td>{picture}</td><td style="padding: 0 12px 0 6px">{told}</td>'
+            f'<tr><td>{image}</td><td style="padding: 0 12px 0 6px">{name}</td>'
             f"<td>{self._similarity[query, key]:.2f}</td>"
-            f'<td style="width: 150px"><div style="background: {_ORANGE if own else _BLUE}; '
+            f'<td style="width: 150px"><div style="background: {_ORANGE if positive else _BLUE}; '
             f'height: 10px; width: {max(1, 100 * share):.0f}%"></div>{share:.1%}</td>'
-            f"<td>{away}</td></tr>"
+            f"<td>{'pulled near' if positive else f'{pushed:.1%}'}</td></tr>"
         )
 
 
-def _matrix(values: np.ndarray, lit: int) -> str:
-    """The shares of all queries as squares, dark where high, the lit row framed."""
-    size, side = len(values), max(4, 260 // len(values))
+def _matrix(share: np.ndarray, query: int) -> str:
+    """Draw the shares of all queries as squares, dark where high, one row framed."""
+    size, side = len(share), max(4, 260 // len(share))
     squares = [
         f'<rect x="{j * side}" y="{i * side}" width="{side - 1}" height="{side - 1}" '
-        f'fill="{_shade(values[i, j])}"><title>query {html.escape(str(i))}, key {j}: '
-        f"{values[i, j]:.1%}</title></rect>"
+        f'fill="{_shade(share[i, j])}"><title>query {i}, key {j}: {share[i, j]:.1%}</title></rect>'
         for i in range(size)
         for j in range(size)
     ]
-    whole = size * side
+    width = size * side
     frame = (
-        f'<rect x="0" y="{lit * side}" width="{whole - 1}" height="{side - 1}" fill="none" '
+        f'<rect x="0" y="{query * side}" width="{width - 1}" height="{side - 1}" fill="none" '
         f'stroke="{_ORANGE}" stroke-width="2"/>'
     )
-    words = f"shares of {size} keys for {size} queries; the positives lie on the diagonal"
+    alt = f"shares of {size} keys for {size} queries; the positives are on the diagonal"
     return (
-        f'<figure style="margin: 0"><svg role="img" aria-label="{words}" width="{whole}" '
-        f'height="{whole}" style="background: #fff">{"".join(squares)}{frame}</svg>'
+        f'<figure style="margin: 0"><svg role="img" aria-label="{alt}" width="{width}" '
+        f'height="{width}" style="background: #fff">{"".join(squares)}{frame}</svg>'
         '<figcaption style="max-width: 260px">Rows are queries, columns keys; dark is a large '
         "share; framed: the query of the table.</figcaption></figure>"
     )
 
 
 def _shade(share: float) -> str:
-    """White at no share, dark blue at the whole."""
     part = np.sqrt(np.clip(share, 0, 1))
-    ends: Sequence[tuple[int, int]] = ((247, 8), (247, 48), (247, 107))
-    return "#" + "".join(f"{round(light + part * (dark - light)):02x}" for light, dark in ends)
+    return "#" + "".join(f"{round(c):02x}" for c in _LIGHT + part * (_DARK - _LIGHT))

@@ -1,1 +1,1 @@
-"""Code of lesson 03."""
+"""Helpers of lesson 03."""

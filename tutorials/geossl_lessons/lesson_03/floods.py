@@ -1,39 +1,44 @@
-"""What lesson 03 adds to the simulated dates: floods, which come and go between two of them."""
+"""Simulated floods, which come and go between the dates of lesson 03."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 
 from geossl.data.store import ChipStore
 from geossl.utils.seeds import derive_seed
+from geossl.utils.validate import Seed, validated
 
-COLUMN, YES, NO = "flood", "flooded", "dry"
+COLUMN, FLOODED, DRY = "flood", "flooded", "dry"
 _WATER = (0.10, 0.16, 0.24)  # share of full brightness in red, green, blue
 _COVER = (0.15, 0.35)  # share of a chip that a flood covers, (smallest, largest)
 
 
-def flooded(store: ChipStore, *, share: float = 0.5, seed: int = 0) -> ChipStore:
-    """The same chips with simulated floods on some of them, drawn apart for every date.
+@validated
+def add_floods(
+    store: ChipStore, *, share: Annotated[float, Interval(gt=0, lt=1)] = 0.5, seed: Seed = 0
+) -> ChipStore:
+    """Paint simulated floods on some chips, independently for every date.
 
     Args:
-        store: three bands, uint8; left as it is.
-        share: of the chips that get a flood, in (0, 1).
-        seed: of which, and of their outlines.
+        store: three bands, uint8; not changed.
+        share: of the chips that get a flood.
+        seed: of their choice and their outlines.
 
     Returns:
         A store in memory whose table has a column ``flood``: "flooded" or "dry".
 
     Raises:
-        ValueError: other chips than uint8 in three bands, or a share outside (0, 1).
+        ValueError: other chips than uint8 in three bands.
     """
-    if store.dtype != "uint8" or len(store.bands) != 3 or not 0 < share < 1:
+    if store.dtype != "uint8" or len(store.bands) != 3:
         raise ValueError(
-            "expected a store of uint8 in three bands and a share in (0, 1), came "
-            f"{store.dtype}, {store.bands} and {share}"
+            f"`store` must have chips of uint8 in three bands, got {store.dtype}, {store.bands}."
         )
     rng = np.random.default_rng(derive_seed(seed, "floods"))
     wet = np.flatnonzero(rng.permutation(len(store)) < round(share * len(store)))
@@ -48,6 +53,6 @@ def flooded(store: ChipStore, *, share: float = 0.5, seed: int = 0) -> ChipStore
     chips = np.array(store.chips)
     dry = torch.from_numpy(chips[wet]).float()
     chips[wet] = (dry * (1 - alpha) + water * alpha + 0.5).clamp(0, 255).byte().numpy()
-    named = np.full(len(store), NO, object)
-    named[wet] = YES
-    return dataclasses.replace(store, chips=chips, scenes=store.scenes.assign(**{COLUMN: named}))
+    flood = np.full(len(store), DRY, object)
+    flood[wet] = FLOODED
+    return dataclasses.replace(store, chips=chips, scenes=store.scenes.assign(**{COLUMN: flood}))

@@ -1,1 +1,1 @@
-"""Code of lesson 04."""
+"""Helpers of lesson 04."""

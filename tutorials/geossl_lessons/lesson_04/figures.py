@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
@@ -15,17 +14,18 @@ from geossl.data import earth
 from geossl.data.store import ChipStore
 from geossl.utils.colors import GRAY, PALETTE
 from geossl.viz.plots.base import _figure, _picture, _Shown
+from geossl_lessons.drawing import draw_world, plot_chip_rows
 
 _ORANGE, _BLUE = PALETTE[5], PALETTE[0]
 
 
-def plot_where(store: ChipStore, rows: ArrayLike, order: ArrayLike) -> Figure:
-    """Chips with letters above a map of the world with as many numbers.
+def plot_puzzle(store: ChipStore, rows: ArrayLike, order: ArrayLike) -> Figure:
+    """Draw chips with letters above a map of the world with as many numbers.
 
     Args:
         store: the chips.
         rows: ``(N,)`` of the store, shown as A, B, ...
-        order: ``(N,)`` the place, from 0, that each number marks.
+        order: ``(N,)`` the location, from 0, at each number.
     """
     rows, order = np.atleast_1d(np.asarray(rows)), np.asarray(order)
     figure = _Shown(figsize=(6.9, 5.2), layout="constrained")
@@ -34,38 +34,38 @@ def plot_where(store: ChipStore, rows: ArrayLike, order: ArrayLike) -> Figure:
         ax = figure.add_subplot(grid[0, i])
         _picture(ax, chip)
         ax.set_title(chr(ord("A") + i), fontsize=12)
-    ax = _world(figure.add_subplot(grid[1, :]))
+    ax = draw_world(figure.add_subplot(grid[1, :]), strength=0.4)
     at = store.scenes.iloc[rows[order]]
     ax.scatter(at["lon"], at["lat"], s=230, color="white", edgecolors=_ORANGE, linewidths=2)
-    for number, place in enumerate(at.itertuples(), 1):
-        ax.annotate(str(number), (place.lon, place.lat), ha="center", va="center", fontsize=10)
+    for number, row in enumerate(at.itertuples(), 1):
+        ax.annotate(str(number), (row.lon, row.lat), ha="center", va="center", fontsize=10)
     return figure
 
 
 def plot_pole(
     table: pd.DataFrame, clusters: Mapping[str, GeoClusters], row: int, *, lowest: float = 45.0
 ) -> Figure:
-    """The places around the north pole, the cluster of one of them lit, once for each clustering.
+    """Draw the locations around the north pole, one cluster highlighted, for each clustering.
 
     Args:
         table: scene table.
         clusters: name -> clusters.
-        row: of the table, the place whose cluster is lit.
+        row: of the table; its cluster is highlighted.
         lowest: latitude of the rim.
     """
-    places = table.drop_duplicates("location")
-    lon, lat = places["lon"].to_numpy(float), places["lat"].to_numpy(float)
+    locations = table.drop_duplicates("location")
+    lon, lat = locations["lon"].to_numpy(float), locations["lat"].to_numpy(float)
     figure, axes = _figure(6.9, 3.9, ncols=len(clusters), squeeze=False)
     for ax, (name, some) in zip(axes[0], clusters.items(), strict=True):
         for line in earth.coastlines():
             x, y = _from_above(line[:, 0], np.where(line[:, 1] < lowest, np.nan, line[:, 1]))
             ax.plot(x, y, color="#999999", linewidth=0.5)
-        own = some.assign(lon, lat)
-        lit = own == some.assign(table["lon"].iloc[row], table["lat"].iloc[row])[0]
-        for part, color, size, mark in ((~lit, GRAY, 7, "o"), (lit, _BLUE, 16, "^")):
-            keep = part & (lat >= lowest)
-            x, y = _from_above(lon[keep], lat[keep])
-            ax.scatter(x, y, s=size, color=color, marker=mark, linewidths=0)
+        number = some.assign(lon, lat)
+        lit = number == some.assign(table["lon"].iloc[row], table["lat"].iloc[row])[0]
+        for part, color, size, marker in ((~lit, GRAY, 7, "o"), (lit, _BLUE, 16, "^")):
+            north = part & (lat >= lowest)
+            x, y = _from_above(lon[north], lat[north])
+            ax.scatter(x, y, s=size, color=color, marker=marker, linewidths=0)
         x, y = _from_above(np.array([180.0, 180.0]), np.array([90.0, lowest]))
         ax.plot(x, y, "--", color=_ORANGE, linewidth=1.6)
         ax.annotate("180°", (x[1], y[1]), (4, -12), textcoords="offset points", color=_ORANGE)
@@ -75,10 +75,10 @@ def plot_pole(
     return figure
 
 
-def plot_guesses(
+def plot_predictions(
     store: ChipStore, rows: ArrayLike, shares: ArrayLike, clusters: GeoClusters
 ) -> Figure:
-    """Chips, and on a map where a head believes that each was taken.
+    """Draw chips, and a map for each with the regions that a head predicts.
 
     Args:
         store: the chips.
@@ -91,40 +91,25 @@ def plot_guesses(
                            width_ratios=[1, 2.9])  # fmt: skip
     table = store.scenes.iloc[rows]
     true = clusters.assign(table["lon"], table["lat"])
-    for (left, right), chip, row, share, own in zip(
+    for (left, right), chip, row, share, region in zip(
         axes, store.preview(rows), table.itertuples(), shares, true, strict=True
     ):
-        place = 1 + int((share > share[own]).sum())
-        _picture(left, chip, f"its own region: {share[own]:.0%}\n(guess number {place})")
-        _world(right)
+        rank = 1 + int((share > share[region]).sum())
+        _picture(left, chip, f"its own region: {share[region]:.0%}\n(guess number {rank})")
+        draw_world(right, strength=0.4)
         right.scatter(*clusters.centers.T, s=900 * share, color=_BLUE, alpha=0.75, linewidths=0)
         right.plot(row.lon, row.lat, "x", color=_ORANGE, markersize=10, markeredgewidth=3)
     return figure
 
 
 def plot_cameras(store: ChipStore, tinted: ChipStore, rows: ArrayLike) -> Figure:
-    """Chips as they are, and below them as their region's own camera shows them."""
+    """Draw chips as they are, and below them as their region's own camera shows them."""
+    stores = {"one camera\nfor all": store, "a camera for\neach region": tinted}
     rows = np.atleast_1d(np.asarray(rows))
-    figure, axes = _figure(1.1 * len(rows) + 1.3, 2.5, nrows=2, ncols=len(rows), squeeze=False)
-    lines = {"one camera\nfor all": store, "a camera for\neach region": tinted}
-    for line, (name, shown) in zip(axes, lines.items(), strict=True):
-        for ax, chip in zip(line, shown.preview(rows), strict=True):
-            _picture(ax, chip)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-    return figure
+    return plot_chip_rows({name: some.preview(rows) for name, some in stores.items()}, side_in=1.1)
 
 
 def _from_above(lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Degrees as a plane seen from above the north pole, the 180th meridian upwards."""
+    """Project degrees to a plane seen from above the north pole, the 180th meridian upwards."""
     angle = np.radians(lon)
     return (90 - lat) * -np.sin(angle), (90 - lat) * -np.cos(angle)
-
-
-def _world(ax: Axes) -> Axes:
-    """A pale map of the world."""
-    pale = 255 - (255 - earth.world_image()[::6, ::6].astype(np.float32)) * 0.4
-    ax.imshow(pale.astype(np.uint8), extent=(-180, 180, -90, 90))
-    ax.set_xlim(-180, 180)
-    ax.set_ylim(-90, 86)  # room for a mark at 80 S
-    ax.set_axis_off()
-    return ax

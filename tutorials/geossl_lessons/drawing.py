@@ -1,0 +1,56 @@
+"""Parts of figures that several lessons draw: rows of chips, and a pale map of the world."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from geossl.data.earth import world_image
+from geossl.viz.plots.base import _figure, _picture
+
+
+def plot_chip_rows(
+    rows: Mapping[str, np.ndarray],
+    *,
+    titles: Mapping[str, Sequence[str]] | None = None,
+    frames: Mapping[str, str] | None = None,
+    side_in: float = 1.25,
+) -> Figure:
+    """Draw rows of chips with the name of each row at its left.
+
+    Args:
+        rows: name -> ``(N, H, W, 3)`` uint8; as many chips in each row.
+        titles: name -> a title for each chip, for some of the rows.
+        frames: name -> color of the frames, for some of the rows.
+        side_in: width of a chip in inches.
+    """
+    count = len(next(iter(rows.values())))
+    figure, axes = _figure(
+        side_in * count + 1.3, 1.2 * side_in * len(rows), nrows=len(rows), ncols=count,
+        squeeze=False,
+    )  # fmt: skip
+    for line, (name, chips) in zip(axes, rows.items(), strict=True):
+        words = (titles or {}).get(name, [""] * count)
+        for ax, chip, title in zip(line, chips, words, strict=True):
+            _picture(ax, chip, title, (frames or {}).get(name))
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+    return figure
+
+
+def draw_world(ax: Axes, *, strength: float = 0.3, aspect: str = "equal") -> Axes:
+    """Draw a pale map of the world in degrees, without axes.
+
+    Args:
+        ax: where to draw.
+        strength: of the colors; 0 is white.
+        aspect: "equal", or "auto" to fill the axes.
+    """
+    pale = 255 - (255 - world_image()[::6, ::6].astype(np.float32)) * strength
+    ax.imshow(pale.astype(np.uint8), extent=(-180, 180, -90, 90), aspect=aspect)
+    ax.set_xlim(-180, 180)
+    ax.set_ylim(-88, 86)  # a mark at the edge of Antarctica is not cut
+    ax.set_axis_off()
+    return ax
