@@ -62,7 +62,7 @@ def exercise_3(answer: object, data: Any) -> None:
         alone: "That is the number of pairs; divide it by all pairs.",
         1 - truth: "That is the share that does have a partner.",
     }
-    hint = "pairs.report(policy, table) has an entry degenerate_share."
+    hint = "pairs.report(policy, scenes) has an entry degenerate_share."
     grade_share(answer, truth, mistakes, hint=hint, abs_tol=1e-3)
 
 
