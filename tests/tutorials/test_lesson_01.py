@@ -194,7 +194,8 @@ def test_the_figures_of_lesson_01(store):
     shown = splits.make_folds(table, blocks_deg=(10,), folds=2, seed=0)
     del shown[splits.PICTURES]
     near = {
-        way: evaluate.leakage(table, split=splits.fold_as_split(fold)) for way, fold in shown.items()
+        way: evaluate.leakage(table, split=splits.fold_as_split(fold))
+        for way, fold in shown.items()
     }
     both = set.intersection(*(set(leak.locations["location"]) for leak in near.values()))
     figure = figures.plot_nearest(store, near, sorted(both)[:3])

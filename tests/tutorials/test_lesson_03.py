@@ -101,7 +101,10 @@ def test_floods_cover_a_part_of_some_chips_and_leave_the_others(dry, wet):
 
 
 def test_floods_are_drawn_by_their_seed_apart_from_the_place(dry, wet):
-    again, other = floods.add_floods(dry, share=0.4, seed=1), floods.add_floods(dry, share=0.4, seed=2)
+    again, other = (
+        floods.add_floods(dry, share=0.4, seed=1),
+        floods.add_floods(dry, share=0.4, seed=2),
+    )
     assert (again.chips == wet.chips).all() and (other.chips != wet.chips).any()
     by_place = (wet.scenes[floods.COLUMN] == floods.FLOODED).groupby(wet.scenes["location"]).sum()
     assert set(by_place) >= {0, 1, 2}  # some dates of a place, not all or none
@@ -229,7 +232,9 @@ def test_the_verdict_names_what_was_gained_and_lost(tmp_path):
             return x[:, :, 0, 0] * self.weights + torch.tensor([0.0, 40.0, 0.0])
 
     encoders = {"one": Sees(0.1, 0.0, 1.0), "two": Sees(1.0, 0.0, 0.0)}
-    told = experiments.compare_encoders(store, encoders, baseline="one", candidate="two").set_index("task")
+    told = experiments.compare_encoders(store, encoders, baseline="one", candidate="two").set_index(
+        "task"
+    )
     assert told.iloc[:, -1].str.split(":").str[0].loc[experiments.SAME_LOCATION] == "gained"
     assert told.iloc[:, -1].str.split(":").str[0].loc[experiments.CHANGED] == "lost"
     assert told.loc[experiments.LABELED, "one"] == "100.0%"

@@ -201,7 +201,10 @@ def test_need_names_what_is_missing_in_the_cell_that_asks():
     there = {"store": 1, "run": None, "OUT": 0}
     exec(cell, there)
     assert there["reached"]
-    for gone, words in ((["run"], "needs run from the cells above"), (["run", "OUT"], "needs run and OUT from the cells above")):
+    for gone, words in (
+        (["run"], "needs run from the cells above"),
+        (["run", "OUT"], "needs run and OUT from the cells above"),
+    ):
         with pytest.raises(Missing, match=words) as caught:
             exec(cell, {k: v for k, v in there.items() if k not in gone})
         assert caught.value._render_traceback_() == [str(caught.value)]
@@ -364,7 +367,9 @@ def test_a_key_encoder_without_momentum_drifts_more(store):
 def test_views_come_in_pairs_of_the_same_chips(store):
     first, second = experiments.two_views(store, [3, 5], transform=STILL)
     assert torch.allclose(first, second, atol=1e-4)
-    assert np.abs(experiments.to_pictures(store, first) - store.preview([3, 5]).astype(int)).max() <= 2
+    assert (
+        np.abs(experiments.to_pictures(store, first) - store.preview([3, 5]).astype(int)).max() <= 2
+    )
     first, second = experiments.two_views(store, [3, 5])
     assert not torch.allclose(first, second)
 
@@ -401,7 +406,9 @@ def test_what_it_knows_is_concluded_from_the_intervals(tmp_path):
     assert set(experiments.summarize(found)["learned?"]) == {
         "no difference shown: the intervals overlap"
     }
-    again = experiments.retrieve_views(store, encoder, np.flatnonzero(store.scenes["split"] == "test"))
+    again = experiments.retrieve_views(
+        store, encoder, np.flatnonzero(store.scenes["split"] == "test")
+    )
     assert found["value"][0] == again.value
 
 

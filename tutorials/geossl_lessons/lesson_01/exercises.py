@@ -68,8 +68,8 @@ def exercise_4(answer: object, data: Any) -> None:
     """Check how often the nearest location has the climate; ``data`` is ``(scenes, split)``."""
     truth = float(np.mean(_nearest(*data)[1]))
     hint = (
-        "For each row of near.locations: climate_of[location] is the truth, climate_of[nearest] the "
-        "guess. In which share of the rows are they equal?"
+        "For each row of near.locations: climate_of[location] is the truth, climate_of[nearest] "
+        "the guess. In which share of the rows are they equal?"
     )
     grade_share(answer, truth, {1 - truth: "That is the share of the wrong ones."}, hint=hint)
 

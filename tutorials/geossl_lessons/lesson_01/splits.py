@@ -157,7 +157,9 @@ def score_splits(answers: pd.DataFrame, *, seed: Seed = 0) -> pd.DataFrame:
     rows = []
     for split, part in answers.groupby("split", sort=False):
         for name in _classifiers(answers):
-            interval = bootstrap.share_interval(part[name].to_numpy(), part["location"].to_numpy(), seed)
+            interval = bootstrap.share_interval(
+                part[name].to_numpy(), part["location"].to_numpy(), seed
+            )
             rows.append([split, part["km"].median(), name, *interval])
     return pd.DataFrame(rows, columns=["split", "km", "classifier", "value", "low", "high"])
 

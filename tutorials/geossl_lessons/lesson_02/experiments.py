@@ -141,7 +141,9 @@ def evaluate_encoders(
                 store, encoder, test, seed=seed
             ),
             "climate, linear probe": evaluate.linear(embeddings, label="label", seed=seed),
-            "same location, other date": evaluate.same_location(embeddings, split="test", seed=seed),
+            "same location, other date": evaluate.same_location(
+                embeddings, split="test", seed=seed
+            ),
         }
         rows += [[name, task, r.value, r.low, r.high] for task, r in results.items()]
     return pd.DataFrame(rows, columns=["encoder", "task", "value", "low", "high"])
