@@ -88,7 +88,7 @@ learners: .venv/ready  ## the learner's copies of the lessons, without solutions
 	$(RUN) -m tools.tutorials learners lessons
 
 notebooks: .venv/ready-dev  ## every lesson at full size: computing time beside the stated one
-	$(RUN) -m tools.tutorials run --keep runs/notebooks
+	$(RUN) -m tools.tutorials run --output-dir runs/notebooks
 
 site: .venv/ready-dev  ## runs/site/index.html: the lessons executed, readable without a network
 	$(RUN) -m tools.tutorials site

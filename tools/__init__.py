@@ -1,1 +1,1 @@
-"""Tools of this repository."""
+"""Tools of this repository, which are not in the wheel."""

@@ -10,7 +10,7 @@ from ipywidgets.embed import embed_data
 from geossl.viz.widgets.linked import Gallery, LinkedViews
 from tools.tutorials import copies, stills
 
-LESSONS = copies.sources(Path(__file__).parent.parent.parent / "tutorials")
+LESSONS = copies.find_lessons(Path(__file__).parent.parent.parent / "tutorials")
 _CONTENT = "window.jupyterapp.shell.currentWidget.content"
 
 
@@ -51,8 +51,8 @@ def move_sliders(book, number):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_lesson_runs_and_its_sliders_move(lab, notebook, path, tmp_path_factory):
-    learners = copies.copy_of(nbformat.read(path, as_version=4), "learners")
-    nbformat.write(copies.shrunk(learners), lab[1] / path.name)
+    learners = copies.make_copy(nbformat.read(path, as_version=4), "learners")
+    nbformat.write(copies.shrink_knobs(learners), lab[1] / path.name)
     book = notebook.open(path.name)
     book.page.set_default_timeout(240_000)
     book.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")

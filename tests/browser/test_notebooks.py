@@ -142,8 +142,9 @@ def test_the_training_monitor_redraws_and_survives_an_interrupt(
 ):
     code = (
         "import geossl\nstore = geossl.ChipStore.open('world/chips')\n"
-        "config = geossl.PretrainConfig(epochs=400, batch=64, queue_size=256, log_every=2)\n"
-        "run = geossl.pretrain(store, pairs=geossl.pairs.temporal(), config=config, out='run')\n"
+        "config = geossl.PretrainConfig(epochs=400, batch_size=64, queue_size=256, log_every=2)\n"
+        "pairs = geossl.pairs.temporal()\n"
+        "run = geossl.pretrain(store, pairs=pairs, config=config, output_dir='run')\n"
         "monitor = geossl.viz.widgets.TrainingMonitor(run, every_s=0.3)\nmonitor.watch()"
     )
     book = notebook.open(write(lab, "monitor.ipynb", code)).run_all(to_the_end=False)

@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 from tools.tutorials import copies, execute
 
 TUTORIALS = Path(__file__).parent.parent.parent / "tutorials"
-LESSONS = copies.sources(TUTORIALS)
+LESSONS = copies.find_lessons(TUTORIALS)
 MISSING = "This section needs"
 
 
@@ -23,7 +23,7 @@ def read(path):
 
 
 def tagged(book, tag):
-    return [cell for cell in book.cells if tag in copies.tags(cell)]
+    return [cell for cell in book.cells if tag in copies.cell_tags(cell)]
 
 
 def code_of(cell):
@@ -58,18 +58,18 @@ def test_the_first_cell_says_what_it_is(lesson):
     head = book.cells[0].source
     assert book.cells[0].cell_type == "markdown"
     assert re.match(rf"# {lesson.name[:2]} · \S", head), head[:60]
-    assert copies.question(book).rstrip().endswith("?")
+    assert copies.read_question(book).rstrip().endswith("?")
     assert len(re.findall(r"^- ", head, re.MULTILINE)) in (3, 4, 5), "three to five things to learn"
-    assert 15 <= copies.person_minutes(book) <= 45
-    assert 0 < copies.stated_minutes(book) <= 4
+    assert 15 <= copies.read_person_minutes(book) <= 45
+    assert 0 < copies.read_computing_minutes(book) <= 4
     assert "**You need:**" in head and "no network" in head
 
 
 def test_the_cells_stand_in_their_order(lesson):
     book = read(lesson)
-    assert copies.tags(book.cells[1]) == ["source-only"] and "learners" in book.cells[1].source
-    assert copies.tags(book.cells[2]) == ["colab"] and "google.colab" in book.cells[2].source
-    assert copies.tags(book.cells[3]) == ["parameters"]
+    assert copies.cell_tags(book.cells[1]) == ["source-only"] and "learners" in book.cells[1].source
+    assert copies.cell_tags(book.cells[2]) == ["colab"] and "google.colab" in book.cells[2].source
+    assert copies.cell_tags(book.cells[3]) == ["parameters"]
     assert all(len(tagged(book, tag)) == 1 for tag in ("parameters", "colab", "source-only"))
     headings = re.findall(r"^## (.+)$", prose(book), re.MULTILINE)
     assert headings[-4:] == ["The answer", "Limits", "Summary", "References"]
@@ -119,17 +119,17 @@ def test_every_exercise_has_its_four_cells(lesson):
         at = book.cells.index(task)
         assert task.source.startswith(f"**Exercise {number}.{n} · "), task.source[:40]
         ask, solution, check = book.cells[at + 1 : at + 4]
-        assert copies.tags(ask) == ["exercise"]
+        assert copies.cell_tags(ask) == ["exercise"]
         assert ask.source.splitlines()[-1] == f"answer_{n} = ..."
-        assert copies.tags(solution) == ["solution"]
+        assert copies.cell_tags(solution) == ["solution"]
         assert solution.metadata["jupyter"]["source_hidden"] is True
         assert f"answer_{n} = " in solution.source
-        assert copies.tags(check) == ["check"]
+        assert copies.cell_tags(check) == ["check"]
         given = rf'check\("{number}\.{n}", answer_{n}(, .+)?\)'
         assert re.fullmatch(given, check.source), check.source
     assert len(tagged(book, "solution")) == len(tagged(book, "check")) == len(tasks)
     told = {c.source for c in tagged(book, "check") + tagged(book, "exercise")}
-    for cell in copies.copy_of(book, "learners").cells:
+    for cell in copies.make_copy(book, "learners").cells:
         if cell.cell_type == "code" and cell.source not in told:
             assert not re.search(r"\banswer_\d", cell.source), "an answer is read by its check only"
 
@@ -164,9 +164,9 @@ def test_the_readme_lists_every_lesson_as_it_is():
     text = (TUTORIALS / "README.md").read_text("utf-8")
     for path in LESSONS:
         book = read(path)
-        minutes = copies.person_minutes(book), copies.stated_minutes(book)
+        minutes = copies.read_person_minutes(book), copies.read_computing_minutes(book)
         wanted = "| [{}]({}) | {:g} min | {:g} min |".format(
-            copies.title(book), path.name, *minutes
+            copies.read_title(book), path.name, *minutes
         )
         assert wanted in text, wanted
 
@@ -175,10 +175,10 @@ def test_the_instructors_page_has_every_lesson():
     page = (TUTORIALS / "INSTRUCTORS.md").read_text("utf-8")
     for path in LESSONS:
         book = read(path)
-        section = page.split(f"### {copies.title(book)}\n")[1].split("\n### ")[0]
+        section = page.split(f"### {copies.read_title(book)}\n")[1].split("\n### ")[0]
         for word in ("Minutes", "Run beforehand", "Expected", "Questions", "goes wrong", "late"):
             assert word in section, f"{path.stem} lacks {word!r}"
-        assert f"{copies.person_minutes(book):.0f} for a person" in section
+        assert f"{copies.read_person_minutes(book):.0f} for a person" in section
 
 
 def test_binder_gets_the_environment_of_everyone_else():
@@ -215,7 +215,7 @@ class Kernel:
         self.book, self.folder = book, folder
 
     def __enter__(self):
-        execute.started(self._start)
+        execute.retry_kernel_start(self._start)
         return self
 
     def _start(self):
@@ -256,7 +256,7 @@ def told(error):
 
 @pytest.mark.slow
 def test_instructors_pass_with_any_seed_and_from_the_middle(lesson, tmp_path):
-    book = copies.shrunk(copies.copy_of(read(lesson), "instructors"))
+    book = copies.shrink_knobs(copies.make_copy(read(lesson), "instructors"))
     with Kernel(book, tmp_path) as kernel:
         kernel.strict()
         error, at = kernel.run()
@@ -297,7 +297,7 @@ def check_outputs(book):
 
 @pytest.mark.slow
 def test_learners_run_through_and_solve_nothing(lesson, tmp_path):
-    book = copies.shrunk(copies.copy_of(read(lesson), "learners"))
+    book = copies.shrink_knobs(copies.make_copy(read(lesson), "learners"))
     assert not tagged(book, "solution") and not tagged(book, "source-only")
     exercises = len(tagged(book, "check"))
     with Kernel(book, tmp_path) as kernel:
@@ -308,7 +308,7 @@ def test_learners_run_through_and_solve_nothing(lesson, tmp_path):
         error, at = kernel.run()
         assert error is None, f"cell {at}: {told(error)}"
     failed = Counter(
-        "check" in copies.tags(cell)
+        "check" in copies.cell_tags(cell)
         for cell in book.cells for output in cell.get("outputs", [])
         if output["output_type"] == "error"
     )  # fmt: skip

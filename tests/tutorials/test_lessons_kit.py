@@ -36,7 +36,7 @@ def cell(source, *tags, **metadata):
 def small_lesson():
     note = new_markdown_cell("for instructors")
     note.metadata["tags"] = ["source-only"]
-    told = "from geossl_lessons.showing import Shown\nShown('<p>the sum is', 'x')"
+    told = "from geossl_lessons.showing import Html\nHtml('<p>the sum is', 'x')"
     return new_notebook(cells=[
         new_markdown_cell(HEAD), note, cell("raise SystemExit", "colab", "never"),
         cell("N = 1_000", "parameters", nbmake={"mock": {"N": 2, "WORD": "it's"}}),
@@ -70,22 +70,22 @@ def words(book):
 
 def test_copies_leave_out_what_they_should(tutorials, tmp_path):
     (tutorials / "INSTRUCTORS.md").write_text("plans")
-    (written,) = copies.write_copies(tmp_path / "out", "learners", tutorials=tutorials)
-    told = words(nbformat.read(written, 4))
+    copies.write_copies(tmp_path / "out", "learners", tutorials=tutorials)
+    told = words(nbformat.read(tmp_path / "out" / "05_small.ipynb", 4))
     assert "answer_1 = ..." in told and not any("0.5 ** 0" in text for text in told)
     assert "for instructors" not in told
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["05_small.ipynb", "GLOSSARY.md"]
-    (written,) = copies.write_copies(tmp_path / "in", "instructors", tutorials=tutorials)
-    told = words(nbformat.read(written, 4))
+    copies.write_copies(tmp_path / "in", "instructors", tutorials=tutorials)
+    told = words(nbformat.read(tmp_path / "in" / "05_small.ipynb", 4))
     assert "answer_1 = 0.5 ** 0" in told and "for instructors" not in told
     assert (tmp_path / "in" / "INSTRUCTORS.md").is_file()
     assert "for instructors" in words(nbformat.read(tutorials / "05_small.ipynb", 4))
 
 
 def test_copies_refuse_the_folder_of_the_sources(tutorials, tmp_path):
-    with pytest.raises(ValueError, match="which holds the sources"):
+    with pytest.raises(ValueError, match="`output_dir` must not be .*, which holds the sources"):
         copies.write_copies(tutorials / ".." / "tutorials", "learners", tutorials=tutorials)
-    with pytest.raises(FileNotFoundError, match="lessons NN_topic.ipynb"):
+    with pytest.raises(FileNotFoundError, match="No lessons NN_topic.ipynb in"):
         copies.write_copies(tmp_path / "x", "learners", tutorials=tmp_path)
 
 
@@ -94,16 +94,16 @@ def test_links_out_of_the_folder_are_words_in_a_copy():
     book.cells[
         0
     ].source += "\n[the *workbenches*](../notebooks/README.md), a [view](GLOSSARY.md#view)"
-    told = copies.copy_of(book, "learners").cells[0].source
+    told = copies.make_copy(book, "learners").cells[0].source
     assert told.endswith("\nthe *workbenches*, a [view](GLOSSARY.md#view)")
     assert "../notebooks" in book.cells[0].source
 
 
 def test_the_first_cell_is_read():
     book = small_lesson()
-    assert copies.title(book) == "05 · A small lesson"
-    assert copies.question(book) == "How many is two and two?"
-    assert copies.person_minutes(book) == 20 and copies.stated_minutes(book) == 0.5
+    assert copies.read_title(book) == "05 · A small lesson"
+    assert copies.read_question(book) == "How many is two and two?"
+    assert copies.read_person_minutes(book) == 20 and copies.read_computing_minutes(book) == 0.5
     said = {
         "*One minute on two cores the": 1,
         "A quarter of a minute on two cores": 0.25,
@@ -112,13 +112,13 @@ def test_the_first_cell_is_read():
     }
     for text, minutes in said.items():
         book.cells[0].source = text
-        assert copies.stated_minutes(book) == minutes
+        assert copies.read_computing_minutes(book) == minutes
 
 
 def test_knobs_shrink_in_a_copy():
     book = small_lesson()
     knobs = {}
-    exec(copies.shrunk(book).cells[3].source, knobs)
+    exec(copies.shrink_knobs(book).cells[3].source, knobs)
     assert knobs["N"] == 2 and knobs["WORD"] == "it's" and "= 2" not in book.cells[3].source
 
 
@@ -128,16 +128,16 @@ def test_knobs_shrink_in_a_copy():
      (46, 0.5, False), (60, None, False)],
 )  # fmt: skip
 def test_stated_minutes_are_judged(seconds, stated, fine):
-    assert execute._judged(seconds, stated, quick=False)[1] is fine
+    assert execute._compare(seconds, stated)[1] is fine
 
 
-def test_notebooks_are_timed_and_failures_are_told(tutorials, tmp_path):
-    said = []
+def test_notebooks_are_timed_and_failures_are_told(tutorials, tmp_path, capsys):
     book = new_notebook(cells=[new_markdown_cell("*One minute on two cores.*"), cell("1 / 0")])
     nbformat.write(book, tmp_path / "broken.ipynb")
-    paths = [tutorials / "05_small.ipynb", tmp_path / "broken.ipynb"]
+    paths = tutorials / "05_small.ipynb", tmp_path / "broken.ipynb"
     kept = tmp_path / "kept"
-    assert not execute.time_notebooks(paths, quick=True, keep=kept, say=said.append)
+    assert not execute.time_notebooks(paths, quick=True, output_dir=kept)
+    said = capsys.readouterr().out.splitlines()
     seen = [nbformat.read(kept / path.name, as_version=4).cells[-1].outputs for path in paths]
     assert seen[1][0].ename == "ZeroDivisionError" and seen[0][-1].output_type != "error"
     assert "05_small" in said[2] and "0.5" in said[2] and "small knobs" in said[2]
@@ -162,13 +162,13 @@ def test_links_that_lead_nowhere_and_calls_of_a_network_are_found(tmp_path):
     (tmp_path / "p q.txt").write_text("")
     for name, text in pages.items():
         (tmp_path / name).write_text(text)
-    found = links.problems(tmp_path)
+    found = links.find_problems(tmp_path)
     assert sum("gone.html" in line for line in found) == 2
     assert sum("place.html" in line for line in found) == 2
     assert sum("net.html loads" in line for line in found) == 2
     assert sum("frame.html loads" in line for line in found) == 1
     assert len(found) == 7
-    assert links.problems(tmp_path, ignore=["nowhere.html", "none.png"])[0].startswith("frame")
+    assert links.find_problems(tmp_path, ignore=["nowhere.html", "none.png"])[0].startswith("frame")
 
 
 def states(**models):
@@ -195,7 +195,7 @@ def test_widgets_become_pages():
     view = {stills.VIEW: {"model_id": "box"}, "text/plain": "VBox()"}
     book.cells[0].outputs = [nbformat.v4.new_output("display_data", view)]
     book.metadata["widgets"] = {stills.STATE: {"state": given}}
-    assert stills.without_kernel(book) == 1
+    assert stills.replace_widgets(book) == 1
     page = book.cells[0].outputs[0]["data"]["text/html"]
     assert "<i>words</i>" in page and "&lt;t&gt; <b>0.123</b>" in page and "choice <b>y</b>" in page
     packed = json.loads(base64.b64decode(page.split('atob("')[1].split('"')[0]))
@@ -205,12 +205,12 @@ def test_widgets_become_pages():
 
 
 @pytest.mark.slow
-def test_a_site_is_whole_and_asks_no_network(tutorials, tmp_path):
+def test_a_site_is_whole_and_asks_no_network(tutorials, tmp_path, capsys):
     pytest.importorskip("myst_nb")
-    said, out = [], tmp_path / "site"
+    out = tmp_path / "site"
     given = {"tutorials": tutorials, "cache": tmp_path / "cache", "quick": True}
-    page = site.build(out, **given, say=said.append)
-    assert page.is_file() and links.problems(out) == []
+    page = site.build_site(out, **given)
+    assert page.is_file() and links.find_problems(out) == []
     lesson = (out / "05_small.html").read_text("utf-8")
     assert "<b>still</b>" in lesson and "count <b>3</b>" in lesson and "the sum is" in lesson
     assert "<math" in lesson and "MathJax" not in lesson and "requirejs" not in lesson
@@ -220,10 +220,11 @@ def test_a_site_is_whole_and_asks_no_network(tutorials, tmp_path):
     assert "N = 1_000" in told and not any("0.5" in text for text in told[1:])
     with zipfile.ZipFile(out / "downloads" / "lessons.zip") as packed:
         assert packed.namelist() == ["geossl_lessons/05_small.ipynb", "geossl_lessons/GLOSSARY.md"]
-    site.build(out, **given, say=said.append)
-    assert said[-2] == "05_small.ipynb: as executed before"
-    with pytest.raises(ValueError, match="begin with 07"):
-        site.build(out, **given, only=["07"], say=said.append)
+    site.build_site(out, **given)
+    said = capsys.readouterr().out.splitlines()
+    assert said[-3] == "05_small.ipynb: not changed, not executed again"
+    with pytest.raises(ValueError, match="`only` must name beginnings of lessons, got .'07'"):
+        site.build_site(out, **given, only=("07",))
     assert page.is_file()
 
 
@@ -263,22 +264,22 @@ def test_wheels_are_those_of_the_platform(shop, tmp_path, monkeypatch):
     for platform in ("this", "windows-amd64", "macos-arm64"):
         wheels = tmp_path / platform
         wheels.mkdir()
-        workshop.collect(
+        workshop.download_wheels(
             [str(tmp_path / "needs.txt")], wheels, platform=platform, python="3.11", index=shop
         )
         found[platform] = sorted(path.name.split("-")[0] for path in wheels.iterdir())
     assert found["windows-amd64"] == ["tiny_a", "tiny_b", "tiny_win"]
     assert found["this"] == found["macos-arm64"] == ["tiny_a", "tiny_b"]
-    with pytest.raises(ValueError, match="expected a platform of linux-x86_64"):
-        workshop.collect([], tmp_path, platform="amiga")
+    with pytest.raises(ValueError, match="`platform` must be one of .'linux-x86_64'"):
+        workshop.download_wheels([], tmp_path, platform="amiga")
     (tmp_path / "capped.txt").write_text("tiny-b<1\n")
     monkeypatch.setenv("PIP_CONSTRAINT", str(tmp_path / "capped.txt"))
     with pytest.raises(ValueError, match="tiny-b<1"):
-        workshop.collect([str(tmp_path / "needs.txt")], tmp_path, index=shop)
+        workshop.download_wheels([str(tmp_path / "needs.txt")], tmp_path, index=shop)
     monkeypatch.delenv("PIP_CONSTRAINT")
     (tmp_path / "needs.txt").write_text("no-such-thing\n")
     with pytest.raises(ValueError, match="no-such-thing"):
-        workshop.collect([str(tmp_path / "needs.txt")], tmp_path, index=shop)
+        workshop.download_wheels([str(tmp_path / "needs.txt")], tmp_path, index=shop)
 
 
 def without_network():
@@ -300,7 +301,7 @@ def test_the_folder_installs_without_a_network(shop, tutorials, tmp_path):
         shutil.copy(path, out / "wheels")
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "index.html").write_text("the site")
-    workshop.write_kit(out, "tiny-a", site=tmp_path / "site", tutorials=tutorials)
+    workshop.write_installer(out, "tiny-a", site=tmp_path / "site", tutorials=tutorials)
     blocked, environment = without_network()
     done = subprocess.run(
         [*blocked, "sh", str(out / "install.sh")], env=environment, cwd=tmp_path,
@@ -331,7 +332,7 @@ def test_sizes_are_told_apart(tmp_path):
     for name, size in named.items():
         (tmp_path / "wheels" / name).write_bytes(b"x" * size)
     (tmp_path / "venv" / "big").write_bytes(b"x" * 99)
-    assert list(workshop.sizes(tmp_path).values()) == [5, 7, 2, 0]
+    assert list(workshop.measure_sizes(tmp_path).values()) == [5, 7, 2, 0]
 
 
 def test_the_command_says_what_is_wrong(tutorials, tmp_path, capsys):
@@ -355,12 +356,15 @@ def test_a_kernel_whose_port_another_took_is_started_again():
             raise RuntimeError(words)
         return "ran"
 
-    assert execute.started(lambda: run(2, "Kernel died before replying to kernel_info")) == "ran"
+    assert (
+        execute.retry_kernel_start(lambda: run(2, "Kernel died before replying to kernel_info"))
+        == "ran"
+    )
     assert len(asked) == 3
     asked.clear()
     with pytest.raises(RuntimeError, match="a cell failed"):
-        execute.started(lambda: run(1, "a cell failed"))
+        execute.retry_kernel_start(lambda: run(1, "a cell failed"))
     asked.clear()
     with pytest.raises(RuntimeError, match="before replying"):
-        execute.started(lambda: run(9, "died before replying"))
+        execute.retry_kernel_start(lambda: run(9, "died before replying"))
     assert len(asked) == 3

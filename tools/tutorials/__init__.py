@@ -1,1 +1,1 @@
-"""Tools of this repository."""
+"""Copies of the lessons, timed runs, the site and the workshop bundle."""

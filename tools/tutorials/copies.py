@@ -1,4 +1,4 @@
-"""One source, two copies: the learner's without solutions, the instructor's with them, folded."""
+"""Write the learner's copy of a lesson, without solutions, and the instructor's, with them."""
 
 from __future__ import annotations
 
@@ -9,114 +9,137 @@ from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
+from tyro.conf import Positional
+
+from geossl.cli.output import print_line
 
 TUTORIALS = Path("tutorials")
-KINDS = {"learners": {"solution", "source-only"}, "instructors": {"source-only"}}
-_BESIDE = {"learners": ["GLOSSARY.md"], "instructors": ["GLOSSARY.md", "INSTRUCTORS.md"]}
-_WORDS = {
+_REMOVED_TAGS = {"learners": {"solution", "source-only"}, "instructors": {"source-only"}}
+_PAGES = {"learners": ["GLOSSARY.md"], "instructors": ["GLOSSARY.md", "INSTRUCTORS.md"]}
+_NUMBERS = {
     "a quarter of a": 0.25, "half a": 0.5, "three quarters of a": 0.75,
     "one": 1.0, "two": 2.0, "three": 3.0, "four": 4.0, "five": 5.0,
 }  # fmt: skip
 
 
-def copy_of(book: NotebookNode, kind: str) -> NotebookNode:
-    """The learner's or the instructor's copy of a lesson.
+def make_copy(notebook: NotebookNode, kind: str) -> NotebookNode:
+    """Make the learner's or the instructor's copy of a lesson.
 
     Args:
-        book: the source.
+        notebook: the source; not changed.
         kind: "learners" or "instructors".
     """
     from nbconvert.preprocessors import ClearOutputPreprocessor, TagRemovePreprocessor
 
-    made = nbformat.from_dict(book)
+    copy = nbformat.from_dict(notebook)
     for step in (
-        TagRemovePreprocessor(remove_cell_tags=KINDS[kind], enabled=True),
+        TagRemovePreprocessor(remove_cell_tags=_REMOVED_TAGS[kind], enabled=True),
         ClearOutputPreprocessor(enabled=True),
     ):
-        made, _ = step.preprocess(made, {})
-    for cell in made.cells:
-        if cell.cell_type == "markdown":  # what lies outside the folder is not there in a copy
+        copy, _ = step.preprocess(copy, {})
+    for cell in copy.cells:
+        if cell.cell_type == "markdown":  # links out of the directory lead nowhere in a copy
             cell.source = re.sub(r"\[([^\]]+)\]\(\.\./[^)]+\)", r"\1", cell.source)
-    return made
+    return copy
 
 
-def shrunk(book: NotebookNode) -> NotebookNode:
-    """A notebook whose knobs have the small values of their ``nbmake.mock``."""
-    made = nbformat.from_dict(book)
-    for cell in made.cells:
+def shrink_knobs(notebook: NotebookNode) -> NotebookNode:
+    """Copy a notebook with the small values of ``nbmake.mock`` for its knobs."""
+    copy = nbformat.from_dict(notebook)
+    for cell in copy.cells:
         for name, value in cell.metadata.get("nbmake", {}).get("mock", {}).items():
             cell.source += f"\n{name} = {value!r}"
-    return made
+    return copy
 
 
-def sources(folder: Path = TUTORIALS) -> list[Path]:
-    """The lessons of a folder, in their order.
+def find_lessons(tutorials: Path = TUTORIALS) -> list[Path]:
+    """List the lessons of a directory in their order.
 
     Raises:
         FileNotFoundError: there is none.
     """
-    found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
-    if not found:
+    paths = sorted(tutorials.glob("[0-9][0-9]_*.ipynb"))
+    if not paths:
         raise FileNotFoundError(
-            f"expected lessons NN_topic.ipynb in {folder}, came none; run this in the folder of "
-            "the repository, or give --tutorials"
+            f"No lessons NN_topic.ipynb in {tutorials}. Run this in the root of the repository, or "
+            "pass --tutorials."
         )
-    return found
+    return paths
 
 
-def write_copies(out: Path, kind: str, *, tutorials: Path = TUTORIALS) -> list[Path]:
-    """Write a folder of copies, with the glossary beside them; what was there before is replaced.
+def write_learners(output_dir: Positional[Path], *, tutorials: Path = TUTORIALS) -> None:
+    """Write the learner's copy of every lesson, without solutions, and the glossary.
 
     Args:
-        out: the folder.
+        output_dir: directory to write.
+        tutorials: directory of the lessons.
+    """
+    write_copies(output_dir, "learners", tutorials=tutorials)
+
+
+def write_instructors(output_dir: Positional[Path], *, tutorials: Path = TUTORIALS) -> None:
+    """Write the instructor's copy of every lesson, with solutions folded under the exercises.
+
+    Args:
+        output_dir: directory to write.
+        tutorials: directory of the lessons.
+    """
+    write_copies(output_dir, "instructors", tutorials=tutorials)
+
+
+def write_copies(output_dir: Path, kind: str, *, tutorials: Path = TUTORIALS) -> None:
+    """Write copies of all lessons and what belongs to them; files of the same names are replaced.
+
+    Args:
+        output_dir: directory to write.
         kind: "learners" or "instructors".
-        tutorials: where the sources are.
+        tutorials: directory of the lessons.
 
     Raises:
-        ValueError: ``out`` is the folder of the sources.
+        ValueError: ``output_dir`` is the directory of the lessons.
         FileNotFoundError: there are no lessons.
     """
-    if out.resolve() == tutorials.resolve():
-        raise ValueError(f"expected a folder other than {tutorials}, which holds the sources")
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
-    for source in sources(tutorials):
-        written.append(out / source.name)
-        nbformat.write(copy_of(nbformat.read(source, as_version=4), kind), written[-1])
-    for name in _BESIDE[kind]:
+    if output_dir.resolve() == tutorials.resolve():
+        raise ValueError(f"`output_dir` must not be {tutorials}, which holds the sources.")
+    sources = find_lessons(tutorials)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    for source in sources:
+        copy = make_copy(nbformat.read(source, as_version=4), kind)
+        nbformat.write(copy, output_dir / source.name)
+    for name in _PAGES[kind]:
         if (tutorials / name).is_file():
-            shutil.copyfile(tutorials / name, out / name)
-    return written
+            shutil.copyfile(tutorials / name, output_dir / name)
+    print_line(f"{output_dir}: {len(sources)} lessons; open them with: jupyter lab {output_dir}")
 
 
-def title(book: NotebookNode) -> str:
-    """The first heading of a notebook."""
-    found = re.search(r"^# (.+)$", book.cells[0].source, re.MULTILINE)
-    return found[1].strip() if found else "untitled"
+def read_title(notebook: NotebookNode) -> str:
+    """Return the first heading of a notebook."""
+    match = re.search(r"^# (.+)$", notebook.cells[0].source, re.MULTILINE)
+    return match[1].strip() if match else "untitled"
 
 
-def question(book: NotebookNode) -> str:
-    """The question that opens a lesson."""
-    found = re.search(r"\*\*The question\.\*\*\s*(.+?)\n\n", book.cells[0].source, re.DOTALL)
-    return " ".join(found[1].split()) if found else ""
+def read_question(notebook: NotebookNode) -> str:
+    """Return the question that opens a lesson."""
+    match = re.search(r"\*\*The question\.\*\*\s*(.+?)\n\n", notebook.cells[0].source, re.DOTALL)
+    return " ".join(match[1].split()) if match else ""
 
 
-def stated_minutes(book: NotebookNode) -> float | None:
-    """Minutes of computing on two cores that the first cell states; None when it states none."""
-    number = r"([\d.]+|" + "|".join(_WORDS) + r")\s+minutes?\s+on\s+two\s+cores"
-    found = re.search(number, book.cells[0].source, re.IGNORECASE)
-    if not found:
+def read_computing_minutes(notebook: NotebookNode) -> float | None:
+    """Return the minutes on two cores that the first cell states; None when it states none."""
+    pattern = r"([\d.]+|" + "|".join(_NUMBERS) + r")\s+minutes?\s+on\s+two\s+cores"
+    match = re.search(pattern, notebook.cells[0].source, re.IGNORECASE)
+    if not match:
         return None
-    word = found[1].lower()
-    return _WORDS[word] if word in _WORDS else float(word)
+    word = match[1].lower()
+    return _NUMBERS[word] if word in _NUMBERS else float(word)
 
 
-def person_minutes(book: NotebookNode) -> float | None:
-    """Minutes for a person that the first cell states; None when it states none."""
-    found = re.search(r"\*\*For a person:\*\*\s*(\d+)\s+minutes", book.cells[0].source)
-    return float(found[1]) if found else None
+def read_person_minutes(notebook: NotebookNode) -> float | None:
+    """Return the minutes for a person that the first cell states; None when it states none."""
+    match = re.search(r"\*\*For a person:\*\*\s*(\d+)\s+minutes", notebook.cells[0].source)
+    return float(match[1]) if match else None
 
 
-def tags(cell: Any) -> list[str]:
-    """The tags of a cell."""
+def cell_tags(cell: Any) -> list[str]:
+    """Return the tags of a cell."""
     return list(cell.metadata.get("tags", []))

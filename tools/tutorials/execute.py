@@ -1,34 +1,36 @@
-"""Run notebooks as a person would, measure how long they compute, and say whether that is true."""
+"""Run notebooks, and compare their computing time with the one they state."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import nbformat
 from geossl_lessons import checking
 from nbformat import NotebookNode
+from tyro.conf import Positional
 
+from geossl.cli.output import print_line
 from geossl.utils.io import atomic_write
 from tools.tutorials import copies
 
 Result = TypeVar("Result")
 TOLERANCE = 0.3  # of the stated minutes
-_FLOOR_S = 15.0  # below that a start of a kernel decides, not the lesson
+_FLOOR_S = 15.0  # smaller differences come from the start of the kernel
 
 
 def execute(
-    book: NotebookNode, folder: Path, *, strict: bool = False, timeout_s: int = 1200
+    notebook: NotebookNode, folder: Path, *, strict: bool = False, timeout_s: int = 1200
 ) -> float:
-    """Run a notebook in place, with its outputs; returns the seconds it took.
+    """Run a notebook and return the seconds it took.
 
     Args:
-        book: gets the outputs and the state of its widgets.
-        folder: where it runs.
+        notebook: gets the outputs and the state of its widgets.
+        folder: working directory.
         strict: an exercise that is not solved is an error.
         timeout_s: for one cell.
 
@@ -38,20 +40,20 @@ def execute(
     from nbclient import NotebookClient
 
     environment = os.environ | {checking.STRICT: "1" if strict else "0"}
-    about = {"metadata": {"path": str(folder)}}
+    resources = {"metadata": {"path": str(folder)}}
 
     def run() -> float:
-        began = time.monotonic()
-        client = NotebookClient(book, timeout=timeout_s, resources=about)
+        start = time.monotonic()
+        client = NotebookClient(notebook, timeout=timeout_s, resources=resources)
         client.extra_arguments = ["--log-level=ERROR"]  # it warns of TCP on this machine
         client.execute(env=environment)
-        return time.monotonic() - began
+        return time.monotonic() - start
 
-    return started(run)
+    return retry_kernel_start(run)
 
 
-def started(run: Callable[[], Result]) -> Result:
-    """Call what starts a kernel; again where another program took one of the kernel's ports."""
+def retry_kernel_start(run: Callable[[], Result]) -> Result:
+    """Call what starts a kernel, up to three times if another program takes one of its ports."""
     for _ in range(2):
         try:
             return run()
@@ -62,69 +64,63 @@ def started(run: Callable[[], Result]) -> Result:
 
 
 def time_notebooks(
-    paths: Iterable[Path],
+    paths: Positional[tuple[Path, ...]] = (),
     *,
     quick: bool = False,
-    keep: Path | None = None,
-    say: Callable[[object], None],
+    output_dir: Path | None = None,
 ) -> bool:
-    """Run notebooks with their solutions, strictly, and print measured beside stated minutes.
+    """Run notebooks with their solutions, and print their computing time and the one they state.
 
     Args:
-        paths: the notebooks.
-        quick: with the small knobs of the tests; the times then mean nothing.
-        keep: folder for the notebooks as they ran, with what they show; also of those that failed.
-        say: takes the lines.
+        paths: the notebooks; all lessons and workbenches when none is given.
+        quick: use the small knobs of the tests; the times then mean nothing.
+        output_dir: directory for the executed notebooks, also of those that failed.
 
     Returns:
         Whether all ran, and each in the stated time within 30 %.
     """
-    say(f"{os.cpu_count()} cores here; load before the start {_load():.1f} (0 is idle)")
-    say(f"{'notebook':44} {'minutes':>8} {'of cores':>9} {'stated':>7}")
-    fine = True
+    paths = paths or (*copies.find_lessons(), *sorted(Path("notebooks").glob("*.ipynb")))
+    print_line(f"{os.cpu_count()} cores here; load before the start {_load():.1f} (0 is idle)")
+    print_line(f"{'notebook':44} {'minutes':>8} {'of cores':>9} {'stated':>7}")
+    all_ok = True
     for path in paths:
-        book = copies.copy_of(nbformat.read(path, as_version=4), "instructors")
-        stated = copies.stated_minutes(book)
+        notebook = copies.make_copy(nbformat.read(path, as_version=4), "instructors")
+        stated = copies.read_computing_minutes(notebook)
         if quick:
-            book = copies.shrunk(book)
+            notebook = copies.shrink_knobs(notebook)
         with tempfile.TemporaryDirectory() as folder:
-            worked = _worked()
+            before = _cpu_seconds()
             try:
-                seconds = execute(book, Path(folder), strict=True)
-            except Exception as error:  # the rest is run all the same
-                say(f"{path.name:44} failed: {str(error).strip().splitlines()[-1]}")
-                fine = False
+                seconds = execute(notebook, Path(folder), strict=True)
+            except Exception as error:  # the other notebooks run all the same
+                print_line(f"{path.name:44} failed: {str(error).strip().splitlines()[-1]}")
+                all_ok = False
                 continue
             finally:
-                if keep is not None:
-                    with atomic_write(keep / path.name) as part:
-                        nbformat.write(book, part)
-        told, true = _judged(seconds, stated, quick=quick)
-        share = (_worked() - worked) / 60
-        say(f"{path.name:44} {seconds / 60:8.2f} {share:9.2f} {stated or '?':>7} {told}")
-        fine &= true
-    return fine
+                if output_dir is not None:
+                    with atomic_write(output_dir / path.name) as part:
+                        nbformat.write(notebook, part)
+        verdict, ok = ("(small knobs)", True) if quick else _compare(seconds, stated)
+        cores = (_cpu_seconds() - before) / 60
+        print_line(f"{path.name:44} {seconds / 60:8.2f} {cores:9.2f} {stated or '?':>7} {verdict}")
+        all_ok &= ok
+    return all_ok
 
 
-def _judged(seconds: float, stated: float | None, *, quick: bool) -> tuple[str, bool]:
-    if quick:
-        return "(small knobs)", True
-    if stated is None:
+def _compare(seconds: float, stated_minutes: float | None) -> tuple[str, bool]:
+    if stated_minutes is None:
         return "states no time", False
-    apart = abs(seconds - 60 * stated)
-    if apart <= max(TOLERANCE * 60 * stated, _FLOOR_S):
-        return "true", True
-    return f"off by {seconds / (60 * stated) - 1:+.0%}", False
+    stated = 60 * stated_minutes
+    if abs(seconds - stated) <= max(TOLERANCE * stated, _FLOOR_S):
+        return "as stated", True
+    return f"off by {seconds / stated - 1:+.0%}", False
 
 
-def _worked() -> float:
-    """Seconds that processors have worked for ended kernels: less than the clock's when waiting."""
+def _cpu_seconds() -> float:
+    """Return the CPU time of ended kernels; less than the clock's if they waited."""
     times = os.times()
     return times.children_user + times.children_system
 
 
 def _load() -> float:
-    try:
-        return os.getloadavg()[0]
-    except (AttributeError, OSError):  # Windows
-        return float("nan")
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")

@@ -1,4 +1,4 @@
-"""Does a folder of pages hold together: no link that leads nowhere, nothing asked of a network?"""
+"""Check that a directory of pages has no broken link and loads nothing from a network."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ class _Page(HTMLParser):
             self.loaded += _Page(has["srcdoc"]).loaded
 
 
-def problems(folder: Path, *, ignore: Collection[str] = ()) -> list[str]:
-    """What is wrong with the pages of a folder, in words; nothing when the list is empty.
+def find_problems(folder: Path, *, ignore: Collection[str] = ()) -> list[str]:
+    """List the broken links of pages, and what they load from a network, in words.
 
     Args:
         folder: holds ``.html`` files.
-        ignore: names of files that may be linked and be absent.
+        ignore: names of files that may be linked and missing.
     """
     pages = {path.resolve(): _Page(path.read_text("utf-8")) for path in folder.rglob("*.html")}
-    found = []
+    problems = []
     for path, page in sorted(pages.items()):
         for address in page.loaded:
             if urlsplit(address).scheme in ("http", "https") or address.startswith("//"):
-                found.append(f"{path.name} loads {address[:80]}")
+                problems.append(f"{path.name} loads {address[:80]}")
         for address in {*page.links, *page.loaded}:
             parts = urlsplit(address)
             if parts.scheme or parts.netloc or Path(parts.path).name in ignore:
                 continue
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             if not target.is_file():
-                found.append(f"{path.name} links to {address[:80]}, which is not there")
+                problems.append(f"{path.name} links to {address[:80]}, a missing file")
             elif parts.fragment and target in pages:
                 if unquote(parts.fragment) not in pages[target].names:
-                    found.append(f"{path.name} links to {address[:80]}, a place that is not there")
-    return found
+                    problems.append(f"{path.name} links to {address[:80]}, a missing anchor")
+    return problems

