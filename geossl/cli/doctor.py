@@ -36,16 +36,16 @@ class Finding:
 
     Attributes:
         ok: False where something that a user needs is missing.
-        what: was checked.
-        said: what was found, or what to do.
+        subject: what was checked.
+        message: what was found, or what to do.
     """
 
     ok: bool
-    what: str
-    said: str
+    subject: str
+    message: str
 
     def __str__(self) -> str:
-        return f"{'ok' if self.ok else '!!':3} {self.what:12} {self.said}"
+        return f"{'ok' if self.ok else '!!':3} {self.subject:12} {self.message}"
 
 
 def check_machine() -> list[Finding]:
@@ -63,9 +63,6 @@ def check_machine() -> list[Finding]:
         "widgets": _widgets,
     }
     return [_run(subject, check) for subject, check in checks.items()]
-
-
-run = check_machine  # until the lessons use the new name
 
 
 def _run(subject: str, check: Callable[[], str]) -> Finding:

@@ -75,7 +75,7 @@ def test_a_machine_that_lacks_something_is_told_what_to_do(monkeypatch):
         importlib.util, "find_spec", lambda name, *a: None if name == "rasterio" else real(name, *a)
     )
     bad = [f for f in doctor.check_machine() if not f.ok]
-    assert [f.what for f in bad] == ["GeoTIFF"]
+    assert [f.subject for f in bad] == ["GeoTIFF"]
     assert "pip install" in str(bad[0]) and str(bad[0]).startswith("!!")
 
 

@@ -9,9 +9,9 @@ from geossl_lessons.checking import NotYet, as_array, as_number
 
 
 def exercise_1(answer: object, data: Any) -> None:
-    """Check the pairs per second; ``data`` holds the findings of `geossl.cli.doctor.run`."""
+    """Check the pairs per second; ``data`` holds the findings of `geossl.cli.doctor.check_machine`."""
     value = as_number(answer)
-    text = {finding.what: finding.said for finding in data}["training"]
+    text = {finding.subject: finding.message for finding in data}["training"]
     rates = [float(number) for number in re.findall(r"([\d.]+) pairs/s", text)]
     if not rates:
         raise NotYet("The finding 'training' has no number here; it says what to do about it.")

@@ -1,4 +1,4 @@
-"""Summarize what `geossl check` finds on this machine."""
+"""Summarize what `geossl doctor` finds on this machine."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ REFERENCE_PAIRS_PER_S = 1200.0
 
 
 def findings_table(findings: Sequence[Finding]) -> pd.DataFrame:
-    """Return the findings of `geossl.cli.doctor.run`, one row each."""
+    """Return the findings of `geossl.cli.doctor.check_machine`, one row each."""
     return pd.DataFrame(
         {
             "": ["ok" if finding.ok else "look here" for finding in findings],
-            "what": [finding.what for finding in findings],
-            "result, or what to do": [finding.said for finding in findings],
+            "what": [finding.subject for finding in findings],
+            "result, or what to do": [finding.message for finding in findings],
         }
     )
 
@@ -29,11 +29,11 @@ def findings_table(findings: Sequence[Finding]) -> pd.DataFrame:
 def verdict(findings: Sequence[Finding]) -> Html:
     """Say whether this machine can run the lessons, and how long they take on it."""
     good = sum(finding.ok for finding in findings)
-    text = {finding.what: finding.said for finding in findings}.get("training", "")
+    text = {finding.subject: finding.message for finding in findings}.get("training", "")
     rate = re.search(r"([\d.]+) pairs/s", text)
     lines = [f"{good} of {len(findings)} findings are ok."]
     if good < len(findings):
-        bad = ", ".join(finding.what for finding in findings if not finding.ok)
+        bad = ", ".join(finding.subject for finding in findings if not finding.ok)
         lines.append(f"Not ready yet: {bad}. The table above says what to do.")
     else:
         lines.append("This machine is ready.")
