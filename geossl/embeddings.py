@@ -216,7 +216,7 @@ def embed(
     modes = {module: module.training for module in encoder.modules()}
     dist.init_process_group(where)
     mine = rows[dist.local_slice(len(rows))]
-    vectors = torch.empty(len(mine), encoder.width)
+    vectors = torch.empty(len(mine), encoder.embedding_dim)
     quiet = not progress or dist.rank() > 0
     encoder.eval()
     try:

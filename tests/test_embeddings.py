@@ -61,7 +61,7 @@ def test_embeddings_are_those_of_each_chip_alone(dtype):
             x = (torch.from_numpy(chip.astype(np.float32)) - encoder.mean[0]) / encoder.std[0]
             alone = encoder(x[None])[0].numpy()
             np.testing.assert_allclose(found.vectors[i], alone, atol=2e-5)
-    assert found.vectors.dtype == np.float32 and found.vectors.shape == (7, encoder.width)
+    assert found.vectors.dtype == np.float32 and found.vectors.shape == (7, encoder.embedding_dim)
     assert np.ptp(found.vectors, 0).max() > 0.1  # the chips differ
     pd.testing.assert_frame_equal(found.scenes, store.scenes)
 
@@ -109,7 +109,7 @@ def test_some_chips_in_any_order():
     assert list(some.scenes.index) == [0, 1, 2]
     late = embed(store, encoder, index=store.scenes["location"] > 2)
     assert list(late.scenes["location"]) == [3, 3, 4]
-    assert embed(store, encoder, index=[]).vectors.shape == (0, encoder.width)
+    assert embed(store, encoder, index=[]).vectors.shape == (0, encoder.embedding_dim)
     assert embed(store, encoder, index=torch.tensor([8]), device="cpu").vectors.shape == (1, 256)
 
 

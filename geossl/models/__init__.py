@@ -1,6 +1,17 @@
-"""Encoders, MoCo, and weights in and out."""
+"""Encoders, MoCo, and their weights."""
 
 from geossl.models.encoder import ENCODERS, STEMS, Encoder, build_encoder, trainable_copy
 from geossl.models.moco import MoCo
+from geossl.models.weights import load, load_encoder, save_encoder
 
-__all__ = ["ENCODERS", "STEMS", "Encoder", "MoCo", "build_encoder", "trainable_copy"]
+__all__ = [
+    "ENCODERS",
+    "STEMS",
+    "Encoder",
+    "MoCo",
+    "build_encoder",
+    "load",
+    "load_encoder",
+    "save_encoder",
+    "trainable_copy",
+]

@@ -1,72 +1,86 @@
-"""Models: encoders, heads, and MoCo with its key encoder and queue.
+"""Build encoders: a backbone and the normalization of its input.
 
-Shapes: N images, C bands, E embedding, D projection, K queue, G geo clusters.
+Shapes: N images, C bands, H x W pixels, E embedding.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from geossl import models
-from geossl.models import layers
+from geossl.utils.validate import PositiveInt, Seed, validated
 
-STEMS = ("small", "standard")
-ENCODERS = ("small", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+EncoderName = Literal["small", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+Stem = Literal["small", "standard"]
+ENCODERS: tuple[str, ...] = get_args(EncoderName)
+STEMS: tuple[str, ...] = get_args(Stem)
 
 
 class Encoder(nn.Module):
-    """A backbone with the normalization its input needs.
+    """A backbone with the normalization its input needs; see `build_encoder`.
 
     Attributes:
         name: one of `ENCODERS`.
-        stem: "standard" (7x7 stride 2 and max-pooling) or "small" (3x3 stride 1, chips < 100 px).
+        backbone: the network, from normalized images to embeddings.
         bands: number of input bands C.
-        width: length E of an embedding.
+        stem: "standard" (7x7 stride 2 and max-pooling) or "small" (3x3 stride 1, chips < 100 px).
+        embedding_dim: length E of an embedding.
         mean, std: ``(C,)`` float32 buffers in the units of the chips.
-        note: what else is known of it, such as the names of its bands; it travels with the weights.
+        metadata: what else is known, such as the names of the bands; saved with the weights.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str, backbone: nn.Module, *, bands: int, stem: str, width: int):
+    @validated
+    def __init__(
+        self,
+        name: EncoderName,
+        backbone: nn.Module,
+        *,
+        bands: PositiveInt,
+        stem: Stem,
+        embedding_dim: PositiveInt,
+    ):
         super().__init__()
-        self.name, self.bands, self.stem, self.width = name, bands, stem, width
+        self.name, self.bands, self.stem, self.embedding_dim = name, bands, stem, embedding_dim
         self.backbone = backbone
-        self.note: dict[str, Any] = {}
+        self.metadata: dict[str, Any] = {}
         self.register_buffer("mean", torch.zeros(bands))
         self.register_buffer("std", torch.ones(bands))
 
     @property
-    def about(self) -> dict[str, Any]:
-        """What `build_encoder` makes one like it from, as json holds it."""
+    def config(self) -> dict[str, Any]:
+        """The arguments of `build_encoder` for an encoder of this architecture."""
         return {"name": self.name, "bands": self.bands, "stem": self.stem}
 
+    @validated
     def normalize(self, chips: Tensor) -> Tensor:
-        """Chips ``(N, C, H, W)`` in stored units -> float32 of about zero mean and unit spread."""
+        """Convert chips ``(N, C, H, W)`` in stored units to float32 of mean 0 and std 1."""
         return (chips.float() - self.mean[:, None, None]) / self.std[:, None, None]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalized images ``(N, C, H, W)`` -> embeddings ``(N, E)``."""
+        """Embed normalized images ``(N, C, H, W)`` as ``(N, E)``."""
         return self.backbone(x)
 
 
+@validated
 def build_encoder(
-    name: str = "small",
+    name: EncoderName = "small",
     *,
-    bands: int = 3,
-    stem: str = "small",
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    seed: int = 0,
+    bands: PositiveInt = 3,
+    stem: Stem = "small",
+    mean: ArrayLike | Tensor | None = None,
+    std: ArrayLike | Tensor | None = None,
+    seed: Seed = 0,
 ) -> Encoder:
-    """An untrained encoder.
+    """Build an untrained encoder.
 
     Args:
         name: "small" (made for two cores: 3 residual blocks, E = 256) or a torchvision ResNet.
@@ -77,29 +91,52 @@ def build_encoder(
         seed: of the initial weights; the global random state is not touched.
 
     Raises:
-        ValueError: an unknown name or stem, or normalization of another number of bands.
+        ValueError: an unknown name or stem, or a ``mean`` or ``std`` that does not fit the bands.
 
     Source:
         ResNet, arXiv 1512.03385; the small-image stem as in SimCLR's CIFAR experiments,
         arXiv 2002.05709, appendix B.9.
+
+    Example:
+        >>> encoder = build_encoder("small", bands=4)
+        >>> encoder(torch.zeros(2, 4, 32, 32)).shape
+        torch.Size([2, 256])
     """
-    if name not in ENCODERS:
-        raise ValueError(f"expected an encoder of {', '.join(ENCODERS)}; came {name!r}")
-    if stem not in STEMS:
-        raise ValueError(f"expected a stem of {', '.join(STEMS)}; came {stem!r}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone, width = _small(bands, stem) if name == "small" else _resnet(name, bands, stem)
-    result = Encoder(name, backbone, bands=bands, stem=stem, width=width)
-    for buffer, values in ((result.mean, mean), (result.std, std)):
-        if values is not None:
-            given = torch.as_tensor(values, dtype=torch.float32)
-            if given.shape != (bands,):
-                raise ValueError(f"expected mean and std of {bands} bands, came {len(values)}")
-            buffer.copy_(given)
-    if not bool((result.std > 0).all()):
-        raise ValueError("expected a standard deviation > 0 in every band; is one band constant?")
-    return result
+    encoder = Encoder(name, backbone, bands=bands, stem=stem, embedding_dim=width)
+    set_normalization(
+        encoder, encoder.mean if mean is None else mean, encoder.std if std is None else std
+    )
+    return encoder
+
+
+def set_normalization(encoder: Encoder, mean: ArrayLike | Tensor, std: ArrayLike | Tensor) -> None:
+    """Set the mean and std ``(C,)`` of an encoder in place.
+
+    Raises:
+        ValueError: another number of bands, a value that is not finite, or a std that is not > 0.
+    """
+    values = {
+        name: torch.as_tensor(value, dtype=torch.float32)
+        for name, value in (("mean", mean), ("std", std))
+    }
+    for name, value in values.items():
+        if value.shape != (encoder.bands,):
+            raise ValueError(
+                f"`{name}` must have one value for each of the encoder's {encoder.bands} bands, "
+                f"got {value.tolist()}."
+            )
+        if not value.isfinite().all():
+            raise ValueError(f"`{name}` must be finite, got {value.tolist()}.")
+    if not (values["std"] > 0).all():
+        raise ValueError(
+            f"`std` must be > 0 in every band, got {values['std'].tolist()}. Leave out bands that "
+            "are constant."
+        )
+    encoder.mean.copy_(values["mean"])
+    encoder.std.copy_(values["std"])
 
 
 def _resnet(name: str, bands: int, stem: str) -> tuple[nn.Module, int]:
@@ -111,15 +148,15 @@ def _resnet(name: str, bands: int, stem: str) -> tuple[nn.Module, int]:
     if stem == "small":
         net.conv1 = nn.Conv2d(bands, 64, 3, padding=1, bias=False)
         net.maxpool = nn.Identity()
-    if stem == "standard" and bands != 3:
+    elif bands != 3:
         net.conv1 = nn.Conv2d(bands, 64, 7, stride=2, padding=3, bias=False)
-    if net.conv1.weight.shape[1] != 3 or stem == "small":
+    if stem == "small" or bands != 3:
         nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
     return net, width
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut: ResNet's basic block with an average-pooled skip."""
+    """Two 3x3 convolutions and a shortcut: ResNet's basic block with an average-pooled skip."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
@@ -137,18 +174,14 @@ class _Block(nn.Module):
 
 
 def _small(bands: int, stem: str) -> tuple[nn.Module, int]:
-    """The encoder for two cores; the stem's stride is 2 (small) or 4 (standard)."""
+    """Return the encoder for two cores; its stem has stride 2 (small) or 4 (standard)."""
     widths = (32, 64, 128, 256)
-    first = nn.Conv2d(bands, widths[0], 4, 2, 1, bias=False)
-    if stem == "standard":
-        first = nn.Conv2d(bands, widths[0], 8, 4, 2, bias=False)
+    kernel, stride, padding = (4, 2, 1) if stem == "small" else (8, 4, 2)
     net = nn.Sequential(
-        first,
+        nn.Conv2d(bands, widths[0], kernel, stride, padding, bias=False),
         nn.BatchNorm2d(widths[0]),
         nn.ReLU(),
-        _Block(widths[0], widths[1], 2),
-        _Block(widths[1], widths[2], 2),
-        _Block(widths[2], widths[3], 2),
+        *(_Block(inputs, outputs, 2) for inputs, outputs in pairwise(widths)),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
     )
@@ -158,43 +191,50 @@ def _small(bands: int, stem: str) -> tuple[nn.Module, int]:
     return net, widths[-1]
 
 
+@validated
 def trainable_copy(encoder: Encoder, *, frozen: bool = False) -> Encoder:
-    """A copy to tune on a task: all of it learns, and BatchNorms see whole batches of one process.
+    """Copy an encoder to tune it on a task, with BatchNorms over the batch of one process.
 
     Args:
         encoder: left as it is.
-        frozen: nothing of it learns.
+        frozen: switch the gradients of all parameters off instead of on.
     """
-    copied = copy.deepcopy(encoder).requires_grad_(not frozen)
-    copied.zero_grad(set_to_none=True)
-    for module in copied.modules():
-        if isinstance(module, layers.SplitBatchNorm2d):
-            module.splits = module.sharing = 1  # there is no key to be recognized
-    return copied
+    copied = build_encoder(
+        **encoder.config
+    )  # the encoder's BatchNorms may be split or synchronized
+    copied.load_state_dict(encoder.state_dict())
+    copied.metadata = copy.deepcopy(encoder.metadata)
+    copied.requires_grad_(not frozen).train(encoder.training)
+    return copied.to(encoder.mean.device)
 
 
-def has_correct_bf16_gradients(encoder: models.Encoder, size_px: int, *, asked: bool) -> bool:
-    """Whether torch's gradients are right in bf16 on a CPU, for views ``size_px`` high and wide.
+@validated
+def has_correct_bf16_gradients(
+    encoder: Encoder, size_px: PositiveInt, *, required: bool = False
+) -> bool:
+    """Return whether torch's bf16 gradients on a CPU are right for views of ``size_px``.
 
-    Where a convolution with a stride sees a single pixel, oneDNN (that of torch 2.14) leaves the
-    gradient unwritten of those taps that lie on padding only: it is what the memory held before.
+    Where a convolution with a stride gets a single pixel, oneDNN (in torch 2.14) leaves gradients
+    of the taps that lie on padding unwritten: they are whatever the memory held before.
 
     Args:
         encoder: as it is before training.
         size_px: height and width of a view.
-        asked: bf16 is wanted by name.
+        required: raise an error when they are wrong.
 
     Raises:
-        ValueError: it is asked for, and they are not.
+        ValueError: they are required, and wrong.
     """
-    bare, seen = copy.deepcopy(encoder).to("meta").eval(), [size_px]
+    bare, sizes = copy.deepcopy(encoder).to("meta").eval(), [size_px]
     for layer in bare.modules():
         if isinstance(layer, nn.Conv2d) and max(layer.stride) > 1 and max(layer.kernel_size) > 1:
-            layer.register_forward_pre_hook(lambda _, given: seen.append(min(given[0].shape[2:])))
+            layer.register_forward_pre_hook(lambda _, args: sizes.append(min(args[0].shape[2:])))
     bare(torch.empty(1, encoder.bands, size_px, size_px, device="meta"))
-    if min(seen) <= 1 and asked:
+    correct = min(sizes) > 1
+    if required and not correct:
         raise ValueError(
-            f"expected larger views for bf16 on a CPU, came {size_px} px: torch's gradients are "
-            "wrong where a convolution with a stride sees one pixel; use precision='fp32'"
+            f"Views of {size_px} px are too small for `precision='bf16'` on a CPU: torch's "
+            "gradients are wrong where a convolution with a stride gets one pixel. Use "
+            "precision='fp32' or larger views."
         )
-    return min(seen) > 1
+    return correct

@@ -1,22 +1,31 @@
-"""Dense features: an encoder's maps at several strides, and the windows that tile a large scene.
+"""Dense features for detection and segmentation: an encoder's maps, windows, parameter groups.
 
-Detection and segmentation stand on this. Shapes: N images, C bands, H x W pixels.
+Shapes: N images, C bands, H x W pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geossl import models
+from geossl.models.encoder import Encoder
 from geossl.transforms import Views
+from geossl.utils.validate import (
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    PositiveInt,
+    Seed,
+    validated,
+)
 
-FREEZE = ("none", "norm", "all")
+Freeze = Literal["none", "norm", "all"]
+FREEZE: tuple[str, ...] = get_args(Freeze)
 Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 
@@ -24,7 +33,7 @@ class Pyramid(nn.Module):
     """The feature maps of an encoder's stages, the finest first.
 
     Args:
-        encoder: what to look into; it is not copied.
+        encoder: it is not copied.
         freeze: in training: "none"; "norm" and "all" keep the statistics of its BatchNorms.
 
     Attributes:
@@ -34,24 +43,23 @@ class Pyramid(nn.Module):
         widths: channels of each map.
     """
 
-    def __init__(self, encoder: models.Encoder, *, freeze: str = "none"):
+    @validated
+    def __init__(self, encoder: Encoder, *, freeze: Freeze = "none"):
         super().__init__()
         self.encoder, self.freeze = encoder, freeze
-        blocks = [child for child in encoder.backbone.children() if _is_stage(child)]
-        self.widths = tuple(_channels(block) for block in blocks)
-        first = 4
-        if encoder.name == "small":
-            first = 4 if encoder.stem == "small" else 8
-        elif encoder.stem == "small":
-            first = 1
-        self.strides = tuple(first * 2**stage for stage in range(len(blocks)))
+        stages = [child for child in encoder.backbone.children() if _is_stage(child)]
+        self.widths = tuple(_channels(stage) for stage in stages)
+        by_stem = (
+            {"small": 4, "standard": 8} if encoder.name == "small" else {"small": 1, "standard": 4}
+        )
+        self.strides = tuple(by_stem[encoder.stem] * 2**i for i in range(len(stages)))
 
     def train(self, mode: bool = True) -> Pyramid:
-        """As in torch, but a frozen one stays in eval mode; only its BatchNorms differ there."""
+        """Set the mode as in torch; a frozen one stays in eval mode, which BatchNorms obey."""
         return super().train(mode and self.freeze == "none")
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Normalized images ``(N, C, H, W)`` -> maps ``(N, width, H / stride, W / stride)``.
+        """Map normalized images ``(N, C, H, W)`` to ``(N, width, H / stride, W / stride)`` each.
 
         H and W are multiples of the last stride; see `pad_to_multiple`.
         """
@@ -66,7 +74,7 @@ class Pyramid(nn.Module):
 
 
 def _is_stage(module: nn.Module) -> bool:
-    """Whether it is one of a backbone's stages: a block or some, not a single layer."""
+    """Whether it is a block or several, not a single layer."""
     return next(module.children(), None) is not None
 
 
@@ -74,84 +82,94 @@ def _channels(stage: nn.Module) -> int:
     return [m for m in stage.modules() if isinstance(m, nn.BatchNorm2d)][-1].num_features
 
 
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Normalized images ``(N, C, H, W)`` with zeros at the right and below.
+@validated
+def pad_to_multiple(x: Tensor, multiple: PositiveInt) -> Tensor:
+    """Pad images ``(N, C, H, W)`` at the right and below with zeros, the mean of the bands.
 
-    Height and width become multiples of ``multiple``. Zero is the bands' mean.
+    Height and width become multiples of ``multiple``.
     """
     height, width = x.shape[-2:]
     return F.pad(x, (0, -width % multiple, 0, -height % multiple))
 
 
+@validated
 def augment_colors(
-    encoder: models.Encoder, chips: Tensor, valid: Tensor, *, color: Views | None, seed: int
+    encoder: Encoder, chips: Tensor, valid: Tensor, *, color: Views | None, seed: Seed
 ) -> Tensor:
-    """Normalized crops ``(N, C, H, W)`` in changed colors, 0 (the bands' mean) without data.
+    """Change the colors of crops and normalize them; ``(N, C, H, W)``, 0 where there is no data.
 
     Args:
-        encoder: what normalizes.
+        encoder: its mean and std normalize.
         chips: ``(N, C, H, W)`` in stored units.
-        valid: ``(N, H, W)`` bool, which pixels hold data.
-        color: what is done to the colors; None: nothing. Where the pixels lie does not change:
-            that is drawn with their boxes or masks.
-        seed: of the draws.
+        valid: ``(N, H, W)`` bool, the pixels with data.
+        color: its color operations are applied, its crops, flips and turns are not (those must
+            move boxes or masks too); None applies nothing.
+        seed: of the random numbers.
     """
-    seen = valid[:, None]
+    mask = valid[:, None]
     if color is None:
-        return encoder.normalize(chips) * seen
-    chips = torch.where(seen, chips, encoder.mean[:, None, None])  # so that contrast is the data's
+        return encoder.normalize(chips) * mask
+    chips = torch.where(mask, chips, encoder.mean[:, None, None])  # so that contrast is the data's
     generator = torch.Generator(chips.device).manual_seed(seed)
     color = replace(color, size_px=None, crop=(1, 1), ratio=(1, 1), flip=0, dihedral=False)
-    return color(chips, mean=encoder.mean, std=encoder.std, generator=generator) * seen
+    return color(chips, mean=encoder.mean, std=encoder.std, generator=generator) * mask
 
 
+@validated
 def parameter_groups(
     network: nn.Module,
-    encoder: models.Encoder,
+    encoder: Encoder,
     *,
-    lr: float,
-    encoder_rate: float,
-    weight_decay: float,
+    lr: Positive,
+    encoder_rate: NonNegative,
+    weight_decay: NonNegative,
 ) -> list[dict[str, Any]]:
-    """Parameter groups of what learns, with their peak rates; biases and norms without decay.
+    """Group the trainable parameters by peak learning rate and weight decay.
 
     Args:
         network: what is trained.
-        encoder: the part of it that was trained before.
+        encoder: its pretrained part.
         lr: peak learning rate.
-        encoder_rate: that of the encoder, as a share of ``lr``.
-        weight_decay: of matrices and kernels.
+        encoder_rate: the encoder's, as a share of ``lr``.
+        weight_decay: of matrices and kernels; biases and norms have none.
     """
-    slow = set(encoder.parameters())
-    learned = [p for p in network.parameters() if p.requires_grad]
-    found = []
-    for own in (True, False):
-        for matrix in (True, False):
-            found.append({
-                "params": [p for p in learned if (p in slow) == own and (p.ndim > 1) == matrix],
-                "peak": lr * (encoder_rate if own else 1.0),
-                "weight_decay": weight_decay if matrix else 0.0,
-            })  # fmt: skip
-    return [group for group in found if group["params"]]
+    pretrained = set(encoder.parameters())
+    trainable = [p for p in network.parameters() if p.requires_grad]
+    groups = [
+        {
+            "params": [
+                p for p in trainable if (p in pretrained) == own and (p.ndim > 1) == is_matrix
+            ],
+            "peak": lr * (encoder_rate if own else 1.0),
+            "weight_decay": weight_decay if is_matrix else 0.0,
+        }
+        for own in (True, False)
+        for is_matrix in (True, False)
+    ]
+    return [group for group in groups if group["params"]]
 
 
-def sliding_windows(height: int, width: int, *, size_px: int, overlap_px: int) -> Iterator[Window]:
-    """Square windows that cover a scene, row by row; the last of a row may reach over the edge.
+@validated
+def sliding_windows(
+    height: PositiveInt, width: PositiveInt, *, size_px: PositiveInt, overlap_px: NonNegativeInt
+) -> Iterator[Window]:
+    """Cover a scene with square windows, row by row; the last of a row may reach over the edge.
 
     Args:
         height: of the scene.
         width: likewise.
         size_px: side of a window.
-        overlap_px: what neighbors share at least, in pixels.
+        overlap_px: shared by neighbors at least, less than ``size_px``.
 
-    Raises:
-        ValueError: ``size_px`` is not larger than ``overlap_px``, or that is negative.
+    Example:
+        >>> list(sliding_windows(8, 12, size_px=8, overlap_px=4))
+        [(0, 0, 8, 8), (4, 0, 12, 8)]
     """
     step = size_px - overlap_px
-    if step < 1 or overlap_px < 0:
+    if step < 1:
         raise ValueError(
-            f"expected size_px > overlap_px >= 0, came {size_px} and {overlap_px}; "
-            "half the size is a good overlap"
+            f"`overlap_px` must be less than `size_px` ({size_px}), got {overlap_px}. Half the "
+            "size is a good overlap."
         )
     for top in range(0, max(height - overlap_px, 1), step):
         for left in range(0, max(width - overlap_px, 1), step):

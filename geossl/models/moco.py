@@ -58,7 +58,7 @@ class MoCo(nn.Module):
         super().__init__()
         self.momentum, self.heads_on = momentum, dict(heads_on or {})
         self.bf16 = False
-        width = query_encoder.width
+        width = query_encoder.embedding_dim
         self.encoder = query_encoder
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Weights: encoders written, read in many layouts, fitted to other bands, and given to others."""
+"""Save, load, adapt and export encoders."""
 
 from __future__ import annotations
 
@@ -7,133 +7,127 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from geossl import models
 from geossl.models import pretrained, state_dicts
+from geossl.models.encoder import Encoder, build_encoder, set_normalization
 from geossl.utils.io import atomic_write
+from geossl.utils.validate import Positive, PositiveInt, validated
 
 FORMAT = 1
-ADAPT = ("name", "mean")
+Adapt = Literal["name", "mean"]
 _COLORS = {"blue": "b2", "green": "b3", "red": "b4", "nir": "b8"}  # of Sentinel-2
 
 
+@validated
 def save_encoder(
-    encoder: models.Encoder, path: str | os.PathLike[str], *, note: dict[str, Any] | None = None
+    encoder: Encoder,
+    path: str | os.PathLike[str],
+    *,
+    metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an encoder with its normalization; atomic.
 
     Args:
         encoder: what to write.
-        path: a ``.safetensors`` file; its folder is made when it is absent.
-        note: anything json can hold, kept beside the weights (band names, units, source); the
-            encoder's own note when None.
+        path: a ``.safetensors`` file, or a directory for ``encoder.safetensors``.
+        metadata: anything json can hold, saved with the weights (band names, units, source); the
+            encoder's own when None.
     """
-    note = encoder.note if note is None else note
-    metadata = {
-        "format": str(FORMAT),
-        "encoder": json.dumps(encoder.about),
-        "note": json.dumps(note or {}),
-    }
-    state_dicts.write_safetensors(encoder.state_dict(), metadata, path)
+    metadata = encoder.metadata if metadata is None else metadata
+    described = {"encoder": encoder.config, "note": dict(metadata)}
+    state_dicts.save_model("encoder", encoder, described, path=path, format=FORMAT)
 
 
-def load_encoder(path: str | os.PathLike[str]) -> models.Encoder:
-    """Read an encoder written by `save_encoder`, in eval mode, on the CPU, with its ``note``.
+@validated
+def load_encoder(path: str | os.PathLike[str]) -> Encoder:
+    """Load an encoder of `save_encoder` with its ``metadata``, in eval mode, on the CPU.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, of another kind, or written by a newer version.
     """
-    path = _file(path)
-    metadata, tensors = state_dicts.read_safetensors(path)
-    if "encoder" not in metadata:
-        raise ValueError(
-            f"expected an encoder written by geossl at {path}, came a safetensors file without its "
-            "description; write it with weights.save_encoder, or read it with weights.load"
-        )
-    state_dicts.check_format(metadata, FORMAT, path)
+    path, described, tensors = state_dicts.load_model("encoder", path, format=FORMAT)
     try:
-        about, note = json.loads(metadata["encoder"]), json.loads(metadata.get("note", "{}"))
-        name, bands, stem = about["name"], about["bands"], about["stem"]
-        fits = tuple(tensors["mean"].shape) == (bands,) and isinstance(note, dict)
-    except (ValueError, TypeError, KeyError, RecursionError):
-        fits = False
-    if not fits:
-        raise ValueError(
-            f"expected an encoder written by geossl at {path}, came a description that does not "
-            "fit its tensors; write the file again"
-        )
-    result = models.build_encoder(name, bands=bands, stem=stem)
-    state_dicts.load_into(result, tensors, path)
-    return _noted(result.eval(), note)
+        config, metadata = described["encoder"], dict(described.get("note", {}))
+        name, bands, stem = config["name"], config["bands"], config["stem"]
+        if tuple(tensors["mean"].shape) != (bands,):
+            raise ValueError
+        encoder = build_encoder(name, bands=bands, stem=stem)
+    except (ValueError, TypeError, KeyError):
+        raise state_dicts.CheckpointError(
+            f"The description in {path} does not fit its tensors. Write the file again."
+        ) from None
+    state_dicts.load_into(encoder, tensors, path)
+    encoder.metadata = metadata
+    return encoder.eval()
 
 
+@validated
 def load(
     path: str | os.PathLike[str],
     *,
-    layout: str | None = None,
-    input: str | pretrained.Pair | None = None,
-    full_scale: float | None = None,
-    bands: int | Sequence[str] | None = None,
-    adapt: str = "name",
-) -> models.Encoder:
-    """An encoder from weights of any known layout, in eval mode, on the CPU.
+    layout: Literal["geossl", pretrained.LayoutName] | None = None,
+    input: pretrained.InputName | pretrained.MeanStd | None = None,
+    full_scale: Positive | None = None,
+    bands: PositiveInt | Sequence[str] | None = None,
+    adapt: Adapt = "name",
+) -> Encoder:
+    """Load an encoder from weights of any known layout, in eval mode, on the CPU.
 
     Projection heads, classifiers, the key encoder and the queue are left out, and named in the
-    encoder's ``note``, a dict that also holds the layout, the input and the band names.
-    `save_encoder` keeps it. Nothing in the file is run.
+    encoder's ``metadata``, which also holds the layout, the input and the band names. Nothing in
+    the file is run.
 
     Args:
-        path: our ``encoder.safetensors`` or a run's folder, or weights of others (``torch.save`` or
-            safetensors).
-        layout: told from the keys when None. "geossl": ours. "moco": ``encoder_q.conv1.weight``
+        path: our ``encoder.safetensors`` or a run's directory, or weights of others (``torch.save``
+            or safetensors).
+        layout: detected from the keys when None. "geossl": ours. "moco": ``encoder_q.conv1.weight``
             (the paper's checkpoints, facebookresearch MoCo v1 and v2, SSL4EO-S12). "seco":
             ``encoder_q.0.weight`` (SeCo). "resnet": ``conv1.weight`` (torchvision, timm, torchgeo).
-        input: what the network saw: a name of `foreign.INPUTS`, or (mean, std) of the chips' bands
-            in the units of the chips. None where layout and bands say it: "moco" with 3 bands and a
-            1000-class ResNet are "imagenet" (SSL4EO-S12's three-band files share these keys and
-            want "ssl4eo"), "moco" with 13 "ssl4eo", "seco" with 3 "seco", and torchgeo's files
-            are known by their SHA-256.
+        input: the network's input in training: a name of `pretrained.INPUTS`, or (mean, std) of
+            the chips' bands in the units of the chips. Not needed where the file says it: "moco"
+            with 3 bands and a 1000-class ResNet are "imagenet" (SSL4EO-S12's three-band files
+            share these keys and need "ssl4eo"), "moco" with 13 is "ssl4eo", "seco" with 3 "seco",
+            and torchgeo's files are known by their SHA-256.
         full_scale: the value of a chip that stands for 1 (255: 8 bits; 10,000: Sentinel-2 and
-            ``imagenet`` weights on reflectances); the named input's own when None. Not for a pair.
+            ``imagenet`` weights on reflectances); the named input's own when None.
         bands: number or names of the chips' bands, in their order; the file's own when None.
-        adapt: how the first convolution is fitted to ``bands``; see `with_bands`.
+        adapt: how the first convolution is adapted to ``bands``; see `with_bands`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or asks to run code; a key does not land or is missing; an
-            unknown depth or layout; an input that has to be given; bands that do not fit.
+        ValueError: the file is damaged or asks to run code; a key is unknown or missing; an
+            unknown depth or layout; an ``input`` that is needed; bands that do not fit.
     """
-    path = _file(path)
-    pair = None if isinstance(input, str) else input
-    if pair is not None and len(pair) != 2:
-        raise ValueError(f"expected input as a name or (mean, std), came {pair!r}")
+    path = state_dicts.find_file(path, "encoder")
     if layout == "geossl" or layout is None and _is_ours(path):
         if input is not None or full_scale is not None:
-            raise ValueError(f"{path} has its own normalization; leave input and full_scale out")
-        result = load_encoder(path)
+            raise ValueError(
+                f"{path} has its own normalization. Leave out `input` and `full_scale`."
+            )
+        encoder = load_encoder(path)
     else:
-        if pair is not None and full_scale is not None:
-            raise ValueError("expected full_scale beside a named input; scale mean and std instead")
-        result, note = pretrained.read_checkpoint(
+        if full_scale is not None and input is not None and not isinstance(input, str):
+            raise ValueError("`full_scale` needs a named `input`. Scale mean and std instead.")
+        encoder = pretrained.load_pretrained(
             path, layout=layout, input=input, full_scale=full_scale
         )
-        result = _noted(result, note)
-    result = with_bands(result, bands, adapt=adapt)
-    return result if pair is None else with_input(result, *pair)
+    encoder = with_bands(encoder, bands, adapt=adapt)
+    return encoder if input is None or isinstance(input, str) else with_input(encoder, *input)
 
 
+@validated
 def with_bands(
-    encoder: models.Encoder, bands: int | Sequence[str] | None, *, adapt: str = "name"
-) -> models.Encoder:
-    """An encoder whose first convolution takes other bands, made from the weights it has.
+    encoder: Encoder, bands: PositiveInt | Sequence[str] | None, *, adapt: Adapt = "name"
+) -> Encoder:
+    """Adapt the first convolution of an encoder to other bands; the encoder is left as it is.
 
     With weights ``W[:, c]`` of its C bands, those of C' bands are ``s * sum_c A[j, c] W[:, c]``;
     mean and std become ``A @ mean`` and ``A @ std``. "name": ``A[j, c]`` is 1 for the band of that
@@ -142,107 +136,116 @@ def with_bands(
     and ``s = C/C'``: an image whose normalized bands are all alike keeps its embedding.
 
     Args:
-        encoder: left as it is; its ``note["bands"]`` are the names known.
-        bands: number or names, in the order of the chips. Names are compared as words; ``B04`` is
-            ``B4``, and among Sentinel-2's names red, green, blue and nir are B4, B3, B2 and B8.
-        adapt: "name" refuses what it has no band for; "mean" makes the band up.
+        encoder: its ``metadata["bands"]`` are the known names.
+        bands: number or names, in the order of the chips. Case is ignored; ``B04`` is ``B4``, and
+            among Sentinel-2's names red, green, blue and nir are B4, B3, B2 and B8.
+        adapt: "name" refuses unknown bands; "mean" computes them from all known ones.
 
     Raises:
-        ValueError: bands that "name" does not have, or an unknown ``adapt``.
+        ValueError: bands that ``adapt="name"`` does not know.
     """
-    if adapt not in ADAPT:
-        raise ValueError(f"expected adapt of {', '.join(ADAPT)}; came {adapt!r}")
-    note = encoder.note
-    have = note["bands"] if isinstance(note.get("bands"), list) else []
-    if bands is None or bands == encoder.bands:
+    names, count = None, encoder.bands
+    if isinstance(bands, Iterable):
+        names = list(bands)
+        count = len(names)
+    elif bands is not None:
+        count = bands
+    if names is None and count == encoder.bands:
         return encoder
-    names = None if isinstance(bands, int) else list(bands)
-    count = bands if isinstance(bands, int) else len(bands)
-    if count < 1:
-        raise ValueError(f"expected one band or more, came {bands!r}")
-    if names is not None and not have and len(names) == encoder.bands:
-        return _noted(copy.deepcopy(encoder), {**note, "bands": names})  # nothing to compare with
-    index = _indices(have, names or [None] * count)
+    metadata = encoder.metadata
+    known = metadata["bands"] if isinstance(metadata.get("bands"), list) else []
+    if count == 0:
+        raise ValueError("`bands` must be at least one, got none.")
+    if names is not None and not known and count == encoder.bands:
+        named = copy.deepcopy(encoder)
+        named.metadata = {**metadata, "bands": names}
+        return named
+    index = _match_bands(known, names or [None] * count)
     if index == list(range(encoder.bands)):
         return encoder
     if adapt == "name" and -1 in index:
         raise ValueError(
-            f"expected bands among {have or f'{encoder.bands} without names'}, came {bands!r}; "
-            "name the chips' bands by these words, or have others made up with adapt='mean'"
+            f"`bands` must be among {known or f'{encoder.bands} without names'}, got {bands!r}. "
+            "Use these names, or pass adapt='mean' to compute unknown bands from all others."
         )
-    rows = torch.eye(encoder.bands)[index]  # (C', C)
-    rows[torch.tensor(index) == -1] = 1 / encoder.bands
+    mixing = torch.eye(encoder.bands)[index]  # (C', C)
+    mixing[torch.tensor(index) == -1] = 1 / encoder.bands
     scale = 1.0 if adapt == "name" else encoder.bands / count
-    result = models.build_encoder(encoder.name, bands=count, stem=encoder.stem)
     state = {key: value.detach().cpu() for key, value in encoder.state_dict().items()}
     first = next(key for key, value in state.items() if value.ndim == 4)
-    state[first] = scale * torch.einsum("jc,ochw->ojhw", rows, state[first])
-    state["mean"], state["std"] = rows @ state["mean"], rows @ state["std"]
-    result.load_state_dict(state)
-    note = {**note, "bands": names, "bands_from": have, "adapt": adapt}
-    return _noted(result.train(encoder.training).to(encoder.mean.device), note)
+    state[first] = scale * torch.einsum("jc,ochw->ojhw", mixing, state[first])
+    state["mean"], state["std"] = mixing @ state["mean"], mixing @ state["std"]
+    adapted = build_encoder(**{**encoder.config, "bands": count})
+    adapted.load_state_dict(state)
+    adapted.metadata = {**metadata, "bands": names, "bands_from": known, "adapt": adapt}
+    return adapted.train(encoder.training).to(encoder.mean.device)
 
 
-def with_input(
-    encoder: models.Encoder, mean: ArrayLike | Tensor, std: ArrayLike | Tensor
-) -> models.Encoder:
-    """A copy of an encoder that normalizes its input otherwise, e.g. by a store's own statistics.
+def _match_bands(known: Sequence[Any], names: Sequence[str | None]) -> list[int]:
+    """Return the position of each name among the known ones; -1 for unknown names."""
 
-    What fits images of another sensor, unit or range: ``with_input(e, store.mean, store.std)``.
+    def word(name: Any) -> str:
+        return re.sub(r"^b0+(?=\d)", "b", str(name).lower())
+
+    positions = {word(name): i for i, name in enumerate(known)}
+    if "b2" in positions:
+        positions |= {color: positions[b] for color, b in _COLORS.items() if b in positions}
+    return [-1 if name is None else positions.get(word(name), -1) for name in names]
+
+
+@validated
+def with_input(encoder: Encoder, mean: ArrayLike | Tensor, std: ArrayLike | Tensor) -> Encoder:
+    """Copy an encoder with another normalization of its input, e.g. a store's own statistics.
+
+    Use it for images of another sensor, unit or range: ``with_input(e, store.mean, store.std)``.
 
     Args:
         encoder: left as it is.
-        mean: ``(C,)`` of the bands, in the units of the chips to come.
+        mean: ``(C,)`` of the bands, in the units of the chips.
         std: ``(C,)`` likewise, > 0.
 
     Raises:
         ValueError: another number of bands, or a std that is not > 0.
     """
-    given = [torch.as_tensor(values, dtype=torch.float32) for values in (mean, std)]
-    fits = all(values.shape == encoder.mean.shape for values in given)
-    if not fits or not bool(torch.stack(given).isfinite().all() and (given[1] > 0).all()):
-        raise ValueError(
-            f"expected mean and std of {encoder.bands} bands with std > 0, came "
-            f"{[values.tolist() for values in given]}"
-        )
-    result = copy.deepcopy(encoder)
-    result.mean.copy_(given[0])
-    result.std.copy_(given[1])
-    return result
+    copied = copy.deepcopy(encoder)
+    set_normalization(copied, mean, std)
+    return copied
 
 
-def export_torchvision(encoder: models.Encoder, path: str | os.PathLike[str]) -> None:
+@validated
+def export_torchvision(encoder: Encoder, path: str | os.PathLike[str]) -> None:
     """Write a plain state dict that torchvision, timm and torchgeo load; atomic.
 
-    ``torchvision.models.resnet50().load_state_dict(torch.load(path), strict=False)`` misses ``fc``
+    ``torchvision.models.resnet50().load_state_dict(torch.load(path), strict=False)`` lacks ``fc``
     only; with other than 3 bands the model needs a ``conv1`` (timm: ``in_chans``) of that many.
-    A state dict has no room for the normalization: it is written beside, to ``<path>.json``.
+    A state dict has no room for the normalization, which is written to ``<path>.json``.
 
     Raises:
         ValueError: not a ResNet with the standard stem.
     """
     if not encoder.name.startswith("resnet") or encoder.stem != "standard":
         raise ValueError(
-            "expected a ResNet with stem='standard', which is torchvision's, came "
-            f"{encoder.name!r} with stem={encoder.stem!r}; use save_encoder or export_onnx"
+            "`encoder` must be a ResNet with stem='standard', which is torchvision's, got "
+            f"{encoder.name!r} with stem={encoder.stem!r}. Use save_encoder() or export_onnx()."
         )
     state = {k: v.detach().cpu().clone() for k, v in encoder.backbone.state_dict().items()}
-    about = {
+    description = {
         "model": encoder.name,
         "input": "(chips - mean) / std, band by band, in the units of the chips",
         "mean": encoder.mean.tolist(),
         "std": encoder.std.tolist(),
-        "note": encoder.note,
+        "note": encoder.metadata,
     }
     path = Path(path)
     with atomic_write(path) as part:
         torch.save(state, part)
     with atomic_write(path.with_name(f"{path.name}.json")) as part:
-        part.write_text(json.dumps(about, indent=1), "utf-8")
+        part.write_text(json.dumps(description, indent=1), "utf-8")
 
 
-def export_onnx(encoder: models.Encoder, path: str | os.PathLike[str]) -> None:
-    """Write an ONNX graph from chips to embeddings, normalization inside; atomic.
+@validated
+def export_onnx(encoder: Encoder, path: str | os.PathLike[str]) -> None:
+    """Write an ONNX graph from chips to embeddings, normalization included; atomic.
 
     Its input ``chips`` is ``(N, C, H, W)`` float32 in the units of the chips, its output
     ``embedding`` ``(N, E)``; N, H and W are free.
@@ -253,7 +256,7 @@ def export_onnx(encoder: models.Encoder, path: str | os.PathLike[str]) -> None:
     try:
         import onnx  # noqa: F401 (the exporter needs it)
     except ImportError:
-        raise ImportError("export_onnx needs the package onnx; run: pip install onnx") from None
+        raise ImportError("export_onnx() needs the package onnx: pip install onnx.") from None
     model = _FromChips(copy.deepcopy(encoder).cpu()).eval()
     with atomic_write(path) as part, warnings.catch_warnings():
         # The exporter that needs onnx alone says it is the old one.
@@ -271,7 +274,7 @@ def export_onnx(encoder: models.Encoder, path: str | os.PathLike[str]) -> None:
 
 
 class _FromChips(nn.Module):
-    def __init__(self, encoder: models.Encoder):
+    def __init__(self, encoder: Encoder):
         super().__init__()
         self.encoder = encoder
 
@@ -279,34 +282,5 @@ class _FromChips(nn.Module):
         return self.encoder(self.encoder.normalize(chips))
 
 
-def _file(path: str | os.PathLike[str]) -> Path:
-    path = Path(path)
-    if path.is_dir():
-        path = path / "encoder.safetensors"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"expected an encoder at {path}, found no file; give the encoder.safetensors of a run "
-            "or a file of weights"
-        )
-    return path
-
-
 def _is_ours(path: Path) -> bool:
     return path.suffix == ".safetensors" and "encoder" in state_dicts.read_safetensors(path)[0]
-
-
-def _noted(encoder: models.Encoder, note: dict[str, Any]) -> models.Encoder:
-    encoder.note = note
-    return encoder
-
-
-def _indices(have: Sequence[str], want: Sequence[str | None]) -> list[int]:
-    """Where each wanted band is among those at hand; -1 when it is not."""
-    words = {_word(name): place for place, name in enumerate(have)}
-    if "b2" in words:
-        words.update({color: words[b] for color, b in _COLORS.items() if b in words})
-    return [-1 if name is None else words.get(_word(name), -1) for name in want]
-
-
-def _word(name: str) -> str:
-    return re.sub(r"^b0+(?=\d)", "b", str(name).lower())

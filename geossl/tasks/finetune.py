@@ -158,7 +158,7 @@ def _copy_of(
 ) -> tuple[models.Encoder, nn.Linear]:
     """An encoder to train, and a head that starts at zero."""
     tuned = models.trainable_copy(encoder).to(device)
-    head = nn.utils.skip_init(nn.Linear, encoder.width, classes, device=device)
+    head = nn.utils.skip_init(nn.Linear, encoder.embedding_dim, classes, device=device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return tuned, head

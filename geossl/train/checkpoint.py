@@ -120,7 +120,7 @@ class RunDirectory:
             torch.save(content, part)
         if encoder is not None:
             path = self._writes_to / "encoder.safetensors"
-            weights.save_encoder(encoder, path, note=dict(note or {}))
+            weights.save_encoder(encoder, path, metadata=note or {})
         self._step, self._saved_at = step, time.monotonic()
         self._took = self._saved_at - began
 

@@ -73,7 +73,7 @@ def _trains_in_bf16(
 ) -> bool:
     bf16 = select_precision(precision, device) == "bf16"
     if bf16 and device.type == "cpu":
-        return has_correct_bf16_gradients(encoder, size_px, asked=precision == "bf16")
+        return has_correct_bf16_gradients(encoder, size_px, required=precision == "bf16")
     return bf16
 
 

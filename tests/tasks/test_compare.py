@@ -94,7 +94,7 @@ def test_statistics_are_the_tasks_or_the_encoders_own(store):
         lambda e, seed: (seen.append(e), "n", 0.0, 0.0, 0.0, 1, None, None)[1:],
     )  # fmt: skip
     ours = models.build_encoder("small", mean=[7, 8, 9], std=[1, 2, 3])
-    ours.note = {"bands": ["blue", "green", "red", "nir"][:3]}
+    ours.metadata = {"bands": ["blue", "green", "red", "nir"][:3]}
     list(compare.compare({"a": ours}, task))
     list(compare.compare({"a": ours}, task, input="own"))
     assert seen[0].mean.tolist() == [1, 2, 3] and seen[0].std.tolist() == [4, 5, 6]

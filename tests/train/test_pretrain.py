@@ -354,10 +354,10 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_checkpoint(store,
 def test_bf16_on_a_cpu_is_for_views_that_a_stride_sees_in_full(name, stem, smallest):
     """The sizes are those of each layer by hand: a map of one pixel leads to wrong gradients."""
     encoder = models.build_encoder(name, stem=stem)
-    assert has_correct_bf16_gradients(encoder, smallest, asked=True)
-    assert not has_correct_bf16_gradients(encoder, smallest - 1, asked=False)
-    with pytest.raises(ValueError, match=f"bf16 on a CPU, came {smallest - 1} px: .*'fp32'"):
-        has_correct_bf16_gradients(encoder, smallest - 1, asked=True)
+    assert has_correct_bf16_gradients(encoder, smallest, required=True)
+    assert not has_correct_bf16_gradients(encoder, smallest - 1, required=False)
+    with pytest.raises(ValueError, match=f"Views of {smallest - 1} px .*'bf16'.*'fp32'"):
+        has_correct_bf16_gradients(encoder, smallest - 1, required=True)
 
 
 def test_small_views_train_in_fp32_unless_bf16_is_asked_for(store, monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -150,15 +149,17 @@ class Detector:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file, or ``detector.safetensors`` into a folder: weights and json; atomic."""
         about = {
-            "encoder": self.encoder.about,
-            "note": self.encoder.note,
+            "encoder": self.encoder.config,
+            "note": self.encoder.metadata,
             "config": asdict(self.config),
             "reading": self.reading,
             "boxes": list(zip(self.classes, self.boxes.tolist(), strict=True)),
             "skipped": self.skipped,
             "logs": self.logs.to_dict("list"),
         }
-        state_dicts.save_task_model("detector", self.network, about, path=path, form=FORMAT)
+        state_dicts.save_model(
+            "detector", self.network, {"detector": about}, path=path, format=FORMAT
+        )
 
 
 def load(path: str | os.PathLike[str], *, device: str = "cpu") -> Detector:
@@ -172,9 +173,9 @@ def load(path: str | os.PathLike[str], *, device: str = "cpu") -> Detector:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, of another kind, or written by a newer version.
     """
-    path, described, tensors = state_dicts.load_task_model("detector", path, known=FORMAT)
+    path, metadata, tensors = state_dicts.load_model("detector", path, format=FORMAT)
     try:
-        about = json.loads(described)
+        about = metadata["detector"]
         config = _config({**about["config"], "device": device})
         names, counts = zip(*about["boxes"], strict=True) if about["boxes"] else ((), ())
         boxes = pd.Series(counts, index=pd.Index(names, dtype=object), dtype="int64")
@@ -199,7 +200,7 @@ def load(path: str | os.PathLike[str], *, device: str = "cpu") -> Detector:
     state_dicts.load_into(network, tensors, path)
     network.to(select_device(device), memory_format=torch.channels_last)
     result = Detector(network.eval(), config, reading, boxes, skipped, logs)
-    result.encoder.note = note
+    result.encoder.metadata = note
     return result
 
 

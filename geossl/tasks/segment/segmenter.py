@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -110,15 +109,17 @@ class Segmenter:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file, or ``segmenter.safetensors`` into a folder: weights and json; atomic."""
         about = {
-            "encoder": self.encoder.about,
-            "note": self.encoder.note,
+            "encoder": self.encoder.config,
+            "note": self.encoder.metadata,
             "network": self.network.about,
             "masks": asdict(self.masks),
             "reading": self.reading,
             "pixels": self.pixels.tolist(),
             "logs": self.logs.to_dict("list"),
         }
-        state_dicts.save_task_model("segmenter", self.network, about, path=path, form=FORMAT)
+        state_dicts.save_model(
+            "segmenter", self.network, {"segmenter": about}, path=path, format=FORMAT
+        )
 
 
 def load(path: str | os.PathLike[str], *, device: str = "auto") -> Segmenter:
@@ -132,13 +133,13 @@ def load(path: str | os.PathLike[str], *, device: str = "auto") -> Segmenter:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, of another kind, or written by a newer version.
     """
-    path, described, tensors = state_dicts.load_task_model("segmenter", path, known=FORMAT)
+    path, metadata, tensors = state_dicts.load_model("segmenter", path, format=FORMAT)
     try:
-        about = json.loads(described)
+        about = metadata["segmenter"]
         masks = Masks(**about["masks"])
         head, width, note = about["network"]["head"], about["network"]["width"], about["note"]
         encoder = models.build_encoder(**about["encoder"])
-        encoder.note = note
+        encoder.metadata = note
         pixels = pd.Series(about["pixels"], index=pd.Index(masks.classes), dtype="int64")
         reading, logs = about["reading"], pd.DataFrame(about["logs"])
         if head not in HEADS or set(reading) != set(READING_COLUMNS) or not isinstance(note, dict):
