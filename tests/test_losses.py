@@ -67,11 +67,13 @@ def test_geo_cross_entropy_leaves_unknown_clusters_out():
 
 def test_clear_words_for_wrong_arguments():
     good = torch.ones(2, 3)
-    with pytest.raises(ValueError, match=r"query \(N, D\)"):
+    with pytest.raises(
+        ValueError, match=r"`query`, `key` and `queue` must have the shapes \(N, D\)"
+    ):
         losses.info_nce(good, torch.ones(2, 4), good)
-    with pytest.raises(ValueError, match="temperature > 0"):
+    with pytest.raises(ValueError, match="`temperature` must be > 0"):
         losses.info_nce(good, good, good, temperature=0)
     with pytest.raises(ValueError, match="mask"):
         losses.info_nce(good, good, good, mask=torch.zeros(3, 2, dtype=torch.bool))
-    with pytest.raises(ValueError, match=r"logits \(N, G\)"):
+    with pytest.raises(ValueError, match=r"`logits` and `cluster` must have the shapes \(N, G\)"):
         losses.geo_cross_entropy(good, torch.zeros(3, dtype=torch.long))

@@ -154,18 +154,18 @@ def test_report_counts_degenerate_pairs():
 
 
 def test_clear_words_for_wrong_arguments():
-    with pytest.raises(ValueError, match="min_gap_days <= max_gap_days"):
+    with pytest.raises(ValueError, match="`max_gap_days` must be >= `min_gap_days`"):
         pairs.temporal(min_gap_days=5, max_gap_days=3)
-    with pytest.raises(ValueError, match="season of same"):
+    with pytest.raises(ValueError, match="`season` must be one of"):
         pairs.temporal(season="winter")
-    with pytest.raises(ValueError, match="self or drop"):
+    with pytest.raises(ValueError, match="`single_date` must be one of"):
         pairs.temporal(single_date="keep")
-    with pytest.raises(ValueError, match="radius_km > 0"):
+    with pytest.raises(ValueError, match="`radius_km` must be > 0"):
         pairs.spatial(radius_km=0)
-    with pytest.raises(ValueError, match="weights > 0"):
+    with pytest.raises(ValueError, match=r"`parts\[0\]\[1\]` must be > 0, got 0"):
         pairs.mixture((pairs.same_image(), 0))
     one_date = table(30, 5, missing=0).assign(time=pd.Timestamp("2020-01-01", tz="UTC"))
-    with pytest.raises(ValueError, match="places with two dates"):
+    with pytest.raises(ValueError, match="No location has two dates"):
         pairs.temporal().prepare(one_date)
-    with pytest.raises(ValueError, match="larger radius_km"):
+    with pytest.raises(ValueError, match="larger `radius_km`"):
         pairs.spatial(radius_km=1).prepare(table())

@@ -81,9 +81,13 @@ def _normalize_parts(encoder: models.Encoder, splits: int, device: torch.device)
     """Make BatchNorm see ``splits`` parts of the batch, of which each process holds its share.
 
     Fewer parts than processes share statistics by torch's SyncBatchNorm. It needs GPUs: on CPUs
-    each process is a part.
+    each process is a part. Running statistics follow as fast as in one process, which sees all
+    parts of a step one after the other.
     """
     processes = dist.world_size()
+    for norm in encoder.modules():
+        if isinstance(norm, nn.BatchNorm2d) and norm.momentum is not None:
+            norm.momentum = 1 - (1 - norm.momentum) ** min(splits, processes)
     if splits > processes:
         layers.split_batchnorm(encoder, splits // processes)
     elif splits < processes and device.type == "cuda":
