@@ -111,7 +111,7 @@ def measured(paths: list[str], folder: Path) -> dict[str, float]:
     from geossl.datasets.raster import chips
 
     torch.set_num_threads(1)
-    scenes = chips.add_reading_columns(
+    scenes = chips.add_pixel_columns(
         pd.DataFrame({"path": paths, "location": range(FILES)}), reader="images"
     )
 

@@ -72,7 +72,7 @@ def store_of(side: int) -> tuple[Any, float]:
     from geossl.datasets.raster import chips
 
     paths = sorted(str(p) for p in images(side).glob("*/*.jpg"))
-    scenes = chips.add_reading_columns(
+    scenes = chips.add_pixel_columns(
         pd.DataFrame({"path": paths, "location": np.arange(len(paths)) // 2}), reader="images"
     )
     folder = FOLDER / f"chips-{side}"

@@ -1,10 +1,17 @@
-"""What a reader hands to the chip store."""
+"""What a reader returns to the chip store, and the columns that say what to read."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import pandas as pd
+
+__all__ = ["PIXEL_COLUMNS", "Pixels", "join_constants", "repeat", "split_constants"]
+
+PIXEL_COLUMNS = ("bands", "band_names", "dtype", "scale_low", "scale_high", "reader")
 
 
 @dataclass(frozen=True)
@@ -22,3 +29,30 @@ class Pixels:
     valid: np.ndarray | None = None
     extra: dict[str, np.ndarray] = field(default_factory=dict)
     bad: dict[int, str] = field(default_factory=dict)
+
+
+def repeat(value: Any, count: int) -> pd.Categorical:
+    """Return a column of one value, which is stored once."""
+    missing = pd.isna(value)
+    categories = pd.Index([] if missing else [value], dtype=type(value))
+    return pd.Categorical.from_codes(np.full(count, -int(missing), np.int8), categories)
+
+
+def split_constants(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[Hashable, Any]]:
+    """Take those `PIXEL_COLUMNS` from a table that have the same value in all rows.
+
+    Returns:
+        The table without them, and name -> value (None where missing), which json can hold.
+    """
+    values: dict[Hashable, Any] = {}
+    for name in (name for name in PIXEL_COLUMNS if name in table):
+        if table[name].nunique(dropna=False) == 1:
+            value = table[name].iloc[0]
+            values[name] = None if pd.isna(value) else value
+    return table.drop(columns=list(values)), values
+
+
+def join_constants(table: pd.DataFrame, values: dict[Hashable, Any]) -> pd.DataFrame:
+    """Give a table the columns back that `split_constants` took from it."""
+    filled = {name: np.nan if value is None else value for name, value in values.items()}
+    return table.assign(**{str(name): repeat(value, len(table)) for name, value in filled.items()})

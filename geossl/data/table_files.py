@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from geossl.data.files import read_csv
 from geossl.utils.io import atomic_write
 
 if TYPE_CHECKING:
     import geopandas
-
-LONGEST_LINE = 2**20  # bytes of the header of a csv; pandas takes minutes over a million columns
 
 
 def write(scenes: pd.DataFrame, path: str | os.PathLike[str]) -> None:
@@ -63,22 +62,17 @@ def load(path: str | os.PathLike[str], *, columns: Mapping[str, str] | None = No
 
 
 def _read_csv(path: Path, columns: dict[str, str]) -> pd.DataFrame:
-    """A csv without the guesses that lose names: "NA" is a country, "0001" is not "1"."""
-    with open(path, "rb") as file:
-        if len(file.readline(LONGEST_LINE)) == LONGEST_LINE:
-            raise ValueError(f"its first line is longer than {LONGEST_LINE:,} bytes")
-    names = pd.read_csv(path, nrows=0).columns
-    texts = {name: str for name in names if columns.get(name, name) in ("location", "label")}
-    table = pd.read_csv(
-        path, dtype=texts, keep_default_na=False, na_values=["", "nan", "NaN", "NaT", "<NA>"]
-    )
-    for name in texts:
+    """Read a csv with its locations and labels as text, or as integers where that loses nothing."""
+    ours = ("location", "label")
+    texts = {name for name, our in columns.items() if our in ours} | (set(ours) - set(columns))
+    table = read_csv(path, text=texts)
+    for name in texts & set(table):
         numbers = pd.to_numeric(table[name], errors="coerce").astype("Float64")
-        whole = numbers.notna().all() and (numbers.abs() < 2**53).all()
-        if whole and (numbers % 1 == 0).all():
-            back = numbers.astype("int64")
-            if (back.astype(str) == table[name]).all():
-                table[name] = back
+        is_integer = numbers.notna().all() and (numbers.abs() < 2**53).all()
+        if is_integer and (numbers % 1 == 0).all():
+            integers = numbers.astype("int64")
+            if (integers.astype(str) == table[name]).all():
+                table[name] = integers
     return table
 
 

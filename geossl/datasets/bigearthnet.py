@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 
 from geossl.data import scenes
-from geossl.datasets.raster.chips import add_reading_columns, read_chips
-from geossl.datasets.raster.header import lon_lat, read_headers
-from geossl.datasets.raster.window import pixel_info
+from geossl.data.files import DatasetError, read_json
+from geossl.datasets.raster.chips import add_pixel_columns
+from geossl.datasets.raster.header import read_headers, to_lon_lat
 from geossl.datasets.registry import register
 from geossl.datasets.shared import listing
 from geossl.datasets.shared.table import common_bands, drop_bad_files
 from geossl.utils.parallel import map_threads
 
-__all__ = ["bigearthnet", "fits", "pixel_info", "read_chips"]
+__all__ = ["bigearthnet", "fits"]
 
 BANDS = "B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12".split()
 _JSON = "_labels_metadata.json"
@@ -68,7 +68,7 @@ def bigearthnet(folder: str | os.PathLike[str], *, skip_bad: bool = False) -> pd
     table = pd.DataFrame(found, columns=_Patch._fields)
     bands, lacking = common_bands(table["words"], BANDS)
     table["problem"] = table["problem"].where(table["problem"].ne(""), lacking)
-    table["lon"], table["lat"] = lon_lat(table["crs"], table["x"], table["y"])
+    table["lon"], table["lat"] = to_lon_lat(table["crs"], table["x"], table["y"])
     lost = table.index[table["problem"].eq("") & table["lon"].isna()]
     if len(lost):
         paths = [path.replace("{band}", bands[0]) for path in table.loc[lost, "path"]]
@@ -87,10 +87,10 @@ def bigearthnet(folder: str | os.PathLike[str], *, skip_bad: bool = False) -> pd
     )
     known = ["path", "location", "time", "lon", "lat", "label", "labels", "patch"]
     table = drop_bad_files(
-        table[known], skipped, skip_bad=skip_bad, of=f"<patch>/<patch>_B??.tif in {folder}"
+        table[known], skipped, skip_bad=skip_bad, what=f"<patch>/<patch>_B??.tif in {folder}"
     )
     table = scenes.check(table, source=f"BigEarthNet in {folder}")
-    return add_reading_columns(
+    return add_pixel_columns(
         table, reader="bigearthnet", bands=bands, band_names=bands, dtype="uint16"
     )
 
@@ -103,7 +103,7 @@ def _patch(entry: os.DirEntry[str]) -> _Patch | None:
         return None
     known = partial(_Patch, os.path.join(entry.path, f"{entry.name}_{{band}}.tif"), words)
     try:
-        about = listing.read_small_json(os.path.join(entry.path, f"{entry.name}{_JSON}"))
+        about = read_json(os.path.join(entry.path, f"{entry.name}{_JSON}"))
         if not isinstance(about, dict) or not isinstance(about.get("labels"), list):
             raise ValueError("holds no list of labels")
         labels = about["labels"]
@@ -111,6 +111,8 @@ def _patch(entry: os.DirEntry[str]) -> _Patch | None:
             raise ValueError(f"holds labels that are no names: {ascii(labels):.80}")
         time = datetime.fromisoformat(str(about.get("acquisition_date", "")))
         time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    except (OSError, DatasetError) as error:
+        return known(str(error))
     except ValueError as error:
         return known(f"{entry.name}{_JSON} {error}")
     crs = _EPSG.findall(str(about.get("projection"))[-80:])
@@ -134,4 +136,4 @@ def fits(path: Path) -> str | None:
     return None
 
 
-register("bigearthnet", open=bigearthnet, fits=fits, read=read_chips, pixel_info=pixel_info)
+register("bigearthnet", open=bigearthnet, fits=fits)

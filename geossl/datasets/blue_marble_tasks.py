@@ -15,7 +15,7 @@ import pandas as pd
 from geossl.data import earth
 from geossl.data import scenes as scene_tables
 from geossl.data.scenes import BOX
-from geossl.datasets.raster.chips import add_reading_columns
+from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.utils.io import atomic_write
 
 CLIMATES = ("ocean", "tropical", "dry", "temperate", "cold", "polar")  # Koeppen's A to E
@@ -124,7 +124,7 @@ def scenes(folder: str | os.PathLike[str], *, seed: int = 0) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["path", "location", "lon", "lat"])
     table = scene_tables.check(table)
     table["split"] = scene_tables.split_by_blocks(table, block_deg=_SIDE_DEG, seed=seed)
-    return add_reading_columns(table, reader="image_folder")
+    return add_pixel_columns(table, reader="image_folder")
 
 
 def _write(path: Path, pixels: np.ndarray, west: float, north: float) -> None:

@@ -10,20 +10,18 @@ from typing import Any
 
 import pandas as pd
 
+from geossl.data.files import read_json
 from geossl.datasets.raster import chips
-from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.raster.header import detect_pixel_format
-from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
 from geossl.datasets.shared.detections import (
-    detection_table,
-    mapping_entries,
-    read_json,
-    to_numbers,
+    build_detection_table,
+    list_objects,
+    parse_box,
 )
 from geossl.datasets.shared.listing import first_entries
 
-__all__ = ["coco", "pixel_info", "read_chips"]
+__all__ = ["coco"]
 
 _LOOK = 2**16  # bytes of a json's start and end that `fits` reads
 
@@ -68,10 +66,10 @@ def coco(
         The data format of the COCO challenge: boxes are ``[x, y, width, height]`` from 0.
     """
     path = _json_of(Path(path))
-    content = read_json(path)
+    content = read_json(path, max_bytes=None)
     if not isinstance(content, Mapping) or not isinstance(content.get("images"), list):
         raise ValueError(f"expected a COCO json with a list of 'images' in {path}")
-    listed = [mapping_entries(content, key) for key in ("images", "annotations", "categories")]
+    listed = [list_objects(content, key) for key in ("images", "annotations", "categories")]
     folder = _images_of(path) if root is None else Path(root)
     bad: dict[str, str] = {}
     pictures: dict[Any, dict[str, Any]] = {}
@@ -89,7 +87,7 @@ def coco(
     found = []
     for i, entry in enumerate(listed[1]):
         of, kind = entry.get("image_id"), entry.get("category_id")
-        box = to_numbers(entry.get("bbox"))
+        box = parse_box(entry.get("bbox"))
         if not isinstance(of, int | str) or of not in pictures:
             bad[f"{path}, annotation {i}"] = f"its image_id {of!r} is of no image that can be used"
         elif box is None or min(box[2:]) <= 0:
@@ -98,12 +96,12 @@ def coco(
             label = names.get(kind, str(kind)) if isinstance(kind, int | str) else None
             corners = (box[0], box[1], box[0] + box[2], box[1] + box[3])
             found.append((of, *corners, label, bool(entry.get("iscrowd"))))
-    table = detection_table(pictures, found, boxes=boxes, root=folder, bad=bad, skip_bad=skip_bad,
-                       source=str(path))  # fmt: skip
+    table = build_detection_table(pictures, found, per_box=boxes, root=folder,
+                                  problems=bad, skip_bad=skip_bad, source=str(path))  # fmt: skip
     about = detect_pixel_format(
         table["path"], bands=bands, band_names=band_names, dtype=dtype, scale=scale
     )
-    return chips.add_reading_columns(table, reader="coco", **about)
+    return chips.add_pixel_columns(table, reader="coco", **about)
 
 
 def fits(path: Path) -> str | None:
@@ -157,4 +155,4 @@ def _ends(path: Path) -> str:
     return text if text.startswith("{") else ""
 
 
-register("coco", open=coco, fits=fits, read=read_chips, pixel_info=pixel_info)
+register("coco", open=coco, fits=fits)

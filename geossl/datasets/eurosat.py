@@ -10,14 +10,13 @@ import numpy as np
 import pandas as pd
 
 from geossl.data import scenes
-from geossl.datasets.raster.chips import add_reading_columns, read_chips
+from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.datasets.raster.header import read_headers
-from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
 from geossl.datasets.shared import listing
 from geossl.datasets.shared.table import drop_bad_files
 
-__all__ = ["eurosat", "fits", "pixel_info", "read_chips"]
+__all__ = ["eurosat", "fits"]
 
 BANDS = "B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split()  # B8A is the last
 CLASSES = (
@@ -81,12 +80,12 @@ def eurosat(
         table.loc[~bad, ["path", "location", "lon", "lat", "label"]],
         dict(zip(table.loc[bad, "path"], table.loc[bad, "problem"], strict=True)),
         skip_bad=skip_bad,
-        of=f"<Class>/<Class>_<i>.jpg or .tif in {folder}",
+        what=f"<Class>/<Class>_<i>.jpg or .tif in {folder}",
     )
     table = scenes.check(table, positions=kind == "ms", source=f"EuroSAT in {folder}")
     if kind == "rgb":
-        return add_reading_columns(table, reader="eurosat")
-    return add_reading_columns(
+        return add_pixel_columns(table, reader="eurosat")
+    return add_pixel_columns(
         table, reader="eurosat", bands=range(1, 14), band_names=BANDS, dtype="uint16"
     )
 
@@ -108,4 +107,4 @@ def fits(path: Path) -> str | None:
     return None
 
 
-register("eurosat", open=eurosat, fits=fits, read=read_chips, pixel_info=pixel_info)
+register("eurosat", open=eurosat, fits=fits)

@@ -17,15 +17,15 @@ from typing import Any
 import pandas as pd
 
 from geossl.data import scenes
+from geossl.data.files import read_json
 from geossl.data.scenes import BOX
-from geossl.datasets.raster.chips import add_reading_columns, read_chips
-from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.datasets.registry import register
-from geossl.datasets.shared.listing import first_entries, read_small_json, subfolders
+from geossl.datasets.shared.listing import first_entries, subfolders
 from geossl.datasets.shared.table import drop_bad_files, find_faults, footprint_centers
 from geossl.utils.parallel import map_threads
 
-__all__ = ["fits", "fmow", "pixel_info", "read_chips"]
+__all__ = ["fits", "fmow"]
 
 _FALSE = "false_detection"
 _LEAST_PX = 3  # of a box's side; fMoW's baseline leaves out narrower ones as well
@@ -101,7 +101,7 @@ def fmow(
     if not bad and table.empty:
         bad = boxless
     what = f"<split>/<category>/<category>_<n>/<category>_<n>_<k>_{kind}.jpg in {folder}"
-    table = drop_bad_files(table, bad, skip_bad=skip_bad, of=what)
+    table = drop_bad_files(table, bad, skip_bad=skip_bad, what=what)
     if boxes:
         several = table["location"].isin(table["location"][table["path"].duplicated()])
         one = table["location"] + "/" + table.pop("box_id")
@@ -111,7 +111,7 @@ def fmow(
     table = scenes.check(table, normalize_lon=normalize_lon, source=str(folder))
     table = table.sort_values(["location", "time", "path"], kind="stable", ignore_index=True)
     table.attrs["skipped"] = bad | boxless
-    return add_reading_columns(table, reader="fmow")
+    return add_pixel_columns(table, reader="fmow")
 
 
 def _pictures(
@@ -197,9 +197,9 @@ def _json(path: str) -> dict[str, Any]:
     try:
         if not os.path.getsize(path):
             raise _Bad("it is empty")
-        data = read_small_json(path[:-4] + ".json")
+        data = read_json(path[:-4] + ".json")
     except (OSError, ValueError) as error:
-        raise _Bad(f"the json beside it {error}") from None
+        raise _Bad(str(error)) from None
     if not isinstance(data, dict):
         raise _Bad(f"the json beside it holds a {type(data).__name__}, expected names and values")
     return data
@@ -262,4 +262,4 @@ def fits(path: Path) -> str | None:
     return None
 
 
-register("fmow", open=fmow, fits=fits, read=read_chips, pixel_info=pixel_info)
+register("fmow", open=fmow, fits=fits)

@@ -7,20 +7,20 @@ timestamp, polygon; ``<split>/<category>/<category>_<location>/<category>_<locat
 from __future__ import annotations
 
 import os
-import warnings
 from collections import ChainMap
 from pathlib import Path
 
 import pandas as pd
 
-from geossl.datasets.raster.chips import add_reading_columns, read_chips
-from geossl.datasets.raster.window import pixel_info
+from geossl.data.files import read_csv
+from geossl.datasets.raster.chips import add_pixel_columns
+from geossl.datasets.raster.files import open_raster
 from geossl.datasets.registry import register
-from geossl.datasets.shared.csv import drop_rows, first_lines, read_text_csv
+from geossl.datasets.shared.csv import first_lines
 from geossl.datasets.shared.listing import SENTINEL_2
-from geossl.datasets.shared.table import find_faults, footprint_centers
+from geossl.datasets.shared.table import find_faults, finish_table, footprint_centers
 
-__all__ = ["fits", "fmow_sentinel", "pixel_info", "read_chips"]
+__all__ = ["fits", "fmow_sentinel"]
 
 _NEEDED = ("category", "location_id", "image_id", "timestamp", "polygon")
 _SPLITS = ("train", "val", "test_gt")
@@ -73,7 +73,7 @@ def fmow_sentinel(
     table = pd.concat(parts, ignore_index=True)
     table.attrs["skipped"] = dict(ChainMap(*(part.attrs["skipped"] for part in parts)))
     dtype = "uint16" if scale is not None else _dtype(table["path"].iloc[0])
-    return add_reading_columns(
+    return add_pixel_columns(
         table, reader="fmow_sentinel", bands=range(1, 14), band_names=SENTINEL_2,
         dtype=dtype, scale=scale,
     )  # fmt: skip
@@ -81,7 +81,7 @@ def fmow_sentinel(
 
 def _rows(path: Path, root: Path | None, skip_bad: bool, normalize_lon: bool) -> pd.DataFrame:
     """The checked rows of one csv."""
-    given = read_text_csv(path, *_NEEDED)
+    given = read_csv(path, needed=_NEEDED)
     split = next((name for name in _SPLITS if path.stem.startswith(name)), path.stem)
     nested = path.parent / "fmow-sentinel"
     base = (root or (nested if nested.is_dir() else path.parent)) / split
@@ -109,7 +109,11 @@ def _rows(path: Path, root: Path | None, skip_bad: bool, normalize_lon: bool) ->
             bad[row] = "expected a category without slashes, and ids of digits"
         elif file not in there[at]:
             bad[row] = f"there is no file {at}{os.sep}{file}; give root="
-    table = drop_rows(table, bad, path, skip_bad, normalize_lon=normalize_lon)
+    table["problem"] = pd.Series(bad, dtype=object).reindex(table.index)
+    table = finish_table(
+        table, reader="fmow_sentinel", folder=path, layout="rows", skip_bad=skip_bad,
+        normalize_lon=normalize_lon, numbered=True,
+    )  # fmt: skip
     return table.astype({"image_id": "int64"})
 
 
@@ -122,15 +126,10 @@ def _names(folder: str) -> set[str]:
 
 def _dtype(path: str) -> str:
     """Type of a file's pixels; of one that cannot be read, what the others should have."""
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as file:
-                return str(file.dtypes[0])
-    except RasterioError:
+        with open_raster(path) as file:
+            return str(file.dtypes[0])
+    except (OSError, ValueError):
         return "uint16"
 
 
@@ -142,4 +141,4 @@ def fits(path: Path) -> str | None:
     return None
 
 
-register("fmow_sentinel", open=fmow_sentinel, fits=fits, read=read_chips, pixel_info=pixel_info)
+register("fmow_sentinel", open=fmow_sentinel, fits=fits)

@@ -12,13 +12,11 @@ from typing import Any
 import pandas as pd
 
 from geossl.data import scenes
-from geossl.datasets.raster.chips import read_chips
-from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
-from geossl.datasets.shared.csv import FMOW_FOLDER, PICTURE, Location, first_lines, read_path_csv
+from geossl.datasets.shared.csv import FMOW_FOLDER, IMAGE_NAME, Location, first_lines, read_path_csv
 from geossl.utils.io import atomic_write
 
-__all__ = ["fits", "gassl_csv", "pixel_info", "read_chips", "write_gassl_csv"]
+__all__ = ["fits", "gassl_csv", "write_gassl_csv"]
 
 
 def gassl_csv(
@@ -57,7 +55,7 @@ def gassl_csv(
         place, not by their name. It finds other dates by cutting file names, we by ``location``.
     """
     return read_path_csv(
-        path, 2, reader="gassl_csv", root=root, strip=strip, location=location,
+        path, reader="gassl_csv", has_time=False, root=root, strip=strip, location=location,
         normalize_lon=normalize_lon, skip_bad=skip_bad,
     )  # fmt: skip
 
@@ -98,9 +96,9 @@ def write_gassl_csv(
 def fits(path: Path) -> str | None:
     """Why a csv of the paper's code is at ``path``, by its first two lines; None if it is not."""
     header, row = first_lines(path)
-    if len(row) == 2 and PICTURE.fullmatch(row[1]) and not PICTURE.fullmatch(header[1]):
+    if len(row) == 2 and IMAGE_NAME.fullmatch(row[1]) and not IMAGE_NAME.fullmatch(header[1]):
         return "is a csv of two columns, the second with paths of pictures"
     return None
 
 
-register("gassl_csv", open=gassl_csv, fits=fits, read=read_chips, pixel_info=pixel_info)
+register("gassl_csv", open=gassl_csv, fits=fits)

@@ -10,13 +10,11 @@ import pandas as pd
 
 from geossl.data import scenes
 from geossl.datasets.raster import chips
-from geossl.datasets.raster.chips import read_chips
-from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
 from geossl.datasets.shared.listing import first_entries, list_folder
 from geossl.datasets.shared.table import drop_bad_files
 
-__all__ = ["geoimagenet", "pixel_info", "read_chips"]
+__all__ = ["geoimagenet"]
 
 _PHOTOS = (".jpg", ".jpeg")
 
@@ -74,10 +72,10 @@ def geoimagenet(
     if missing == "drop":
         bad = dict.fromkeys(table["path"][lost], f"{csv.name} has no place of it")
         table = table[~lost]
-    table = drop_bad_files(table, bad, skip_bad=True, of=f"photos with a place in {folder}")
+    table = drop_bad_files(table, bad, skip_bad=True, what=f"photos with a place in {folder}")
     table.attrs["without_position"] = int(lost.sum())
     table = scenes.check(table, positions=missing == "drop", source=str(folder))
-    return chips.add_reading_columns(table, reader="geoimagenet")
+    return chips.add_pixel_columns(table, reader="geoimagenet")
 
 
 def fits(path: Path) -> str | None:
@@ -135,4 +133,4 @@ def _places(path: Path) -> pd.DataFrame:
     return known.dropna(subset="id").drop_duplicates("id").set_index("id")
 
 
-register("geoimagenet", open=geoimagenet, fits=fits, read=read_chips, pixel_info=pixel_info)
+register("geoimagenet", open=geoimagenet, fits=fits)

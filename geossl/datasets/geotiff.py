@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from geossl import geo
+from geossl.data.files import DatasetError, read_csv
 from geossl.datasets.raster.grid import (
     Scene,
     common_grid,
@@ -25,11 +26,11 @@ from geossl.datasets.raster.grid import (
     pixel_to_crs,
     reproject,
 )
-from geossl.datasets.raster.header import UnreadableError, read_header
-from geossl.datasets.raster.window import pixel_info, read_chips
+from geossl.datasets.raster.header import read_header
+from geossl.datasets.raster.window import pixel_info, read_cells
 from geossl.datasets.registry import register
 
-__all__ = ["geotiff", "pixel_info", "read_chips"]
+__all__ = ["geotiff", "pixel_info", "read_cells"]
 
 _SIDES = ("north", "east", "south", "west")
 
@@ -101,8 +102,12 @@ def geotiff(
     skipped: dict[str, str] = {}
     for path in files:
         try:
-            found.append(read_header(path, folder, date_pattern, date_tag, listed))
-        except UnreadableError as error:
+            found.append(
+                read_header(
+                    path, folder, date_pattern=date_pattern, date_tag=date_tag, dates=listed
+                )
+            )
+        except DatasetError as error:
             if not skip_bad:
                 raise ValueError(
                     f"{error}; mend or remove it, or leave such files out with skip_bad=True"
@@ -142,14 +147,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _listed_dates(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        raise FileNotFoundError(f"expected a csv of dates at {path}, found no file")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except ValueError as error:
-        raise ValueError(f"expected a csv of dates at {path}, could not read it: {error}") from None
-    if not {"path", "time"} <= set(table):
-        raise ValueError(f"expected the columns path and time in {path}, came {list(table)}")
+    table = read_csv(path, needed=["path", "time"]).fillna({"time": ""})
     return dict(zip(table["path"], table["time"], strict=True))
 
 
@@ -201,7 +199,7 @@ def _cells(found: list[Scene], chip: int, stride: int) -> pd.DataFrame:
     crs, grid = common_grid(found)
     parts = []
     for scene in found:
-        row, column = covered_cells(scene, crs, grid, chip, stride)
+        row, column = covered_cells(scene, crs, grid, chip_px=chip, stride_px=stride)
         parts.append(pd.DataFrame({"row": row, "column": column}))
         parts[-1]["path"], parts[-1]["time"] = str(scene.path), scene.time
     table = pd.concat([p for p in parts if len(p)] or parts, ignore_index=True)
@@ -258,15 +256,15 @@ def fits(path: Path) -> str | None:
     if any(re.fullmatch(r"(.*_)?(B\d\d?A?|VV|VH)", Path(name).stem) for name in tifs):
         return None  # a file a band
     try:
-        found = [read_header(path / name, path, None, None, None) for name in tifs]
+        found = [read_header(path / name, path) for name in tifs]
         sides = []
         for scene in found:
             edge = pixel_to_crs(
-                scene.transform, *outline_points(0.0, 0.0, scene.width, scene.height, 4)
+                scene.transform, *outline_points(0.0, 0.0, scene.width, scene.height, parts=4)
             )
             x, y = reproject(scene.crs, "EPSG:4326", *edge)
             sides.append((x.min(), y.min(), x.max(), y.max()))
-    except (ValueError, UnreadableError):
+    except (ValueError, DatasetError):
         return None
     shared = any(
         a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] and one.time != two.time
@@ -277,4 +275,4 @@ def fits(path: Path) -> str | None:
     return None
 
 
-register("geotiff", open=geotiff, fits=fits, read=read_chips, pixel_info=pixel_info)
+register("geotiff", open=geotiff, fits=fits, read=read_cells, pixel_info=pixel_info)

@@ -12,14 +12,13 @@ import pandas as pd
 from geossl.data import scenes
 from geossl.datasets.eurosat import fits as is_eurosat
 from geossl.datasets.raster import chips
-from geossl.datasets.raster.chips import read_chips
-from geossl.datasets.raster.header import IMAGES, detect_pixel_format
-from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.raster.files import IMAGE_SUFFIXES as IMAGES
+from geossl.datasets.raster.header import detect_pixel_format
 from geossl.datasets.registry import register
 from geossl.datasets.shared.listing import first_entries, list_folder
 from geossl.datasets.shared.table import drop_bad_files
 
-__all__ = ["image_folder", "pixel_info", "read_chips"]
+__all__ = ["image_folder"]
 
 _SPLITS = frozenset(("train", "val", "valid", "validation", "test"))
 _NO_CLASSES = frozenset("images masks labels annotations 3band 8band".split())
@@ -80,12 +79,12 @@ def image_folder(
             else:
                 rows.append((path, where, kind, part))
     table = pd.DataFrame(rows, columns=["path", "location", "label", "split"], dtype=object)
-    table = drop_bad_files(table, bad, skip_bad=skip_bad, of=f"images <class>/<file> in {folder}")
+    table = drop_bad_files(table, bad, skip_bad=skip_bad, what=f"images <class>/<file> in {folder}")
     table = scenes.check(table, positions=False, source=str(folder))
     about = detect_pixel_format(
         table["path"], bands=bands, band_names=band_names, dtype=dtype, scale=scale
     )
-    return chips.add_reading_columns(table, reader="image_folder", **about)
+    return chips.add_pixel_columns(table, reader="image_folder", **about)
 
 
 def fits(path: Path) -> str | None:
@@ -133,4 +132,4 @@ def _images(folder: str) -> list[str]:
     )
 
 
-register("image_folder", open=image_folder, fits=fits, read=read_chips, pixel_info=pixel_info)
+register("image_folder", open=image_folder, fits=fits)

@@ -14,13 +14,11 @@ import pandas as pd
 
 from geossl.data import scenes
 from geossl.datasets.raster import chips
-from geossl.datasets.raster.chips import read_chips
-from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
 from geossl.datasets.shared.listing import first_entries
 from geossl.datasets.shared.table import drop_bad_files
 
-__all__ = ["photos", "pixel_info", "read_chips"]
+__all__ = ["photos"]
 
 _PHOTOS = (".jpg", ".jpeg", ".tif", ".tiff", ".png", ".webp")
 _EXIF, _GPS = 0x8769, 0x8825  # numbers of the directories, then of the tags in them
@@ -82,10 +80,10 @@ def photos(
     ]
     what = f"photos with a GPS position in {folder}"
     if damaged and not skip_bad:
-        drop_bad_files(table, damaged, skip_bad=False, of=what)
-    table = drop_bad_files(table, damaged | unplaced, skip_bad=True, of=what)
+        drop_bad_files(table, damaged, skip_bad=False, what=what)
+    table = drop_bad_files(table, damaged | unplaced, skip_bad=True, what=what)
     table["time"] = pd.to_datetime(table["time"], errors="coerce", utc=True, format="ISO8601")
-    return chips.add_reading_columns(scenes.check(table, source=str(folder)), reader="photos")
+    return chips.add_pixel_columns(scenes.check(table, source=str(folder)), reader="photos")
 
 
 def fits(path: Path) -> str | None:
@@ -152,4 +150,4 @@ def _time(taken: Any, offset: Any) -> str | None:
     return f"{text[:10].replace(':', '-')}T{text[11:]}{zone}"
 
 
-register("photos", open=photos, fits=fits, read=read_chips, pixel_info=pixel_info)
+register("photos", open=photos, fits=fits)

@@ -43,7 +43,7 @@ def register(
         fits: ``fits(path)`` says in some words why this data set is at a path, or None; without
             it the data set is opened by its name only.
         read: ``read(rows, *, size_px)`` returns `geossl.data.pixels.Pixels`; image files by
-            default, as `geossl.datasets.raster.chips.add_reading_columns` lists them.
+            default, as `geossl.datasets.raster.chips.add_pixel_columns` lists them.
         pixel_info: ``pixel_info(table)`` returns bands, dtype, rgb, units and source.
 
     Raises:

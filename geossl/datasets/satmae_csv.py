@@ -11,12 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from geossl.datasets.raster.chips import read_chips
-from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
-from geossl.datasets.shared.csv import FMOW_FOLDER, PICTURE, Location, first_lines, read_path_csv
+from geossl.datasets.shared.csv import FMOW_FOLDER, IMAGE_NAME, Location, first_lines, read_path_csv
 
-__all__ = ["fits", "pixel_info", "read_chips", "satmae_csv"]
+__all__ = ["fits", "satmae_csv"]
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -49,7 +47,7 @@ def satmae_csv(
         CustomDatasetFromImagesTemporal of github.com/sustainlab-group/SatMAE.
     """
     return read_path_csv(
-        path, 3, reader="satmae_csv", root=root, strip=strip, location=location,
+        path, reader="satmae_csv", has_time=True, root=root, strip=strip, location=location,
         normalize_lon=normalize_lon, skip_bad=skip_bad,
     )  # fmt: skip
 
@@ -57,9 +55,9 @@ def satmae_csv(
 def fits(path: Path) -> str | None:
     """Why SatMAE's csv is at ``path``, from its first two lines; None if it is not."""
     _, row = first_lines(path)
-    if len(row) == 3 and PICTURE.fullmatch(row[1]) and _DATE.match(row[2]):
+    if len(row) == 3 and IMAGE_NAME.fullmatch(row[1]) and _DATE.match(row[2]):
         return "is a csv of three columns: label, path of a picture, time"
     return None
 
 
-register("satmae_csv", open=satmae_csv, fits=fits, read=read_chips, pixel_info=pixel_info)
+register("satmae_csv", open=satmae_csv, fits=fits)

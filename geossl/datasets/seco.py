@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from geossl.datasets.raster.chips import read_chips
-from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
-from geossl.datasets.shared.dated_folders import dated_places, fits_places
+from geossl.datasets.shared.dated_folders import fits_dated_folders, read_dated_folders
 
-__all__ = ["fits", "pixel_info", "read_chips", "seco"]
+__all__ = ["fits", "seco"]
 
 _DIGITS = 6
 
@@ -22,10 +20,10 @@ def seco(folder: str | os.PathLike[str], *, skip_bad: bool = False) -> pd.DataFr
 
     Args:
         folder: holds ``<6 digits>/<name with the date and the tile>/<band>.tif``.
-        skip_bad: see `geossl.datasets.shared.dated_folders.dated_places`.
+        skip_bad: see `geossl.datasets.shared.dated_folders.read_dated_folders`.
 
     Returns:
-        As `geossl.datasets.shared.dated_folders.dated_places`.
+        As `geossl.datasets.shared.dated_folders.read_dated_folders`.
 
     Raises:
         FileNotFoundError: no such folder, or no such files in it.
@@ -34,12 +32,12 @@ def seco(folder: str | os.PathLike[str], *, skip_bad: bool = False) -> pd.DataFr
     Source:
         SeCo, arXiv 2103.16607.
     """
-    return dated_places(folder, reader="seco", digits=_DIGITS, skip_bad=skip_bad)
+    return read_dated_folders(folder, reader="seco", digits=_DIGITS, skip_bad=skip_bad)
 
 
 def fits(path: Path) -> str | None:
     """Why ``path`` looks like SeCo, or None."""
-    return fits_places(path, _DIGITS)
+    return fits_dated_folders(path, _DIGITS)
 
 
-register("seco", open=seco, fits=fits, read=read_chips, pixel_info=pixel_info)
+register("seco", open=seco, fits=fits)

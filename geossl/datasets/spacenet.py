@@ -9,15 +9,15 @@ from pathlib import Path
 import pandas as pd
 
 from geossl.data import scenes
-from geossl.datasets.raster.chips import add_reading_columns, read_chips
+from geossl.data.files import read_json
+from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.datasets.raster.header import read_headers
-from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
 from geossl.datasets.shared import listing
 from geossl.datasets.shared.table import drop_bad_files
 from geossl.utils.parallel import map_threads
 
-__all__ = ["fits", "pixel_info", "read_chips", "spacenet"]
+__all__ = ["fits", "spacenet"]
 
 BANDS = {
     "3band": ("red", "green", "blue"),
@@ -83,11 +83,11 @@ def spacenet(
         table.loc[~bad, ["path", "location", "lon", "lat", "buildings", "polygons"]],
         dict(zip(table.loc[bad, "path"], table.loc[bad, "problem"], strict=True)),
         skip_bad=skip_bad,
-        of=f"{kind}/{kind}_AOI_1_RIO_img<i>.tif in {folder}",
+        what=f"{kind}/{kind}_AOI_1_RIO_img<i>.tif in {folder}",
     )
     table = scenes.check(table, source=f"SpaceNet in {folder}")
     names = BANDS[kind]
-    return add_reading_columns(
+    return add_pixel_columns(
         table, reader="spacenet", bands=range(1, len(names) + 1), band_names=names,
         dtype=_DTYPES[kind],
     )  # fmt: skip
@@ -100,12 +100,12 @@ def _buildings(path: str | None) -> tuple[int | None, str]:
     try:
         if os.path.getsize(path) == 0:
             return 0, ""
-        about = listing.read_small_json(path)
+        about = read_json(path)
         features = about["features"]
         shapes = [feature["geometry"] for feature in features]
         return sum(bool(s) and s["type"] in ("Polygon", "MultiPolygon") for s in shapes), ""
     except (OSError, ValueError) as error:
-        return None, f"{path} {error}"
+        return None, str(error)
     except (KeyError, TypeError):
         return None, f"{path} holds no list of features with a geometry"
 
@@ -118,4 +118,4 @@ def fits(path: Path) -> str | None:
     return None
 
 
-register("spacenet", open=spacenet, fits=fits, read=read_chips, pixel_info=pixel_info)
+register("spacenet", open=spacenet, fits=fits)

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from geossl.datasets.raster.chips import read_chips
-from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
-from geossl.datasets.shared.dated_folders import _DIGITS, dated_places, fits_places
+from geossl.datasets.shared.dated_folders import fits_dated_folders, read_dated_folders
 
-__all__ = ["dated_places", "fits", "fits_places", "pixel_info", "read_chips", "ssl4eo"]
+__all__ = ["fits", "ssl4eo"]
+_DIGITS = 7
 KINDS = ("s1", "s2a", "s2c")
 
 
@@ -32,10 +31,10 @@ def ssl4eo(
             folder has several.
         scale: (lowest, highest) value that becomes 1 and 65535; -50 to 10 dB for "s1" when None,
             none for the others, which are uint16.
-        skip_bad: see `dated_places`.
+        skip_bad: see `read_dated_folders`.
 
     Returns:
-        As `dated_places`.
+        As `read_dated_folders`.
 
     Raises:
         FileNotFoundError: no such folder, or no such files in it.
@@ -53,15 +52,17 @@ def ssl4eo(
         folder = os.path.join(folder, kind or there[0])
     elif kind and Path(folder).name != kind:
         raise FileNotFoundError(f"expected a folder {kind} in {folder}, found {there or 'none'}")
-    return dated_places(folder, reader="ssl4eo", digits=_DIGITS, scale=scale, skip_bad=skip_bad)
+    return read_dated_folders(
+        folder, reader="ssl4eo", digits=_DIGITS, scale=scale, skip_bad=skip_bad
+    )
 
 
 def fits(path: Path) -> str | None:
     """Why ``path`` looks like SSL4EO-S12, or None."""
     for kind in KINDS:
-        if fits_places(path / kind, _DIGITS):
+        if fits_dated_folders(path / kind, _DIGITS):
             return f"holds {kind}/<7 digits>/<date>/<band>.tif"
-    return fits_places(path, _DIGITS)
+    return fits_dated_folders(path, _DIGITS)
 
 
-register("ssl4eo", open=ssl4eo, fits=fits, read=read_chips, pixel_info=pixel_info)
+register("ssl4eo", open=ssl4eo, fits=fits)

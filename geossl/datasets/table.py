@@ -16,18 +16,17 @@ import numpy as np
 import pandas as pd
 
 from geossl.data import scenes
+from geossl.data.files import csv_separator, read_csv
 from geossl.data.scenes import BOX
-from geossl.data.table_files import LONGEST_LINE, from_geo
+from geossl.data.table_files import from_geo
 from geossl.datasets.raster import chips
-from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.raster.header import detect_pixel_format, read_positions
-from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
 from geossl.datasets.shared import paths as named
 from geossl.datasets.shared.listing import first_entries
 from geossl.datasets.shared.table import drop_bad_files
 
-__all__ = ["pixel_info", "read_chips", "table"]
+__all__ = ["table"]
 
 _USUAL = {  # our column -> names it often has, in lower case, the likeliest first
     "path": "path file_path filepath image_path img_path file_name filename file image fn",
@@ -41,7 +40,6 @@ _USUAL = {  # our column -> names it often has, in lower case, the likeliest fir
 _XYWH = ("x", "y", "w", "h")
 _MAGIC = {".geojson": b"{", ".gpkg": b"SQLite format 3\0"}  # GDAL would open anything by content
 _SUFFIXES = (".csv", ".tsv", ".parquet", ".geoparquet", *_MAGIC)
-_EMPTY = ["", "nan", "NaN", "NaT", "<NA>"]  # as scenes.read: "NA" is a country
 
 
 def table(
@@ -135,7 +133,7 @@ def table(
     about = detect_pixel_format(
         frame["path"], bands=bands, band_names=band_names, dtype=dtype, scale=scale
     )
-    return chips.add_reading_columns(frame, reader="table", **about)
+    return chips.add_pixel_columns(frame, reader="table", **about)
 
 
 def fits(path: Path) -> str | None:
@@ -160,7 +158,7 @@ def _names(path: Path) -> list[str]:
     suffix = path.suffix.lower()
     try:
         if suffix in (".csv", ".tsv"):
-            return list(pd.read_csv(path, nrows=0, sep=_separator(path)))
+            return list(pd.read_csv(path, nrows=0, sep=csv_separator(path)))
         if suffix in (".parquet", ".geoparquet"):
             schema = _schema(path)
             return [*schema.names, *(("lon", "lat") if b"geo" in (schema.metadata or {}) else ())]
@@ -224,31 +222,11 @@ def _schema(path: Path) -> Any:
     return parquet.read_schema(path)
 
 
-def _separator(path: Path) -> str:
-    """The sign that the first line of a csv has most of."""
-    with open(path, encoding="utf-8-sig") as file:
-        line = file.readline(LONGEST_LINE)
-    if len(line) == LONGEST_LINE:
-        raise ValueError(f"its first line is longer than {LONGEST_LINE:,} characters")
-    return max(",;\t", key=line.count)
-
-
 def _read_csv(path: Path, columns: dict[str, str | None], files: str | None) -> pd.DataFrame:
-    """A csv without the guesses that lose names: "NA" is a country, "0001" is not "1"."""
-    separator = _separator(path)
-    names = list(pd.read_csv(path, nrows=0, sep=separator))
+    names = _names(path)
     ours = _meant(names, columns)
-    texts = {old for old, new in ours.items() if new in ("path", "location", "label", "split")}
-    texts |= set(names) & set(named.pattern_fields(files or ""))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        try:
-            return pd.read_csv(
-                path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=_EMPTY,
-                low_memory=False, index_col=False, sep=separator,
-            )  # fmt: skip
-        except pd.errors.ParserWarning:
-            raise ValueError("some rows have more values than the first line has names") from None
+    text = {old for old, new in ours.items() if new in ("path", "location", "label", "split")}
+    return read_csv(path, text=text | set(named.pattern_fields(files or "")))
 
 
 def _meant(names: Sequence[str], columns: Mapping[str, str | None]) -> dict[str, str]:
@@ -311,7 +289,7 @@ def _without(frame: pd.DataFrame, bad: dict[int, str], skip_bad: bool, source: s
         return frame
     rows = {f"{source}, row {i}": bad[i] for i in sorted(bad)}
     left = frame.drop(index=frame.index[list(bad)])
-    return drop_bad_files(left, rows, skip_bad=skip_bad, of=f"rows in {source}")
+    return drop_bad_files(left, rows, skip_bad=skip_bad, what=f"rows in {source}")
 
 
 def _locations(frame: pd.DataFrame) -> np.ndarray:
@@ -324,4 +302,4 @@ def _locations(frame: pd.DataFrame) -> np.ndarray:
     return where.groupby(list(where), sort=False, dropna=False).ngroup().to_numpy()
 
 
-register("table", open=table, fits=fits, read=read_chips, pixel_info=pixel_info)
+register("table", open=table, fits=fits)

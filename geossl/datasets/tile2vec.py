@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 
 from geossl.data import scenes
-from geossl.datasets.raster.chips import add_reading_columns, read_chips
-from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.datasets.registry import register
 from geossl.datasets.shared import listing
 from geossl.datasets.shared.table import drop_bad_files
 from geossl.utils.parallel import map_threads
 
-__all__ = ["fits", "pixel_info", "read_chips", "tile2vec"]
+__all__ = ["fits", "tile2vec"]
 
 _TILE = re.compile(r"([0-9]{1,12})tile\.npy")
 _NO_ARRAY = (OSError, ValueError, OverflowError, MemoryError, SyntaxError, TokenError)  # headers
@@ -81,13 +80,13 @@ def tile2vec(
         table[~table["path"].isin(problems.keys())].drop(columns="number"),
         problems,
         skip_bad=skip_bad,
-        of=f"<i>tile.npy in {folder}",
+        what=f"<i>tile.npy in {folder}",
     )
     table = scenes.check(table, positions=False, source=f"Tile2Vec in {folder}")
     count, dtype = first
     kept = range(1, (4 if count == 5 else count) + 1)
     names = [_NAMES[b - 1] if 3 <= count <= 5 else f"band_{b}" for b in kept]
-    return add_reading_columns(
+    return add_pixel_columns(
         table, reader="tile2vec", bands=kept, band_names=names,
         dtype="uint16" if scale is not None else dtype, scale=scale,
     )  # fmt: skip
@@ -133,4 +132,4 @@ def fits(path: Path) -> str | None:
     return "holds <i>tile.npy" if found else None
 
 
-register("tile2vec", open=tile2vec, fits=fits, read=read_chips, pixel_info=pixel_info)
+register("tile2vec", open=tile2vec, fits=fits)

@@ -96,7 +96,7 @@ def torchgeo(
             "told": ",".join(told),
         }
     )
-    return images.add_reading_columns(
+    return images.add_pixel_columns(
         scenes.check(table, positions=False, source=f"torchgeo's {dataset}"),
         reader="torchgeo", bands=numbers, scale=scale, dtype=dtype or "uint16",
         band_names=band_names or [names[i - 1] for i in numbers],

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from geossl.datasets.raster.chips import add_reading_columns, read_chips
-from geossl.datasets.raster.window import pixel_info
+from geossl.data.files import read_csv
 from geossl.datasets.registry import register
-from geossl.datasets.shared.csv import drop_rows, read_text_csv
-from geossl.datasets.shared.table import find_faults
+from geossl.datasets.shared.table import find_faults, finish_table
 
-__all__ = ["fits", "pixel_info", "read_chips", "wilds_fmow"]
+__all__ = ["fits", "wilds_fmow"]
 
 _CSV, _IMAGES = "rgb_metadata.csv", "images"
 _NEEDED = ("split", "img_filename", "category", "timestamp", "lat", "lon")
@@ -45,7 +43,7 @@ def wilds_fmow(
         Koh et al., arXiv 2012.07421; the numbers of the pictures as in github.com/p-lambda/wilds.
     """
     path, images = Path(folder) / _CSV, Path(folder) / _IMAGES
-    given = read_text_csv(path, *_NEEDED)
+    given = read_csv(path, needed=_NEEDED)
     if not images.is_dir():
         raise FileNotFoundError(f"expected the pictures of {path} in {images}, found no folder")
     names = [f"rgb_img_{i}.png" for i in range(len(given))]
@@ -69,8 +67,11 @@ def wilds_fmow(
     for i, name in enumerate(names):
         if name not in there:
             bad[i] = f"there is no {name} in {images}"
-    table = drop_rows(table, bad, path, skip_bad, normalize_lon=normalize_lon)
-    return add_reading_columns(table, reader="wilds_fmow")
+    table["problem"] = pd.Series(bad, dtype=object).reindex(table.index)
+    return finish_table(
+        table, reader="wilds_fmow", folder=path, layout="rows", skip_bad=skip_bad,
+        normalize_lon=normalize_lon, numbered=True,
+    )  # fmt: skip
 
 
 def fits(path: Path) -> str | None:
@@ -82,4 +83,4 @@ def fits(path: Path) -> str | None:
     return f"holds {_CSV} and {_IMAGES}/" if here else None
 
 
-register("wilds_fmow", open=wilds_fmow, fits=fits, read=read_chips, pixel_info=pixel_info)
+register("wilds_fmow", open=wilds_fmow, fits=fits)

@@ -9,20 +9,18 @@ from typing import Any
 
 import pandas as pd
 
+from geossl.data.files import read_json
 from geossl.datasets.raster import chips
-from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.raster.header import detect_pixel_format
-from geossl.datasets.raster.window import pixel_info
 from geossl.datasets.registry import register
 from geossl.datasets.shared.detections import (
-    detection_table,
-    mapping_entries,
-    read_json,
-    to_numbers,
+    build_detection_table,
+    list_objects,
+    parse_box,
 )
 from geossl.datasets.shared.listing import first_entries
 
-__all__ = ["pixel_info", "read_chips", "xview"]
+__all__ = ["xview"]
 
 
 def xview(
@@ -75,7 +73,7 @@ def xview(
                 f"{[file.name for file in found] or 'none'}; give its path"
             )
         path = found[0]
-    content = read_json(path)
+    content = read_json(path, max_bytes=None)
     if not isinstance(content, Mapping) or not isinstance(content.get("features"), list):
         raise ValueError(f"expected an xView geojson with a list of 'features' in {path}")
     root = root or (p if (p := path.parent / "train_images").is_dir() else path.parent)
@@ -83,7 +81,7 @@ def xview(
     rows: list[tuple[Any, ...]] = []
     bad: dict[str, str] = {}
     empty = 0
-    for i, feature in enumerate(mapping_entries(content, "features")):
+    for i, feature in enumerate(list_objects(content, "features")):
         about = feature.get("properties")
         about = about if isinstance(about, Mapping) else {}
         image, bounds, kind = (about.get(k) for k in ("image_id", "bounds_imcoords", "type_id"))
@@ -94,7 +92,7 @@ def xview(
         if isinstance(bounds, str) and bounds.strip() in ("", "[]"):
             empty += 1
             continue
-        box = to_numbers(bounds.strip("[] ").split(",") if isinstance(bounds, str) else None)
+        box = parse_box(bounds.strip("[] ").split(",") if isinstance(bounds, str) else None)
         if box is None or box[0] >= box[2] or box[1] >= box[3]:
             bad[f"{path}, feature {i}"] = (
                 f"expected bounds_imcoords 'left,top,right,bottom', came {str(bounds)[:60]!r}"
@@ -103,13 +101,13 @@ def xview(
             bad[f"{path}, feature {i}"] = f"expected a number as type_id, came {str(kind)[:60]!r}"
         else:
             rows.append((image, *box, (names or {}).get(kind, kind), False))
-    table = detection_table(pictures, rows, boxes=boxes, root=Path(root), bad=bad, skip_bad=skip_bad,
-                       source=str(path))  # fmt: skip
+    table = build_detection_table(pictures, rows, per_box=boxes, root=Path(root),
+                                  problems=bad, skip_bad=skip_bad, source=str(path))  # fmt: skip
     table.attrs["empty_boxes"] = empty
     about = detect_pixel_format(
         table["path"], bands=bands, band_names=band_names, dtype=dtype, scale=scale
     )
-    return chips.add_reading_columns(
+    return chips.add_pixel_columns(
         table.drop(columns="crowd", errors="ignore"), reader="xview", **about
     )
 
@@ -135,4 +133,4 @@ def _is_xview(path: Path) -> bool:
     return b'"bounds_imcoords"' in start and b'"type_id"' in start
 
 
-register("xview", open=xview, fits=fits, read=read_chips, pixel_info=pixel_info)
+register("xview", open=xview, fits=fits)

@@ -50,7 +50,7 @@ def pictures(folder, *, n, rows, side_px=500):
         BOX[2]: number * 2.0 + 40,
         BOX[3]: number * 3.0 + 40,
     })  # fmt: skip
-    return chips.add_reading_columns(scenes.check(table), reader="images")
+    return chips.add_pixel_columns(scenes.check(table), reader="images")
 
 
 def build(path, table, **options):

@@ -8,7 +8,7 @@ from rasterio.transform import Affine
 
 from geossl.data.store import ChipStore
 from geossl.datasets import geotiff
-from geossl.datasets.raster.window import pixel_info, read_chips
+from geossl.datasets.raster.window import pixel_info, read_cells
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 LEFT, TOP, PX = 500_000.0, 5_200_000.0, 10.0
@@ -44,7 +44,7 @@ def test_a_cell_at_all_dates_is_one_location_with_the_files_own_pixels(tmp_path)
     assert table["time"].dt.strftime("%Y%m%d").unique().tolist() == ["20180713", "20150601"]
     dates = table.groupby("location")["time"].nunique()
     assert len(table) == 6 + 8 and (dates == 2).sum() == 6 and (dates == 1).sum() == 2
-    pixels = read_chips(table, size_px=32)
+    pixels = read_cells(table, size_px=32)
     assert not pixels.bad and pixels.valid.all()
     for i, row in table.iterrows():
         scene, left = (
@@ -68,7 +68,7 @@ def test_strides_overlap(tmp_path):
     scene = write(tmp_path / "2015.tif", noise())
     table = geotiff(tmp_path, chip_px=32, stride_px=16)
     assert len(table) == 3 * 5
-    chip = read_chips(table.iloc[[6]], size_px=32).chips[0]
+    chip = read_cells(table.iloc[[6]], size_px=32).chips[0]
     assert np.array_equal(chip, scene[:, 16:48, 16:48])
 
 
@@ -109,7 +109,7 @@ def test_scenes_on_other_grids_show_the_same_ground(tmp_path, kind):
         write(other, warped, transform=to, crs="EPSG:32632")
     table = geotiff(tmp_path, chip_px=32)
     assert (table.groupby("location")["time"].nunique() == 3).sum() >= 4
-    pixels = read_chips(table, size_px=32)
+    pixels = read_cells(table, size_px=32)
     for _, rows in table.groupby("location"):
         chips = pixels.chips[rows.index].astype(float)
         if len(rows) == 3:
@@ -126,7 +126,7 @@ def test_only_cells_that_a_turned_scene_covers(tmp_path):
     table = geotiff(tmp_path, chip_px=32)
     askew = table[table["path"].str.endswith("2016.tif")].reset_index(drop=True)
     assert 5 < len(askew) < 60
-    assert read_chips(askew, size_px=32).valid.mean() > 0.999
+    assert read_cells(askew, size_px=32).valid.mean() > 0.999
 
 
 def test_an_alpha_band_is_a_mask_and_no_band(tmp_path):
@@ -136,7 +136,7 @@ def test_an_alpha_band_is_a_mask_and_no_band(tmp_path):
     write(tmp_path / "2015.tif", pixels, photometric="RGB", alpha="YES")
     table = geotiff(tmp_path, chip_px=32)
     assert pixel_info(table)["bands"] == ["red", "green", "blue"]
-    found = read_chips(table, size_px=32)
+    found = read_cells(table, size_px=32)
     assert found.extra["nodata_share"][0] == pytest.approx(0.5) and not found.valid[0, 0, 0]
 
 
@@ -146,7 +146,7 @@ def test_no_data(tmp_path):
     pixels[:, 32:, :8] = 0  # in all: none
     write(tmp_path / "zero_2015.tif", pixels, nodata=0)
     table = geotiff(tmp_path, chip_px=32)
-    found = read_chips(table, size_px=32)
+    found = read_cells(table, size_px=32)
     assert found.extra["nodata_share"].round(3).tolist() == [0, 0, 0, 0.25, 0, 0]
     assert np.array_equal(found.chips[0], pixels[:, :32, :32])
 
@@ -158,7 +158,7 @@ def test_floats_are_scaled_and_nan_is_no_data(tmp_path):
     with pytest.raises(ValueError, match="scale"):
         geotiff(tmp_path, chip_px=32)
     table = geotiff(tmp_path, chip_px=32, scale=(0, 1))
-    found = read_chips(table, size_px=32)
+    found = read_cells(table, size_px=32)
     assert found.chips.dtype == np.uint16 and found.chips[0, 0, 0, 0] == 0
     assert not found.valid[0, 0, 0] and found.valid.sum() == found.valid.size - 1
     back = (found.chips[0, 0].astype(float) - 1) / 65534
@@ -169,7 +169,7 @@ def test_clouds_are_guessed_by_brightness(tmp_path):
     pixels = noise(low=20) // 4
     pixels[:, :32, :16] = 240
     write(tmp_path / "2015.tif", pixels, photometric="RGB")
-    share = read_chips(geotiff(tmp_path, chip_px=32), size_px=32).extra["cloud_free_share"]
+    share = read_cells(geotiff(tmp_path, chip_px=32), size_px=32).extra["cloud_free_share"]
     assert share[0] == 0.5 and (share[1:] == 1).all()
 
 
@@ -203,7 +203,7 @@ def test_dates_that_are_none(tmp_path, text):
     write(tmp_path / "a.tif", noise())
     dates = tmp_path / "dates.csv"
     dates.write_text(f'path,time\na.tif,"{text}"\n')
-    with pytest.raises(ValueError, match="a.tif.*date_pattern, date_tag or dates_csv"):
+    with pytest.raises(ValueError, match="a.tif.*`date_pattern`, `date_tag` or `dates_csv`"):
         geotiff(tmp_path, dates_csv=dates)
 
 
@@ -213,7 +213,7 @@ def test_bands_by_number_and_name(tmp_path):
         file.descriptions = ("nir", "red", "green", "blue")
     table = geotiff(tmp_path, chip_px=32, bands=["blue", 1])
     assert pixel_info(table)["bands"] == ["blue", "nir"]
-    assert np.array_equal(read_chips(table, size_px=32).chips[0], scene[[3, 0], :32, :32])
+    assert np.array_equal(read_cells(table, size_px=32).chips[0], scene[[3, 0], :32, :32])
     assert pixel_info(geotiff(tmp_path))["rgb"] == [1, 2, 3]
     for wrong in ([5], [0], ["swir"], [1, 1], []):
         with pytest.raises(ValueError, match="expected different bands"):

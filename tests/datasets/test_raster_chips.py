@@ -15,7 +15,7 @@ def table(paths, boxes=None, **about):
     rows = pd.DataFrame({"path": [str(p) for p in paths]})
     if boxes is not None:
         rows[list(BOX)] = np.asarray(boxes, float)
-    return chips.add_reading_columns(rows, reader="images", **about)
+    return chips.add_pixel_columns(rows, reader="images", **about)
 
 
 def smooth(height, width, bands=3, top=255):
@@ -183,10 +183,10 @@ def test_files_that_cannot_become_a_chip_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("about", "words"),
     [
-        ({"bands": (1, 2)}, "a name for each"),
-        ({"band_names": ("r", "g,", "b")}, "without commas"),
-        ({"dtype": "float32"}, "scale="),
-        ({"scale": (1.0, 1.0)}, "lowest, highest"),
+        ({"bands": (1, 2)}, "`band_names` must have a name for each"),
+        ({"band_names": ("r", "g,", "b")}, "`band_names` must not contain commas"),
+        ({"dtype": "float32"}, "uint8 or uint16, got float32. Pass `scale="),
+        ({"scale": (1.0, 1.0)}, "`scale` must be .lowest, highest."),
     ],
 )
 def test_wrong_descriptions_are_refused(about, words):

@@ -13,6 +13,7 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
+from geossl.data.readers import get_reader
 from geossl.datasets.registry import matching_data_sets, names, open_scenes
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -180,7 +181,7 @@ def test_every_reader_has_a_layout_here():
 @pytest.mark.parametrize("name", names())
 def test_a_reader_has_a_function_of_its_name_and_says_whether_it_fits(name, tmp_path):
     module = importlib.import_module(f"geossl.datasets.{name}")
-    assert callable(getattr(module, name)) and callable(module.read_chips)
+    assert callable(getattr(module, name)) and callable(get_reader(name).read_chips)
     assert module.fits(tmp_path) is None and module.fits(tmp_path / "absent") is None
 
 
@@ -207,10 +208,10 @@ def test_options_go_to_the_reader(tmp_path):
 def test_two_that_fit_are_told_and_one_can_be_asked_for(tmp_path):
     make_geotiff(tmp_path)
     make_tile2vec(tmp_path)
-    with pytest.raises(ValueError, match="found 2 that fit: tile2vec .*; geotiff .*give reader="):
+    with pytest.raises(ValueError, match="found 2 that fit: geotiff .*; tile2vec .*give reader="):
         open_scenes(tmp_path)
     assert open_scenes(tmp_path, reader="geotiff").attrs["opened"][0] == "geotiff"
-    with pytest.raises(ValueError, match="expected a reader of fmow.*came 'os'"):
+    with pytest.raises(ValueError, match="expected a reader of .*fmow.*came 'os'"):
         open_scenes(tmp_path, reader="os")
 
 

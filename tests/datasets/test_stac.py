@@ -705,7 +705,7 @@ def test_what_a_chip_lacks_is_said_refused_or_not_even_read(sky, tmp_path, monke
         assert np.isfinite(file.read()).all() and file.read_masks(1).mean() == 255 / 2
     rows = pd.DataFrame({"path": [str(tmp_path / done["path"])]})
     about = {"reader": "images", "bands": (1,), "band_names": ("ndvi",), "scale": (-4.0, 4.0)}
-    chip = images.read_chips(images.add_reading_columns(rows, **about), size_px=CHIP)
+    chip = images.read_chips(images.add_pixel_columns(rows, **about), size_px=CHIP)
     assert chip.valid[0, :, : CHIP // 2].all() and not chip.valid[0, :, CHIP // 2 :].any()
     (tmp_path / done["path"]).write_bytes(b"II*\0")  # a disk's fault is mended
     assert tried(plan)["items"] == [done] and len(sky.asked()) > 0

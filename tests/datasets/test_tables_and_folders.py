@@ -162,7 +162,7 @@ def test_paths_that_leave_the_root_are_refused(pictures, name):
     Image.new("L", (8, 8), 2).save(pictures / "in" / "in.jpg")
     lines = f'path,lat,lon\nin.jpg,1,2\n"{name}",3,4\n'
     (pictures / "in" / "t.csv").write_text(lines)
-    with pytest.raises(ValueError, match="row 1: .* names no file in"):
+    with pytest.raises(ValueError, match="row 1: .* is no file in .*pass `root`"):
         table(pictures / "in" / "t.csv")
     found = table(pictures / "in" / "t.csv", skip_bad=True)
     assert found["lat"].tolist() == [1] and "row 1" in next(iter(found.attrs["skipped"]))
@@ -217,7 +217,7 @@ def test_files_are_found_by_a_pattern_of_columns(pictures):
     for name in ("0a_1.jpg", "0a1_1.jpg", "0b_1.jpg", "0b_2.jpg", "[c]_9.jpg"):
         Image.new("L", (8, 8), 77).save(pictures / "img" / name)
     (pictures / "t.csv").write_text("id,lat,lon\n0a,1,2\n0b,1,2\n[c],1,2\nnone,1,2\n../img/0a,1,2")
-    with pytest.raises(ValueError, match="row 1: expected one file .*'0b'.* none or several"):
+    with pytest.raises(ValueError, match="row 1: not exactly one file .*'0b'"):
         table(pictures / "t.csv", files="img/{id}_*.jpg")
     found = table(pictures / "t.csv", files="img/{id}_*.jpg", skip_bad=True)
     assert [Path(p).name for p in found["path"]] == ["0a_1.jpg", "[c]_9.jpg"]
@@ -437,11 +437,11 @@ def test_coco_entries_that_cannot_be_used_are_named_or_left_out(detection, case)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "could not read"),
-        ("[" * 100_000, "could not read"),
+        ("", "cannot be read as json"),
+        ("[" * 100_000, "cannot be read as json"),
         ("[]", "list of 'images'"),
         ('{"images": 3}', "list of 'images'"),
-        ('{"images": []}', "found none"),
+        ('{"images": []}', "There are no images in"),
         ('{"images": [{"id": 1, "file_name": "gone.jpg"}]}', "gone.jpg"),
     ],
 )
@@ -522,7 +522,7 @@ def test_geoimagenet_joins_photos_and_places_by_id(tmp_path):
     assert kept["lat"].isna().sum() == 3 and kept.attrs["without_position"] == 3
     assert not images.read_chips(kept, size_px=4).bad
     (tmp_path / "meta.csv").write_text("99,1,1\n")
-    with pytest.raises(ValueError, match="none of 5"):
+    with pytest.raises(ValueError, match="None of the 5 photos with a place"):
         geoimagenet(tmp_path)
     (tmp_path / "meta.csv").write_bytes(b"")
     with pytest.raises(ValueError, match="meta.csv"):
@@ -554,9 +554,9 @@ def test_image_folder_keeps_equal_names_of_two_splits_apart(tmp_path):
     with pytest.raises(ValueError, match="regular expression"):
         image_folder(tmp_path, location="(")
     (tmp_path / "none").mkdir()
-    with pytest.raises(FileNotFoundError, match="found none"):
+    with pytest.raises(FileNotFoundError, match="There are no images <class>/<file>"):
         image_folder(tmp_path / "none")
-    with pytest.raises(FileNotFoundError, match="no such folder"):
+    with pytest.raises(FileNotFoundError, match="There is no folder"):
         image_folder(tmp_path / "absent")
 
 
@@ -611,9 +611,9 @@ def test_photos_that_are_damaged(tmp_path):
     assert {"zero.jpg", "text.jpg"} <= {Path(p).name for p in found.attrs["skipped"]}
     for name in tmp_path.glob("[af]*.jpg"):
         name.unlink()
-    with pytest.raises(ValueError, match="none of 3"):
+    with pytest.raises(ValueError, match="None of the 3 photos with a GPS position"):
         photos(tmp_path, skip_bad=True)
-    with pytest.raises(FileNotFoundError, match="found none"):
+    with pytest.raises(FileNotFoundError, match="There are no photos"):
         (tmp_path / "empty").mkdir()
         photos(tmp_path / "empty")
     with pytest.raises(ValueError, match="decimals"):

@@ -10,7 +10,7 @@ from rasterio.transform import from_origin
 
 from geossl import models
 from geossl.datasets.raster import area
-from geossl.datasets.raster.chips import add_reading_columns
+from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.models import features
 
 
@@ -91,7 +91,7 @@ def test_nodata_and_scale_as_the_chips_have_them(tmp_path):
     pixels = np.linspace(0, 1, 3 * 4 * 5, dtype=np.float32).reshape(3, 4, 5)
     pixels[:, 0, 0] = -9
     path = tif(tmp_path / "a.tif", pixels, nodata=-9)
-    table = add_reading_columns(
+    table = add_pixel_columns(
         pd.DataFrame({"path": [path]}), reader="x", dtype="uint8", scale=(0, 1)
     )
     (row,) = area.scene_rows(table, bands=3)
@@ -124,7 +124,7 @@ def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path):
         area.read_grid(area.scene_rows(tmp_path / "none.tif", bands=1)[0])
     with pytest.raises(ValueError, match="expected band 3 in .*two.tif, it has 2"):
         area.read_area(area.scene_rows(two, bands=3)[0])
-    table = add_reading_columns(pd.DataFrame({"path": [two]}), reader="x", bands=[1],
+    table = add_pixel_columns(pd.DataFrame({"path": [two]}), reader="x", bands=[1],
                                      band_names=["a"], dtype="uint16")  # fmt: skip
     with pytest.raises(ValueError, match="expected uint16 in .*two.tif, came uint8"):
         area.read_area(area.scene_rows(table, bands=1)[0])
@@ -152,7 +152,7 @@ def test_statistics_are_those_of_all_pixels_with_data(tmp_path):
     arrays = [rng.integers(1, 200, (2, 9, 11), dtype=np.uint8), np.full((2, 3, 3), 50, np.uint8)]
     arrays[0][:, :4] = 0
     paths = [tif(tmp_path / f"{i}.tif", a, nodata=0) for i, a in enumerate(arrays)]
-    table = add_reading_columns(
+    table = add_pixel_columns(
         pd.DataFrame({"path": paths}), reader="x", bands=[1, 2], band_names=["a", "b"]
     )
     mean, std = area.band_statistics(area.scene_rows(table, bands=2))

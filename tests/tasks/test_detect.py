@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from geossl import models
 from geossl.data.scenes import BOX
 from geossl.datasets.raster import area
-from geossl.datasets.raster.chips import add_reading_columns
+from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.models import layers
 from geossl.tasks import detect
 from geossl.tasks.detect import evaluate, train
@@ -578,11 +578,11 @@ def test_bad_boxes_stop_a_training_or_are_counted(tmp_path):
 
 def test_an_encoder_for_other_bands_and_scenes_of_other_kinds_are_refused(tmp_path):
     scenes, boxes = scattered(tmp_path, count=2)
-    table = add_reading_columns(scenes, reader="coco")
+    table = add_pixel_columns(scenes, reader="coco")
     with pytest.raises(ValueError, match="expected scenes of the encoder's 2 bands"):
         detect.train(table, boxes, encoder_of(2), config=SMALL)
     tuned = detect.train(table, boxes, encoder_of(), config=SMALL)
-    other = add_reading_columns(scenes, reader="coco", dtype="uint16")
+    other = add_pixel_columns(scenes, reader="coco", dtype="uint16")
     with pytest.raises(ValueError, match="expected scenes of dtype uint8, as in training"):
         tuned.detect(other)
     with pytest.raises(FileNotFoundError, match="none.tif"):

@@ -1,11 +1,10 @@
-"""Pixels of image files, whole or a box of them: jpg, png, tif, npy; one file a chip or one a band.
+"""Read chips from image files, the middle or a box: jpg, png, tif, npy; all bands or one a file.
 
 The readers of data sets share this: they say in a few columns what to read, and decode nothing.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,15 +12,16 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from geossl.data.pixels import Pixels
+from geossl.data.files import DatasetError
+from geossl.data.pixels import Pixels, repeat
 from geossl.data.readers import FunctionReader, register_reader
 from geossl.data.scenes import BOX
-from geossl.datasets.raster.window import pixel_info, read_window
+from geossl.datasets.raster.files import is_tiff, open_raster
+from geossl.datasets.raster.window import pixel_info, read_window, to_stored_units
 
-__all__ = ["BOX", "add_reading_columns", "pixel_info", "read_chips"]
-_TIFFS = (".tif", ".tiff")
-_RASTERS = (*_TIFFS, ".jp2")
-_MOST_PX = 2**28  # pixels of a picture or a window; more is a mistake or a bomb
+__all__ = ["add_pixel_columns", "read_chips"]
+
+_MAX_PX = 2**28  # pixels of an image or a window; more is a mistake or a decompression bomb
 _ORIENTATION = 0x0112  # number of the EXIF tag
 _TURNS = {  # its value -> Pillow's Transpose that sets the picture upright
     2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2
@@ -30,11 +30,7 @@ _TURNS = {  # its value -> Pillow's Transpose that sets the picture upright
 Row: TypeAlias = Mapping[Hashable, Any]
 
 
-class _Refused(Exception):
-    """A file that cannot become a chip, with the reason."""
-
-
-def add_reading_columns(
+def add_pixel_columns(
     table: pd.DataFrame,
     *,
     reader: str,
@@ -43,13 +39,15 @@ def add_reading_columns(
     dtype: str = "uint8",
     scale: tuple[float, float] | None = None,
 ) -> pd.DataFrame:
-    """A scene table with the columns that tell `read_chips` what to read.
+    """Add the columns to a scene table that tell `read_chips` what to read.
+
+    They are categorical: the value is stored once, however many rows there are.
 
     Args:
-        table: scene table. ``path`` is the file of a row; with one file a band it holds
+        table: scene table. ``path`` is the file of a row; with one file per band it contains
             ``{band}``, which stands for a word of ``bands``. The optional columns `BOX` are the box
             to cut, in pixels of the file from its upper left; missing values mean the whole file.
-        reader: the name of the reader's module.
+        reader: the name of the data set.
         bands: numbers from 1 of the bands in a file, or the words that ``{band}`` stands for.
         band_names: their names, in the same order.
         dtype: "uint8" or "uint16"; with ``scale`` it is uint16.
@@ -59,35 +57,38 @@ def add_reading_columns(
         ValueError: another number of names than of bands, a name with a comma, or another type.
     """
     if len(bands) != len(band_names) or not bands:
-        raise ValueError(f"expected a name for each of {list(bands)}, came {list(band_names)}")
-    if any("," in str(name) for name in [*bands, *band_names]):
-        raise ValueError(f"expected band names without commas, came {list(band_names)}")
-    if dtype not in ("uint8", "uint16"):
         raise ValueError(
-            f"expected files of uint8 or uint16, came {dtype}; give scale=(lowest, highest)"
+            f"`band_names` must have a name for each of {list(bands)}, got {list(band_names)}."
+        )
+    if any("," in str(name) for name in [*bands, *band_names]):
+        raise ValueError(f"`band_names` must not contain commas, got {list(band_names)}.")
+    if scale is None and dtype not in ("uint8", "uint16"):
+        raise ValueError(
+            f"Files must be uint8 or uint16, got {dtype}. Pass `scale=(lowest, highest)`."
         )
     if scale is not None and not scale[0] < scale[1]:
-        raise ValueError(f"expected scale=(lowest, highest), came {scale}")
+        raise ValueError(f"`scale` must be (lowest, highest), got {scale}.")
     low, high = scale or (np.nan, np.nan)
-    return table.assign(
-        bands=",".join(map(str, bands)),
-        band_names=",".join(band_names),
-        dtype="uint16" if scale is not None else dtype,
-        scale_low=low,
-        scale_high=high,
-        reader=reader,
-    )
+    values = {
+        "bands": ",".join(map(str, bands)),
+        "band_names": ",".join(band_names),
+        "dtype": "uint16" if scale is not None else dtype,
+        "scale_low": float(low),
+        "scale_high": float(high),
+        "reader": reader,
+    }
+    return table.assign(**{name: repeat(value, len(table)) for name, value in values.items()})
 
 
 def read_chips(rows: pd.DataFrame, *, size_px: int) -> Pixels:
-    """Pixels of some rows: of each file the largest square about the middle, made ``size_px``.
+    """Read some rows: of each file the largest square about the center, resized to ``size_px``.
 
-    With a box the square is as wide as the box is long, about the box's middle, moved and if need
-    be shrunk to lie within the file: nothing is stretched. Gray pictures fill all colors, alpha
-    becomes "no data", pictures without a box are turned as their EXIF says.
+    With a box the square is as wide as the box is long, about the center of the box, moved and if
+    needed shrunk to lie within the file: nothing is stretched. Gray images fill all colors, alpha
+    becomes "no data", images without a box are turned as their EXIF says.
 
     Args:
-        rows: of a table that `add_reading_columns` completed.
+        rows: of a table that `add_pixel_columns` completed.
         size_px: height and width of a chip.
 
     Returns:
@@ -99,164 +100,178 @@ def read_chips(rows: pd.DataFrame, *, size_px: int) -> Pixels:
     bad: dict[int, str] = {}
     for i, row in enumerate(rows.to_dict("records")):
         try:
-            chips[i], valid[i] = _chip(row, size_px)
-        except _Refused as error:
-            bad[i] = f"{row['path']}: {error}"
+            chips[i], valid[i] = _read_row(row, size_px)
+        except (FileNotFoundError, DatasetError) as error:
+            bad[i] = str(error)
     return Pixels(chips, valid, {"nodata_share": 1 - valid.mean((1, 2))}, bad)
 
 
-def _chip(row: Row, size_px: int) -> tuple[np.ndarray, np.ndarray]:
+def _read_row(row: Row, size_px: int) -> tuple[np.ndarray, np.ndarray]:
     path, bands = str(row["path"]), row["bands"].split(",")
-    if "{band}" in path:
-        parts = [_file(path.replace("{band}", band), [1], row, size_px) for band in bands]
-        valid = np.logical_and.reduce([seen for _, seen in parts])
-        return np.concatenate([pixels for pixels, _ in parts]) * valid, valid
-    return _file(path, [int(band) for band in bands], row, size_px)
+    if "{band}" not in path:
+        return _read_file(path, [int(band) for band in bands], row, size_px)
+    parts = [_read_file(path.replace("{band}", band), [1], row, size_px) for band in bands]
+    valid = np.logical_and.reduce([part_valid for _, part_valid in parts])
+    return np.concatenate([pixels for pixels, _ in parts]) * valid, valid
 
 
-def _file(path: str, bands: list[int], row: Row, size_px: int) -> tuple[np.ndarray, np.ndarray]:
+def _read_file(
+    path: str, bands: list[int], row: Row, size_px: int
+) -> tuple[np.ndarray, np.ndarray]:
     suffix = Path(path).suffix.lower()
-    read = _raster if suffix in _RASTERS else _array if suffix == ".npy" else _picture
+    read = _read_image
+    if is_tiff(path) or suffix == ".jp2":
+        read = _read_raster
+    elif suffix == ".npy":
+        read = _read_array
     return read(path, bands, row, size_px)
 
 
-def _boxed(row: Row) -> bool:
+def _has_box(row: Row) -> bool:
     return BOX[0] in row and bool(pd.notna(row[BOX[0]]))
 
 
-def _square(row: Row, width: int, height: int) -> tuple[int, int, int]:
-    """Left, top and side of the square to read, within the file."""
-    if width * height > _MOST_PX:
-        raise _Refused(f"{width} x {height} pixels are more than {_MOST_PX:,}; cut it first")
+def _square(path: str, row: Row, width: int, height: int) -> tuple[int, int, int]:
+    """Return left, top and side of the square to read, within the file."""
+    if width * height > _MAX_PX:
+        raise DatasetError(
+            f"{path} has {width} x {height} pixels, which are more than {_MAX_PX:,}. Cut it first."
+        )
     left, top, right, bottom = 0.0, 0.0, float(width), float(height)
     side = min(width, height)
-    if _boxed(row):
+    if _has_box(row):
         left, top, right, bottom = (float(row[name]) for name in BOX)
-        if not (right > left and bottom > top and right > 0 and bottom > 0) or (
-            left >= width or top >= height
-        ):
+        overlaps = left < min(right, width) and top < min(bottom, height)
+        if not (overlaps and right > 0 and bottom > 0):
             box = left, top, right, bottom
-            raise _Refused(f"the box {box} does not lie in its {width} x {height} pixels")
+            raise DatasetError(
+                f"{path}: the box {box} does not lie in its {width} x {height} pixels."
+            )
         side = min(side, max(1, round(max(right - left, bottom - top))))
     x, y = round((left + right - side) / 2), round((top + bottom - side) / 2)
     return min(max(x, 0), width - side), min(max(y, 0), height - side), side
 
 
-def _raster(path: str, bands: list[int], row: Row, size_px: int) -> tuple[np.ndarray, np.ndarray]:
-    import rasterio
+def _check_file(path: str, bands: list[int], row: Row, *, count: int, dtype: str) -> None:
+    if max(bands) > count:
+        raise DatasetError(f"{path} has {count} bands, so there is no band {max(bands)}.")
+    if not np.isfinite(row["scale_low"]) and dtype != row["dtype"]:
+        raise DatasetError(
+            f"{path} must be {row['dtype']}, got {dtype}. Pass `scale=(lowest, highest)`."
+        )
+
+
+def _read_raster(
+    path: str, bands: list[int], row: Row, size_px: int
+) -> tuple[np.ndarray, np.ndarray]:
     from rasterio.enums import Resampling
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
     from rasterio.windows import Window
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            kind = (
-                {"driver": "GTiff"} if path.lower().endswith(_TIFFS) else {}
-            )  # no VRT in disguise
-            with rasterio.open(path, **kind) as file:
-                left, top, side = _square(row, file.width, file.height)
-                if max(bands) > file.count:
-                    raise _Refused(f"expected band {max(bands)}, it has {file.count}")
-                _same_type(file.dtypes[0], row)
-                how = Resampling.average if size_px < side else Resampling.bilinear
-                window = Window(left, top, side, side)
-                return read_window(file, bands, window, (size_px, size_px), how, row)
-    except (RasterioError, IndexError) as error:
-        raise _Refused(f"cannot be read: {error.__cause__ or error}") from None
+    with open_raster(path) as file:
+        left, top, side = _square(path, row, file.width, file.height)
+        _check_file(path, bands, row, count=file.count, dtype=file.dtypes[0])
+        method = Resampling.average if size_px < side else Resampling.bilinear
+        window = Window(left, top, side, side)
+        return read_window(file, bands, window, (size_px, size_px), method, row)
 
 
-def _array(path: str, bands: list[int], row: Row, size_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """A ``.npy`` of ``(H, W, C)``, ``(C, H, W)`` with fewer bands than pixels, or ``(H, W)``."""
+def open_array(path: str) -> np.ndarray:
+    """Map a ``.npy`` into memory, so that a header of huge dimensions takes none.
+
+    Raises:
+        DatasetError: it is no such array.
+    """
     from tokenize import TokenError
 
     try:
         with np.errstate(over="ignore"):
-            pixels: np.ndarray = np.lib.format.open_memmap(path, mode="r")
+            return np.lib.format.open_memmap(path, mode="r")  # np.load would open a zip as well
     except (
-        OSError, ValueError, EOFError, OverflowError, MemoryError, SyntaxError, TokenError,
+        OSError, ValueError, OverflowError, MemoryError, SyntaxError, TokenError,
     ) as error:  # fmt: skip
-        raise _Refused(f"cannot be read: {error}") from None
+        raise DatasetError(f"{path} cannot be read as an array: {error}.") from None
+
+
+def _read_array(
+    path: str, bands: list[int], row: Row, size_px: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read a ``.npy`` of ``(H, W, C)``, ``(H, W)``, or ``(C, H, W)`` if C < W."""
+    pixels = open_array(path)
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.ndim != 3:
-        raise _Refused(f"expected an array (H, W, C), came {pixels.shape}")
+        raise DatasetError(f"{path} must be an array (H, W, C), got {pixels.shape}.")
     if pixels.shape[0] < pixels.shape[2]:
         pixels = pixels.transpose(1, 2, 0)
     height, width, count = pixels.shape
-    left, top, side = _square(row, width, height)
-    if max(bands) > count:
-        raise _Refused(f"expected band {max(bands)}, it has {count}")
-    _same_type(str(pixels.dtype), row)
+    left, top, side = _square(path, row, width, height)
+    _check_file(path, bands, row, count=count, dtype=str(pixels.dtype))
     part = np.stack([pixels[top : top + side, left : left + side, b - 1] for b in bands])
     valid = np.isfinite(part).all(0) if part.dtype.kind == "f" else np.ones(part.shape[1:], bool)
     if np.isfinite(row["scale_low"]):
-        low, high = row["scale_low"], row["scale_high"]
-        part = 1 + np.clip((np.nan_to_num(part) - low) / (high - low), 0, 1) * 65534
-    resized = np.stack([_resized(band, size_px) for band in part])
-    seen = _resized(valid, size_px) >= 0.999
-    return np.where(seen, np.round(resized), 0).astype(row["dtype"]), seen
+        part = to_stored_units(part, row)
+    resized = np.stack([_resize(band, size_px) for band in part])
+    valid = _resize(valid, size_px) >= 0.999
+    return np.where(valid, np.round(resized), 0).astype(row["dtype"]), valid
 
 
-def _resized(band: np.ndarray, size_px: int) -> np.ndarray:
-    """``(S, S)`` float32 made ``(size_px, size_px)``, averaged where it shrinks."""
+def _resize(band: np.ndarray, size_px: int) -> np.ndarray:
+    """Resize ``(S, S)`` to ``(size_px, size_px)`` float32, averaged where it shrinks."""
     from PIL import Image
 
-    picture = Image.fromarray(np.ascontiguousarray(band, np.float32))
-    return np.asarray(picture.resize((size_px, size_px), Image.Resampling.BILINEAR))
+    image = Image.fromarray(np.ascontiguousarray(band, np.float32))
+    return np.asarray(image.resize((size_px, size_px), Image.Resampling.BILINEAR))
 
 
-def _picture(path: str, bands: list[int], row: Row, size_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """A jpg, png, webp, ...; a jpg is decoded at the smallest scale that is large enough."""
+def _read_image(
+    path: str, bands: list[int], row: Row, size_px: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read a jpg, png, webp, ...; a jpg is decoded at the smallest scale that is large enough."""
     from PIL import Image
 
     try:
         with Image.open(path) as file:  # the header alone; Pillow refuses bombs here
             width, height = file.size
-            left, top, side = _square(row, width, height)
-            if max(bands) > 3:
-                raise _Refused(f"expected band {max(bands)}, a picture has three")
-            _same_type("uint16" if file.mode.startswith("I") else "uint8", row)
-            way = None if _boxed(row) else file.getexif().get(_ORIENTATION)
+            left, top, side = _square(path, row, width, height)
+            dtype = "uint16" if file.mode.startswith("I") else "uint8"
+            _check_file(path, bands, row, count=3, dtype=dtype)
+            orientation = None if _has_box(row) else file.getexif().get(_ORIENTATION)
             file.draft("RGB", (width * size_px // side, height * size_px // side))
-            scale = 1 / round(width / file.size[0])  # a jpg comes at 1, 1/2, 1/4 or 1/8
-            colors, alpha = _colors(file)
+            scale = 1 / round(width / file.size[0])  # 1, 1/2, 1/4 or 1/8 of a jpg
+            colors, alpha = _split_alpha(file)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _Refused(f"is too large to decode: {error}") from None
+        raise DatasetError(f"{path} is too large to decode: {error}") from None
+    except DatasetError:
+        raise
     except (OSError, ValueError, SyntaxError) as error:
-        raise _Refused(f"cannot be read: {error}") from None
+        raise DatasetError(f"{path} cannot be read: {str(error).rstrip('.')}.") from None
     right, bottom = (
-        min((at + side) * scale, end) for at, end in zip((left, top), file.size, strict=True)
+        min((start + side) * scale, end) for start, end in zip((left, top), file.size, strict=True)
     )
     box = (left * scale, top * scale, right, bottom)
 
-    def squared(part: Any) -> np.ndarray:
+    def cut(part: Any) -> np.ndarray:
         if part.size != (size_px, size_px) or box != (0, 0, size_px, size_px):
             part = part.resize((size_px, size_px), Image.Resampling.BILINEAR, box)
-        return np.asarray(part.transpose(_TURNS[way]) if way in _TURNS else part)
+        return np.asarray(part.transpose(_TURNS[orientation]) if orientation in _TURNS else part)
 
-    pixels = squared(colors)  # (S, S) or (S, S, 3)
+    pixels = cut(colors)  # (S, S) or (S, S, 3)
     pixels = np.stack([pixels if pixels.ndim == 2 else pixels[..., b - 1] for b in bands])
-    seen = np.ones((size_px, size_px), bool)
+    valid = np.ones((size_px, size_px), bool)
     if alpha is not None:
-        seen = squared(alpha) > 127
-        pixels = np.where(seen, pixels, 0)
-    return pixels.astype(row["dtype"], copy=False), seen
+        valid = cut(alpha) > 127
+        pixels = np.where(valid, pixels, 0)
+    return pixels.astype(row["dtype"], copy=False), valid
 
 
-def _colors(picture: Any) -> tuple[Any, Any]:
-    """The colors of a picture, as one in gray or RGB, and its alpha, another one or None."""
-    if picture.mode.startswith("I") or picture.mode in ("L", "1"):
-        return picture.convert("L" if picture.mode in ("L", "1") else "I"), None
-    if "A" in picture.mode or "transparency" in picture.info:
-        whole = picture.convert("RGBA")
-        return whole.convert("RGB"), whole.getchannel("A")
-    return picture.convert("RGB"), None
-
-
-def _same_type(found: str, row: Row) -> None:
-    if not np.isfinite(row["scale_low"]) and found != row["dtype"]:
-        raise _Refused(f"expected {row['dtype']}, came {found}; give scale=(lowest, highest)")
+def _split_alpha(image: Any) -> tuple[Any, Any]:
+    """Return the colors of an image, as one in gray or RGB, and its alpha, another one or None."""
+    if image.mode.startswith("I") or image.mode in ("L", "1"):
+        return image.convert("L" if image.mode in ("L", "1") else "I"), None
+    if "A" in image.mode or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return rgba.convert("RGB"), rgba.getchannel("A")
+    return image.convert("RGB"), None
 
 
 register_reader("images", FunctionReader(read_chips, pixel_info))

@@ -1,4 +1,4 @@
-"""Pixels of chips from GeoTIFFs: one windowed read each, resampled where the grids differ."""
+"""Read windows of open rasters, and the grid cells of dated scenes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from geossl.data.files import DatasetError
 from geossl.data.pixels import Pixels
+from geossl.datasets.raster.files import open_raster
 from geossl.datasets.raster.grid import ALIGNED_PX, pixel_to_crs
 from geossl.datasets.raster.header import COLORS
 
+__all__ = ["pixel_info", "read_cells", "read_window", "to_stored_units"]
+
 
 def pixel_info(scenes: pd.DataFrame) -> dict[str, Any]:
-    """Bands, dtype, units and source of the pixels."""
+    """Return bands, dtype, units and source of the pixels of a table."""
     first = scenes.iloc[0]
     names = first["band_names"].split(",")
-    rgb = _visible(names) or ([0, 1, 2] if len(names) >= 3 else [0])
+    rgb = _rgb_bands(names) or ([0, 1, 2] if len(names) >= 3 else [0])
     units = "as in the files"
     if np.isfinite(first["scale_low"]):
         units = f"1..65535 for {first['scale_low']:g}..{first['scale_high']:g}, 0 where no data"
@@ -31,23 +35,27 @@ def pixel_info(scenes: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _visible(names: Sequence[str]) -> list[int]:
-    """Where red, green and blue are among the names of bands; empty unless all are.
+def _rgb_bands(names: Sequence[str]) -> list[int]:
+    """Return where red, green and blue are among the names of bands; empty unless all are.
 
-    Their numbers say it too, as B4 or B04: those of Sentinel-2, and of Landsat 8 and 9.
+    B4, B3, B2 (or B04, ...) are red, green and blue of Sentinel-2, and of Landsat 8 and 9.
     """
     plain = [re.sub("^b0+", "b", name.strip().lower()) for name in names]
     for colors in (COLORS, ("b4", "b3", "b2")):
         if set(colors) <= set(plain):
-            return [plain.index(c) for c in colors]
+            return [plain.index(color) for color in colors]
     return []
 
 
-def read_chips(rows: pd.DataFrame, *, size_px: int) -> Pixels:
-    """Pixels of some rows, one windowed read each; a file is opened once.
+def read_cells(rows: pd.DataFrame, *, size_px: int) -> Pixels:
+    """Read the grid cells of some rows, one windowed read each; a file is opened once.
 
     Pixels that lie on the grid are read as they are, others are resampled (bilinear, or the
     average where ``size_px`` is smaller than the cell).
+
+    Args:
+        rows: of the table of `geossl.datasets.geotiff`.
+        size_px: height and width of a chip.
 
     Returns:
         Chips of which a pixel without data is zero. It has none where the file masks any band of
@@ -58,88 +66,107 @@ def read_chips(rows: pd.DataFrame, *, size_px: int) -> Pixels:
         of ``scale``, and within 20 % of each other), so are snow and bright roofs; NaN where the
         bands have no such names or there is no data.
     """
-    import rasterio
     from rasterio.errors import RasterioError
 
     info = pixel_info(rows)
     chips = np.zeros((len(rows), len(info["bands"]), size_px, size_px), info["dtype"])
     valid = np.zeros((len(rows), size_px, size_px), bool)
     bad: dict[int, str] = {}
-    for path, of_file in rows.groupby("path", sort=False).indices.items():
+    for path, positions in rows.groupby("path", sort=False).indices.items():
         try:
-            with rasterio.open(path, driver="GTiff") as file:
-                for i in of_file:
+            with open_raster(str(path)) as file:
+                for i in positions:
                     try:
-                        chips[i], valid[i] = _read(file, rows.iloc[i], size_px)
+                        chips[i], valid[i] = _read_cell(file, rows.iloc[i], size_px)
                     except RasterioError as error:
                         bad[int(i)] = f"pixels cannot be read: {error.__cause__ or error}"
-        except RasterioError as error:
-            bad |= {int(i): f"the file cannot be read: {error}" for i in of_file}
-    extra = {"nodata_share": 1 - valid.mean((1, 2)), "cloud_free_share": np.full(len(rows), np.nan)}
-    visible, filled = _visible(info["bands"]), valid.any((1, 2))
-    if visible:
-        bright = 200.0 if info["dtype"] == "uint8" else 3500.0
-        bright = 0.35 * 65535 if np.isfinite(rows["scale_low"].iloc[0]) else bright
-        seen = chips[:, visible].astype(np.float32)
-        cloud = (seen.min(1) > bright) & (seen.max(1) - seen.min(1) < 0.2 * seen.max(1))
-        count = np.maximum(valid.sum((1, 2)), 1)
-        clear = 1 - (cloud & valid).sum((1, 2)) / count
-        extra["cloud_free_share"] = np.where(filled, clear, np.nan)
+        except (FileNotFoundError, DatasetError) as error:
+            bad |= {int(i): str(error) for i in positions}
+    extra = {
+        "nodata_share": 1 - valid.mean((1, 2)),
+        "cloud_free_share": _cloud_free_share(
+            chips, valid, info, np.isfinite(rows["scale_low"].iloc[0])
+        ),
+    }
     return Pixels(chips, valid, extra, bad)
 
 
-def _read(file: Any, row: pd.Series, size_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """One chip ``(C, S, S)`` and which of its pixels hold data ``(S, S)``."""
+def _cloud_free_share(
+    chips: np.ndarray, valid: np.ndarray, info: dict[str, Any], scaled: bool
+) -> np.ndarray:
+    rgb = _rgb_bands(info["bands"])
+    if not rgb:
+        return np.full(len(chips), np.nan)
+    bright = 0.35 * 65535 if scaled else 200 if info["dtype"] == "uint8" else 3500
+    colors = chips[:, rgb].astype(np.float32)  # (M, 3, H, W)
+    cloud = (colors.min(1) > bright) & (colors.max(1) - colors.min(1) < 0.2 * colors.max(1))
+    count = valid.sum((1, 2))
+    return np.where(count > 0, 1 - (cloud & valid).sum((1, 2)) / np.maximum(count, 1), np.nan)
+
+
+def _read_cell(file: Any, row: pd.Series, size_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return one chip ``(C, S, S)`` and which of its pixels hold data ``(S, S)``."""
     from affine import Affine
     from rasterio.crs import CRS
     from rasterio.enums import ColorInterp, Resampling
     from rasterio.vrt import WarpedVRT
     from rasterio.windows import Window
 
-    bands = [int(b) for b in row["bands"].split(",")]
+    bands = [int(band) for band in row["bands"].split(",")]
+    size = size_px, size_px
     crs, t = CRS.from_user_input(row["crs"]), file.transform
-    ends = np.array(
+    corners = np.array(
         [pixel_to_crs(~t, row["left"], row["top"]), pixel_to_crs(~t, row["right"], row["bottom"])]
     )
-    (x0, y0), (x1, y1) = whole = np.round(ends).astype(int)
-    if (
-        file.crs == crs
-        and t.b == 0 == t.d
-        and x0 < x1
-        and y0 < y1
-        and np.abs(ends - whole).max() <= ALIGNED_PX
-    ):
+    (x0, y0), (x1, y1) = on_grid = np.round(corners).astype(int)
+    is_aligned = np.abs(corners - on_grid).max() <= ALIGNED_PX
+    if file.crs == crs and t.b == 0 == t.d and x0 < x1 and y0 < y1 and is_aligned:
         window = Window(int(x0), int(y0), int(x1 - x0), int(y1 - y0))
-        how = Resampling.average if size_px < x1 - x0 else Resampling.bilinear
-        return read_window(file, bands, window, (size_px, size_px), how, row)
-    wide, high = row["right"] - row["left"], row["bottom"] - row["top"]
-    grid = Affine(wide / size_px, 0, row["left"], 0, high / size_px, row["top"])
+        method = Resampling.average if size_px < x1 - x0 else Resampling.bilinear
+        return read_window(file, bands, window, size, method, row)
+    width, height = row["right"] - row["left"], row["top"] - row["bottom"]
+    grid = Affine(width / size_px, 0, row["left"], 0, -height / size_px, row["top"])
     masked = file.nodata is not None or ColorInterp.alpha in file.colorinterp
-    how = Resampling.average if size_px < row["chip_px"] else Resampling.bilinear
-    more = {"UNIFIED_SRC_NODATA": "YES"} if file.nodata == 0 else {}
+    method = Resampling.average if size_px < row["chip_px"] else Resampling.bilinear
+    options = {"UNIFIED_SRC_NODATA": "YES"} if file.nodata == 0 else {}
     with WarpedVRT(
-        file, crs=crs, transform=grid, width=size_px, height=size_px, resampling=how,
-        add_alpha=not masked, **more,
+        file, crs=crs, transform=grid, width=size_px, height=size_px, resampling=method,
+        add_alpha=not masked, **options,
     ) as warped:  # fmt: skip
-        return read_window(
-            warped, bands, Window(0, 0, size_px, size_px), (size_px, size_px), how, row
-        )
+        return read_window(warped, bands, Window(0, 0, *size), size, method, row)
 
 
 def read_window(
-    file: Any, bands: list[int], window: Any, size: tuple[int, int], how: Any, row: Any
+    file: Any, bands: list[int], window: Any, size: tuple[int, int], method: Any, row: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels ``(C, H, W)`` of a window of an open file, and which of them hold data ``(H, W)``."""
+    """Read pixels of a window of an open raster.
+
+    Args:
+        file: open.
+        bands: numbers from 1.
+        window: `rasterio.windows.Window`.
+        size: height and width of the result.
+        method: `rasterio.enums.Resampling`.
+        row: ``dtype``, ``scale_low`` and ``scale_high`` as in the scene table.
+
+    Returns:
+        ``(C, H, W)``, 0 without data, and ``(H, W)`` bool, which pixels hold data.
+    """
     from rasterio.enums import Resampling
 
     shape = (len(bands), *size)
-    pixels = file.read(bands, window=window, out_shape=shape, resampling=how)
+    pixels = file.read(bands, window=window, out_shape=shape, resampling=method)
     mask = file.read_masks(bands, window=window, out_shape=shape, resampling=Resampling.nearest) > 0
     valid = mask.any(0) if file.nodata == 0 else mask.all(0)
     if np.issubdtype(pixels.dtype, np.floating):
         valid &= np.isfinite(pixels).all(0)
     if np.isfinite(row["scale_low"]):
-        low, high = row["scale_low"], row["scale_high"]
-        share = np.clip((np.nan_to_num(pixels.astype(np.float64)) - low) / (high - low), 0, 1)
-        pixels = np.round(1 + share * 65534)
+        pixels = np.round(to_stored_units(pixels, row))
     return np.where(valid, pixels, 0).astype(row["dtype"]), valid
+
+
+def to_stored_units(pixels: np.ndarray, row: Any) -> np.ndarray:
+    """Map values from ``scale_low`` to ``scale_high`` linearly to 1..65535, clipped, as float64."""
+    low, high = row["scale_low"], row["scale_high"]
+    share = (np.nan_to_num(pixels.astype(np.float64)) - low) / (high - low)
+    return 1 + np.clip(share, 0, 1) * 65534

@@ -1,128 +1,98 @@
-"""Csv files of paths: reading, columns, rows left out."""
+"""Read the csv files of paths that the papers' code trains on."""
 
 from __future__ import annotations
 
 import csv
 import os
 import re
-import warnings
 from collections.abc import Callable, Hashable
 from itertools import islice
 from pathlib import Path
 
 import pandas as pd
 
-from geossl.data import scenes
-from geossl.datasets.raster.chips import add_reading_columns
+from geossl.data.files import DatasetError, read_csv
+from geossl.datasets.shared.listing import compile_pattern
 from geossl.datasets.shared.paths import outside_reason, resolve_inside
-from geossl.datasets.shared.table import drop_bad_files, find_faults
+from geossl.datasets.shared.table import find_faults, finish_table
+
+__all__ = ["FMOW_FOLDER", "IMAGE_NAME", "Location", "first_lines", "read_path_csv"]
 
 Location = str | Callable[[str], Hashable]
 FMOW_FOLDER = r"^(.+)/[^/]+_\d+_(?:ms)?rgb\.\w+$"  # of <category>_<n>_<k>_rgb.jpg
-PICTURE = re.compile(r".+\.(jpe?g|png|tiff?|webp|npy)", re.IGNORECASE)
-_LONGEST_HEADER, _MOST_COLUMNS = 2**16, 1000
-_COLUMNS = ("label or cluster", "path", "timestamp")
+IMAGE_NAME = re.compile(r".+\.(jpe?g|png|tiff?|webp|npy)", re.IGNORECASE)
 
 
 def read_path_csv(
     path: str | os.PathLike[str],
-    columns: int,
     *,
     reader: str,
+    has_time: bool,
     root: str | os.PathLike[str] | None,
     strip: str,
     location: Location,
     normalize_lon: bool,
     skip_bad: bool,
 ) -> pd.DataFrame:
-    """The table of `gassl_csv` (2 columns) or of `satmae_csv` (3, the last one is the time)."""
+    """Read a csv of labels or clusters and paths, as `gassl_csv` and `satmae_csv` describe it.
+
+    Args:
+        path: the csv; its columns count by their place, not by their name.
+        reader: the name of the data set.
+        has_time: the third column is the time.
+        root: see `gassl_csv`, as the others.
+        strip: likewise.
+        location: likewise.
+        normalize_lon: likewise.
+        skip_bad: likewise.
+    """
     path = Path(path)
-    table = read_text_csv(path)
-    names = [str(name) for name in table.columns]
-    if len(names) < columns or any(PICTURE.fullmatch(name) for name in names):
-        wanted = ", ".join(_COLUMNS[:columns])
-        came = [name[:80] for name in names[:4]]
-        raise ValueError(f"expected a header and the columns ({wanted}) in {path}, came {came}")
-    known = ("cluster" if "cluster" in names[0].lower() else "label", "path", "time")[:columns]
-    table.columns = pd.Index([*known, *names[columns:]])
+    table = read_csv(path)
+    header = [str(name) for name in table.columns]
+    count = 2 + has_time
+    if len(header) < count or any(IMAGE_NAME.fullmatch(name) for name in header):
+        columns = ", ".join(("label or cluster", "path", "time")[:count])
+        raise DatasetError(
+            f"{path} needs a header and the columns ({columns}), got "
+            f"{[name[:80] for name in header[:4]]}."
+        )
+    names = ["cluster" if "cluster" in header[0].lower() else "label", "path", "time"][:count]
+    table.columns = pd.Index([*names, *header[count:]])
     table = table.loc[:, ~table.columns.duplicated()]
-    if table[known[0]].str.fullmatch(r"-?\d{1,18}", na=False).all():
-        table[known[0]] = table[known[0]].astype("int64")
+    if table[names[0]].str.fullmatch(r"-?\d{1,18}", na=False).all():
+        table[names[0]] = table[names[0]].astype("int64")
     base = path.parent if root is None else Path(root)
-    told = table["path"].fillna("")
-    files = resolve_inside(base, (one.removeprefix(strip) for one in told))
-    table["path"], table["location"] = files, _locations(told, location)
-    nowhere, bad = table["location"].isna(), find_faults(table).to_dict()
+    listed = table["path"].fillna("")
+    files = resolve_inside(base, (name.removeprefix(strip) for name in listed))
+    table["path"], table["location"] = files, _find_locations(listed, location)
+    problems = find_faults(table).to_dict()
+    without_location = table["location"].isna()
     for row, file in enumerate(files):
         if file is None:
-            bad[row] = outside_reason(base, told[row])
+            problems[row] = outside_reason(base, listed[row])
         elif not os.path.isfile(file):
-            bad[row] = f"there is no file {file}; give root= or strip="
-        elif nowhere[row]:
-            bad[row] = f"the path {told[row]!r} tells no location; give location="
-    return drop_rows(table, bad, path, skip_bad, normalize_lon=normalize_lon, positions=False).pipe(
-        add_reading_columns, reader=reader
-    )
+            problems[row] = f"there is no file {file}; pass `root` or `strip`"
+        elif without_location[row]:
+            problems[row] = f"the path {listed[row]!r} contains no location; pass `location`"
+    table["problem"] = pd.Series(problems, dtype=object).reindex(table.index)
+    return finish_table(
+        table, reader=reader, folder=path, layout="rows", skip_bad=skip_bad, positions=False,
+        normalize_lon=normalize_lon, numbered=True,
+    )  # fmt: skip
 
 
-def drop_rows(
-    table: pd.DataFrame, bad: dict[int, str], path: Path, skip_bad: bool, **check: bool
-) -> pd.DataFrame:
-    """The checked table without the bad rows, which are called by their csv and number."""
-    left = table.drop(index=list(bad))
-    rows = {f"{path} row {row}": bad[row] for row in sorted(bad)}
-    left = drop_bad_files(left, rows, skip_bad=skip_bad, of=f"rows in {path}")
-    return scenes.check(left, source=str(path), **check)
-
-
-def _locations(paths: pd.Series, location: Location) -> pd.Series:
+def _find_locations(paths: pd.Series, location: Location) -> pd.Series:
     if not isinstance(location, str):
         return paths.map(location)
-    try:
-        pattern = re.compile(location)
-    except re.error as error:
-        raise ValueError(
-            f"expected a regular expression as location, came {location!r}: {error}"
-        ) from None
+    pattern = compile_pattern("location", location)
     return paths.str.extract(pattern if pattern.groups else re.compile(f"({location})"))[0]
 
 
-def read_text_csv(path: Path, *needed: str) -> pd.DataFrame:
-    """A csv with every value as text, missing where it is empty.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it cannot be read, or lacks one of the needed columns.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"expected a csv at {path}, found no file")
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            header = file.readline(_LONGEST_HEADER)
-        if len(header) == _LONGEST_HEADER or header.count(",") >= _MOST_COLUMNS:
-            raise ValueError("its first line is too long for a header")  # pandas takes minutes
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-            table = pd.read_csv(
-                path, dtype=str, keep_default_na=False, na_values=[""], index_col=False,
-                encoding="utf-8-sig",
-            )  # fmt: skip
-    except (ValueError, OSError, pd.errors.ParserWarning) as error:
-        reason = str(error).partition("\n")[0][:200]
-        raise ValueError(f"expected a csv at {path}, could not read it: {reason}") from None
-    if str(table.columns[0]).startswith("Unnamed:"):  # an index that pandas wrote
-        table = table.iloc[:, 1:]
-    lacking = [name for name in needed if name not in table]
-    if lacking:
-        raise ValueError(
-            f"expected the columns {', '.join(needed)} in {path}, {', '.join(lacking)} is missing "
-            f"among {[str(name)[:40] for name in table.columns[:20]]}"
-        )
-    return table
-
-
 def first_lines(path: Path) -> tuple[list[str], list[str]]:
-    """Header and first row of a csv, without an index that pandas wrote; ([], []) for others."""
+    """Return the header and the first row of a csv; ([], []) for another file.
+
+    An unnamed first column, the index that pandas wrote, is dropped.
+    """
     try:
         if path.suffix.lower() != ".csv":
             return [], []

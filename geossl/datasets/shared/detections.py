@@ -1,8 +1,7 @@
-"""Detection sets: json, boxes, images."""
+"""Build the scene tables of detection sets: a json of images and boxes."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,105 +12,91 @@ import pandas as pd
 from geossl.data import scenes
 from geossl.data.scenes import BOX
 from geossl.datasets.raster.header import read_positions
-from geossl.datasets.shared import paths as named
+from geossl.datasets.shared.paths import outside_reason, resolve_inside
 from geossl.datasets.shared.table import drop_bad_files
 
-
-def read_json(path: Path) -> Any:
-    """Content of a json file of any size.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no json, or nested too deep.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"expected a json at {path}, found no file")
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"expected a json at {path}, could not read it: {error}") from None
+__all__ = ["build_detection_table", "list_objects", "parse_box"]
 
 
-def mapping_entries(content: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    """The objects of a list of a json; an entry that is none counts as empty."""
-    found = content.get(key) or []
-    found = found if isinstance(found, list) else []
-    return [entry if isinstance(entry, Mapping) else {} for entry in found]
+def list_objects(content: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    """Return the objects of a list in a json; an entry that is none counts as empty."""
+    entries = content.get(key)
+    entries = entries if isinstance(entries, list) else []
+    return [entry if isinstance(entry, Mapping) else {} for entry in entries]
 
 
-def to_numbers(values: Any) -> tuple[float, ...] | None:
-    """Four finite numbers of a list, or None."""
+def parse_box(values: Any) -> tuple[float, ...] | None:
+    """Return four finite numbers of a list; None if they are not."""
     if not isinstance(values, list | tuple) or len(values) != 4:
         return None
     try:
-        found = tuple(float(value) for value in values)
+        box = tuple(float(value) for value in values)
     except (TypeError, ValueError, OverflowError):
         return None
-    return found if all(map(math.isfinite, found)) else None
+    return box if all(map(math.isfinite, box)) else None
 
 
-def detection_table(
-    pictures: Mapping[Any, Mapping[str, Any]],
-    found: Sequence[tuple[Any, ...]],
+def build_detection_table(
+    images: Mapping[Any, Mapping[str, Any]],
+    boxes: Sequence[tuple[Any, ...]],
     *,
-    boxes: bool,
+    per_box: bool,
     root: Path,
-    bad: dict[str, str],
+    problems: dict[str, str],
     skip_bad: bool,
     source: str,
 ) -> pd.DataFrame:
-    """Scene table of the images of a detection set, or of its boxes.
+    """Build the scene table of the images of a detection set, or of its boxes.
 
     Args:
-        pictures: key -> ``file`` (its name in ``root``) and ``time`` of an image.
-        found: key of the image, left, top, right, bottom, label, crowd of each box.
-        boxes: a row a box.
+        images: key -> ``file`` (its name in ``root``) and ``time`` of an image.
+        boxes: key of the image, left, top, right, bottom, label, crowd of each box.
+        per_box: one row per box instead of one per image.
         root: folder of the images.
-        bad: entry -> reason, of those that were found to be unusable so far.
-        skip_bad: leave these out.
-        source: how messages call the data set.
+        problems: entry -> reason, of those that cannot be used; images outside ``root`` are added.
+        skip_bad: leave these out instead of raising.
+        source: the data set in messages.
 
     Raises:
-        ValueError: an entry cannot be used and not ``skip_bad``, or none is left.
+        ValueError: an entry cannot be used and ``skip_bad`` is False, or none is left.
     """
-    whole = named.resolve_inside(root, [picture["file"] for picture in pictures.values()])
-    paths = dict(zip(pictures, whole, strict=True))
+    files = {key: image["file"] for key, image in images.items()}
+    paths = dict(zip(files, resolve_inside(root, files.values()), strict=True))
     for key in (key for key, path in paths.items() if path is None):
-        bad[f"{source}, image {key}"] = named.outside_reason(root, pictures[key]["file"])
-    kept = pd.DataFrame(
-        [row for row in found if paths[row[0]] is not None],
+        problems[f"{source}, image {key}"] = outside_reason(root, files[key])
+    usable = pd.DataFrame(
+        [box for box in boxes if paths[box[0]] is not None],
         columns=["key", *BOX, "label", "crowd"],
     )
-    of = kept["key"] if boxes else pd.Series([k for k, path in paths.items() if path], dtype=object)
-    files = of.map({key: picture["file"] for key, picture in pictures.items()})
-    times = of.map({key: _text(picture.get("time")) for key, picture in pictures.items()})
+    keys = usable["key"] if per_box else pd.Series([k for k in paths if paths[k]], dtype=object)
+    times = [images[key].get("time") for key in keys]
+    times = [time if isinstance(time, str) else None for time in times]
     table = pd.DataFrame(
         {
-            "path": of.map(paths).astype(object),
-            "location": files.astype(object),
-            "time": pd.to_datetime(times, errors="coerce", utc=True, format="ISO8601"),
+            "path": keys.map(paths).astype(object),
+            "location": keys.map(files).astype(object),
+            "time": pd.to_datetime(pd.Series(times, dtype=object), errors="coerce", utc=True,
+                                   format="ISO8601"),
         }
-    )
-    if boxes:
-        number = kept.groupby("key", sort=False).cumcount() if len(kept) else kept.index
-        table["location"] = [f"{file}#{n}" for file, n in zip(files, number, strict=True)]
-        table = pd.concat([table, kept.drop(columns="key")], axis=1)
-        middle = [(kept[low] + kept[high]).to_numpy(float) / 2
-                  for low, high in (BOX[::2], BOX[1::2])]  # fmt: skip
+    )  # fmt: skip
+    centers: list[Any] = []
+    if per_box:
+        number = usable.groupby("key", sort=False).cumcount() if len(usable) else usable.index
+        table["location"] = [
+            f"{file}#{n}" for file, n in zip(table["location"], number, strict=True)
+        ]
+        table = pd.concat([table, usable.drop(columns="key")], axis=1)
+        centers = [(usable[low] + usable[high]).to_numpy(float) / 2
+                   for low, high in (BOX[::2], BOX[1::2])]  # fmt: skip
     else:
-        inside: dict[Any, list[str]] = {}
-        for row in found:
-            inside.setdefault(row[0], []).append(str(row[5]))
-        table["n_boxes"] = [len(inside.get(key, ())) for key in of]
-        table["classes"] = ["; ".join(sorted(set(inside.get(key, ())))) for key in of]
-        middle = []
-    what = "boxes" if boxes else "images"
-    if table.empty and not bad:
-        raise ValueError(f"expected {what} in {source}, found none")
-    table = drop_bad_files(table, bad, skip_bad=skip_bad, of=f"{what} in {source}")
-    table["lon"], table["lat"] = read_positions(table["path"].tolist(), *middle)
+        labels: dict[Any, list[str]] = {}
+        for box in boxes:
+            labels.setdefault(box[0], []).append(str(box[5]))
+        table["n_boxes"] = [len(labels.get(key, ())) for key in keys]
+        table["classes"] = ["; ".join(sorted(set(labels.get(key, ())))) for key in keys]
+    what = f"{'boxes' if per_box else 'images'} in {source}"
+    if table.empty and not problems:
+        raise ValueError(f"There are no {what}.")
+    table = drop_bad_files(table, problems, skip_bad=skip_bad, what=what)
+    table["lon"], table["lat"] = read_positions(table["path"].tolist(), *centers)
     return scenes.check(table, positions=False, source=source)
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None

@@ -1,69 +1,75 @@
-"""What the readers of tile data sets share: listings, where a tif lies, files that are left out."""
+"""List folders: as a data set has them, and as far as a quick look goes."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from itertools import islice
-from pathlib import Path
-from typing import Any
+
+__all__ = [
+    "SENTINEL_2", "compile_pattern", "find_files", "first_entries", "list_entries", "list_folder",
+    "subfolders",
+]  # fmt: skip
 
 SENTINEL_2 = "B1 B2 B3 B4 B5 B6 B7 B8 B8A B9 B10 B11 B12".split()
-_MOST_JSON = 2**26  # bytes; the largest of these data sets have some hundred thousand
 
 
 def list_folder(folder: str | os.PathLike[str], what: str) -> list[os.DirEntry[str]]:
-    """Entries of the folder that a user gave, by name.
+    """Return the entries of the folder that a user passed, by name.
 
     Raises:
-        FileNotFoundError: there is no such folder; ``what`` says what it should hold.
+        FileNotFoundError: there is no such folder; ``what`` says what it should contain.
     """
     if not os.path.isdir(folder):
-        raise FileNotFoundError(f"expected a folder of {what} at {folder}, found no such folder")
+        raise FileNotFoundError(f"There is no folder {folder}, which should contain {what}.")
     return list_entries(folder)
 
 
 def list_entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    """Entries of a folder by name; none where it cannot be listed."""
+    """Return the entries of a folder by name; none where it cannot be listed."""
+    return sorted(first_entries(folder, None), key=lambda entry: entry.name)
+
+
+def first_entries(folder: str | os.PathLike[str], limit: int | None = 64) -> list[os.DirEntry[str]]:
+    """Return a few entries of a folder, however large it is; none where it cannot be listed."""
     try:
-        with os.scandir(folder) as found:
-            return sorted(found, key=lambda entry: entry.name)
-    except OSError:
-        return []
-
-
-def subfolders(found: Iterable[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
-    """Those entries that are folders."""
-    kept = []
-    for entry in found:
-        with suppress(OSError):  # a link that leads to itself
-            if entry.is_dir():
-                kept.append(entry)
-    return kept
-
-
-def first_entries(folder: str | os.PathLike[str], most: int = 64) -> list[os.DirEntry[str]]:
-    """A few entries of a folder, however large it is; none where there is no such folder."""
-    try:
-        with os.scandir(folder) as found:
-            return list(islice(found, most))
+        with os.scandir(folder) as entries:
+            return list(islice(entries, limit))
     except (OSError, ValueError):
         return []
 
 
-def read_small_json(path: str | os.PathLike[str]) -> Any:
-    """Content of a small json file.
+def subfolders(entries: Iterable[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
+    """Return those entries that are folders."""
+    folders = []
+    for entry in entries:
+        with suppress(OSError):  # a link that leads to itself
+            if entry.is_dir():
+                folders.append(entry)
+    return folders
+
+
+def find_files(folder: str | os.PathLike[str], suffixes: Collection[str]) -> list[str]:
+    """Return the sorted paths of the files with some suffixes in a folder and its sub-folders."""
+    return sorted(
+        os.path.join(parent, name)
+        for parent, _, names in os.walk(folder)
+        for name in names
+        if name[0] != "." and os.path.splitext(name)[1].lower() in suffixes
+    )
+
+
+def compile_pattern(name: str, pattern: str) -> re.Pattern[str]:
+    """Compile the regular expression that a user passed as the argument ``name``.
 
     Raises:
-        ValueError: it is no file, too large, or no json; the message is a reason without the name.
+        ValueError: it is none.
     """
     try:
-        if not os.path.isfile(path):
-            raise ValueError("there is no such file")
-        if os.path.getsize(path) > _MOST_JSON:
-            raise ValueError(f"it has {os.path.getsize(path):,} bytes")
-        return json.loads(Path(path).read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"cannot be read as json: {error}") from None
+        return re.compile(pattern, re.DOTALL)
+    except re.error as error:
+        raise ValueError(
+            f"`{name}` must be a regular expression, got {pattern!r}: {error}."
+        ) from None

@@ -1,89 +1,170 @@
-"""Scene tables that the readers share: rows left out, footprints, faults."""
+"""Complete the scene table of a data set: rows with problems, positions, bands, pixels."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from geossl import geo
+from geossl.data import scenes
+from geossl.datasets.raster.chips import add_pixel_columns
+from geossl.datasets.raster.header import detect_pixel_format
+
+__all__ = ["common_bands", "drop_bad_files", "find_faults", "finish_table", "footprint_centers"]
 
 _SHAPE = re.compile(r"\s*(MULTI)?(POLYGON|POINT)\b", re.IGNORECASE)  # shapes that do not nest
 
 
+def finish_table(
+    table: pd.DataFrame,
+    *,
+    reader: str,
+    folder: str | os.PathLike[str],
+    layout: str,
+    skip_bad: bool,
+    positions: bool = True,
+    normalize_lon: bool = False,
+    numbered: bool = False,
+    detect: bool = False,
+    **pixels: Any,
+) -> pd.DataFrame:
+    """Drop the rows with a problem, check the others and add what `read_chips` needs.
+
+    Args:
+        table: columns of a scene table, and possibly ``problem``: the reason why a row cannot be
+            used, or "" or missing.
+        reader: the name of the data set.
+        folder: where it is, or its csv.
+        layout: the files that it should contain, for messages.
+        skip_bad: drop rows with a problem instead of raising.
+        positions: see `geossl.data.scenes.check`.
+        normalize_lon: likewise.
+        numbered: call rows by their number in ``folder``, a csv, instead of by their file.
+        detect: take what is None of ``pixels`` from the first file that can be read.
+        pixels: see `geossl.datasets.raster.chips.add_pixel_columns`.
+
+    Returns:
+        The scene table. ``attrs["skipped"]`` maps dropped files (folders where each band has a
+        file of its own) to the reason.
+
+    Raises:
+        FileNotFoundError: the table has no rows.
+        ValueError: a row has a problem and ``skip_bad`` is False, or no row is left.
+    """
+    problem = table["problem"].fillna("") if "problem" in table else pd.Series("", table.index)
+    bad = np.flatnonzero(problem.ne("").to_numpy())
+    paths = table["path"].iloc[bad]
+    names = [f"{folder} row {row}" for row in table.index[bad]] if numbered else [
+        str(Path(path).parent) if "{band}" in str(path) else str(path) for path in paths
+    ]  # fmt: skip
+    table = drop_bad_files(
+        table.drop(columns="problem", errors="ignore").drop(index=table.index[bad]),
+        dict(zip(names, problem.iloc[bad], strict=True)),
+        skip_bad=skip_bad,
+        what=f"{layout} in {folder}",
+    )
+    table = scenes.check(
+        table, positions=positions, normalize_lon=normalize_lon, source=str(folder)
+    )
+    if detect:
+        pixels = detect_pixel_format(table["path"], **pixels)
+    return add_pixel_columns(table, reader=reader, **pixels)
+
+
+def drop_bad_files(
+    table: pd.DataFrame, problems: Mapping[str, str], *, skip_bad: bool, what: str
+) -> pd.DataFrame:
+    """Return the rows that can be used, with ``attrs["skipped"]``: file -> reason.
+
+    Args:
+        table: the rows without a problem.
+        problems: file, or another name of a row that cannot be used -> reason.
+        skip_bad: do not raise because of them.
+        what: the files that were looked for, and where.
+
+    Raises:
+        ValueError: there are problems and ``skip_bad`` is False, or no row is left.
+        FileNotFoundError: there are neither rows nor problems.
+    """
+    if problems and (table.empty or not skip_bad):
+        path, reason = next(iter(problems.items()))
+        sentence = (reason if path in reason else f"{path}: {reason}").rstrip(".")
+        if skip_bad:
+            raise ValueError(f"None of the {len(problems):,} {what} can be used: {sentence}.")
+        more = f" (and {len(problems) - 1:,} more)" if len(problems) > 1 else ""
+        raise ValueError(
+            f"{sentence}{more}. Repair or remove it, or pass `skip_bad=True` to leave such out."
+        )
+    if table.empty:
+        raise FileNotFoundError(f"There are no {what}. Pass the folder that contains them.")
+    table = table.reset_index(drop=True)
+    table.attrs["skipped"] = dict(problems)
+    return table
+
+
 def footprint_centers(shapes: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Middles ``(M,)`` of WKT shapes, also across the antimeridian; NaN where a text is none."""
+    """Return centers ``(M,)`` of WKT shapes, also across the antimeridian; NaN for other texts."""
     import shapely
 
     texts = [text if isinstance(text, str) and _SHAPE.match(text) else None for text in shapes]
     with np.errstate(all="ignore"):
-        found = shapely.from_wkt(np.array(texts, object), on_invalid="ignore")
-    at, of = shapely.get_coordinates(found, return_index=True)
-    odd = ~(np.abs(at) < 1e4).all(1)  # also NaN; GEOS stops at such numbers
-    at[odd] = 0
-    first = at[np.searchsorted(of, of), 0]
-    near = first + (at[:, 0] - first + 180) % 360 - 180
-    across = np.isin(np.arange(len(found)), of[np.abs(near - at[:, 0]) > 180])
-    at[:, 0] = np.where(across[of], near, at[:, 0])
-    center = shapely.centroid(shapely.set_coordinates(found, at))
-    middle, one = shapely.get_coordinates(center, return_index=True)  # none of an empty shape
-    lon, lat = np.full((2, len(found)), np.nan)
-    lon[one], lat[one] = middle.T
-    lon[of[odd]] = np.nan
+        geometries = shapely.from_wkt(np.array(texts, object), on_invalid="ignore")
+    points, shape = shapely.get_coordinates(geometries, return_index=True)
+    odd = ~(np.abs(points) < 1e4).all(1)  # also NaN; GEOS stops at such numbers
+    points[odd] = 0
+    first = points[np.searchsorted(shape, shape), 0]
+    near = first + (points[:, 0] - first + 180) % 360 - 180
+    across = np.isin(np.arange(len(geometries)), shape[np.abs(near - points[:, 0]) > 180])
+    points[:, 0] = np.where(across[shape], near, points[:, 0])
+    centers = shapely.centroid(shapely.set_coordinates(geometries, points))
+    coordinates, owner = shapely.get_coordinates(centers, return_index=True)  # empty: no center
+    lon, lat = np.full((2, len(geometries)), np.nan)
+    lon[owner], lat[owner] = coordinates.T
+    lon[shape[odd]] = np.nan
     return np.where(across, geo.wrap_lon(lon), lon), lat
 
 
 def find_faults(table: pd.DataFrame) -> pd.Series:
-    """Reasons of rows without a position on the globe, or of which the date cannot be read."""
-    found = pd.Series(index=table.index, dtype=object)
+    """Return why rows have no position on the globe, or a time that cannot be read.
+
+    Returns:
+        Reasons by the index of ``table``, only of rows with a fault.
+    """
+    faults = pd.Series(index=table.index, dtype=object)
     if "time" in table:
         time = table["time"]
         parsed = pd.to_datetime(time, errors="coerce", utc=True, format="ISO8601")
         odd = parsed.isna() & time.notna()
-        found[odd] = [f"it has the time {text[:40]!r}, which does not parse" for text in time[odd]]
+        faults[odd] = [f"it has the time {text[:40]!r}, which is no ISO time" for text in time[odd]]
     if {"lon", "lat"} <= set(table.columns):
         lon, lat = (pd.to_numeric(table[name], errors="coerce") for name in ("lon", "lat"))
-        lost = ~(lat.between(-90, 90) & lon.between(-180, 360))
-        found[lost] = [
+        outside = ~(lat.between(-90, 90) & lon.between(-180, 360))
+        faults[outside] = [
             f"it has no position on the globe (longitude {x:g}, latitude {y:g})"
-            for x, y in zip(lon[lost], lat[lost], strict=True)
+            for x, y in zip(lon[outside], lat[outside], strict=True)
         ]
-    return found.dropna()
+    return faults.dropna()
 
 
-def common_bands(words: pd.Series, order: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The bands that any row has, and why a row is bad that lacks one of them, or ""."""
-    bands = [band for band in order if any(band in row for row in words)]
-    every = frozenset(bands)
-    lacking = [", ".join(b for b in bands if b not in row) or "band" for row in words]
-    return bands, [
-        "" if row and row == every else f"it has no {names}"
-        for row, names in zip(words, lacking, strict=True)
-    ]
+def common_bands(available: pd.Series, order: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the bands that any row has, and for each row which of them it has not.
 
+    Args:
+        available: sets of band names.
+        order: all names, in the order of the result.
 
-def drop_bad_files(
-    table: pd.DataFrame, problems: Mapping[str, str], *, skip_bad: bool, of: str
-) -> pd.DataFrame:
-    """The rows that are left, with ``attrs["skipped"]``: path -> reason.
-
-    Raises:
-        ValueError: there are problems and not ``skip_bad``, or no row is left.
-        FileNotFoundError: neither rows nor problems: ``of`` says what was looked for, and where.
+    Returns:
+        Names, and for each row a reason, or "" where it has all of them.
     """
-    if problems and not skip_bad:
-        path, reason = next(iter(problems.items()))
-        more = f" (and {len(problems) - 1:,} more)" if len(problems) > 1 else ""
-        raise ValueError(
-            f"{path}: {reason}{more}; mend or remove it, or leave such files out with skip_bad=True"
-        )
-    if table.empty and problems:
-        path, reason = next(iter(problems.items()))
-        raise ValueError(f"none of {len(problems):,} files is left of {of}; {path}: {reason}")
-    if table.empty:
-        raise FileNotFoundError(f"expected {of}, found none; give the folder that holds them")
-    table = table.reset_index(drop=True)
-    table.attrs["skipped"] = dict(problems)
-    return table
+    bands = [band for band in order if any(band in row for row in available)]
+    missing = (", ".join(band for band in bands if band not in row) for row in available)
+    return bands, [
+        f"it has no {names or 'band'}" if names or not row else ""
+        for row, names in zip(available, missing, strict=True)
+    ]

@@ -262,7 +262,7 @@ def _scene_table(
         )
     table = scenes.check(pd.DataFrame(rows), source="the harvest")
     table["cloud_cover"] = table["cloud_cover"].astype("float64")
-    table = chips.add_reading_columns(
+    table = chips.add_pixel_columns(
         table,
         reader="images",
         bands=range(1, len(plan.bands) + 1),

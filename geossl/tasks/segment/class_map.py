@@ -12,7 +12,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 
-from geossl.datasets.raster.area import TIFFS, Grid
+from geossl.datasets.raster.area import Grid
+from geossl.datasets.raster.files import is_tiff
 from geossl.tasks.segment.masks import IGNORE
 from geossl.utils.colors import PALETTE
 from geossl.utils.io import atomic_write
@@ -93,7 +94,7 @@ def tif_path(path: str | os.PathLike[str]) -> Path:
         ValueError: it ends otherwise.
     """
     path = Path(path)
-    if path.suffix.lower() not in TIFFS:
+    if not is_tiff(path):
         raise ValueError(f"expected a path that ends in .tif for the map, came {path}")
     return path
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from geossl.datasets.raster.area import Grid, open_raster
+from geossl.datasets.raster.area import Grid
+from geossl.datasets.raster.files import open_raster
 from geossl.datasets.raster.grid import ALIGNED_PX, pixel_to_crs
 from geossl.models.features import Window
 from geossl.tasks.segment import polygons
@@ -101,7 +102,7 @@ class Masks:
         from rasterio.windows import Window as Part
 
         left, top, right, bottom = window
-        with open_raster({"path": path}) as file:
+        with open_raster(path) as file:
             if file.count != 1:
                 raise ValueError(
                     f"expected one band of classes in the mask {path}, it has {file.count}; write "

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from geossl.datasets.shared import listing
+from geossl.data.files import read_json
 
 
 def shapes(
@@ -59,11 +59,11 @@ def _features(path: str, label: str | None) -> tuple[np.ndarray, list[Any], Any]
     if path.lower().endswith(".gpkg"):
         return _of_geopackage(path, label)
     try:
-        about = listing.read_small_json(path)
+        about = read_json(path)
         features, crs = about["features"], about.get("crs") or {}
         crs = crs["properties"]["name"] if crs else "EPSG:4326"
         labels = [(feature.get("properties") or {}).get(label) for feature in features]
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"the polygons {path}: {error}") from None
     except (LookupError, TypeError, AttributeError):
         raise ValueError(f"expected the features of a GeoJSON in {path}, came other json") from None
