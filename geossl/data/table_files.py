@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from geossl.data.files import read_csv
+from geossl.data.files import DatasetError, read_csv
 from geossl.utils.io import atomic_write
 
 if TYPE_CHECKING:
@@ -56,8 +56,12 @@ def load(path: str | os.PathLike[str], *, columns: Mapping[str, str] | None = No
             import geopandas
 
             table = from_geo(geopandas.read_parquet(path))
+    except DatasetError:
+        raise
     except (ValueError, OSError) as error:
-        raise ValueError(f"expected a scene table at {path}, could not read it: {error}") from None
+        raise DatasetError(
+            f"expected a scene table at {path}, could not read it: {error}"
+        ) from None
     return table.rename(columns=dict(columns or {}))
 
 

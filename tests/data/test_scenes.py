@@ -112,7 +112,7 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(FileNotFoundError, match="found no file"):
         scenes.read(tmp_path / "none.csv")
     for name in ("broken.parquet", "empty.csv"):
-        with pytest.raises(ValueError, match="could not read it"):
+        with pytest.raises(ValueError, match="could not read it|cannot be read as csv"):
             scenes.read(tmp_path / name)
     with pytest.raises(ValueError, match="ending in"):
         scenes.read(tmp_path / "t.xlsx")
@@ -187,5 +187,5 @@ def test_tables_without_positions_are_let_through_only_when_asked(tmp_path):
 
 def test_a_csv_of_a_million_columns_is_refused_at_once(tmp_path):
     (tmp_path / "wide.csv").write_text(",".join(f"c{i}" for i in range(300_000)))
-    with pytest.raises(ValueError, match="first line is longer than"):
+    with pytest.raises(ValueError, match="first line has more than"):
         load(tmp_path / "wide.csv")

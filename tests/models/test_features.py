@@ -118,20 +118,20 @@ def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path):
     for name in ("broken.tif", "vrt.tif"):
         with pytest.raises(ValueError, match=f"{name} cannot be read"):
             area.read_area(area.scene_rows(tmp_path / name, bands=1)[0])
-    with pytest.raises(ValueError, match="expected a scene of .tif"):
+    with pytest.raises(ValueError, match="must end in .tif"):
         area.read_grid(area.scene_rows(tmp_path / "a.gif", bands=1)[0])
     with pytest.raises(FileNotFoundError, match="none.tif"):
         area.read_grid(area.scene_rows(tmp_path / "none.tif", bands=1)[0])
-    with pytest.raises(ValueError, match="expected band 3 in .*two.tif, it has 2"):
+    with pytest.raises(ValueError, match="two.tif has 2 bands, so there is no band 3"):
         area.read_area(area.scene_rows(two, bands=3)[0])
     table = add_pixel_columns(pd.DataFrame({"path": [two]}), reader="x", bands=[1],
                                      band_names=["a"], dtype="uint16")  # fmt: skip
-    with pytest.raises(ValueError, match="expected uint16 in .*two.tif, came uint8"):
+    with pytest.raises(ValueError, match="two.tif must be uint16, got uint8"):
         area.read_area(area.scene_rows(table, bands=1)[0])
     for bad in (pd.DataFrame(), pd.DataFrame({"path": []}), pd.DataFrame({"path": [None]})):
         with pytest.raises(ValueError, match="path"):
             area.scene_rows(bad, bands=1)
-    with pytest.raises(ValueError, match="several for x.tif; give a table of whole scenes"):
+    with pytest.raises(ValueError, match="got several of x.tif. Pass a table of scenes"):
         area.scene_rows(pd.DataFrame({"path": ["x.tif", "y.tif", "x.tif"]}), bands=1)
     with pytest.raises(ValueError, match="one file"):
         area.scene_rows(pd.DataFrame({"path": ["x/{band}.tif"]}), bands=1)
@@ -159,5 +159,5 @@ def test_statistics_are_those_of_all_pixels_with_data(tmp_path):
     pixels = np.concatenate([arrays[0][:, 4:].reshape(2, -1), arrays[1].reshape(2, -1)], 1)
     assert np.allclose(mean, pixels.mean(1)) and np.allclose(std, pixels.std(1))
     empty = tif(tmp_path / "empty.tif", np.zeros((2, 3, 3), np.uint8), nodata=0)
-    with pytest.raises(ValueError, match="expected pixels with data in 1 scenes"):
+    with pytest.raises(ValueError, match="None of the 1 scenes has a pixel with data"):
         area.band_statistics(area.scene_rows(empty, bands=2))

@@ -579,11 +579,11 @@ def test_bad_boxes_stop_a_training_or_are_counted(tmp_path):
 def test_an_encoder_for_other_bands_and_scenes_of_other_kinds_are_refused(tmp_path):
     scenes, boxes = scattered(tmp_path, count=2)
     table = add_pixel_columns(scenes, reader="coco")
-    with pytest.raises(ValueError, match="expected scenes of the encoder's 2 bands"):
+    with pytest.raises(ValueError, match="`scenes` must have the encoder's 2 bands"):
         detect.train(table, boxes, encoder_of(2), config=SMALL)
     tuned = detect.train(table, boxes, encoder_of(), config=SMALL)
     other = add_pixel_columns(scenes, reader="coco", dtype="uint16")
-    with pytest.raises(ValueError, match="expected scenes of dtype uint8, as in training"):
+    with pytest.raises(ValueError, match="`scenes` must have dtype uint8, as in training"):
         tuned.detect(other)
     with pytest.raises(FileNotFoundError, match="none.tif"):
         tuned.detect(tmp_path / "none.tif")

@@ -713,7 +713,7 @@ def test_training_refuses_what_it_cannot_learn_from(tmp_path):
         run(scenes["path"][0])
     with pytest.raises(ValueError, match="expected the names of two"):
         run(classes=("plant",))
-    with pytest.raises(ValueError, match="expected band 4 in"):
+    with pytest.raises(ValueError, match="has 3 bands, so there is no band 4"):
         run(encoder=small(bands=4))
     with pytest.raises(ValueError, match="expected training rows with split 'train'"):
         run(scenes.assign(split="test"))
@@ -740,10 +740,10 @@ def test_training_refuses_what_it_cannot_learn_from(tmp_path):
 def test_scenes_of_other_bands_or_types_are_refused(tmp_path, trained):
     _, scenes, tuned = trained
     wide = tif(tmp_path / "wide.tif", np.ones((3, 40, 40), np.uint16))
-    with pytest.raises(ValueError, match="expected uint8 in .*wide.tif, came uint16"):
+    with pytest.raises(ValueError, match="wide.tif must be uint8, got uint16"):
         tuned.segment(wide)
     two = tif(tmp_path / "two.tif", np.ones((2, 40, 40), np.uint8))
-    with pytest.raises(ValueError, match="expected band 3 in .*two.tif"):
+    with pytest.raises(ValueError, match="two.tif has 2 bands, so there is no band 3"):
         tuned.segment(two)
     with pytest.raises(ValueError, match="expected one scene, came a table of 6"):
         tuned.segment(scenes)
@@ -752,14 +752,14 @@ def test_scenes_of_other_bands_or_types_are_refused(tmp_path, trained):
     more = scenes.head(1).assign(
         bands="1,2", band_names="a,b", dtype="uint8", scale_low=np.nan, scale_high=np.nan
     )
-    with pytest.raises(ValueError, match="expected scenes of the encoder's 3 bands, came a,b"):
+    with pytest.raises(ValueError, match="`scenes` must have the encoder's 3 bands, got a,b"):
         segment.measure(tuned, more)
     scaled = more.assign(bands="1,2,3", band_names="a,b,c", scale_low=0.0, scale_high=1.0)
-    with pytest.raises(ValueError, match="expected scenes all with scale_low = nan"):
+    with pytest.raises(ValueError, match="`scenes` must have scale_low nan"):
         segment.measure(tuned, scaled)
     own = {**tuned.reading, "scale_low": 0.0, "scale_high": 1.0}
     other = segment.Segmenter(tuned.network, tuned.masks, own, tuned.pixels)
-    with pytest.raises(ValueError, match="all with scale_low = 0.0, as in training, came nan"):
+    with pytest.raises(ValueError, match="must have scale_low 0.0, as in training, got nan"):
         segment.measure(other, more.assign(bands="1,2,3"))
 
 
@@ -1103,7 +1103,7 @@ def test_pictures_without_masks_of_many_bands_and_classes(tmp_path):
     codes = tif(tmp_path / "m.tif", rng.integers(0, 3, (40, 700), dtype=np.uint8))
     figure = segmentation.plot_segmentation(tuned, pd.DataFrame({"path": [path], "mask": [codes]}))
     assert len([ax for ax in figure.axes if ax.axison]) == 4
-    with pytest.raises(ValueError, match="a row or more"):
+    with pytest.raises(ValueError, match="at least one row"):
         segmentation.plot_segmentation(tuned, pd.DataFrame({"path": []}))
 
 
