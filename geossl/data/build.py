@@ -19,6 +19,7 @@ import pandas as pd
 
 from geossl.data import scenes as scene_tables
 from geossl.data.decode import Job, decode
+from geossl.data.pixels import PIXEL_COLUMNS, split_constants
 from geossl.data.readers import Reader, get_reader
 from geossl.data.table_files import write
 from geossl.utils.io import atomic_write, lock_folder
@@ -244,6 +245,7 @@ class Plan:
         if bad:
             self._compact(good)
             table = table.iloc[good].reset_index(drop=True)
+        table, pixels = split_constants(table)
         write(table, self.work / "scenes.parquet")
         total, square = (
             np.array([r[key] for r in records], object).sum(0) for key in ("sum", "square")
@@ -254,7 +256,7 @@ class Plan:
             for s, q in zip(total, square, strict=True)
         ]
         info = {**self.about, "n": len(table), "mean": mean, "std": std, "identity": self.identity,
-                "bad": paths, "bad_rows": len(bad)}  # fmt: skip
+                "bad": paths, "bad_rows": len(bad), "pixels": pixels}  # fmt: skip
         with open(self.work / "raw.npy", "rb+") as file:
             os.fsync(file.fileno())
         with atomic_write(self.work / "store.json") as part:
@@ -312,6 +314,9 @@ def damaged_store_error(path: Path, error: Exception) -> ValueError:
 
 def _identity(table: pd.DataFrame, shape: tuple[int, ...], info: dict[str, Any]) -> str:
     """A hash of everything that decides what is in the store, except the files' contents."""
+    for name in table.columns.intersection(PIXEL_COLUMNS):  # version 0.1 repeated the values
+        if isinstance(table[name].dtype, pd.CategoricalDtype):
+            table = table.assign(**{name: table[name].astype(table[name].cat.categories.dtype)})
     text = {name: str for name in table.columns if table[name].dtype == object}
     rows = pd.util.hash_pandas_object(table.astype(text), index=False).to_numpy()
     head = json.dumps([list(map(str, table.columns)), shape, info["bands"], info["dtype"]])

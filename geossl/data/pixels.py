@@ -46,8 +46,8 @@ def split_constants(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[Hashable, A
     """
     values: dict[Hashable, Any] = {}
     for name in (name for name in PIXEL_COLUMNS if name in table):
-        if table[name].nunique(dropna=False) == 1:
-            value = table[name].iloc[0]
+        value = table[name].iloc[0]
+        if isinstance(value, str | float) and table[name].nunique(dropna=False) == 1:
             values[name] = None if pd.isna(value) else value
     return table.drop(columns=list(values)), values
 

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from geossl.data.build import build_store, damaged_store_error, read_store_json
+from geossl.data.pixels import join_constants
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,6 +107,7 @@ class ChipStore:
         try:
             chips = np.load(path / "chips.npy", mmap_mode="r")
             table = pd.read_parquet(path / "scenes.parquet")
+            table = join_constants(table, info.get("pixels", {}))
             shape = (info["n"], len(info["bands"]), info["size_px"], info["size_px"])
             if chips.shape != shape or len(table) != len(chips) or chips.dtype != info["dtype"]:
                 raise ValueError(
@@ -124,7 +126,7 @@ class ChipStore:
                 rgb=info["rgb"],
                 info=info,
             )
-        except (ValueError, KeyError, FileNotFoundError) as error:
+        except (ValueError, TypeError, AttributeError, LookupError, OSError) as error:
             raise damaged_store_error(path, error) from error
 
     def __len__(self) -> int:

@@ -460,3 +460,32 @@ def test_sums_are_exact_to_the_last_unit(masked):
         values = [int(v) for v in chips[:, band][seen]]
         assert found["sum"][band] == sum(values) and found["count"] == len(values)
         assert found["square"][band] == sum(v * v for v in values)
+
+
+def test_what_all_rows_say_of_their_pixels_is_kept_once(tmp_path):
+    from geossl.data.build import _identity
+    from geossl.data.pixels import PIXEL_COLUMNS
+    from geossl.datasets.raster.chips import add_pixel_columns
+
+    np.save(tmp_path / "a.npy", np.full((6, 6, 3), 9, np.uint8))
+    rows = pd.DataFrame({"path": str(tmp_path / "a.npy"), "location": range(3), "lon": 1.0,
+                         "lat": range(3)})  # fmt: skip
+    table = add_pixel_columns(rows, reader="images")
+    assert all(len(table[name].cat.categories) <= 1 for name in PIXEL_COLUMNS)
+    store = ChipStore.build(tmp_path / "chips", table, size_px=6, progress=False)
+    assert not set(pd.read_parquet(tmp_path / "chips" / "scenes.parquet")) & set(PIXEL_COLUMNS)
+    assert store.info["pixels"] == {
+        "bands": "1,2,3", "band_names": "red,green,blue", "dtype": "uint8", "scale_low": None,
+        "scale_high": None, "reader": "images",
+    }  # fmt: skip
+    assert store.scenes["bands"].tolist() == ["1,2,3"] * 3 and store.scenes["scale_low"].isna().all()
+    again = ChipStore.build(tmp_path / "small", store.scenes, size_px=3, progress=False)
+    assert (again.chips == 9).all()
+    # the columns of version 0.1: the same identity, so that its stores are found to be finished
+    old = table.astype({name: table[name].cat.categories.dtype for name in PIXEL_COLUMNS})
+    info = {"bands": ["red"], "dtype": "uint8"}
+    assert _identity(old, (3,), info) == _identity(table, (3,), info)
+    mixed = pd.concat([table, table.assign(bands="3,2,1")], ignore_index=True)
+    store = ChipStore.build(tmp_path / "mixed", mixed, size_px=6, progress=False)
+    assert "bands" not in store.info["pixels"]
+    assert store.scenes["bands"].tolist() == ["1,2,3"] * 3 + ["3,2,1"] * 3
