@@ -20,7 +20,7 @@ from geossl import losses, models
 from geossl.cli.doctor import Finding
 from geossl.transforms import Views
 from geossl.viz import maps
-from geossl.viz.plots.base import _figure
+from geossl.viz.plots.base import new_figure
 
 STILL = Views(crop=(1.0, 1.0), ratio=(1.0, 1.0), flip=0, dihedral=False, jitter=0)
 
@@ -212,12 +212,12 @@ def test_need_names_what_is_missing_in_the_cell_that_asks():
 
 
 def test_a_figure_carries_its_words():
-    drawn, ax = _figure(3, 2)
+    drawn, ax = new_figure(3, 2)
     shown = figure(ax, alt='a "line" & more', caption="look <here>")
     page = shown._repr_html_()
     assert 'alt="a &quot;line&quot; &amp; more"' in page and "look &lt;here&gt;" in page
     assert repr(shown) == 'figure: a "line" & more' and "geossl-wide" not in page
-    assert "geossl-wide" in figure(_figure(9, 2)[0], alt="wide")._repr_html_()
+    assert "geossl-wide" in figure(new_figure(9, 2)[0], alt="wide")._repr_html_()
     world = maps.map_scenes(pd.DataFrame({"location": [0], "lon": [1.0], "lat": [2.0]}))
     page = figure(world, alt="one <place>", caption="here")._repr_html_()
     assert 'title="one &lt;place&gt;"' in page and "geossl-map" in page and "here<" in page

@@ -68,14 +68,14 @@ def test_places_without_labels_are_all_alike():
 
 def test_identifiers_are_whole_and_as_short_as_they_can():
     for values, kind in (([0, 255], "u1"), ([0, 256], "u2"), ([-1, 12_345_678], "i4")):
-        column = leaflet.column("location", pd.Series(values))
+        column = leaflet.pack_column("location", pd.Series(values))
         assert column["type"] == kind and "words" not in column
         assert numbers(column["values"], "<" + kind).tolist() == values
-    long = leaflet.column("location", pd.Series([2**40, 5, 2**40]))
+    long = leaflet.pack_column("location", pd.Series([2**40, 5, 2**40]))
     assert long["words"] == [str(2**40), "5"] and long["type"] == "u1"
-    missing = leaflet.column("location", pd.Series([2, None], dtype="Int64"))
+    missing = leaflet.pack_column("location", pd.Series([2, None], dtype="Int64"))
     assert missing["words"] == ["2", "no value"]
-    assert leaflet.column("name", pd.Series(range(70_000)).astype(str)) is None
+    assert leaflet.pack_column("name", pd.Series(range(70_000)).astype(str)) is None
 
 
 def test_dates_and_numbers_are_colored_by_a_ramp():

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from geossl.data.earth import world_image
-from geossl.viz.plots.base import _figure, _picture
+from geossl.viz.plots.base import draw_chip, new_figure
 
 
 def plot_chip_rows(
@@ -28,14 +28,14 @@ def plot_chip_rows(
         side_in: width of a chip in inches.
     """
     count = len(next(iter(rows.values())))
-    figure, axes = _figure(
+    figure, axes = new_figure(
         side_in * count + 1.3, 1.2 * side_in * len(rows), nrows=len(rows), ncols=count,
         squeeze=False,
     )  # fmt: skip
     for line, (name, chips) in zip(axes, rows.items(), strict=True):
         words = (titles or {}).get(name, [""] * count)
         for ax, chip, title in zip(line, chips, words, strict=True):
-            _picture(ax, chip, title, (frames or {}).get(name))
+            draw_chip(ax, chip, title, (frames or {}).get(name))
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     return figure
 

@@ -1,14 +1,14 @@
-// Draws a map of geossl.viz.maps: `map` is Leaflet's, `data` what Python packed. No library but Leaflet.
+// Draws a map of geossl.viz.maps: `map` is a Leaflet map, `data` is packed by Python.
 (function (map, data) {
   "use strict";
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const numbers = (text, Kind) => new Kind(bytes(text).buffer);
-  const whole = [[-data.top, -180], [data.top, 180]];
+  const mercator = [[-data.max_lat, -180], [data.max_lat, 180]];
   const el = (tag, words, style) => {
-    const made = document.createElement(tag);
-    if (words !== undefined) made.textContent = words;
-    if (style) made.className = style;
-    return made;
+    const node = document.createElement(tag);
+    if (words !== undefined) node.textContent = words;
+    if (style) node.className = style;
+    return node;
   };
   const pane = (name, order) => { map.createPane(name).style.zIndex = order; return name; };
   map.getContainer().setAttribute("role", "region");
@@ -17,17 +17,17 @@
   map.attributionControl.addAttribution(data.attribution);
 
   // ------------------------------------------------------------------ base layers and coastlines
-  const base = L.featureGroup(), worlds = data.across ? [0, 360] : [0];  // two where places straddle
+  const base = L.featureGroup(), turns = data.across ? [0, 360] : [0];  // two on both sides of 180
   pane("world", 150);
-  for (const turn of worlds) {
-    const box = whole.map(([lat, lon]) => [lat, lon + turn]);
+  for (const turn of turns) {
+    const box = mercator.map(([lat, lon]) => [lat, lon + turn]);
     L.imageOverlay(data.base, box, {pane: "world", alt: ""}).addTo(base);
   }
   base.addTo(map);
   if (data.coast) {
     const flat = numbers(data.coast.points, Int16Array), length = numbers(data.coast.lengths, Uint16Array);
     const lines = [];
-    for (const turn of worlds) {
+    for (const turn of turns) {
       let at = 0;
       for (const count of length) {
         const line = [];
@@ -76,7 +76,7 @@
     }
     return box;
   };
-  const about = (card) => {
+  const cardOf = (card) => {
     const box = el("div", undefined, "geossl-card");
     if (card.title) box.append(el("h4", card.title));
     if (card.strip) box.append(chips(card.strip));
@@ -91,49 +91,49 @@
   const popup = {maxWidth: Math.min(320, map.getSize().x - 60), autoPanPadding: [8, 8]};
 
   // -------------------------------------------------------------------------------------- cells
-  const shades = [], marks = [];
-  const first = data.highlight === undefined ? null : data.highlight;
-  let lit = first;
-  const shade = (i) => {
-    const on = lit === null || lit === i;
-    return {color: on && lit !== null ? "#111" : "#fff", weight: on && lit !== null ? 2 : 1, opacity: 0.85,
+  const shapes = [], labels = [];
+  const initial = data.highlight === undefined ? null : data.highlight;
+  let highlighted = initial;
+  const styleOf = (i) => {
+    const on = highlighted === null || highlighted === i, strong = on && highlighted !== null;
+    return {color: strong ? "#111" : "#fff", weight: strong ? 2 : 1, opacity: 0.85,
             fillColor: on ? data.cells[i].color : data.gray, fillOpacity: on ? 0.5 : 0.28};
   };
-  const light = (which) => {
-    lit = which;
-    shades.forEach((shape, i) => shape.setStyle(shade(i)));
-    if (which !== null) shades[which].bringToFront();
+  const highlight = (which) => {
+    highlighted = which;
+    shapes.forEach((shape, i) => shape.setStyle(styleOf(i)));
+    if (which !== null) shapes[which].bringToFront();
     for (const row of map.getContainer().querySelectorAll(".geossl-table tbody tr")) {
       const chosen = Number(row.dataset.cell) === which;
-      row.classList.toggle("lit", chosen);
+      row.classList.toggle("highlighted", chosen);
       row.querySelector("button").setAttribute("aria-pressed", chosen);
     }
   };
-  const beside = (shape) => {  // a popup opens beside the table, which would cover it
+  const makeRoom = (shape) => {  // a popup opens next to the table, which would cover it
     const table = map.getContainer().querySelector(".geossl-table[open]");
     shape.getPopup().options.autoPanPaddingBottomRight = table && [table.offsetWidth + 20, 8];
   };
   (data.cells || []).forEach((cell, i) => {
-    const shape = L.geoJSON(cell.shape, {style: () => shade(i), smoothFactor: 0.5}).addTo(map);
-    shape.bindPopup(() => (beside(shape), about(cell.card)), popup);
-    shape.on("popupopen", () => light(i));
-    shape.on("popupclose", () => light(first));
-    shades.push(shape);
+    const shape = L.geoJSON(cell.shape, {style: () => styleOf(i), smoothFactor: 0.5}).addTo(map);
+    shape.bindPopup(() => (makeRoom(shape), cardOf(cell.card)), popup);
+    shape.on("popupopen", () => highlight(i));
+    shape.on("popupclose", () => highlight(initial));
+    shapes.push(shape);
     const icon = L.divIcon({className: "geossl-number", html: "", iconSize: [26, 14]});
-    const mark = L.marker(cell.at, {icon, interactive: false, keyboard: false}).addTo(map);
+    const mark = L.marker(cell.center, {icon, interactive: false, keyboard: false}).addTo(map);
     mark.getElement().textContent = i;
-    marks.push([mark, cell.at, cell.size]);
+    labels.push([mark, cell.center, cell.size]);
   });
   const unclutter = () => {  // the larger cluster keeps its number where two would overlap
-    const kept = [];
-    for (const [mark, at] of [...marks].sort((a, b) => b[2] - a[2])) {
-      const p = map.latLngToContainerPoint(at);
-      const free = kept.every((q) => Math.abs(q.x - p.x) > 18 || Math.abs(q.y - p.y) > 12);
+    const visible = [];
+    for (const [mark, center] of [...labels].sort((a, b) => b[2] - a[2])) {
+      const p = map.latLngToContainerPoint(center);
+      const free = visible.every((q) => Math.abs(q.x - p.x) > 18 || Math.abs(q.y - p.y) > 12);
       mark.getElement().style.visibility = free ? "" : "hidden";
-      if (free) kept.push(p);
+      if (free) visible.push(p);
     }
   };
-  if (marks.length) map.on("zoomend", unclutter);
+  if (labels.length) map.on("zoomend", unclutter);
 
   // -------------------------------------------------------------------------------------- lines
   for (const line of data.lines || []) {
@@ -141,40 +141,40 @@
       .addTo(map);
   }
 
-  // ------------------------------------------------------------------------------------- raster
-  const raster = data.raster &&
-    L.imageOverlay(data.raster.image, whole, {pane: pane("raster", 350), className: "geossl-raster"});
+  // ----------------------------------------------------------------------------------- overview
+  const overview = data.overview &&
+    L.imageOverlay(data.overview.image, mercator, {pane: pane("overview", 350), className: "geossl-overview"});
 
   // ------------------------------------------------------------------------------------- points
-  const points = (given) => {
-    const place = numbers(given.place, Float32Array), count = place.length / 2;
-    const columns = given.columns.map((c) => ({
-      name: c.name, words: c.words, unit: c.unit || "", whole: c.type !== "f4",
+  const drawPoints = (points) => {
+    const lonLat = numbers(points.lon_lat, Float32Array), count = lonLat.length / 2;
+    const columns = points.columns.map((c) => ({
+      name: c.name, words: c.words, unit: c.unit || "", integer: c.type !== "f4",
       values: numbers(c.values, {u1: Uint8Array, u2: Uint16Array, i4: Int32Array, f4: Float32Array}[c.type]),
     }));
-    const value = (c, i) => c.words ? c.words[c.values[i]] : c.whole ? c.values[i] + c.unit
+    const value = (c, i) => c.words ? c.words[c.values[i]] : c.integer ? c.values[i] + c.unit
       : Number.isFinite(c.values[i]) ? String(Number(c.values[i].toPrecision(4))) + c.unit : "no value";
-    const lon = (i) => place[2 * i] > 180 ? place[2 * i] - 360 : place[2 * i];
+    const lon = (i) => lonLat[2 * i] > 180 ? lonLat[2 * i] - 360 : lonLat[2 * i];
     const card = (i) => ({
-      strip: given.strips && given.strips[i],
+      strip: points.strips && points.strips[i],
       rows: [...columns.map((c) => [c.name, value(c, i)]),
-             ["lon, lat", lon(i).toFixed(3) + ", " + place[2 * i + 1].toFixed(3)]],
+             ["lon, lat", lon(i).toFixed(3) + ", " + lonLat[2 * i + 1].toFixed(3)]],
     });
-    const paint = numbers(given.color, Uint8Array);
-    const color = (i) => given.palette ? given.palette[paint[i]]
-      : `rgb(${paint[3 * i]},${paint[3 * i + 1]},${paint[3 * i + 2]})`;
-    const radius = () => given.radius + Math.max(0, Math.min(6, 0.8 * (map.getZoom() - 2)));
-    const spot = (i) => L.latLng(place[2 * i + 1], place[2 * i]);
-    const open = (i) => L.popup(popup).setLatLng(spot(i)).setContent(about(card(i))).openOn(map);
+    const colors = numbers(points.color, Uint8Array);
+    const color = (i) => points.palette ? points.palette[colors[i]]
+      : `rgb(${colors[3 * i]},${colors[3 * i + 1]},${colors[3 * i + 2]})`;
+    const radius = () => points.radius + Math.max(0, Math.min(6, 0.8 * (map.getZoom() - 2)));
+    const spot = (i) => L.latLng(lonLat[2 * i + 1], lonLat[2 * i]);
+    const open = (i) => L.popup(popup).setLatLng(spot(i)).setContent(cardOf(card(i))).openOn(map);
 
-    if (given.single) {  // each a mark of its own: hover, click, tab and enter
-      const group = L.featureGroup().addTo(map), large = new Set(given.large || []);
+    if (points.markers) {  // each a marker of its own: hover, click, tab and enter
+      const group = L.featureGroup().addTo(map), large = new Set(points.large || []);
       const size = (i) => (large.has(i) ? 1.9 : 1) * radius();
       for (let i = 0; i < count; i++) {
         const mark = L.circleMarker(spot(i), {
           radius: size(i), weight: 1, color: "#fff", fillColor: color(i), fillOpacity: 0.95,
         });
-        mark.bindPopup(() => about(card(i)), popup);
+        mark.bindPopup(() => cardOf(card(i)), popup);
         if (columns.length) mark.bindTooltip(() => el("span", value(columns[0], i)));
         mark.addTo(group);
         const path = mark.getElement();
@@ -191,14 +191,14 @@
     }
 
     const x = new Float64Array(count), y = new Float64Array(count);
-    const turn = Math.PI / 180;
+    const radians = Math.PI / 180;
     for (let i = 0; i < count; i++) {  // pixels at zoom 0 of the Web Mercator square
-      const lat = Math.max(-data.top, Math.min(data.top, place[2 * i + 1])) * turn;
-      x[i] = 256 * (place[2 * i] + 180) / 360;
+      const lat = Math.max(-data.max_lat, Math.min(data.max_lat, lonLat[2 * i + 1])) * radians;
+      x[i] = 256 * (lonLat[2 * i] + 180) / 360;
       y[i] = 128 * (1 - Math.asinh(Math.tan(lat)) / Math.PI);
     }
-    const key = given.palette ? (i) => paint[i]
-      : (i) => paint[3 * i] << 16 | paint[3 * i + 1] << 8 | paint[3 * i + 2];
+    const key = points.palette ? (i) => colors[i]
+      : (i) => colors[3 * i] << 16 | colors[3 * i + 1] << 8 | colors[3 * i + 2];
     const Dots = L.Layer.extend({
       onAdd: function () {
         this.canvas = L.DomUtil.create("canvas", "leaflet-zoom-hide", map.getPane("overlayPane"));
@@ -232,10 +232,10 @@
       },
     });
     const dots = new Dots();
-    if (raster) {  // the whole from afar, a sample of points from near
+    if (overview) {  // all points from afar, a sample of them from near
       const choose = () => {
-        const near = map.getZoom() >= data.raster.until;
-        if (near) { raster.remove(); dots.addTo(map); } else { dots.remove(); raster.addTo(map); }
+        const near = map.getZoom() >= data.overview.max_zoom;
+        if (near) { overview.remove(); dots.addTo(map); } else { dots.remove(); overview.addTo(map); }
       };
       map.on("zoomend", choose);
       map.whenReady(choose);
@@ -252,8 +252,8 @@
       if (best >= 0) open(best);
     });
   };
-  if (data.points) points(data.points);
-  else if (raster) raster.addTo(map);
+  if (data.points) drawPoints(data.points);
+  else if (overview) overview.addTo(map);
 
   // -------------------------------------------------------------------- legend, caption and table
   if (data.legend) {
@@ -298,10 +298,10 @@
           else {
             const button = el("button", String(cell));
             button.setAttribute("aria-pressed", "false");
-            button.title = "light this cluster, gray the others";
+            button.title = "highlight this cluster and gray out the others";
             button.onclick = () => {
-              light(lit === cell ? null : cell);
-              if (lit !== null) map.panTo(data.cells[cell].at);
+              highlight(highlighted === cell ? null : cell);
+              if (highlighted !== null) map.panTo(data.cells[cell].center);
             };
             field.append(button);
           }
@@ -341,14 +341,14 @@
   }
 
   // --------------------------------------------------------------------------------------- view
-  const look = () => {
-    if (data.bounds) map.fitBounds(data.bounds, {padding: [4, 4], animate: false, maxZoom: 17});
+  const fit = () => {
+    if (data.view) map.fitBounds(data.view, {padding: [4, 4], animate: false, maxZoom: 17});
     else {  // the whole world, as wide as the map
       map.setView([22, 0], Math.max(0, Math.log2(map.getSize().x / 256)), {animate: false});
     }
-    if (marks.length) unclutter();
+    if (labels.length) unclutter();
   };
-  look();
-  if (!map.getSize().x) map.once("resize", look);  // drawn in a hidden tab
-  if (lit !== null && shades.length) light(lit);
+  fit();
+  if (!map.getSize().x) map.once("resize", fit);  // drawn in a hidden tab
+  if (highlighted !== null && shapes.length) highlight(highlighted);
 })

@@ -1,24 +1,18 @@
-"""Figures: plain functions that return an Axes or a Figure."""
+"""Figures: plain functions that return an Axes or a Figure, and change no matplotlib settings."""
 
 from geossl.viz.plots.base import figure_html, figure_png
+from geossl.viz.plots.chips import plot_chips, plot_pairs, plot_retrievals
 from geossl.viz.plots.detection import plot_detections, plot_outcomes
 from geossl.viz.plots.evaluation import (
     plot_calibration,
     plot_comparison,
     plot_confusion,
     plot_label_efficiency,
-)
-from geossl.viz.plots.pretraining import (
-    plot_chips,
-    plot_growth,
-    plot_losses,
-    plot_pairs,
     plot_results,
-    plot_retrievals,
-    plot_training,
-    plot_world,
 )
 from geossl.viz.plots.segmentation import plot_segmentation
+from geossl.viz.plots.training import plot_losses, plot_training
+from geossl.viz.plots.world import plot_purity_by_k, plot_world
 
 __all__ = [
     "figure_html",
@@ -28,11 +22,11 @@ __all__ = [
     "plot_comparison",
     "plot_confusion",
     "plot_detections",
-    "plot_growth",
     "plot_label_efficiency",
     "plot_losses",
     "plot_outcomes",
     "plot_pairs",
+    "plot_purity_by_k",
     "plot_results",
     "plot_retrievals",
     "plot_segmentation",

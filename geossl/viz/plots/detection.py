@@ -1,4 +1,4 @@
-"""Matplotlib figures of detections: hits, misses and false alarms on their scenes."""
+"""Plots of detections: hits, misses and false alarms on their scenes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from matplotlib.patheffects import Normal, Stroke
 
 from geossl.data.scenes import BOX
 from geossl.datasets.raster import area
-from geossl.datasets.raster.window import pixel_info
 from geossl.models.features import Window
 from geossl.tasks.detect import DetectionResult
 from geossl.utils.colors import PALETTE
-from geossl.viz.plots.base import _axes, _figure
+from geossl.utils.validate import PositiveInt, validated
+from geossl.viz.plots.base import get_axes, hide_ticks, new_figure, to_picture
 
-# Told apart by their lines too: whole, dashed, dotted.
+# Told apart by their lines too: solid, dashed, dotted
 _STYLES = {
     "hit": (PALETTE[4], "-"), "missed": (PALETTE[6], "--"), "false alarm": (PALETTE[5], ":"),
 }  # fmt: skip
-_PLURALS = {"hit": "hits", "missed": "missed", "false alarm": "false alarms"}
+_TITLES = {"hit": "hits", "missed": "missed", "false alarm": "false alarms"}
 _MOST_PX = 2**25  # pixels of a picture
 
 
+@validated
 def plot_detections(
     result: DetectionResult,
     scenes: pd.DataFrame | str | os.PathLike[str],
@@ -36,10 +37,10 @@ def plot_detections(
     window: Window | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """A scene with what was found in it, from the result's score: hits, misses, false alarms.
+    """Plot the detections of a scene from the result's score on: hits, misses, false alarms.
 
     Args:
-        result: what `detect.measure` gave.
+        result: of `geossl.tasks.detect.measure`.
         scenes: the scenes measured on.
         path: which of them; the one with the most boxes when None.
         window: (left, top, right, bottom) in pixels; the whole scene when None.
@@ -51,44 +52,42 @@ def plot_detections(
     """
     rows = {str(row["path"]): row for row in area.scene_rows(scenes)}
     if path is None:
-        most = result.boxes["path"].value_counts()
-        path = str(most.index[0]) if len(most) else next(iter(rows))
+        counts = result.boxes["path"].value_counts()
+        path = str(counts.index[0]) if len(counts) else next(iter(rows))
     if path not in rows:
-        raise ValueError(f"expected a path of the {len(rows)} scenes, came {path}")
+        raise ValueError(f"`path` must be one of the {len(rows)} scenes, got {path!r}.")
     if window is None:
         grid = area.read_grid(rows[path])
         window = 0, 0, grid.width, grid.height
     left, top, right, bottom = window
     if not 0 < (right - left) * (bottom - top) <= _MOST_PX:
         raise ValueError(
-            f"expected a picture of at most {_MOST_PX:,} pixels, came {window} of {path}; give a "
-            "smaller window=(left, top, right, bottom)"
+            f"`window` must hold from 1 to {_MOST_PX:,} pixels, got {window} of {path}. Pass a "
+            "smaller window=(left, top, right, bottom)."
         )
-    wide = min(10.0, max(4.0, (right - left) / 60))
-    ax = _axes(ax, wide, wide * (bottom - top) / (right - left) + 0.7)
-    counts = _draw(ax, result, rows[path], window)
+    width = min(10.0, max(4.0, (right - left) / 60))
+    ax = get_axes(ax, width, width * (bottom - top) / (right - left) + 0.7)
+    counts = _draw_boxes(ax, result, rows[path], window)
     for name, (color, line) in _STYLES.items():
-        words = f"{_PLURALS[name]} ({counts[name]})"
-        ax.plot([], [], color=color, linestyle=line, linewidth=2, label=words)
+        ax.plot([], [], color=color, linestyle=line, linewidth=2,
+                label=f"{_TITLES[name]} ({counts[name]})")  # fmt: skip
     ax.set_title(f"{Path(path).name}, score from {result.score:g}", fontsize=9)
-    ax.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3, fontsize=8, frameon=False,
-        facecolor="white",
-    )  # fmt: skip
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3, fontsize=8, frameon=False)
     return ax
 
 
+@validated
 def plot_outcomes(
     result: DetectionResult,
     scenes: pd.DataFrame | str | os.PathLike[str],
     *,
-    count: int = 8,
-    size_px: int = 48,
+    count: PositiveInt = 8,
+    size_px: PositiveInt = 48,
 ) -> Figure:
-    """Crops about hits and false alarms, the surest first, and about what was missed.
+    """Plot crops of hits and false alarms, the highest scores first, and of missed boxes.
 
     Args:
-        result: what `detect.measure` gave.
+        result: of `geossl.tasks.detect.measure`.
         scenes: the scenes measured on.
         count: crops of each kind.
         size_px: side of a crop in pixels of the scene.
@@ -98,40 +97,42 @@ def plot_outcomes(
         ValueError: one cannot be read.
     """
     rows = {str(row["path"]): row for row in area.scene_rows(scenes)}
-    figure, axes = _figure(1.3 * count + 0.9, 4.6, nrows=3, ncols=count, squeeze=False)
+    figure, axes = new_figure(1.3 * count + 0.9, 4.6, nrows=3, ncols=count, squeeze=False)
     for line, name in zip(axes, _STYLES, strict=True):
-        some = _of(result, name)
-        if "score" in some:
-            some = some.sort_values("score", ascending=False, kind="stable")
+        boxes = _boxes_of(result, name)
+        if "score" in boxes:
+            boxes = boxes.sort_values("score", ascending=False, kind="stable")
         for ax in line:
-            ax.set_xticks([])
-            ax.set_yticks([])
+            hide_ticks(ax)
             ax.spines[:].set_visible(False)
-        for ax, box in zip(line, some.head(count).to_dict("records"), strict=False):
+        for ax, box in zip(line, boxes.head(count).to_dict("records"), strict=False):
             left, top = (round((box[BOX[i]] + box[BOX[i + 2]] - size_px) / 2) for i in (0, 1))
-            _draw(ax, result, rows[box["path"]], (left, top, left + size_px, top + size_px))
+            window = (left, top, left + size_px, top + size_px)
+            _draw_boxes(ax, result, rows[box["path"]], window)
             score = f" {box['score']:.2f}" if "score" in box else ""
             ax.set_title(f"{box['label']}{score}", fontsize=8, pad=3)
-        line[0].set_ylabel(f"{_PLURALS[name]}\n({len(some)})", fontsize=9, rotation=0, ha="right",
+        line[0].set_ylabel(f"{_TITLES[name]}\n({len(boxes)})", fontsize=9, rotation=0, ha="right",
                            va="center")  # fmt: skip
     return figure
 
 
-def _of(result: DetectionResult, name: str) -> pd.DataFrame:
-    """The boxes of an outcome: those found from the result's score on, or missed."""
+def _boxes_of(result: DetectionResult, name: str) -> pd.DataFrame:
+    """Return the boxes of an outcome: detections from the result's score on, or missed ones."""
     if name == "missed":
         return result.boxes[result.boxes["outcome"] == name]
-    found = result.found
-    return found[(found["outcome"] == name) & (found["score"] >= result.score)]
+    boxes = result.found
+    return boxes[(boxes["outcome"] == name) & (boxes["score"] >= result.score)]
 
 
-def _draw(ax: Axes, result: DetectionResult, row: area.Row, window: Window) -> dict[str, int]:
-    """A window of a scene with the boxes of each outcome; how many there are of each."""
+def _draw_boxes(ax: Axes, result: DetectionResult, row: area.Row, window: Window) -> dict[str, int]:
+    """Draw a window of a scene with the boxes of each outcome; return how many each has."""
     left, top, right, bottom = window
-    ax.imshow(_picture(row, window), extent=(left, right, bottom, top), interpolation="nearest")
+    pixels, valid = area.read_area(row, window)
+    picture = to_picture(row, pixels, valid)
+    ax.imshow(picture, extent=(left, right, bottom, top), interpolation="nearest")
     counts = {}
     for name, (color, line) in _STYLES.items():
-        boxes = _of(result, name)
+        boxes = _boxes_of(result, name)
         boxes = boxes[boxes["path"] == str(row["path"])]
         inside = (boxes[BOX[0]] < right) & (boxes[BOX[2]] > left)
         inside &= (boxes[BOX[1]] < bottom) & (boxes[BOX[3]] > top)
@@ -143,17 +144,5 @@ def _draw(ax: Axes, result: DetectionResult, row: area.Row, window: Window) -> d
             ax.add_patch(edge)
     ax.set_xlim(left, right)
     ax.set_ylim(bottom, top)
-    ax.set_xticks([])
-    ax.set_yticks([])
+    hide_ticks(ax)
     return counts
-
-
-def _picture(row: area.Row, window: Window) -> np.ndarray:
-    """Pixels as people see them ``(H, W, 3)`` uint8; other than uint8 is stretched by its own."""
-    pixels, valid = area.read_area(row, window)
-    bands = pixel_info(pd.DataFrame([row]))["rgb"]
-    shown = pixels[(list(bands) * 3)[:3]].transpose(1, 2, 0)
-    if shown.dtype != np.uint8 and valid.any():
-        low, high = np.percentile(shown[valid], [2, 98], axis=0)
-        shown = np.clip((shown - low) / np.maximum(high - low, 1e-9), 0, 1) * 255 * valid[..., None]
-    return shown.astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Matplotlib figures of probes: confusion, calibration, few labels, encoders side by side."""
+"""Plots of probes: results, confusion, calibration, few labels, encoders compared."""
 
 from __future__ import annotations
 
@@ -12,17 +12,43 @@ from geossl.evaluate import ProbeResult
 from geossl.tasks import compare
 from geossl.tasks.compare import Row
 from geossl.utils.colors import GRAY, PALETTE
-from geossl.viz.plots.base import _axes, _quiet
+from geossl.utils.validate import PositiveInt, validated
+from geossl.viz.plots.base import get_axes, style_axes
 
-_WRITTEN = 12  # classes up to which every share is written into its cell
+_MOST_NUMBERED = 12  # classes up to which every share is written into its cell
 
 
-def plot_confusion(result: ProbeResult, *, classes: int = 30, ax: Axes | None = None) -> Axes:
-    """What is taken for what: each true class's chips by the class they were given.
+@validated
+def plot_results(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Plot values of `geossl.evaluate.compare` with their 95 % intervals, one line a method."""
+    ax = style_axes(get_axes(ax, 6.4, 0.45 * len(table) + 1.1))
+    y = np.arange(len(table))[::-1]
+    value = table["value"].to_numpy()
+    reach = np.abs(np.stack([value - table["low"], table["high"] - value]))
+    ax.errorbar(value, y, xerr=reach, fmt="o", color=PALETTE[0], capsize=3, linewidth=1.6)
+    for x, height in zip(value, y, strict=True):
+        ax.annotate(f"{x:.3f}", (x, height), (0, 7), textcoords="offset points", ha="center",
+                    fontsize=8)  # fmt: skip
+    chance = float(table["chance"].iloc[0])
+    ax.axvline(chance, color=GRAY, linestyle="--", linewidth=1)
+    ax.annotate("chance", (chance, y[0] + 0.45), (3, 0), textcoords="offset points", fontsize=8,
+                color="#777777")  # fmt: skip
+    ax.set_yticks(y, table["method"])
+    ax.set_ylim(-0.6, len(table) - 0.3)
+    ax.grid(axis="y", alpha=0)
+    ax.set_xlabel(str(table["metric"].iloc[0]))
+    return ax
+
+
+@validated
+def plot_confusion(
+    result: ProbeResult, *, classes: PositiveInt = 30, ax: Axes | None = None
+) -> Axes:
+    """Plot which classes are predicted as which, in shares of each true class's chips.
 
     Args:
         result: of a classifier of one class a chip.
-        classes: the most frequent true classes shown; shares are of all chips of a class.
+        classes: the most frequent true classes to show; shares are of all chips of a class.
         ax: where to draw; a new figure when None.
 
     Raises:
@@ -30,30 +56,32 @@ def plot_confusion(result: ProbeResult, *, classes: int = 30, ax: Axes | None = 
     """
     table = result.confusion
     chips = table.sum(axis=1).sort_values(ascending=False, kind="stable")
-    shown = [name for name in table.index if name in set(chips[chips > 0].index[:classes])]
-    share = table.loc[shown, shown].to_numpy() / chips[shown].to_numpy()[:, None]
-    side = 1.6 + (0.42 if len(shown) <= _WRITTEN else 0.2) * len(shown)
-    ax = _axes(ax, side + 0.9, side)
+    frequent = set(chips[chips > 0].index[:classes])
+    names = [name for name in table.index if name in frequent]
+    share = table.loc[names, names].to_numpy() / chips[names].to_numpy()[:, None]
+    side = 1.6 + (0.42 if len(names) <= _MOST_NUMBERED else 0.2) * len(names)
+    ax = get_axes(ax, side + 0.9, side)
     image = ax.imshow(100 * share, cmap="Blues", vmin=0, vmax=100)
-    if len(shown) <= _WRITTEN:
+    if len(names) <= _MOST_NUMBERED:
         for row, column in np.argwhere(share >= 0.005):
             value = share[row, column]
             ax.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=8,
                     color="white" if value > 0.6 else "#222222")  # fmt: skip
-    ax.set_xticks(range(len(shown)), shown, rotation=90, fontsize=8)
-    ax.set_yticks(range(len(shown)), [f"{n} ({chips[n]:,})" for n in shown], fontsize=8)
+    ax.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    ax.set_yticks(range(len(names)), [f"{n} ({chips[n]:,})" for n in names], fontsize=8)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.set_xlabel("predicted")
     ax.set_ylabel("truth (test chips)")
-    figure = ax.get_figure()
-    assert figure is not None
-    figure.colorbar(image, ax=ax, label="% of the true class's chips", shrink=0.7)
+    ax.figure.colorbar(image, ax=ax, label="% of the true class's chips", shrink=0.7)
     return ax
 
 
-def plot_calibration(result: ProbeResult, *, bins: int = 15, ax: Axes | None = None) -> Axes:
-    """How often the classifier is right when it is so sure; on the line it can be believed.
+@validated
+def plot_calibration(
+    result: ProbeResult, *, bins: PositiveInt = 15, ax: Axes | None = None
+) -> Axes:
+    """Plot how often a classifier is right at each confidence; on the diagonal it is calibrated.
 
     Args:
         result: of a classifier.
@@ -65,7 +93,7 @@ def plot_calibration(result: ProbeResult, *, bins: int = 15, ax: Axes | None = N
     """
     table = result.calibration(bins=bins)
     chips = table["chips"].to_numpy()
-    ax = _quiet(_axes(ax, 3.9, 3.9))
+    ax = style_axes(get_axes(ax, 3.9, 3.9))
     ax.plot([0, 1], [0, 1], color=GRAY, linestyle="--", linewidth=1)
     ax.plot(table["confidence"], table["accuracy"], color=PALETTE[0], linewidth=1.2)
     ax.scatter(table["confidence"], table["accuracy"], s=8 + 150 * chips / chips.max(),
@@ -80,22 +108,26 @@ def plot_calibration(result: ProbeResult, *, bins: int = 15, ax: Axes | None = N
     return ax
 
 
+@validated
 def plot_label_efficiency(tables: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> Axes:
-    """How good each method is with few labels: the mean of the seeds, and each seed as a dot.
+    """Plot how good each method is with few labels: the mean over seeds, and each seed as a dot.
+
+    The band goes from the lowest to the highest end of the seeds' 95 % intervals.
 
     Args:
-        tables: method -> what `geossl.evaluate.label_efficiency` gave.
-        ax: where to draw; a new figure when None. The band goes from the lowest to the highest end
-            of the seeds' 95 % intervals.
+        tables: method -> result of `geossl.evaluate.label_efficiency`.
+        ax: where to draw; a new figure when None.
     """
-    ax = _quiet(_axes(ax, 6.4, 3.6))
-    for (name, table), color in zip(tables.items(), PALETTE, strict=False):
-        amount = "share" if "share" in table else "per_class"
-        group = table.groupby(amount)
-        places, mean = group["locations"].mean(), group["value"].mean()
-        ax.fill_between(places, group["low"].min(), group["high"].max(), color=color, alpha=0.15,
+    if not tables:
+        raise ValueError("`tables` needs at least one method, got none.")
+    ax = style_axes(get_axes(ax, 6.4, 3.6))
+    for i, (name, table) in enumerate(tables.items()):
+        color = PALETTE[i % len(PALETTE)]
+        group = table.groupby("share" if "share" in table else "per_class")
+        count, mean = group["locations"].mean(), group["value"].mean()
+        ax.fill_between(count, group["low"].min(), group["high"].max(), color=color, alpha=0.15,
                         linewidth=0)  # fmt: skip
-        ax.plot(places, mean, color=color, linewidth=2, label=name)
+        ax.plot(count, mean, color=color, linewidth=2, label=name)
         ax.scatter(table["locations"], table["value"], s=14, color=color, linewidths=0)
     first = next(iter(tables.values()))
     ticks = sorted({round(n) for n in first.groupby(first.columns[0])["locations"].mean()})
@@ -103,17 +135,18 @@ def plot_label_efficiency(tables: Mapping[str, pd.DataFrame], *, ax: Axes | None
     ax.set_xscale("log")
     ax.set_xticks(ticks, [f"{n:,}" for n in ticks])
     ax.set_xticks([], minor=True)
-    ax.set_xlabel("training places with a label")
+    ax.set_xlabel("training locations with a label")
     ax.set_ylabel(str(first["metric"].iloc[0]))
     ax.legend(frameon=False, fontsize=8)
     return ax
 
 
+@validated
 def plot_comparison(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
-    """Encoders side by side: the mean of the seeds, each seed as a dot, 95 % over the test places.
+    """Plot encoders compared: the mean over seeds, each seed, 95 % over the test locations.
 
     Args:
-        rows: of `transfer.compare`, of one metric.
+        rows: of `geossl.tasks.compare.compare`, of one metric.
         ax: where to draw; a new figure when None.
 
     Raises:
@@ -121,19 +154,19 @@ def plot_comparison(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
     """
     metrics = {row.metric for row in rows}
     if len(metrics) != 1:
-        raise ValueError(f"expected rows of one metric, came {sorted(metrics) or 'none'}")
+        raise ValueError(f"`rows` must be of one metric, got {sorted(metrics) or 'no rows'}.")
     table = compare.table(rows)
-    ax = _axes(ax, 6.4, 0.9 + 0.36 * len(table))
-    for place, method in enumerate(table.itertuples()):
-        color = GRAY if method.method == "random" else PALETTE[0]
-        ax.plot([method.low, method.high], [place, place], color=color, linewidth=1.5)
-        ax.plot(method.value, place, "|", color=color, markersize=13, markeredgewidth=2.5)
-        seen = [row.value for row in rows if row.method == method.method]
-        ax.plot(seen, [place] * len(seen), "o", color=color, markersize=4, alpha=0.6)
-        ax.annotate(f"{method.value:.3f}", (method.high, place), (6, 0), va="center",
+    ax = get_axes(ax, 6.4, 0.9 + 0.36 * len(table))
+    for y, row in enumerate(table.itertuples()):
+        color = GRAY if row.method == "random" else PALETTE[0]
+        ax.plot([row.low, row.high], [y, y], color=color, linewidth=1.5)
+        ax.plot(row.value, y, "|", color=color, markersize=13, markeredgewidth=2.5)
+        values = [seed.value for seed in rows if seed.method == row.method]
+        ax.plot(values, [y] * len(values), "o", color=color, markersize=4, alpha=0.6)
+        ax.annotate(f"{row.value:.3f}", (row.high, y), (6, 0), va="center",
                     textcoords="offset points", fontsize=8)  # fmt: skip
     ax.set_yticks(range(len(table)), table["method"], fontsize=9)
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.margins(x=0.12)
-    ax.set_xlabel(f"{metrics.pop()} (line: 95 % over test places; dots: seeds)")
-    return _quiet(ax)
+    ax.set_xlabel(f"{metrics.pop()} (line: 95 % over test locations; dots: seeds)")
+    return style_axes(ax)

@@ -1,4 +1,4 @@
-"""Matplotlib figures of segmentation: image, truth, prediction, and where they differ."""
+"""Plots of segmentation: image, truth, prediction, and where they differ."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from geossl.datasets.raster.area import Row, rows_with_bands
-from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.raster.area import rows_with_bands
 from geossl.tasks.segment import Segmenter
 from geossl.tasks.segment.class_map import class_colors, class_shares, format_shares
 from geossl.tasks.segment.crops import Areas
@@ -19,90 +18,88 @@ from geossl.tasks.segment.evaluate import confusion, iou
 from geossl.tasks.segment.masks import IGNORE
 from geossl.tasks.segment.segmenter import OVERLAP_PX, SIZE_PX, class_map
 from geossl.utils.colors import PALETTE
-from geossl.viz.plots.base import _figure, _picture
+from geossl.utils.validate import PositiveInt, validated
+from geossl.viz.plots.base import draw_chip, new_figure, to_picture
 
-_SHOWN_PX = 512  # longest side of a picture; larger scenes are thinned out
-_NAMED = 8  # classes in the legend
+_MOST_PX = 512  # longest side of a picture; larger scenes are thinned out
+_MOST_CLASSES = 8  # in the legend
 _RIGHT, _NO_TRUTH = "#e6e6e6", "#ffffff"
 _ERRORS = {"missed": PALETTE[5], "invented": PALETTE[4], "another class": PALETTE[7]}
 
 
-def plot_segmentation(tuned: Segmenter, scenes: pd.DataFrame, *, count: int = 4) -> Figure:
-    """Scenes with their truth, what is predicted, and the errors, one row a scene.
+@validated
+def plot_segmentation(
+    segmenter: Segmenter, scenes: pd.DataFrame, *, count: PositiveInt = 4
+) -> Figure:
+    """Plot scenes with their truth, the prediction and the errors, one row a scene.
 
     Class 0 is left clear where there are two classes or it is called "background"; pixels of it
     that are predicted as another class are "invented", the opposite "missed".
 
     Args:
-        tuned: the network.
-        scenes: a table as in `geossl.tasks.segment.measure`; without a mask only image and prediction
-            are shown.
-        count: how many of its first rows.
+        segmenter: the network.
+        scenes: a table as in `geossl.tasks.segment.measure`; without masks only image and
+            prediction are shown.
+        count: of its first rows to show.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: no row, or one that cannot be read or does not fit.
     """
-    rows = rows_with_bands(scenes.head(count), bands=tuned.encoder.bands, reading=tuned.reading)
-    areas = Areas(rows, tuned.masks)
-    colors = class_colors(tuned.classes)
-    clear = len(tuned.classes) == 2 or tuned.classes[0] == "background"
-    figure, axes = _figure(9.6, 2.6 * len(rows), nrows=len(rows), ncols=4, squeeze=False)
-    seen = np.zeros(len(tuned.classes), np.int64)
-    for i, line in enumerate(axes):
+    rows = rows_with_bands(
+        scenes.head(count), bands=segmenter.encoder.bands, reading=segmenter.reading
+    )
+    areas, classes = Areas(rows, segmenter.masks), segmenter.classes
+    colors = class_colors(classes)
+    clear = len(classes) == 2 or classes[0] == "background"
+    figure, axes = new_figure(9.6, 2.6 * len(rows), nrows=len(rows), ncols=4, squeeze=False)
+    counts = np.zeros(IGNORE + 1, np.int64)
+    for i, (image_ax, truth_ax, map_ax, error_ax) in enumerate(axes):
         window = areas.whole(i)
-        found = class_map(tuned.network, areas, i, size_px=SIZE_PX, overlap_px=OVERLAP_PX)
-        thin = np.s_[:: max(1, -(-max(found.values.shape) // _SHOWN_PX))]
-        image = _image(rows[i], areas.pixels(i, window)[0][:, thin, thin])
-        _picture(line[0], image, Path(str(rows[i]["path"])).stem)
-        guess, title = found.values, f"predicted: {format_shares(found.shares)}"
-        masks = [guess]
-        if pd.notna(rows[i].get(tuned.masks.column)):
+        result = class_map(segmenter.network, areas, i, size_px=SIZE_PX, overlap_px=OVERLAP_PX)
+        guess = result.values
+        thin = np.s_[:: max(1, -(-max(guess.shape) // _MOST_PX))]
+        pixels, valid = areas.pixels(i, window)
+        image = to_picture(rows[i], pixels[:, thin, thin], valid[thin, thin])
+        draw_chip(image_ax, image, Path(str(rows[i]["path"])).stem)
+        title = f"predicted: {format_shares(result.shares)}"
+        counts += np.bincount(guess.ravel(), minlength=len(counts))
+        if pd.notna(rows[i].get(segmenter.masks.column)):
             truth = np.where(guess == IGNORE, IGNORE, areas.codes(i, window))
-            masks.append(truth)
-            score = float(iou(confusion(truth, guess, classes=len(tuned.classes))).nanmean())
+            counts += np.bincount(truth.ravel(), minlength=len(counts))
+            score = float(iou(confusion(truth, guess, classes=len(classes))).nanmean())
             title = f"{title}\nmIoU {score:.2f}"
-            told = f"truth: {format_shares(class_shares(truth, tuned.classes))}"
-            _picture(line[1], _overlay(image, truth[thin, thin], colors, clear=clear), told)
-            kinds, wrong = _errors(truth, guess, clear=clear)
-            _picture(line[3], kinds[thin, thin], f"errors: {wrong:.1%} of the pixels")
+            overlay = _overlay(image, truth[thin, thin], colors, clear=clear)
+            draw_chip(truth_ax, overlay, f"truth: {format_shares(class_shares(truth, classes))}")
+            picture, share = _errors(truth, guess, clear=clear)
+            draw_chip(error_ax, picture[thin, thin], f"errors: {share:.1%} of the pixels")
         else:
-            line[1].set_axis_off()
-            line[3].set_axis_off()
-        _picture(line[2], _overlay(image, guess[thin, thin], colors, clear=clear), title)
-        for mask in masks:
-            seen += np.bincount(mask.ravel(), minlength=IGNORE + 1)[: len(seen)]
-    named = [i for i in np.argsort(-seen, kind="stable")[:_NAMED] if i >= clear and seen[i]]
-    patches = [Patch(color=colors[i], label=tuned.classes[i]) for i in sorted(named)]
-    kinds_of = list(_ERRORS.items())[: 2 if len(tuned.classes) == 2 else 3]
-    if not clear:
-        kinds_of = kinds_of[2:]
-    patches += [Patch(color=color, label=f"error: {kind}") for kind, color in kinds_of]
+            truth_ax.set_axis_off()
+            error_ax.set_axis_off()
+        draw_chip(map_ax, _overlay(image, guess[thin, thin], colors, clear=clear), title)
+    counts = counts[: len(classes)]
+    frequent = np.argsort(-counts, kind="stable")[:_MOST_CLASSES]
+    patches = [
+        Patch(color=colors[i], label=classes[i])
+        for i in sorted(frequent) if i >= clear and counts[i]
+    ]  # fmt: skip
+    kinds = list(_ERRORS)[0 if clear else 2 : 2 if len(classes) == 2 else 3]
+    patches += [Patch(color=_ERRORS[kind], label=f"error: {kind}") for kind in kinds]
     figure.legend(handles=patches, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     return figure
 
 
-def _image(row: Row, pixels: np.ndarray) -> np.ndarray:
-    """``(H, W, 3)`` uint8: red, green, blue where there are; stretched where it is not uint8."""
-    bands = (pixel_info(pd.DataFrame([row]))["rgb"] * 3)[:3]
-    shown = pixels[bands].astype(np.float32)
-    if pixels.dtype != np.uint8:
-        low, high = np.percentile(shown, [2, 98], axis=(1, 2))
-        shown = 255 * (shown - low[:, None, None]) / np.maximum(high - low, 1e-6)[:, None, None]
-    return np.clip(shown, 0, 255).astype(np.uint8).transpose(1, 2, 0)
-
-
 def _overlay(image: np.ndarray, codes: np.ndarray, colors: list[str], *, clear: bool) -> np.ndarray:
-    """An image under the colors of classes ``(H, W)``."""
+    """Mix an image with the colors of classes ``(H, W)``."""
     table = np.zeros((IGNORE + 1, 3), np.float32)
     table[: len(colors)] = [np.multiply(to_rgb(c), 255) for c in colors]
-    shown = (codes != IGNORE) & (codes >= clear)
+    colored = (codes != IGNORE) & (codes >= clear)
     mixed = 0.45 * image + 0.55 * table[codes]
-    return np.where(shown[..., None], mixed, image).astype(np.uint8)
+    return np.where(colored[..., None], mixed, image).astype(np.uint8)
 
 
 def _errors(truth: np.ndarray, guess: np.ndarray, *, clear: bool) -> tuple[np.ndarray, float]:
-    """A picture of errors ``(H, W, 3)``, and their share of the pixels with a truth."""
+    """Return a picture of errors ``(H, W, 3)``, and their share of the pixels with a truth."""
     known = (truth != IGNORE) & (guess != IGNORE)
     wrong = known & (truth != guess)
     kinds = np.where(known, 1, 0) + wrong * 3  # 0: no truth, 1: right, 4: another class

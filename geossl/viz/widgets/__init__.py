@@ -1,6 +1,6 @@
-"""Explorers for notebooks: widgets that wire the library's parts together, and hold no method.
+"""Widgets for notebooks that explore clusters, embeddings, pairs and running training.
 
-Each explorer is shown by putting it last in a cell; what was chosen is an attribute for Python.
+Put a widget last in a cell to show it; what was chosen in it is an attribute for Python.
 """
 
 from geossl.viz.widgets.cluster_explorer import ClusterExplorer

@@ -1,57 +1,62 @@
-"""Watch a comparison of encoders in a notebook cell: its table grows as figures come in."""
+"""Watch a comparison of encoders in a notebook cell: a table that grows row by row."""
 
 from __future__ import annotations
 
-import html
 import time
 from collections.abc import Iterable
 from functools import partial
 
+from markupsafe import Markup
+
 from geossl.tasks import compare
+from geossl.utils.validate import validated
 from geossl.viz import plots
-from geossl.viz.plots import evaluation
-from geossl.viz.widgets.common import Screen
+from geossl.viz.pages import render
+from geossl.viz.widgets.common import LiveOutput
 
 
+@validated
 def watch_comparison(rows: Iterable[compare.Row]) -> list[compare.Row]:
-    """Show the figures of `transfer.compare` as they come, beside a picture; returns all rows.
+    """Show the rows of `geossl.tasks.compare.compare` as they are measured, with a plot.
 
-    Works where `TrainingMonitor` does. Interrupting the kernel ends it; what was measured is
-    shown and returned.
+    Works where `TrainingMonitor` does. Interrupting the kernel ends the comparison; the rows
+    measured so far are shown and returned.
 
     Args:
-        rows: of `transfer.compare`.
+        rows: of `geossl.tasks.compare.compare`.
+
+    Returns:
+        All rows.
     """
-    screen, found = Screen(), []
-    began = time.monotonic()
+    output, measured = LiveOutput(), []
+    start = time.monotonic()
     try:
         for row in rows:
-            found.append(row)
-            words = (
+            measured.append(row)
+            text = (
                 f"{row.method}, seed {row.seed}: {row.metric} {row.value:.3f} "
-                f"({row.low:.3f} to {row.high:.3f}), {time.monotonic() - began:.0f} s so far"
+                f"({row.low:.3f} to {row.high:.3f}), {time.monotonic() - start:.0f} s so far"
             )
-            screen.update(words, partial(_page, found, words))
+            output.update(text, partial(_page, measured, text))
     except KeyboardInterrupt:
-        words = f"stopped after {len(found)} figures"
-        screen.update(words, partial(_page, found, words))
-    return found
+        text = f"stopped after {len(measured)} measurements"
+        output.update(text, partial(_page, measured, text))
+    return measured
 
 
-def _page(rows: list[compare.Row], words: str) -> str:
-    status = f'<div role="status">{html.escape(words)}</div>'
+def _page(rows: list[compare.Row], text: str) -> str:
     if not rows:
-        return status
+        return render("progress.html", text=text, picture="", table=None)
     table = compare.table(rows)
-    shown = table.assign(
+    alt = "; ".join(f"{row.method} {row.value:.3f}" for row in table.itertuples())
+    picture = plots.figure_html(plots.plot_comparison(rows), alt=alt)
+    columns = {
+        "low": "95 % from", "high": "to", "n_test": "test chips", "std": "± between seeds",
+    }  # fmt: skip
+    formatted = table.assign(
         std=table["std"].map("{:.3f}".format).where(table["seeds"] > 1, ""),
         n_test=table["n_test"].round().astype(int),
         seconds=table["seconds"].map("{:.1f}".format),
-    )
-    names = {"low": "95 % from", "high": "to", "n_test": "tested on", "std": "± between seeds"}
-    picture = plots.figure_html(
-        evaluation.plot_comparison(rows),
-        alt="; ".join(f"{r.method} {r.value:.3f}" for r in table.itertuples()),
-    )
-    page = shown.rename(columns=names).to_html(index=False, float_format="{:.3f}".format, border=0)
-    return f"{page}{picture}{status}"
+    ).rename(columns=columns)
+    page = formatted.to_html(index=False, float_format="{:.3f}".format, border=0)  # escapes text
+    return render("progress.html", text=text, picture=picture, table=Markup(page))

@@ -11,16 +11,16 @@ import numpy as np
 import traitlets
 
 from geossl.data.earth import coastlines, world_image
-from geossl.viz.maps import leaflet
+from geossl.viz.pages import jpeg_url
 
-_ASSETS = files("geossl.viz.widgets")
-_STYLE = (_ASSETS / "linked.css").read_text("utf-8")
+_FOLDER = files("geossl.viz.widgets")
+_STYLE = (_FOLDER / "linked.css").read_text("utf-8")
 
 
 class LinkedViews(anywidget.AnyWidget):
-    """A map and one or two scatters of the same rows; what is chosen in one lights up in all."""
+    """Show a map and one or two scatters of the same rows; a selection in one shows in all."""
 
-    _esm = (_ASSETS / "linked.js").read_text("utf-8")
+    _esm = (_FOLDER / "linked.js").read_text("utf-8")
     _css = _STYLE
     place = traitlets.Bytes(b"").tag(sync=True)  # float32 lon, lat
     first = traitlets.Bytes(b"").tag(sync=True)  # float32 x, y of a scatter
@@ -34,12 +34,12 @@ class LinkedViews(anywidget.AnyWidget):
     coast = traitlets.Bytes(b"").tag(sync=True)
     coast_lengths = traitlets.Bytes(b"").tag(sync=True)
 
-    def __init__(self, **given: Any) -> None:
+    def __init__(self, **traits: Any) -> None:
         picture, coast, lengths = _background()
-        super().__init__(world=picture, coast=coast, coast_lengths=lengths, **given)
+        super().__init__(world=picture, coast=coast, coast_lengths=lengths, **traits)
 
     def rows(self) -> np.ndarray:
-        """The selected rows ``(n,)`` int64, in order."""
+        """Return the selected rows ``(n,)`` int64, in order."""
         return np.frombuffer(self.selection, "<u4").astype(np.int64)
 
     def select(self, rows: np.ndarray) -> None:
@@ -48,9 +48,9 @@ class LinkedViews(anywidget.AnyWidget):
 
 
 class Gallery(anywidget.AnyWidget):
-    """Chips in a row, each a button; ``chosen`` is the row of the last one pressed."""
+    """Show chips in a row, each a button; ``chosen`` is the row of the last one pressed."""
 
-    _esm = (_ASSETS / "gallery.js").read_text("utf-8")
+    _esm = (_FOLDER / "gallery.js").read_text("utf-8")
     _css = _STYLE
     chips = traitlets.List(traitlets.Dict()).tag(sync=True)  # row, image, words, caption
     note = traitlets.Unicode().tag(sync=True)
@@ -60,9 +60,9 @@ class Gallery(anywidget.AnyWidget):
 
 @cache
 def _background() -> tuple[str, bytes, bytes]:
-    """The pale world in plate carree, and its coasts."""
+    """Return the pale world in plate carree, and its coasts."""
     world = world_image()[::4, ::4].astype(np.float32)
-    picture = leaflet.jpeg((255 - (255 - world) * 0.5).astype(np.uint8), quality=70)
+    picture = jpeg_url((255 - (255 - world) * 0.5).astype(np.uint8), quality=70)
     lines = [line for line in coastlines(min_area_km2=2500) if len(line) > 3]
     points = np.concatenate(lines).astype("<f4")
     return picture, points.tobytes(), np.array([len(x) for x in lines], "<u2").tobytes()

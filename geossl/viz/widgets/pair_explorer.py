@@ -1,10 +1,10 @@
-"""What an encoder is told to call the same: the pairs that a policy draws, augmented or not."""
+"""Explore positive pairs: those that a policy draws, augmented or not."""
 
 from __future__ import annotations
 
 import dataclasses
-import html
 from collections.abc import Mapping
+from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
@@ -13,11 +13,12 @@ import torch
 from geossl import geo, pairs
 from geossl.data.store import ChipStore
 from geossl.transforms import Views
-from geossl.viz.maps import leaflet
+from geossl.utils.validate import Seed, validated
+from geossl.viz.pages import date_text, jpeg_url, render
 from geossl.viz.widgets.common import Status
 
-_SHOWN = 8
-_STRENGTHS = {  # name of the field of Views -> (largest value, what the slider says)
+_MOST_PAIRS = 8
+_STRENGTHS = {  # field of Views -> (largest value, name of the slider)
     "brightness": (1.0, "brightness"), "contrast": (1.0, "contrast"),
     "saturation": (1.0, "saturation"), "hue": (0.5, "hue"), "band_gain": (1.0, "gain per band"),
     "band_offset": (1.0, "offset per band"), "grayscale": (1.0, "share gray"),
@@ -26,11 +27,11 @@ _STRENGTHS = {  # name of the field of Views -> (largest value, what the slider 
 
 
 class PairExplorer(widgets.VBox):
-    """Query and key of positive pairs under a policy, with every strength of the augmentation.
+    """Show query and key of positive pairs under a policy, and set the augmentation by sliders.
 
     Attributes:
-        query, key: rows ``(n,)`` of the store shown now.
-        views: the `geossl.transforms.Views` that the sliders make: hand it to `geossl.PretrainConfig`.
+        query, key: rows ``(n,)`` of the store that are shown.
+        views: the `geossl.transforms.Views` that the sliders make, for `geossl.PretrainConfig`.
 
     Args:
         store: the chips.
@@ -42,15 +43,16 @@ class PairExplorer(widgets.VBox):
         ValueError: no policy.
     """
 
+    @validated
     def __init__(
         self,
         store: ChipStore,
         *,
         policies: Mapping[str, pairs.PairSampler] | None = None,
         views: Views | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
     ):
-        self._store, self._base, self._seed = store, views or Views(), seed
+        self._store, self._initial_views, self._seed = store, views or Views(), seed
         usual: dict[str, pairs.PairSampler] = {
             "same image": pairs.same_image(),
             "temporal": pairs.temporal(),
@@ -59,15 +61,14 @@ class PairExplorer(widgets.VBox):
         }
         self._policies = usual if policies is None else dict(policies)
         if not self._policies:
-            raise ValueError("expected at least one pair policy, came none")
+            raise ValueError("`policies` needs at least one pair policy, got none.")
         self.query = self.key = np.zeros(0, np.int64)
         self._status = Status()
-        self._make()
-        super().__init__([self._controls, self._strengths, self._pictures, self._status.widget])
+        self._make_controls()
+        super().__init__([self._controls, self._sliders, self._pictures, self._status.widget])
         self._draw()
 
-    def _make(self) -> None:
-        wide, whole = widgets.Layout(width="300px"), {"description_width": "110px"}
+    def _make_controls(self) -> None:
         self.policy = widgets.Dropdown(
             options=list(self._policies), description="policy", tooltip="how pairs are drawn"
         )
@@ -75,96 +76,97 @@ class PairExplorer(widgets.VBox):
         self.augmented = widgets.Checkbox(
             False, description="augmented", tooltip="as the encoder sees them in training"
         )
-        self.crop = widgets.FloatSlider(
-            self._base.crop[0], min=0.05, max=1.0, step=0.05, description="smallest crop",
-            continuous_update=False, layout=wide, style=whole,
-            tooltip="share of the area, up to the whole",
+        self.crop = _slider(
+            self._initial_views.crop[0], "smallest crop", "share of the chip's area",
+            min=0.05, max=1.0, step=0.05,
         )  # fmt: skip
         self.dihedral = widgets.Checkbox(
-            self._base.dihedral, description="turns and flips", tooltip="the eight symmetries"
-        )
+            self._initial_views.dihedral, description="turns and flips",
+            tooltip="the eight symmetries of a square",
+        )  # fmt: skip
         self.strength = {
-            name: widgets.FloatSlider(
-                getattr(self._base, name), min=0.0, max=most, step=0.01, description=words,
-                continuous_update=False, layout=wide, style=whole,
-                tooltip=f"strength of {words}",
+            field: _slider(
+                getattr(self._initial_views, field), name, f"strength of {name}",
+                min=0.0, max=largest, step=0.01,
             )
-            for name, (most, words) in _STRENGTHS.items()
-            if len(self._store.bands) == 3 or name not in ("saturation", "hue", "grayscale")
+            for field, (largest, name) in _STRENGTHS.items()
+            if len(self._store.bands) == 3 or field not in ("saturation", "hue", "grayscale")
         }  # fmt: skip
         self._pictures = widgets.HTML()
         self._controls = widgets.HBox([self.policy, self.again, self.augmented])
         sliders = [self.crop, self.dihedral, *self.strength.values()]
-        self._strengths = widgets.Box(sliders, layout=widgets.Layout(flex_flow="row wrap"))
-        guarded = self._status.shown
-        self.policy.observe(guarded(lambda _: self._draw()), "value")
-        self.again.on_click(guarded(lambda _: self._draw(another=True)))
+        self._sliders = widgets.Box(sliders, layout=widgets.Layout(flex_flow="row wrap"))
+        guard = self._status.guard
+        self.policy.observe(guard(lambda _: self._draw()), "value")
+        self.again.on_click(guard(lambda _: self._draw(another=True)))
         for control in (self.augmented, *sliders):
-            control.observe(guarded(lambda _: self._show()), "value")
+            control.observe(guard(lambda _: self._show()), "value")
 
     @property
     def views(self) -> Views:
-        """The augmentation as it is set."""
+        """The augmentation that the sliders make."""
         return dataclasses.replace(
-            self._base,
-            crop=(self.crop.value, max(self.crop.value, self._base.crop[1])),
+            self._initial_views,
+            crop=(self.crop.value, max(self.crop.value, self._initial_views.crop[1])),
             dihedral=self.dihedral.value,
-            **{name: slider.value for name, slider in self.strength.items()},
+            **{field: slider.value for field, slider in self.strength.items()},
         )
 
     def _draw(self, *, another: bool = False) -> None:
+        """Draw pairs by the policy, and report what it draws of the whole store."""
         self._seed += another
         policy, table = self._policies[self.policy.value], self._store.scenes
-        found = pairs.report(policy, table, seed=self._seed)
+        report = pairs.report(policy, table, seed=self._seed)
         generator = torch.Generator().manual_seed(self._seed)
-        query, key = (part.numpy()[:_SHOWN] for part in policy.prepare(table)(generator))
-        self.query, self.key = query, key
-        said = [
-            f"{found['n_pairs']:,} pairs an epoch",
-            f"{found['degenerate']:,} of a chip with itself ({found['degenerate_share']:.1%})",
+        query, key = policy.prepare(table)(generator)
+        self.query, self.key = query.numpy()[:_MOST_PAIRS], key.numpy()[:_MOST_PAIRS]
+        parts = [
+            f"{report['n_pairs']:,} pairs an epoch",
+            f"{report['degenerate']:,} of a chip with itself ({report['degenerate_share']:.1%})",
         ]
-        if found["dropped"]:
-            said.append(f"{found['dropped']:,} chips have no partner and are dropped")
-        if np.isfinite(found["gap_days_median"]):
-            said.append(f"median gap {found['gap_days_median']:,.0f} days")
+        if report["dropped"]:
+            parts.append(f"{report['dropped']:,} chips have no partner and are dropped")
+        if np.isfinite(report["gap_days_median"]):
+            parts.append(f"median gap {report['gap_days_median']:,.0f} days")
         self._show()
-        self._status.say(", ".join(said))
+        self._status.show(", ".join(parts))
 
     def _show(self) -> None:
-        rows = np.concatenate([self.query, self.key])
-        chips = self._store.gather(rows)
+        chips = self._store.gather(np.concatenate([self.query, self.key]))
+        pixels = chips.numpy()
         if self.augmented.value:
             mean, std = torch.from_numpy(self._store.mean), torch.from_numpy(self._store.std)
             generator = torch.Generator().manual_seed(self._seed)
-            seen = self.views(chips.float(), mean=mean, std=std, generator=generator)
-            pixels = (seen * std[:, None, None] + mean[:, None, None]).numpy()
-        else:
-            pixels = chips.numpy()
+            views = self.views(chips.float(), mean=mean, std=std, generator=generator)
+            pixels = (views * std[:, None, None] + mean[:, None, None]).numpy()
         pictures = self._store.picture_of(pixels)
-        half = len(self.query)
-        columns = [
-            self._pair(q, k, pictures[i], pictures[half + i])
-            for i, (q, k) in enumerate(zip(self.query.tolist(), self.key.tolist(), strict=True))
+        count = len(self.query)
+        shown = [
+            self._pair(int(query), int(key), pictures[i], pictures[count + i])
+            for i, (query, key) in enumerate(zip(self.query, self.key, strict=True))
         ]
-        self._pictures.value = (
-            f'<div style="display: flex; flex-wrap: wrap; gap: 10px">{"".join(columns)}</div>'
-        )
+        self._pictures.value = render("pairs.html", pairs=shown)
 
-    def _pair(self, query: int, key: int, first: np.ndarray, second: np.ndarray) -> str:
-        """A query above its key, and what lies between them."""
-        one, two = (self._store.scenes.iloc[row] for row in (query, key))
-        days = abs((one["time"] - two["time"]).days) if query != key else 0
-        apart = float(geo.great_circle_km(one["lon"], one["lat"], two["lon"], two["lat"]))
-        between = "the chip itself" if query == key else f"{days:,} days" if days == days else ""
-        if apart > 0.01:
-            between += f", {apart:,.0f} km"
-        parts = []
-        for name, row, picture in (("query", one, first), ("key", two, second)):
-            day = "no date" if row["time"] != row["time"] else f"{row['time']:%Y-%m-%d}"
-            words = html.escape(f"{name} of place {row['location']}, {day}")
-            parts.append(
-                f'<img src="{leaflet.jpeg(picture, quality=90)}" alt="{words}" title="{words}" '
-                f'style="width: 96px; height: 96px; display: block"><small>{day}</small>'
-            )
-        caption = f"<figcaption>{between}</figcaption>"
-        return f"<figure style='margin: 0'>{parts[0]}{parts[1]}{caption}</figure>"
+    def _pair(
+        self, query: int, key: int, query_picture: np.ndarray, key_picture: np.ndarray
+    ) -> dict[str, Any]:
+        """Return the pictures of a pair, and the days and kilometers between them."""
+        first, second = self._store.scenes.iloc[query], self._store.scenes.iloc[key]
+        days = abs((first["time"] - second["time"]).days) if query != key else 0
+        km = float(geo.great_circle_km(first["lon"], first["lat"], second["lon"], second["lat"]))
+        caption = "the chip itself" if query == key else f"{days:,} days" if days == days else ""
+        if km > 0.01:
+            caption += f", {km:,.0f} km"
+        chips = []
+        for name, row, picture in (("query", first, query_picture), ("key", second, key_picture)):
+            date = date_text(row["time"])
+            title = f"{name} of location {row['location']}, {date}"
+            chips.append({"url": jpeg_url(picture, quality=90), "title": title, "date": date})
+        return {"chips": chips, "caption": caption}
+
+
+def _slider(value: float, name: str, tooltip: str, **limits: float) -> widgets.FloatSlider:
+    return widgets.FloatSlider(
+        value, description=name, tooltip=tooltip, continuous_update=False,
+        layout=widgets.Layout(width="300px"), style={"description_width": "110px"}, **limits,
+    )  # fmt: skip

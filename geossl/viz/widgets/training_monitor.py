@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import html
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pandas as pd
 
 from geossl.train.logs import Log
 from geossl.train.pretrain import Run
+from geossl.utils.validate import NonNegative, validated
 from geossl.viz import plots
-from geossl.viz.widgets.common import Screen
+from geossl.viz.pages import render
+from geossl.viz.plots.training import metric_columns, metric_name
+from geossl.viz.widgets.common import LiveOutput
 
 
 class TrainingMonitor:
-    """Live losses, accuracies, kNN and signs of collapse of a `geossl.pretrain` run.
+    """Watch losses, accuracies, kNN and signs of collapse of a `geossl.pretrain` run.
 
     Works where pictures are displayed (JupyterLab, VS Code, a page made by nbconvert, which keeps
-    the last one); a terminal gets a line of text in place of it. Interrupting the kernel ends the
-    watching, not the run: the encoder is usable, and watching again goes on.
+    the last one); a terminal gets a line of text instead. Interrupting the kernel stops the run
+    after its step: the encoder is usable, and watching again continues.
 
     Args:
         run: what `geossl.pretrain` returned.
@@ -29,53 +32,52 @@ class TrainingMonitor:
         ValueError: ``every_s`` is negative.
     """
 
-    def __init__(self, run: Run, *, every_s: float = 2.0):
-        if every_s < 0:
-            raise ValueError(f"expected every_s >= 0, came {every_s}")
+    @validated
+    def __init__(self, run: Run, *, every_s: NonNegative = 2.0):
         self.run, self.every_s = run, every_s
         self.interrupted = False
 
     def watch(self) -> Run:
-        """Train to the end, or until interrupted, and show it; returns the run."""
+        """Train to the end, or until interrupted, and show it; return the run."""
         for _ in self:
             pass
         return self.run
 
     def __iter__(self) -> Iterator[Log]:
-        """The records of the run, shown on the way."""
-        screen = Screen()
-        drawn, self.interrupted = -self.every_s, False
+        """Iterate over the records of the run and show them on the way."""
+        output = LiveOutput()
+        last_update, self.interrupted = -self.every_s, False
         try:
             for log in self.run:
-                if time.monotonic() - drawn >= self.every_s:
-                    self._show(screen)
-                    drawn = time.monotonic()
+                if time.monotonic() - last_update >= self.every_s:
+                    self._show(output)
+                    last_update = time.monotonic()
                 yield log
         except KeyboardInterrupt:
             self.interrupted = True
         finally:
-            self._show(screen)
+            self._show(output)
 
-    def _show(self, screen: Screen) -> None:
-        logs = self.run.logs
-        if len(logs):
-            words = describe_state(self.run, interrupted=self.interrupted)
-            screen.update(words, lambda: _page(logs, words))
+    def _show(self, output: LiveOutput) -> None:
+        if len(self.run.logs):
+            text = describe_state(self.run, interrupted=self.interrupted)
+            output.update(text, partial(_page, self.run.logs, text))
 
 
 def describe_state(run: Run, *, interrupted: bool = False) -> str:
-    """One line: how far, how well, how long still."""
+    """Say in one line how far a run is, how good, and how long it still takes."""
     last = run.logs.iloc[-1]
     parts = [f"step {run.step:,} of {run.steps:,}", f"loss {last['loss']:.2f}"]
-    for column, name in _NAMES.items():
-        value = run.logs[column].dropna()
-        if len(value):
-            parts.append(f"{name} {value.iloc[-1]:.2f}")
+    metrics = [name for name in metric_columns(run.logs) if not name.endswith("_loss")]
+    for column in [*metrics, "knn", "feature_std", "effective_rank"]:
+        values = run.logs[column].dropna()
+        if len(values):
+            parts.append(f"{metric_name(column)} {values.iloc[-1]:.2f}")
     parts.append(f"{last['pairs_per_s']:,.0f} pairs/s")
     if run.step >= run.steps:
         parts.append("finished")
     elif interrupted:
-        parts.append("stopped; the encoder is usable, and watching again goes on from here")
+        parts.append("stopped; the encoder is usable, and watching again continues from here")
     else:
         left = int(last["seconds_left"])
         parts.append(f"{left // 60}:{left % 60:02d} left")
@@ -84,14 +86,7 @@ def describe_state(run: Run, *, interrupted: bool = False) -> str:
     return ", ".join(parts)
 
 
-_NAMES = {
-    "contrastive_accuracy": "contrastive accuracy", "geo_accuracy": "geo accuracy",
-    "label_accuracy": "label accuracy", "knn": "kNN", "feature_std": "feature std",
-    "effective_rank": "effective rank",
-}  # fmt: skip
-
-
-def _page(logs: pd.DataFrame, words: str) -> str:
-    told = f"training curves: {words}"
-    picture = plots.figure_html(plots.plot_training(logs), alt=told, width="100%")
-    return f'<div role="status">{html.escape(words)}</div>{picture}'
+def _page(logs: pd.DataFrame, text: str) -> str:
+    alt = f"training curves: {text}"
+    picture = plots.figure_html(plots.plot_training(logs), alt=alt, width="100%")
+    return render("progress.html", text=text, picture=picture, table=None)

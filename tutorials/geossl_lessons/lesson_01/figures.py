@@ -17,7 +17,7 @@ from geossl.data.earth import world_image
 from geossl.data.store import ChipStore
 from geossl.evaluate import Leakage
 from geossl.utils.colors import PALETTE
-from geossl.viz.plots.base import _axes, _figure, _picture, _quiet
+from geossl.viz.plots.base import draw_chip, get_axes, new_figure, style_axes
 from geossl_lessons.drawing import draw_world, plot_chip_rows
 
 _PER_DEG = 15  # pixels of the Blue Marble
@@ -35,7 +35,7 @@ def plot_cut(store: ChipStore, rows: ArrayLike) -> Figure:
         rows: ``(n,)`` of the store.
     """
     rows = np.atleast_1d(np.asarray(rows))
-    figure, axes = _figure(2.3 * len(rows), 5.0, nrows=2, ncols=len(rows), squeeze=False)
+    figure, axes = new_figure(2.3 * len(rows), 5.0, nrows=2, ncols=len(rows), squeeze=False)
     for (above, below), row, chip in zip(axes.T, rows, store.preview(rows), strict=True):
         about = store.scenes.iloc[row]
         lon, lat, half = about["lon"], about["lat"], about["footprint_km"] / 2
@@ -49,7 +49,7 @@ def plot_cut(store: ChipStore, rows: ArrayLike) -> Figure:
         above.set_xticks([])
         above.set_yticks([])
         above.set_title(f"lon {lon:.1f}°, lat {lat:.1f}°", fontsize=10)
-        _picture(below, chip)
+        draw_chip(below, chip)
     axes[0][0].set_ylabel(f"{2 * _AROUND_DEG}° x {2 * _AROUND_DEG}°", fontsize=9)
     axes[1][0].set_ylabel(f"{2 * half:.0f} km x {2 * half:.0f} km", fontsize=9)
     return figure
@@ -76,7 +76,7 @@ def plot_splits(table: pd.DataFrame, fold_of: Mapping[str, np.ndarray]) -> Figur
     """
     first = scenes.first_rows(scenes.location_codes(table))
     lon, lat = (table[name].to_numpy()[first] for name in ("lon", "lat"))
-    figure, axes = _figure(5.4 * len(fold_of), 2.9, ncols=len(fold_of), squeeze=False)
+    figure, axes = new_figure(5.4 * len(fold_of), 2.9, ncols=len(fold_of), squeeze=False)
     for ax, (name, fold) in zip(axes[0], fold_of.items(), strict=True):
         draw_split(ax, lon, lat, np.asarray(fold)[first] == 0)
         ax.set_title(name, fontsize=11)
@@ -123,7 +123,7 @@ def plot_distances(
         footprint_km: side of a chip, drawn as a line.
         ax: where to draw; a new figure when None.
     """
-    ax = _quiet(_axes(ax, 6.4, 3.4))
+    ax = style_axes(get_axes(ax, 6.4, 3.4))
     styles = zip(leaks.items(), PALETTE, ("-", "--", "-.", ":"), strict=False)
     for (name, leak), color, dash in styles:
         km = np.sort(leak.locations["km"].to_numpy())
@@ -153,7 +153,7 @@ def plot_accuracy_by_distance(
         chance: accuracy of guessing, drawn as a line.
         ax: where to draw; a new figure when None.
     """
-    ax = _quiet(_axes(ax, 7.2, 4.2))
+    ax = style_axes(get_axes(ax, 7.2, 4.2))
     styles = zip(scores.groupby("classifier", sort=False), PALETTE, _MARKERS, strict=False)
     for (name, part), color, marker in styles:
         part = part.sort_values("km", kind="stable")

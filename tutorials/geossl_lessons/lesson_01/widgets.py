@@ -12,7 +12,7 @@ import pandas as pd
 from geossl.data import scenes
 from geossl.utils.colors import PALETTE
 from geossl.viz import plots
-from geossl.viz.plots.base import _figure
+from geossl.viz.plots.base import new_figure
 from geossl.viz.widgets.common import Status
 from geossl_lessons.lesson_01.figures import draw_split
 
@@ -51,7 +51,7 @@ class SplitSlider(widgets.VBox):
         )  # fmt: skip
         self._page, self._status = widgets.HTML(), Status()
         super().__init__([self.split_slider, self._page, self._status.widget])
-        self.split_slider.observe(self._status.shown(lambda _: self._draw()), "value")
+        self.split_slider.observe(self._status.guard(lambda _: self._draw()), "value")
         self._draw()
 
     @property
@@ -61,7 +61,7 @@ class SplitSlider(widgets.VBox):
 
     def _draw(self) -> None:
         part = self._scores[self._scores["split"] == self.split]
-        figure, ax = _figure(6.4, 3.2)
+        figure, ax = new_figure(6.4, 3.2)
         draw_split(ax, self._lon, self._lat, self._fold_of[self.split][self._first] == 0)
         ax.legend(framealpha=0.85, fontsize=9, loc="lower left", markerscale=2)
         alt = f"map of training locations (blue dots) and test locations (orange), {self.split}"
@@ -76,7 +76,7 @@ class SplitSlider(widgets.VBox):
             f'<table aria-label="accuracy with this split">{bars}</table>'
         )
         accuracy = ", ".join(f"{row.classifier} {row.value:.0%}" for row in part.itertuples())
-        self._status.say(
+        self._status.show(
             f"{self.split}: the nearest training location of a test picture is "
             f"{part['km'].iloc[0]:,.0f} km away (median); accuracy: {accuracy}"
         )

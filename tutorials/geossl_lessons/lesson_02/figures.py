@@ -14,7 +14,7 @@ from torch import Tensor
 
 from geossl.data.store import ChipStore
 from geossl.utils.colors import PALETTE
-from geossl.viz.plots.base import _axes, _figure, _picture, _quiet
+from geossl.viz.plots.base import draw_chip, get_axes, new_figure, style_axes
 from geossl_lessons.drawing import plot_chip_rows
 from geossl_lessons.lesson_02.experiments import to_pictures
 
@@ -29,12 +29,12 @@ def plot_puzzle(store: ChipStore, first: Tensor, second: Tensor, order: ArrayLik
         order: ``(N,)`` the second view at each number, from 0.
     """
     count = len(first)
-    figure, axes = _figure(1.5 * count, 3.4, nrows=2, ncols=count, squeeze=False)
+    figure, axes = new_figure(1.5 * count, 3.4, nrows=2, ncols=count, squeeze=False)
     rows = (to_pictures(store, first), to_pictures(store, second)[np.asarray(order)])
     names = ([chr(ord("A") + i) for i in range(count)], range(1, count + 1))
     for line, pictures, titles in zip(axes, rows, names, strict=True):
         for ax, picture, title in zip(line, pictures, titles, strict=True):
-            _picture(ax, picture)
+            draw_chip(ax, picture)
             ax.set_title(str(title), fontsize=12)
     return figure
 
@@ -53,7 +53,7 @@ def plot_views(store: ChipStore, rows: ArrayLike, first: Tensor, second: Tensor)
 def plot_similarity(similarity: ArrayLike, *, ax: Axes | None = None, title: str = "") -> Axes:
     """Draw cosines ``(N, N)`` of queries and keys; the positives, on the diagonal, are framed."""
     values = np.asarray(similarity)
-    ax = _axes(ax, 4.6, 3.9)
+    ax = get_axes(ax, 4.6, 3.9)
     image = ax.imshow(values, cmap="cividis", vmin=min(0.0, float(values.min())), vmax=1)
     for i in range(len(values)):
         ax.add_patch(Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=PALETTE[5], lw=1.5))
@@ -68,7 +68,7 @@ def plot_similarity(similarity: ArrayLike, *, ax: Axes | None = None, title: str
 
 def plot_similarities(matrices: Mapping[str, ArrayLike]) -> Figure:
     """Draw several similarity matrices side by side, under their names."""
-    figure, axes = _figure(4.6 * len(matrices), 3.9, ncols=len(matrices), squeeze=False)
+    figure, axes = new_figure(4.6 * len(matrices), 3.9, ncols=len(matrices), squeeze=False)
     for ax, (name, values) in zip(axes[0], matrices.items(), strict=True):
         plot_similarity(values, ax=ax, title=name)
     return figure
@@ -81,9 +81,9 @@ def plot_collapse(runs: Mapping[str, pd.DataFrame]) -> Figure:
         "feature_std": "feature std (0 is collapse)",
         "effective_rank": "effective rank (1 is collapse)",
     }
-    figure, axes = _figure(10, 2.9, ncols=len(panels))
+    figure, axes = new_figure(10, 2.9, ncols=len(panels))
     for ax, (column, title) in zip(axes, panels.items(), strict=True):
-        _quiet(ax)
+        style_axes(ax)
         styles = zip(runs.items(), (PALETTE[0], PALETTE[5]), ("-", "--"), strict=False)
         for (name, table), color, dash in styles:
             ax.plot(table["step"], table[column], dash, color=color, label=name, linewidth=1.8)

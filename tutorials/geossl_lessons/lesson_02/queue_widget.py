@@ -8,7 +8,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from geossl.data.store import ChipStore
-from geossl.viz.maps import leaflet
+from geossl.viz import pages
 from geossl.viz.widgets.common import Status
 from geossl_lessons.lesson_02.experiments import QueueHistory
 
@@ -50,7 +50,7 @@ class QueuePlayer(widgets.VBox):
         row = widgets.Box(controls, layout=widgets.Layout(flex_flow="row wrap"))
         super().__init__([row, self._page, self._status.widget])
         for control in controls:
-            control.observe(self._status.shown(self._update), "value")
+            control.observe(self._status.guard(self._update), "value")
         self._draw()
 
     @property
@@ -77,7 +77,7 @@ class QueuePlayer(widgets.VBox):
             f'<div style="display: flex; flex-wrap: wrap; gap: 3px; max-width: 530px">'
             f"{''.join(slots)}</div>{_drift_bars(age, drift)}</div>"
         )
-        self._status.say(
+        self._status.show(
             f"step {now + 1}, momentum {run.momentum:g}: {batch} keys came in, "
             f"{(rows >= 0).sum()} of {len(rows)} slots hold a key, the oldest {age.max()} steps "
             f"old; mean drift {np.nanmean(drift):.4f}"
@@ -89,7 +89,7 @@ class QueuePlayer(widgets.VBox):
             image, text = '<div style="width: 34px; height: 34px; background: #ddd"></div>', "–"
         else:
             if row not in self._images:
-                self._images[row] = leaflet.jpeg(self._store.preview([row])[0], quality=70)
+                self._images[row] = pages.jpeg_url(self._store.preview([row])[0], quality=70)
             alt, text = f"key of chip {row}, {age} steps old", str(age) if age else "new"
             image = (
                 f'<img src="{self._images[row]}" alt="{alt}" title="{alt}" '

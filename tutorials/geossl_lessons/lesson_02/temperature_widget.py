@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from geossl.utils.validate import Positive, validated
-from geossl.viz.maps import leaflet
+from geossl.viz import pages
 from geossl.viz.widgets.common import Status
 
 _BARS = 8  # keys listed for one query
@@ -83,7 +83,7 @@ class TemperatureSlider(widgets.VBox):
         if pictures is not None and len(pictures) != size:
             raise ValueError(f"`pictures` must be {size} pictures, got {len(pictures)}.")
         self._images = [
-            leaflet.jpeg(p, quality=85) for p in (pictures if pictures is not None else [])
+            pages.jpeg_url(p, quality=85) for p in (pictures if pictures is not None else [])
         ]
         style = {"continuous_update": False, "style": {"description_width": "90px"},
                  "layout": widgets.Layout(width="min(420px, 95%)")}  # fmt: skip
@@ -99,7 +99,7 @@ class TemperatureSlider(widgets.VBox):
         controls = [self.temperature_slider, self.query_slider]
         super().__init__([*controls, self._page, self._status.widget])
         for control in controls:
-            control.observe(self._status.shown(lambda _: self._draw()), "value")
+            control.observe(self._status.guard(lambda _: self._draw()), "value")
         self._draw()
 
     @property
@@ -122,7 +122,7 @@ class TemperatureSlider(widgets.VBox):
             f"{_matrix(share, query)}<table><tr>{head}</tr>{''.join(rows)}</table></div>"
         )
         loss = -np.log(np.maximum(share.diagonal(), 1e-300)).mean()
-        self._status.say(
+        self._status.show(
             f"temperature {self.temperature:.2g}: the hardest negative of query {query} takes "
             f"{pushed.max():.0%} of the push; mean loss {loss:.2f} nats, "
             f"chance is {np.log(len(share)):.2f}"

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from geossl.utils.colors import PALETTE
-from geossl.viz.plots.base import _axes, _figure, _quiet
+from geossl.viz.plots.base import get_axes, new_figure, style_axes
 
 _HATCH = ("", "///")
 
@@ -22,7 +22,7 @@ def plot_shifts(shifts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         shifts: of `geossl_lessons.lesson_03.experiments.measure_shifts`.
         ax: where to draw; a new figure when None.
     """
-    ax = _quiet(_axes(ax, 7.2, 0.75 * len(shifts) + 1.4))
+    ax = style_axes(get_axes(ax, 7.2, 0.75 * len(shifts) + 1.4))
     changes = [name for name in shifts if name != "encoder"]
     for i, (change, hatch) in enumerate(zip(changes, _HATCH, strict=True)):
         y = np.arange(len(shifts)) + 0.2 * (2 * i - 1)
@@ -45,9 +45,9 @@ def plot_scores(scores: Mapping[str, pd.DataFrame]) -> Figure:
     Args:
         scores: name of the encoder -> its `geossl_lessons.lesson_03.experiments.change_scores`.
     """
-    figure, axes = _figure(3.4 * len(scores), 3.1, ncols=len(scores), sharey=True, squeeze=False)
+    figure, axes = new_figure(3.4 * len(scores), 3.1, ncols=len(scores), sharey=True, squeeze=False)
     for ax, (name, table) in zip(axes[0], scores.items(), strict=True):
-        _quiet(ax)
+        style_axes(ax)
         kinds = (("an ordinary change of the day", False, "-", 0), ("a new flood", True, "--", 5))
         for label, changed, dash, color in kinds:
             score = np.sort(table.loc[table["changed"] == changed, "score"].to_numpy())

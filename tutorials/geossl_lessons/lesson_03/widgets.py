@@ -9,7 +9,7 @@ import numpy as np
 
 from geossl.data import scenes
 from geossl.data.store import ChipStore
-from geossl.viz.maps import leaflet
+from geossl.viz import pages
 from geossl.viz.widgets.common import Status
 
 
@@ -45,7 +45,7 @@ class DatesSlider(widgets.VBox):
         controls = [self.location_slider, self.date_slider]
         super().__init__([*controls, self._picture, self._status.widget])
         for control in controls:
-            control.observe(self._status.shown(lambda _: self._draw()), "value")
+            control.observe(self._status.guard(lambda _: self._draw()), "value")
         self._draw()
 
     @property
@@ -60,10 +60,10 @@ class DatesSlider(widgets.VBox):
         day = "no date" if scene["time"] != scene["time"] else f"{scene['time']:%Y-%m-%d}"
         name = f"location {scene['location']} on {day}"
         self._picture.value = (
-            f'<img src="{leaflet.jpeg(chip, quality=92)}" alt="{html.escape(name)}" '
+            f'<img src="{pages.jpeg_url(chip, quality=92)}" alt="{html.escape(name)}" '
             'style="width: 256px; height: 256px; image-rendering: auto">'
         )
-        self._status.say(
+        self._status.show(
             f"{name} (date {self.date_slider.value + 1} of {dates}), longitude {scene['lon']:.1f}, "
             f"latitude {scene['lat']:.1f}, mean brightness {chip.mean():.0f} of 255"
         )

@@ -103,7 +103,7 @@ def purity_by_k(
 
     Returns:
         Columns ``k, on`` ("real climates" or "shuffled climates"), ``purity`` and
-        ``entropy_bits``, means over locations, for `geossl.viz.plots.plot_growth`.
+        ``entropy_bits``, means over locations, for `geossl.viz.plots.plot_purity_by_k`.
     """
     locations = table.drop_duplicates("location").reset_index(drop=True)
     rng = np.random.default_rng(derive_seed(seed, "dealt"))

@@ -13,7 +13,7 @@ from geossl.clusters import GeoClusters
 from geossl.data import earth
 from geossl.data.store import ChipStore
 from geossl.utils.colors import GRAY, PALETTE
-from geossl.viz.plots.base import _figure, _picture, _Shown
+from geossl.viz.plots.base import NotebookFigure, draw_chip, new_figure
 from geossl_lessons.drawing import draw_world, plot_chip_rows
 
 _ORANGE, _BLUE = PALETTE[5], PALETTE[0]
@@ -28,11 +28,11 @@ def plot_puzzle(store: ChipStore, rows: ArrayLike, order: ArrayLike) -> Figure:
         order: ``(N,)`` the location, from 0, at each number.
     """
     rows, order = np.atleast_1d(np.asarray(rows)), np.asarray(order)
-    figure = _Shown(figsize=(6.9, 5.2), layout="constrained")
+    figure = NotebookFigure(figsize=(6.9, 5.2), layout="constrained")
     grid = figure.add_gridspec(2, len(rows), height_ratios=[1, 2.6])
     for i, chip in enumerate(store.preview(rows)):
         ax = figure.add_subplot(grid[0, i])
-        _picture(ax, chip)
+        draw_chip(ax, chip)
         ax.set_title(chr(ord("A") + i), fontsize=12)
     ax = draw_world(figure.add_subplot(grid[1, :]), strength=0.4)
     at = store.scenes.iloc[rows[order]]
@@ -55,7 +55,7 @@ def plot_pole(
     """
     locations = table.drop_duplicates("location")
     lon, lat = locations["lon"].to_numpy(float), locations["lat"].to_numpy(float)
-    figure, axes = _figure(6.9, 3.9, ncols=len(clusters), squeeze=False)
+    figure, axes = new_figure(6.9, 3.9, ncols=len(clusters), squeeze=False)
     for ax, (name, some) in zip(axes[0], clusters.items(), strict=True):
         for line in earth.coastlines():
             x, y = _from_above(line[:, 0], np.where(line[:, 1] < lowest, np.nan, line[:, 1]))
@@ -87,7 +87,7 @@ def plot_predictions(
         clusters: K of them.
     """
     rows, shares = np.atleast_1d(np.asarray(rows)), np.asarray(shares)
-    figure, axes = _figure(6.9, 2.25 * len(rows), nrows=len(rows), ncols=2, squeeze=False,
+    figure, axes = new_figure(6.9, 2.25 * len(rows), nrows=len(rows), ncols=2, squeeze=False,
                            width_ratios=[1, 2.9])  # fmt: skip
     table = store.scenes.iloc[rows]
     true = clusters.assign(table["lon"], table["lat"])
@@ -95,7 +95,7 @@ def plot_predictions(
         axes, store.preview(rows), table.itertuples(), shares, true, strict=True
     ):
         rank = 1 + int((share > share[region]).sum())
-        _picture(left, chip, f"its own region: {share[region]:.0%}\n(guess number {rank})")
+        draw_chip(left, chip, f"its own region: {share[region]:.0%}\n(guess number {rank})")
         draw_world(right, strength=0.4)
         right.scatter(*clusters.centers.T, s=900 * share, color=_BLUE, alpha=0.75, linewidths=0)
         right.plot(row.lon, row.lat, "x", color=_ORANGE, markersize=10, markeredgewidth=3)

@@ -12,8 +12,8 @@ from geossl import geo
 from geossl.data.store import ChipStore
 from geossl.embeddings import Embeddings, neighbors
 from geossl.utils.colors import PALETTE
-from geossl.viz.plots.base import _figure, _picture, _quiet
-from geossl.viz.plots.pretraining import plot_world
+from geossl.viz.plots import plot_world
+from geossl.viz.plots.base import draw_chip, new_figure, style_axes
 from geossl_lessons.lesson_05.experiments import FACTORS, error_by
 
 _MARKS = ((PALETTE[0], "o-"), (PALETTE[5], "s--"))
@@ -21,7 +21,7 @@ _MARKS = ((PALETTE[0], "o-"), (PALETTE[5], "s--"))
 
 def plot_worlds(encoders: Mapping[str, Embeddings]) -> Figure:
     """The places on maps of the world, colored by what each encoder sees in them."""
-    figure, axes = _figure(7.0, 3.3 * len(encoders), nrows=len(encoders), squeeze=False)
+    figure, axes = new_figure(7.0, 3.3 * len(encoders), nrows=len(encoders), squeeze=False)
     for (name, some), ax in zip(encoders.items(), axes[:, 0], strict=True):
         plot_world(some, ax=ax)
         ax.set_title(name, fontsize=10)
@@ -35,19 +35,19 @@ def plot_alike(
 
     Above each: the letter of its climate, how far away it is, and the cosine similarity.
     """
-    figure, axes = _figure(6.9, 1.75 * len(encoders), nrows=len(encoders), ncols=k + 1,
+    figure, axes = new_figure(6.9, 1.75 * len(encoders), nrows=len(encoders), ncols=k + 1,
                            squeeze=False)  # fmt: skip
     table = store.scenes
     own = table.iloc[row]
     for line, (name, some) in zip(axes, encoders.items(), strict=True):
         found, similar = neighbors(some, [row], k=k)
-        _picture(line[0], store.preview([row])[0], f"the query: {own['label'][0]}")
+        draw_chip(line[0], store.preview([row])[0], f"the query: {own['label'][0]}")
         line[0].set_ylabel(name, fontsize=9)
         chips = store.preview(found[0])
         for ax, chip, other, cosine in zip(line[1:], chips, found[0], similar[0], strict=True):
             about = table.iloc[other]
             km = float(geo.great_circle_km(own["lon"], own["lat"], about["lon"], about["lat"]))
-            _picture(ax, chip, f"{about['label'][0]}, {km:,.0f} km\n{cosine:.2f}")
+            draw_chip(ax, chip, f"{about['label'][0]}, {km:,.0f} km\n{cosine:.2f}")
     return figure
 
 
@@ -60,12 +60,12 @@ def plot_mistakes(store: ChipStore, wrong: pd.DataFrame, *, columns: int = 4) ->
         columns: chips in a line.
     """
     lines = max(1, -(-len(wrong) // columns))
-    figure, axes = _figure(6.9, 2.25 * lines, nrows=lines, ncols=columns, squeeze=False)
+    figure, axes = new_figure(6.9, 2.25 * lines, nrows=lines, ncols=columns, squeeze=False)
     for ax in axes.ravel()[len(wrong) :]:
         ax.set_axis_off()
     chips = store.preview(wrong["row"].to_numpy())
     for ax, chip, one in zip(axes.ravel(), chips, wrong.itertuples(), strict=False):
-        _picture(ax, chip, f"true: {one.truth}\nsaid: {one.predicted}, {one.confidence:.0%}")
+        draw_chip(ax, chip, f"true: {one.truth}\nsaid: {one.predicted}, {one.confidence:.0%}")
     return figure
 
 
@@ -76,9 +76,9 @@ def plot_errors(tables: Mapping[str, pd.DataFrame], *, seed: int = 0) -> Figure:
         tables: name of an encoder -> its `geossl_lessons.lesson_05.experiments.suspects`.
         seed: of the bootstrap.
     """
-    figure, axes = _figure(6.9, 3.0, ncols=len(FACTORS), sharey=True)
+    figure, axes = new_figure(6.9, 3.0, ncols=len(FACTORS), sharey=True)
     for ax, (factor, words) in zip(axes, FACTORS.items(), strict=True):
-        _quiet(ax)
+        style_axes(ax)
         for (name, table), (color, style) in zip(tables.items(), _MARKS, strict=False):
             found = error_by(table, factor, seed=seed)
             reach = np.abs([found["error"] - found["low"], found["high"] - found["error"]])

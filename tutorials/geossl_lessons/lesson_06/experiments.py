@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from geossl.data import scenes
 from geossl.evaluate import ProbeResult, bootstrap
 from geossl.utils.colors import GRAY, PALETTE
-from geossl.viz.plots.base import _axes, _quiet
+from geossl.viz.plots.base import get_axes, style_axes
 
 # Linear probe of the main climate, mean and standard deviation of three seeds: what
 # benchmarks/blue_marble.json holds (a test keeps the two alike). The benchmarks do not travel with
@@ -175,7 +175,7 @@ def plot_resamples(samples: Mapping[str, ArrayLike], *, ax: Axes | None = None) 
         samples: name -> figures as shares.
         ax: where to draw; a new figure when None.
     """
-    ax = _quiet(_axes(ax, 6.4, 3.2))
+    ax = style_axes(get_axes(ax, 6.4, 3.2))
     every = 100 * np.concatenate([np.asarray(values) for values in samples.values()])
     bins = np.linspace(every.min(), every.max() + 1e-9, 26)
     styles = zip(samples.items(), (PALETTE[0], PALETTE[5]), ("-", "--"), strict=False)
@@ -200,7 +200,7 @@ def plot_differences(gaps: Mapping[str, Difference], *, ax: Axes | None = None) 
         gaps: name -> difference.
         ax: where to draw; a new figure when None.
     """
-    ax = _quiet(_axes(ax, 6.4, 0.5 * len(gaps) + 1.0))
+    ax = style_axes(get_axes(ax, 6.4, 0.5 * len(gaps) + 1.0))
     for y, (_, gap) in enumerate(gaps.items()):
         color = GRAY if gap.verdict == "cannot tell" else PALETTE[0]
         low, value, high = 100 * gap.low, 100 * gap.value, 100 * gap.high

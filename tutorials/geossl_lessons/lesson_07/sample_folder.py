@@ -20,7 +20,7 @@ from geossl.datasets.blue_marble import _acquire, _draws
 from geossl.utils.colors import PALETTE
 from geossl.utils.io import atomic_write
 from geossl.utils.seeds import derive_seed
-from geossl.viz.plots.base import _axes
+from geossl.viz.plots.base import get_axes
 
 BANDS = ("blue", "green", "red", "nir", "swir")
 CRS = "EPSG:3035"  # Lambert's equal-area projection of Europe
@@ -98,7 +98,7 @@ def plot_cells(table: pd.DataFrame, path: str, *, ax: Axes | None = None) -> Axe
         pixels = file.read(shown, out_shape=shape).astype(np.float64)
         left, bottom, right, top = (v / 1000 for v in file.bounds)
     low, high = np.percentile(pixels[:, pixels.any(0)], [1, 99])
-    ax = _axes(ax, 5.2, 5.2)
+    ax = get_axes(ax, 5.2, 5.2)
     image = np.clip((pixels - low) / max(high - low, 1e-9), 0, 1).transpose(1, 2, 0)
     ax.imshow(image, extent=(left, right, bottom, top))
     x, y = (

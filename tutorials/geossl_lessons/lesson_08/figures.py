@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from geossl.data.scenes import BOX
 from geossl.tasks.segment import ClassMap
 from geossl.utils.colors import PALETTE
-from geossl.viz.plots.base import _axes, _figure, _quiet
+from geossl.viz.plots.base import get_axes, new_figure, style_axes
 
 _LINES = ("-", "--", ":", "-.")
 _CROWD = "#bbbbbb"
@@ -36,7 +36,7 @@ def plot_boxes(path: str, boxes: pd.DataFrame, *, ax: Axes | None = None) -> Axe
 
     with rasterio.open(path) as file:
         pixels = file.read()
-    ax = _axes(ax, 6.2, 6.6)
+    ax = get_axes(ax, 6.2, 6.6)
     ax.imshow(pixels.transpose(1, 2, 0), interpolation="nearest")
     mine = boxes[boxes["path"] == path]
     names = sorted(mine["label"].unique())
@@ -69,7 +69,7 @@ def plot_pairs_of_boxes(pairs: Sequence[tuple[ArrayLike, ArrayLike]]) -> Figure:
     Args:
         pairs: two boxes ``(left, top, right, bottom)`` each.
     """
-    figure, axes = _figure(2.1 * len(pairs), 2.5, ncols=len(pairs), squeeze=False)
+    figure, axes = new_figure(2.1 * len(pairs), 2.5, ncols=len(pairs), squeeze=False)
     corners = np.array([np.asarray(box, float) for pair in pairs for box in pair])
     low, high = corners[:, :2].min(0) - 1, corners[:, 2:].max(0) + 1
     for number, (ax, pair) in enumerate(zip(axes[0], pairs, strict=True)):
@@ -97,7 +97,7 @@ def plot_pairs_of_boxes(pairs: Sequence[tuple[ArrayLike, ArrayLike]]) -> Figure:
 
 def plot_toy(truth: pd.DataFrame, found: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """The boxes of `outlined.toy`, and its detections numbered from 1 in the order of the table."""
-    ax = _axes(ax, 5.4, 5.2)
+    ax = get_axes(ax, 5.4, 5.2)
     for x0, y0, x1, y1 in truth[list(BOX)].to_numpy():
         ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, facecolor="#e8e8e8",
                                edgecolor="#333333", linewidth=1.6))  # fmt: skip
@@ -126,7 +126,7 @@ def plot_precision_recall(hits: Sequence[bool], boxes: int, *, ax: Axes | None =
     right = np.cumsum(np.asarray(hits, bool))
     precision, recall = right / np.arange(1, len(right) + 1), right / boxes
     best = np.maximum.accumulate(precision[::-1])[::-1]
-    ax = _quiet(_axes(ax, 5.6, 3.6))
+    ax = style_axes(get_axes(ax, 5.6, 3.6))
     ax.step([0, *recall], [best[0], *best], where="pre", color=PALETTE[0], linewidth=2,
             label="best precision from here on")  # fmt: skip
     ax.fill_between([0, *recall], [best[0], *best], step="pre", color=PALETTE[0], alpha=0.15)
@@ -154,7 +154,7 @@ def plot_class_maps(maps: Mapping[str, ClassMap], *, count: int = 6) -> Figure:
     left, top = transform * (0, 0)
     right, bottom = transform * (width, height)
     high = 5.4 * height / width
-    figure, axes = _figure(11, (high + 0.35) * len(maps) + 0.4, nrows=len(maps), ncols=2,
+    figure, axes = new_figure(11, (high + 0.35) * len(maps) + 0.4, nrows=len(maps), ncols=2,
                            squeeze=False)  # fmt: skip
     for (one, other), (name, found) in zip(axes, maps.items(), strict=True):
         apart = found.values != last.values

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from geossl.train.throughput import Throughput
 from geossl.utils.colors import GRAY, PALETTE
-from geossl.viz.plots.base import _axes, _figure, _quiet
+from geossl.viz.plots.base import get_axes, new_figure, style_axes
 from geossl_lessons.lesson_09.costs import duration
 
 _BITS = {"fp32": 23, "fp16": 10, "bf16": 7}  # of the fraction
@@ -21,7 +21,7 @@ _TICKS = {"hour": 1, "day": 24, "week": 168, "month": 730, "year": 8766, "10 yea
 
 def plot_gaps(*, ax: Axes | None = None) -> Axes:
     """How far the next number is from a number, in three ways to write numbers down."""
-    ax = _quiet(_axes(ax, 6.0, 3.4))
+    ax = style_axes(get_axes(ax, 6.0, 3.4))
     values = np.geomspace(0.01, 2000, 4000)
     styles = ((PALETTE[0], "-"), (PALETTE[2], "--"), (PALETTE[5], ":"))
     for (name, bits), (color, line) in zip(_BITS.items(), styles, strict=True):
@@ -35,7 +35,7 @@ def plot_gaps(*, ax: Axes | None = None) -> Axes:
 
 def plot_rates(rates: Mapping[str, Throughput], *, ax: Axes | None = None) -> Axes:
     """Pairs a second, one line each, with their ranges."""
-    ax = _quiet(_axes(ax, 6.4, 0.9 + 0.4 * len(rates)))
+    ax = style_axes(get_axes(ax, 6.4, 0.9 + 0.4 * len(rates)))
     for place, rate in enumerate(rates.values()):
         ax.plot([rate.low, rate.high], [place, place], color=PALETTE[0], linewidth=2)
         ax.plot(rate.value, place, "o", color=PALETTE[0])
@@ -56,7 +56,7 @@ def plot_alike(logs: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> A
         logs: name -> log, two of them.
         ax: where to draw; a new figure when None.
     """
-    ax = _quiet(_axes(ax, 6.4, 3.2))
+    ax = style_axes(get_axes(ax, 6.4, 3.2))
     styles = ((PALETTE[5], "-", 5, 0.5), (PALETTE[0], "--", 1.6, 1))
     for (name, log), (color, line, width, alpha) in zip(logs.items(), styles, strict=True):
         ax.plot(log["step"], log["loss"], line, color=color, linewidth=width, alpha=alpha,
@@ -75,10 +75,10 @@ def plot_resumed(whole: pd.DataFrame, before: pd.DataFrame, after: pd.DataFrame)
         before: log of the second when it was killed.
         after: its log in the end.
     """
-    figure, axes = _figure(7.0, 4.2, nrows=2, sharex=True, sharey=True)
+    figure, axes = new_figure(7.0, 4.2, nrows=2, sharex=True, sharey=True)
     killed, kept = before["step"].iloc[-1], _last_alike(before, after)
     for ax, title in zip(axes, ("nobody stopped it", "killed, and started again"), strict=True):
-        _quiet(ax)
+        style_axes(ax)
         ax.set_title(title, fontsize=10, loc="left")
         ax.set_ylabel("loss (nats)")
     axes[0].plot(whole["step"], whole["loss"], color=PALETTE[0], linewidth=2)
@@ -111,7 +111,7 @@ def plot_times(times: Mapping[str, tuple[Throughput, bool]], *, pairs: float,
         pairs: of the whole training.
         ax: where to draw; a new figure when None.
     """
-    ax = _quiet(_axes(ax, 8.0, 1.1 + 0.42 * len(times)))
+    ax = style_axes(get_axes(ax, 8.0, 1.1 + 0.42 * len(times)))
     for place, (rate, measured) in enumerate(times.values()):
         likely, least, most = (pairs / v / 3600 for v in (rate.value, rate.high, rate.low))
         color, mark = (PALETTE[0], "o") if measured else (GRAY, "s")
