@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from geossl.utils.validate import PositiveInt, validated
+from geossl.utils.validate import validated
 
 # Okabe and Ito's eight colors, told apart with every kind of color vision; black made a dark gray
 PALETTE = (
@@ -21,20 +22,33 @@ RAMP = (
 )  # fmt: skip
 _STEPS = 64  # of the ramp
 
-# color: bytes in base64 of codes (N,) into the palette, or of rgb (N, 3); palette: hex colors
-PackedColors: TypeAlias = dict[str, Any]
 # title; entries: [hex color, text]; ramp: hex colors from the text low to the text high
 Legend: TypeAlias = dict[str, Any]
 
 
-@validated
-def pack_array(values: np.ndarray) -> str:
-    """Encode the bytes of an array as base64 text."""
-    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
+@dataclass(frozen=True, eq=False)
+class Colors:
+    """Colors of N values.
+
+    Attributes:
+        values: ``(N,)`` uint8 codes into the palette, or ``(N, 3)`` uint8 red, green, blue.
+        palette: hex colors of the codes.
+    """
+
+    values: np.ndarray
+    palette: Sequence[str] = ()
+
+    def rgb(self) -> np.ndarray:
+        """Return the colors as ``(N, 3)`` uint8."""
+        return _rgb(self.palette)[self.values] if self.palette else self.values
+
+    def subset(self, rows: np.ndarray) -> Colors:
+        """Return the colors of some rows."""
+        return Colors(self.values[rows], self.palette)
 
 
 @validated
-def color_by_column(values: pd.Series) -> tuple[PackedColors, Legend]:
+def color_by_column(values: pd.Series) -> tuple[Colors, Legend]:
     """Color values ``(N,)``: words by category, dates and numbers by a ramp.
 
     The ramp goes from the 2nd to the 98th percentile, so that outliers do not squeeze the other
@@ -65,12 +79,11 @@ def color_by_column(values: pd.Series) -> tuple[PackedColors, Legend]:
     legend = {"title": str(values.name), "ramp": list(RAMP), "low": ends[0], "high": ends[1]}
     if not known.all():
         legend["entries"] = [[GRAY, f"no value ({int((~known).sum()):,})"]]
-    color = pack_array(codes.astype(np.uint8))
-    return {"color": color, "palette": [*_ramp_colors(), GRAY]}, legend
+    return Colors(codes.astype(np.uint8), [*_ramp_colors(), GRAY]), legend
 
 
 @validated
-def color_by_category(values: pd.Series) -> tuple[PackedColors, Legend]:
+def color_by_category(values: pd.Series) -> tuple[Colors, Legend]:
     """Color words ``(N,)``: the seven or eight most frequent; others and missing ones in gray.
 
     Returns:
@@ -87,33 +100,16 @@ def color_by_category(values: pd.Series) -> tuple[PackedColors, Legend]:
         entries.append([GRAY, f"{len(counts) - len(common):,} others ({rest:,})"])
     if words.isna().any():
         entries.append([GRAY, f"no value ({int(words.isna().sum()):,})"])
-    palette = [*PALETTE[: len(common)], GRAY]
-    colors = {"color": pack_array(codes.astype(np.uint8)), "palette": palette}
+    colors = Colors(codes.astype(np.uint8), [*PALETTE[: len(common)], GRAY])
     return colors, {"title": str(values.name), "entries": entries}
 
 
-@validated
-def to_rgb_array(colors: PackedColors) -> np.ndarray:
-    """Unpack colors to ``(N, 3)`` uint8."""
-    codes = np.frombuffer(base64.b64decode(colors["color"]), np.uint8)
-    if "palette" not in colors:
-        return codes.reshape(-1, 3)
-    return np.array([_rgb(color) for color in colors["palette"]], np.uint8)[codes]
-
-
-@validated
-def subset_colors(colors: PackedColors, rows: np.ndarray, count: PositiveInt) -> PackedColors:
-    """Select the colors of some rows, of the ``count`` values that were packed."""
-    codes = np.frombuffer(base64.b64decode(colors["color"]), np.uint8).reshape(count, -1)
-    return {**colors, "color": pack_array(codes[rows])}
-
-
 def _ramp_colors() -> list[str]:
-    anchors = np.array([_rgb(color) for color in RAMP], float)
-    at, known = np.linspace(0, len(RAMP) - 1, _STEPS), np.arange(len(RAMP))
-    bands = [np.interp(at, known, band) + 0.5 for band in anchors.T]
+    at, anchors = np.linspace(0, len(RAMP) - 1, _STEPS), np.arange(len(RAMP))
+    bands = [np.interp(at, anchors, band) + 0.5 for band in _rgb(RAMP).T]
     return ["#{:02x}{:02x}{:02x}".format(*map(int, color)) for color in zip(*bands, strict=True)]
 
 
-def _rgb(color: str) -> tuple[int, ...]:
-    return tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))
+def _rgb(colors: Sequence[str]) -> np.ndarray:
+    """Return hex colors as ``(N, 3)`` uint8."""
+    return np.array([list(bytes.fromhex(color[1:])) for color in colors], np.uint8)

@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from geossl.utils.validate import validated
 
-__all__ = ["date_text", "image_url", "jpeg_url", "render", "script_json"]
+__all__ = ["date_text", "image_url", "jpeg_url", "pack_array", "render", "script_json"]
 
 
 def render(template: str, **data: Any) -> Markup:
@@ -38,6 +38,11 @@ def render(template: str, **data: Any) -> Markup:
         Markup('<div role="status" aria-live="polite">1 &lt; 2</div>')
     """
     return Markup(_environment().get_template(template).render(data))
+
+
+def pack_array(values: np.ndarray) -> str:
+    """Encode the bytes of an array as base64 text."""
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
 
 
 def script_json(data: Any) -> str:

@@ -33,6 +33,7 @@ def visit(chromium):
         page.asked, page.errors = [], []
         page.on("request", lambda r: page.asked.append(r.url[:200]))
         page.on("pageerror", lambda e: page.errors.append(str(e)))
+        page.on("dialog", lambda d: (page.errors.append(f"dialog: {d.message}"), d.dismiss()))
         page.on(
             "console", lambda m: page.errors.append(m.text) if m.type in ("error", "warning") else 0
         )

@@ -10,6 +10,7 @@ from PIL import Image
 from geossl.cli import demo
 from geossl.clusters import GeoClusters
 from geossl.viz import maps
+from geossl.viz.maps import points as point_maps
 
 
 def table(places=60):
@@ -94,14 +95,14 @@ def test_places_at_the_edges_are_in_the_picture(visit, tmp_path, tmp_path_factor
 def test_very_many_places_are_a_picture_and_near_by_a_sample(
     visit, tmp_path, tmp_path_factory, monkeypatch
 ):
-    monkeypatch.setattr(maps, "_PACKED", 3000)
-    monkeypatch.setattr(maps, "_SAMPLE", 5000)
+    monkeypatch.setattr(point_maps, "_MOST_PACKED", 3000)
+    monkeypatch.setattr(point_maps, "_SAMPLE", 5000)
     given = table(6000)
     maps.map_scenes(given, color="label").save(tmp_path / "m.html")
     page = visit(tmp_path / "m.html")
     page.screenshot(path=tmp_path_factory.getbasetemp() / "map_raster.png")
-    assert "6,000 places as a picture" in page.inner_text("body")
-    colors, shown = {"dry": (0, 114, 178), "wet": (230, 159, 0)}, "img.geossl-raster"
+    assert "6,000 locations as a picture" in page.inner_text("body")
+    colors, shown = {"dry": (0, 114, 178), "wet": (230, 159, 0)}, "img.geossl-overview"
     seen, hits = picture(page), []
     for row in given.sample(300, random_state=0).itertuples():
         x, y = where(page, row.lon, row.lat)
@@ -176,7 +177,7 @@ def test_a_row_of_the_table_lights_its_cluster(visit, tmp_path):
     assert "#b0b0b0" not in page.evaluate(fills)
     page.click(".geossl-table td button >> nth=2")
     assert page.evaluate(fills).count("#b0b0b0") == 7
-    assert page.get_attribute(".geossl-table tr.lit button", "aria-pressed") == "true"
+    assert page.get_attribute(".geossl-table tr.highlighted button", "aria-pressed") == "true"
     page.click(".geossl-table th button >> nth=1")
     sizes = [int(t) for t in page.locator(".geossl-table td:nth-child(2)").all_inner_texts()]
     assert sizes == sorted(sizes, reverse=True) or sizes == sorted(sizes)

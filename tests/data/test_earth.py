@@ -55,7 +55,7 @@ def test_the_view_holds_its_places(lon, lat, wanted):
 def test_a_raster_has_the_mean_color_of_its_places():
     lon, lat = np.array([0.0, 0.0, 90.0]), np.array([0.0, 0.0, -60.0])
     rgb = np.array([[0, 0, 100], [100, 0, 0], [7, 8, 9]], np.uint8)
-    picture = _pixels(leaflet.raster_url(lon, lat, rgb, size_px=256))
+    picture = _pixels(leaflet.overview_url(lon, lat, rgb, size_px=256))
     row = int((0.5 - np.arcsinh(np.tan(np.radians(-60))) / (2 * np.pi)) * 256)
     y, x = np.indices(picture.shape[:2])
     for at, column, color in ((128, 128, [50, 0, 50, 255]), (row, 192, [7, 8, 9, 255])):
@@ -68,7 +68,7 @@ def test_a_raster_has_the_mean_color_of_its_places():
 def test_a_raster_leaves_a_full_pixel_to_its_own_places():
     lon, lat = np.array([0.0, 360 / 256]), np.zeros(2)
     picture = _pixels(
-        leaflet.raster_url(lon, lat, np.array([[1, 2, 3], [4, 5, 6]], np.uint8), size_px=256)
+        leaflet.overview_url(lon, lat, np.array([[1, 2, 3], [4, 5, 6]], np.uint8), size_px=256)
     )
     assert picture[128, 128].tolist() == [1, 2, 3, 255]
     assert picture[128, 129].tolist() == [4, 5, 6, 255]

@@ -1,5 +1,3 @@
-import base64
-
 import numpy as np
 import pandas as pd
 
@@ -7,13 +5,14 @@ from geossl.utils import colors
 
 
 def codes(paint):
-    return np.frombuffer(base64.b64decode(paint["color"]), np.uint8)
+    assert paint.values.dtype == np.uint8
+    return paint.values
 
 
 def test_few_words_get_a_color_each_and_missing_ones_are_gray():
     values = pd.Series(["b", None, "a", "b"], name="label")
     paint, legend = colors.color_by_column(values)
-    seen = [paint["palette"][code] for code in codes(paint)]
+    seen = [paint.palette[code] for code in codes(paint)]
     a, b = colors.PALETTE[:2]
     assert seen == [b, colors.GRAY, a, b]
     assert legend["entries"] == [[a, "a (1)"], [b, "b (2)"], [colors.GRAY, "no value (1)"]]
@@ -25,7 +24,7 @@ def test_eight_words_fill_the_palette_and_a_ninth_makes_others():
     nine = pd.Series(list("aabbccddeeffgghi"), name="x")
     paint, legend = colors.color_by_column(nine)
     assert legend["entries"][-1] == [colors.GRAY, "2 others (2)"]
-    assert [paint["palette"][c] for c in codes(paint)[-2:]] == [colors.GRAY] * 2
+    assert [paint.palette[c] for c in codes(paint)[-2:]] == [colors.GRAY] * 2
 
 
 def test_a_ramp_is_steady_and_shrugs_off_odd_values():
@@ -45,14 +44,14 @@ def test_whole_numbers_are_words_when_few_and_a_ramp_when_many():
 
 def test_a_column_of_nothing_is_gray():
     paint, legend = colors.color_by_column(pd.Series([np.nan, np.nan], name="v"))
-    assert {paint["palette"][c] for c in codes(paint)} == {colors.GRAY}
+    assert {paint.palette[c] for c in codes(paint)} == {colors.GRAY}
     assert legend["entries"] == [[colors.GRAY, "no value (2)"]]
 
 
 def test_colors_of_a_part_and_as_rgb():
     values = pd.Series(list("abcab"), name="x")
     paint, _ = colors.color_by_column(values)
-    part = colors.subset_colors(paint, np.array([4, 0]), 5)
+    part = paint.subset(np.array([4, 0]))
     assert codes(part).tolist() == codes(paint)[[4, 0]].tolist()
-    rgb = colors.to_rgb_array(paint)
+    rgb = paint.rgb()
     assert rgb.shape == (5, 3) and rgb[0].tolist() == [0x00, 0x72, 0xB2]

@@ -16,7 +16,9 @@ from geossl import evaluate, geo
 from geossl.clusters import GeoClusters
 from geossl.embeddings import Embeddings, neighbors
 from geossl.utils.colors import GRAY
-from geossl.viz.maps import leaflet, maps
+from geossl.viz import maps
+from geossl.viz.maps import leaflet
+from geossl.viz.maps import points as point_maps
 from geossl.viz.projection import to_rgb
 
 
@@ -47,7 +49,7 @@ def test_places_are_packed_where_they_are():
     given = table()
     data = data_of(maps.map_scenes(given))
     places = given.drop_duplicates("location")
-    position = numbers(data["points"]["place"], "<f4").reshape(-1, 2)
+    position = numbers(data["points"]["lon_lat"], "<f4").reshape(-1, 2)
     np.testing.assert_allclose(position, places[["lon", "lat"]], rtol=1e-6)
     label = next(c for c in data["points"]["columns"] if c["name"] == "label")
     words = np.array(label["words"])[numbers(label["values"], "<" + label["type"])]
@@ -62,7 +64,7 @@ def test_places_without_labels_are_all_alike():
     data = data_of(maps.map_scenes(table().drop(columns="label")))
     assert len(set(numbers(data["points"]["color"], "u1").tolist())) == 1
     assert "legend" not in data
-    with pytest.raises(ValueError, match="expected a column 'label'"):
+    with pytest.raises(ValueError, match="`color` must be a column of .*, got 'label'"):
         maps.map_scenes(table().drop(columns="label"), color="label")
 
 
@@ -137,18 +139,18 @@ def test_cells_count_the_places_of_the_table_and_say_how_many_taught_them():
     }
     for i, cell in enumerate(data["cells"]):
         facts = dict(map(tuple, cell["card"]["rows"]))
-        assert rows[i]["places"] == places[i] and facts["places"] == str(places[i])
+        assert rows[i]["locations"] == places[i] and facts["locations"] == str(places[i])
         assert rows[i]["chips"] == 2 * places[i]
         if places[i] != clusters.sizes[i]:
-            assert facts["learned from"] == f"{clusters.sizes[i]} places"
-    assert sum(row["places"] for row in rows.values()) == 300 > clusters.sizes.sum()
+            assert facts["fitted on"] == f"{clusters.sizes[i]} locations"
+    assert sum(row["locations"] for row in rows.values()) == 300 > clusters.sizes.sum()
 
 
 def test_lines_follow_the_great_circle_and_stop_at_the_antimeridian():
     rng = np.random.default_rng(0)
     for _ in range(50):
         lon, lat = rng.uniform(-180, 180, 2), rng.uniform(-80, 80, 2)
-        pieces = maps._great_circle(lon[0], lat[0], lon[1], lat[1], steps=400)
+        pieces = point_maps._great_circle(lon[0], lat[0], lon[1], lat[1], steps=400)
         points = np.concatenate([np.array(p) for p in pieces])
         along = geo.great_circle_km(points[:-1, 1], points[:-1, 0], points[1:, 1], points[1:, 0])
         whole = geo.great_circle_km(lon[0], lat[0], lon[1], lat[1])
@@ -162,7 +164,7 @@ def test_neighbors_are_those_of_the_embeddings():
     found = Embeddings(np.random.default_rng(0).normal(size=(80, 6)).astype(np.float32), given)
     data = data_of(maps.map_neighbors(found, 10, k=3))
     rows = np.r_[10, neighbors(found, [10], k=3)[0][0]]
-    place = numbers(data["points"]["place"], "<f4").reshape(-1, 2)
+    place = numbers(data["points"]["lon_lat"], "<f4").reshape(-1, 2)
     np.testing.assert_allclose(place, given[["lon", "lat"]].to_numpy()[rows], rtol=1e-6)
     assert len(data["lines"]) >= 3 and data["points"]["large"] == [0]
 
@@ -193,7 +195,7 @@ def test_similarity_is_the_cosine_to_the_place():
     unit = mean / np.linalg.norm(mean, axis=1, keepdims=True)
     column = next(c for c in data["points"]["columns"] if c["name"] == "similarity")
     np.testing.assert_allclose(numbers(column["values"], "<f4"), unit @ unit[3], atol=1e-6)
-    with pytest.raises(ValueError, match="to= as a row"):
+    with pytest.raises(ValueError, match="`to` must be a row from 0 to 79, got None"):
         maps.map_embeddings(Embeddings(vectors, given), color="similarity")
 
 
@@ -205,8 +207,8 @@ def test_rows_without_position_or_with_nan_vectors_are_said_and_left_out():
     vectors[40:50] = np.nan
     data = data_of(maps.map_embeddings(Embeddings(vectors, given)))
     assert "10 without finite vectors" in data["caption"]
-    assert len(numbers(data["points"]["place"], "<f4")) == 2 * (40 - 3 - 5)
-    with pytest.raises(ValueError, match="did the training diverge"):
+    assert len(numbers(data["points"]["lon_lat"], "<f4")) == 2 * (40 - 3 - 5)
+    with pytest.raises(ValueError, match="Did the training diverge"):
         maps.map_embeddings(Embeddings(np.full((80, 6), np.nan), given))
 
 
@@ -215,19 +217,19 @@ def test_both_sides_of_the_antimeridian_lie_side_by_side():
     lon = np.r_[rng.uniform(172, 180, 20), rng.uniform(-180, -176, 20)]
     given = pd.DataFrame({"location": np.arange(40), "lon": lon, "lat": -15.0, "label": "x"})
     data = data_of(maps.map_scenes(given))
-    place = numbers(data["points"]["place"], "<f4").reshape(-1, 2)
+    place = numbers(data["points"]["lon_lat"], "<f4").reshape(-1, 2)
     assert data["across"] and np.ptp(place[:, 0]) < 12
-    assert data["bounds"][0][1] < place[:, 0].min() and place[:, 0].max() < data["bounds"][1][1]
+    assert data["view"][0][1] < place[:, 0].min() and place[:, 0].max() < data["view"][1][1]
 
 
 def test_many_places_are_packed_and_very_many_are_a_picture_and_a_sample(monkeypatch):
     given = table(places=3000, dates=1)
-    assert not data_of(maps.map_scenes(given))["points"]["single"]
-    monkeypatch.setattr(maps, "_PACKED", 2500)
-    monkeypatch.setattr(maps, "_SAMPLE", 500)
+    assert not data_of(maps.map_scenes(given))["points"]["markers"]
+    monkeypatch.setattr(point_maps, "_MOST_PACKED", 2500)
+    monkeypatch.setattr(point_maps, "_SAMPLE", 500)
     data = data_of(maps.map_scenes(given))
-    assert "3,000 places as a picture" in data["caption"] and "sample of 500" in data["caption"]
-    place = numbers(data["points"]["place"], "<f4").reshape(-1, 2)
+    assert "3,000 locations as a picture" in data["caption"] and "sample of 500" in data["caption"]
+    place = numbers(data["points"]["lon_lat"], "<f4").reshape(-1, 2)
     codes = numbers(data["points"]["color"], "u1")
     assert len(place) == len(codes) == 500
     spots = map(tuple, given[["lon", "lat"]].to_numpy("f4"))
@@ -235,7 +237,7 @@ def test_many_places_are_packed_and_very_many_are_a_picture_and_a_sample(monkeyp
     legend = {c: name.rsplit(" (", 1)[0] for c, name in data["legend"]["entries"]}
     for at, code in zip(place, codes, strict=True):
         assert legend[data["points"]["palette"][code]] == color[tuple(at)]
-    raw = base64.b64decode(data["raster"]["image"].split(",")[1])
+    raw = base64.b64decode(data["overview"]["image"].split(",")[1])
     picture = np.asarray(Image.open(io.BytesIO(raw)))
     x = ((given["lon"].to_numpy() + 180) / 360 * 2048).astype(int)
     y = (1024 - np.arcsinh(np.tan(np.radians(given["lat"].to_numpy()))) / np.pi * 1024).astype(int)
@@ -259,16 +261,18 @@ def test_a_store_shows_its_chips(tmp_path):
     clusters = GeoClusters.fit(store.scenes, k=2, seed=0)
     cells = data_of(maps.map_clusters(clusters, store.scenes, store=store))["cells"]
     assert all(c["card"]["strip"]["image"].startswith("data:image/jpeg") for c in cells)
-    with pytest.raises(ValueError, match="the store of these 3 rows, came one of 12"):
+    with pytest.raises(
+        ValueError, match="`store` must have one chip for each of the 3 rows, got a store of 12"
+    ):
         maps.map_scenes(store.scenes[:3], store=store)
 
 
 def test_the_view_fits_a_region_and_falls_back_to_the_world():
     near = table().assign(lon=lambda t: 10 + t["lon"] / 1000, lat=lambda t: 50 + t["lat"] / 1000)
-    (south, west), (north, east) = data_of(maps.map_scenes(near))["bounds"]
+    (south, west), (north, east) = data_of(maps.map_scenes(near))["view"]
     assert 9 < west < near["lon"].min() and near["lon"].max() < east < 11
     assert south < near["lat"].min() and near["lat"].max() < north
-    assert data_of(maps.map_scenes(table()))["bounds"] is None
+    assert data_of(maps.map_scenes(table()))["view"] is None
 
 
 def test_nothing_given_can_break_out_of_the_page():
@@ -287,9 +291,9 @@ def test_a_map_saves_to_one_file_that_asks_for_nothing(tmp_path):
 
 
 def test_what_does_not_do():
-    with pytest.raises(ValueError, match="a column 'koeppen'"):
+    with pytest.raises(ValueError, match="`color` must be a column of .*, got 'koeppen'"):
         maps.map_scenes(table(), color="koeppen")
-    with pytest.raises(ValueError, match="OpenStreetMap, .* came 'Google'"):
+    with pytest.raises(ValueError, match="`tiles` must be one of .*OpenStreetMap.*, got 'Google'"):
         maps.map_scenes(table(), tiles="Google")
-    with pytest.raises(ValueError, match="from 0 to 4, came 5"):
+    with pytest.raises(ValueError, match="`highlight` must be from 0 to 4, got 5"):
         maps.map_clusters(GeoClusters.fit(table(), k=5, seed=0), highlight=5)

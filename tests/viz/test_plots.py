@@ -100,7 +100,7 @@ def test_a_notebook_shows_figures_and_axes_with_their_words(store):
     drawn = plots.plot_losses({"<a>": logs})
     for shown_, words in (
         (figure, "figure: 2020-04-10; 2020-01-01"),
-        (drawn, "figure: InfoNCE loss (nats) optimizer steps &lt;a&gt;"),
+        (drawn, "figure: contrastive loss (nats) optimizer steps &lt;a&gt;"),
     ):
         page = shown_._repr_html_()
         assert f'alt="{words}"' in page

@@ -78,10 +78,12 @@ def test_few_vectors(method, count):
 
 def test_what_is_refused(monkeypatch):
     embeddings = Embeddings(vectors_of(12), table_of(12))
-    with pytest.raises(ValueError, match="4 embeddings or more for tsne, came 2"):
+    with pytest.raises(
+        ValueError, match="`embeddings` must have at least 4 vectors for method='tsne', got 2"
+    ):
         projection.project(embeddings.subset([0, 1]), method="tsne")
-    with pytest.raises(ValueError, match="pca, tsne or umap, came 'mds'"):
+    with pytest.raises(ValueError, match="`method` must be one of .*pca.*, got 'mds'"):
         projection.project(embeddings, method="mds")
     monkeypatch.setitem(sys.modules, "umap", None)
-    with pytest.raises(ImportError, match="umap-learn for UMAP, found none"):
+    with pytest.raises(ImportError, match="needs the package umap-learn"):
         projection.project(embeddings, method="umap")

@@ -44,8 +44,8 @@ def test_sliding_k_clusters_anew_as_the_library_does():
         want = GeoClusters.fit(given, k=k, seed=3, on=on)
         assert np.array_equal(seen.clusters.centers, want.centers) and seen.clusters.on == on
         assert seen.highlight.max == k - 1 and len(seen.table.options) == k + 1
-    assert "mean purity and mean entropy by K" in seen._growth.value
-    assert "degrees K=3" in seen._growth.value
+    assert "mean purity and mean entropy by K" in seen._curves.value
+    assert "degrees K=3" in seen._curves.value
 
 
 def test_trying_many_k_draws_curves_and_leaves_the_map():
@@ -53,13 +53,13 @@ def test_trying_many_k_draws_curves_and_leaves_the_map():
     seen = ClusterExplorer(given, k=6)
     before = seen._map.value
     seen.sweep_button.click()
-    told = dict(re.findall(r"sphere K=(\d+) ([\d.]+) and", seen._growth.value))
+    told = dict(re.findall(r"sphere K=(\d+) ([\d.]+) and", seen._curves.value))
     assert set(told) == {"5", "6", "10", "20", "40", "80", "120", "200"}
     assert seen.clusters.k == 6 and seen._map.value == before
     purity = GeoClusters.fit(given, k=40).purity(given).dropna()
     assert told["40"] == f"{np.average(purity['purity'], weights=purity['size']):.2f}"
     bare = ClusterExplorer(given.drop(columns="label"), k=6)
-    assert bare._growth.value == "" and bare.sweep_button.layout.display == "none"
+    assert bare._curves.value == "" and bare.sweep_button.layout.display == "none"
 
 
 @pytest.mark.parametrize("way", ["slider", "table", "place", "label"])
@@ -80,8 +80,8 @@ def test_lighting_a_cluster_tells_map_chips_facts_and_python(way):
     assert seen.cluster == seen.highlight.value == seen.table.value == wanted
     assert np.array_equal(seen.rows, np.flatnonzero(own == wanted))
     count = given["location"][own == wanted].nunique()
-    assert f"cluster {wanted}: {count:,} places" in status(seen)
-    assert f"number {wanted} lit" in seen._map.value
+    assert f"cluster {wanted}: {count:,} locations" in status(seen)
+    assert f"cluster {wanted} highlighted" in seen._map.value
     most = given["label"][own == wanted].value_counts()
     assert (
         f">{most.index[0]}</td>" in seen._facts.value
@@ -94,7 +94,7 @@ def test_lighting_a_cluster_tells_map_chips_facts_and_python(way):
 def test_what_cannot_be_found_or_saved_is_said(tmp_path):
     seen = ClusterExplorer(table(), k=4)
     seen.search.value = "<script>"
-    assert "no label and no place" in status(seen) and "<script>" not in status(seen)
+    assert "no label or location matches" in status(seen) and "<script>" not in status(seen)
     seen.save_name.value = str(tmp_path / "c.xlsx")
     seen.save_button.click()
     assert 'role="alert"' in status(seen) and ".csv or .geojson" in status(seen)
@@ -119,7 +119,9 @@ def test_rows_without_a_position_are_left_out_and_words_are_escaped():
     assert "20 rows without a position are left out" in status(seen)
     assert 20 <= seen.rows.min() and len(seen.rows) == len(given) - 20
     assert "<img src=x" not in seen._facts.value and "好 😀" in seen._facts.value
-    with pytest.raises(ValueError, match="at least two places with a position, came 0"):
+    with pytest.raises(
+        ValueError, match="`scenes` needs at least two locations with a position, got 0"
+    ):
         ClusterExplorer(given.assign(lat=np.nan))
 
 
@@ -134,7 +136,7 @@ def test_chips_are_those_of_the_cluster_and_a_lost_store_keeps_the_rest(tmp_path
     monkeypatch.setattr(type(store), "preview", lambda *a: (_ for _ in ()).throw(OSError("gone")))
     seen.highlight.value = 2
     assert "cannot be read: gone" in seen._chips.value and seen._facts.value
-    with pytest.raises(ValueError, match="the store of these 4 rows"):
+    with pytest.raises(ValueError, match="`store` must have one chip for each of the 4 rows"):
         ClusterExplorer(store.scenes[:4], store=store)
 
 
@@ -169,7 +171,7 @@ def test_an_interrupt_ends_the_watching_and_not_the_run(tmp_path, capsys):
     monitor_run, monitor.run = monitor.run, Stopped()
     seen = list(monitor)
     assert len(seen) == 2 and monitor.interrupted
-    assert "watching again goes on" in capsys.readouterr().err
+    assert "watching again continues" in capsys.readouterr().err
     monitor.run = monitor_run
     assert monitor.watch().step == monitor_run.steps and not monitor.interrupted
 
@@ -205,7 +207,7 @@ def test_a_notebook_turned_into_a_page_keeps_the_last_picture(tmp_path):
     write_store(tmp_path / "chips")
     code = (
         "import geossl\nstore = geossl.ChipStore.open('chips')\n"
-        "config = geossl.PretrainConfig(epochs=2, batch=8, queue_size=16, device='cpu')\n"
+        "config = geossl.PretrainConfig(epochs=2, batch_size=8, queue_size=16, device='cpu')\n"
         "run = geossl.pretrain(store, pairs=geossl.pairs.same_image(), config=config)\n"
         "run = geossl.viz.widgets.TrainingMonitor(run, every_s=0).watch()"
     )
@@ -267,7 +269,7 @@ def test_a_selection_reaches_python_gallery_and_counts():
     assert "3 selected" in status(seen)
     choose(seen, [])
     assert len(seen.selection) == 0 and len(seen.gallery.chips) == 32
-    assert "nothing is selected" in status(seen)
+    assert "nothing selected" in status(seen)
     seen.selection = [7]
     assert seen.views.rows().tolist() == [7]
 
@@ -302,7 +304,7 @@ def test_colors_follow_label_cluster_purity_and_probe():
     label = found.scenes["label"].to_numpy()
     rows, _ = neighbors(found, np.arange(len(found)), k=10)
     want = (label[rows] == label[:, None]).mean(1)
-    np.testing.assert_allclose(seen._purity(), want)
+    np.testing.assert_allclose(seen._neighbor_purity(), want)
 
 
 def test_two_encoders_stand_side_by_side():
@@ -342,13 +344,17 @@ def test_rows_that_cannot_be_shown_are_left_out_and_said():
     table_.loc[8, "lat"] = np.nan
     table_["label"] = [f"class {i} <script>" for i in range(len(table_))]  # as many as rows
     seen = EmbeddingExplorer(Embeddings(broken, table_))
-    assert "2 rows without position or finite vector are left out" in status(seen)
+    assert "2 rows without a position or a finite vector are left out" in status(seen)
     choose(seen, [5])  # the sixth that is shown: row 6 of what was given
     assert seen.selection.tolist() == [6]
     assert "<script>" not in seen._counts.value and "<script>" not in seen._legend.value
-    with pytest.raises(ValueError, match="finite vectors, came none"):
+    with pytest.raises(
+        ValueError, match="`embeddings` needs rows with a position and finite vectors, got none"
+    ):
         EmbeddingExplorer(Embeddings(np.full_like(broken, np.nan), table_))
-    with pytest.raises(ValueError, match="other embeddings of the same 120 rows, came 118"):
+    with pytest.raises(
+        ValueError, match="`other` must have the same 120 rows as the embeddings, got 118"
+    ):
         EmbeddingExplorer(found, other=found.subset(np.arange(118)))
 
 

@@ -20,25 +20,24 @@ from branca.element import Element, Figure
 
 from geossl import geo
 from geossl.data.earth import coastlines, world_image
-from geossl.utils.colors import GRAY, pack_array
+from geossl.utils.colors import GRAY
 from geossl.viz import pages
+from geossl.viz.pages import pack_array
 
 Tiles = Literal["OpenStreetMap", "Esri imagery", "OpenTopoMap"]
 TILES: dict[Tiles, tuple[str, str]] = {  # name -> (address, attribution)
     "OpenStreetMap": (
-        "https://tile.openstreetmap.org/{z}/{x}/{y}.png",
-        "© OpenStreetMap contributors",
+        "https://tile.openstreetmap.org/{z}/{x}/{y}.png", "© OpenStreetMap contributors",
     ),
     "Esri imagery": (
         "https://server.arcgisonline.com/ArcGIS/rest/services/World_Imagery/MapServer/tile/"
-        "{z}/{y}/{x}",
-        "Imagery: Esri, Maxar, Earthstar Geographics",
+        "{z}/{y}/{x}", "Imagery: Esri, Maxar, Earthstar Geographics",
     ),
     "OpenTopoMap": (
         "https://tile.opentopomap.org/{z}/{x}/{y}.png",
         "© OpenTopoMap (CC-BY-SA), © OpenStreetMap contributors",
     ),
-}
+}  # fmt: skip
 MAX_LAT = 85.05112878  # of the Web Mercator square
 _DOT_PX = 2  # how far a lonely point of an overview spreads
 _BASE_PX = 1024  # width and height of the base layer, the whole Mercator square

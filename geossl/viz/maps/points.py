@@ -16,18 +16,11 @@ from geossl import geo
 from geossl.data.store import ChipStore
 from geossl.embeddings import Embeddings, neighbors
 from geossl.evaluate import ProbeResult
-from geossl.utils.colors import (
-    PALETTE,
-    Legend,
-    PackedColors,
-    color_by_column,
-    pack_array,
-    subset_colors,
-    to_rgb_array,
-)
+from geossl.utils.colors import PALETTE, Colors, Legend, color_by_column
 from geossl.utils.validate import NonNegativeInt, PositiveInt, validated
 from geossl.viz.maps.leaflet import MAX_LAT, Tiles, draw_map, fit_view, overview_url, pack_column
 from geossl.viz.maps.markers import check_table, locations_of, strips
+from geossl.viz.pages import pack_array
 from geossl.viz.projection import to_rgb
 
 _MOST_MARKERS, _MOST_PACKED, _SAMPLE = 2_000, 200_000, 100_000
@@ -111,7 +104,7 @@ def map_embeddings(
     large: list[int] = []
     legend = None
     if color == "rgb":
-        colors = {"color": pack_array(to_rgb(Embeddings(vectors, locations)))}
+        colors = Colors(to_rgb(Embeddings(vectors, locations)))
         alt = f"{len(locations):,} locations colored by the principal components of their vectors"
     else:
         own = np.flatnonzero(locations["location"] == embeddings.scenes["location"].iloc[to])
@@ -221,7 +214,7 @@ def map_probe(
         f"{len(locations):,} test locations: {(codes == 0).mean():.0%} all right, "
         f"{(codes == 2).mean():.0%} all wrong"
     )
-    colors = {"color": pack_array(codes.astype(np.uint8)), "palette": palette}
+    colors = Colors(codes.astype(np.uint8), palette)
     legend = {"title": result.metric, "entries": entries}
     columns = ["truth", "predicted", "confidence", "right", "location"]
     return _map_points(locations, colors, legend, columns=columns, omitted=omitted, store=store,
@@ -230,7 +223,7 @@ def map_probe(
 
 def _map_points(
     table: pd.DataFrame,
-    colors: PackedColors,
+    colors: Colors,
     legend: Legend | None,
     *,
     columns: list[str],
@@ -251,13 +244,13 @@ def _map_points(
     if polar:
         captions.append(f"{polar:,} beyond 85° of latitude lie at the edge.")
     if count > _MOST_PACKED:
-        image = overview_url(lon, lat, to_rgb_array(colors))
+        image = overview_url(lon, lat, colors.rgb())
         layers["overview"] = {"image": image, "max_zoom": _OVERVIEW_ZOOM}
         sample = np.sort(np.random.default_rng(0).permutation(count)[:_SAMPLE])
         captions.append(
             f"All {count:,} locations as a picture; zoom in for a random sample of {_SAMPLE:,}."
         )
-        colors = subset_colors(colors, sample, count)
+        colors = colors.subset(sample)
         table, lon, lat = table.iloc[sample].reset_index(drop=True), lon[sample], lat[sample]
     view = fit_view(lon, lat)
     if view is not None and view[1][1] > 180:  # points on both sides of the antimeridian
@@ -269,7 +262,8 @@ def _map_points(
     has_markers = count <= _MOST_MARKERS
     packed = [pack_column(name, table[name]) for name in dict.fromkeys(columns) if name in table]
     points: dict[str, Any] = {
-        **colors,
+        "color": pack_array(colors.values),
+        "palette": list(colors.palette) or None,
         "lon_lat": pack_array(np.stack([lon, lat], 1).astype("<f4")),
         "columns": [column for column in packed if column is not None],
         "radius": 2.0 if count > 2000 else 3.0 if count > 200 else 5.0,

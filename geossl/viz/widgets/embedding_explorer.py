@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from typing import Any
 
@@ -182,8 +181,7 @@ class EmbeddingExplorer(widgets.VBox):
         table = self._columns if name in self._columns else self._embeddings.scenes
         colors, legend = color_by_column(table[name].rename(name))
         with self.views.hold_trait_notifications():
-            self.views.codes = base64.b64decode(colors["color"])
-            self.views.palette = colors["palette"]
+            self.views.codes, self.views.palette = colors.values.tobytes(), list(colors.palette)
         parts = {"ramp": None, "low": "", "high": "", "entries": [], **legend}
         self._legend.value = render("legend.html", **parts)
 
