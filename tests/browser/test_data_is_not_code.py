@@ -128,10 +128,10 @@ def values(widget):
         yield from [child.value] if isinstance(child, ipywidgets.HTML) else values(child)
 
 
-def test_widgets_show_the_words_of_their_data(visit, tmp_path, monkeypatch):
+def test_widgets_show_the_words_of_their_data(visit, tmp_path):
     store = write_store(tmp_path / "chips", places=6)
     scenes = store.scenes.assign(label=ODD)
-    monkeypatch.setattr(type(store), "scenes", property(lambda self: scenes))
+    object.__setattr__(store, "scenes", scenes)
     vectors = np.random.default_rng(0).normal(size=(len(scenes), 6))
     clusters = ClusterExplorer(scenes, store=store, k=2)
     clusters.search.value = "nothing is called " + ODD

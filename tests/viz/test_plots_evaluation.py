@@ -60,6 +60,6 @@ def test_few_labels_show_means_dots_and_chance():
     assert mean.get_xdata().tolist() == table.groupby("share")["locations"].mean().tolist()
     assert len(ax.collections[1].get_offsets()) == len(table)
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["ours", "theirs", "chance"]
-    assert ax.get_xlabel() == "training places with a label" and "top-1" in ax.get_ylabel()
+    assert ax.get_xlabel() == "training locations with a label" and "top-1" in ax.get_ylabel()
     by_number = evaluate.label_efficiency(found, per_class=(1, 5), seeds=(0,), measure=evaluate.knn)
     assert len(evaluation.plot_label_efficiency({"a": by_number}).lines) == 2

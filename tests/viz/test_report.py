@@ -15,7 +15,7 @@ def test_a_page_stands_alone_and_escapes_what_it_is_given(tmp_path):
     page = (tmp_path / "p.html").read_text("utf-8")
     for wanted in (
         "<h1>&lt;t&gt;</h1>", "1 &lt; 2", "&lt;i&gt;tags", "&lt;b&gt;method", "a &amp; b", "0.123",
-        'alt="an &quot;alt&quot;"', "f&amp;g",
+        'alt="an &#34;alt&#34;"', "f&amp;g",
     ):  # fmt: skip
         assert wanted in page
     assert "http://" not in page and "https://" not in page

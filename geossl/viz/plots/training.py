@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from geossl.train.logs import Log
 from geossl.utils.colors import PALETTE
 from geossl.utils.validate import validated
 from geossl.viz.plots.base import get_axes, new_figure, style_axes
 
 _LINE_STYLES = ("-", "--", ":", "-.")
-_RECORD = (  # columns of every log; the others are metrics of the run's objectives
-    "step", "epoch", "loss", "feature_std", "effective_rank", "knn", "pairs_per_s", "seconds",
-    "seconds_left",
-)  # fmt: skip
+_RECORD = {field.name for field in fields(Log)}  # the other columns of a log are metrics
 
 
 def metric_columns(logs: pd.DataFrame, suffix: str = "") -> list[str]:
