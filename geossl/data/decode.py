@@ -1,4 +1,4 @@
-"""What a worker does for a chip store, a thread here or a process on another machine: one chunk."""
+"""Decode one chunk of chips, in a thread here or in a process of another machine."""
 
 from __future__ import annotations
 
@@ -14,100 +14,97 @@ import pandas as pd
 from geossl.data.pixels import Pixels
 from geossl.data.readers import get_reader
 
+__all__ = ["Chunk", "decode_chunk"]
+
 
 @dataclass(frozen=True)
-class Job:
-    """All that a worker needs to know of one chunk."""
+class Chunk:
+    """Rows to decode together, and where their chips go."""
 
-    chunk: int
-    first: int  # row of the table
+    number: int
+    first_row: int  # of the table
     rows: pd.DataFrame
     reader: str
     shape: tuple[int, ...]  # (C, H, W)
     dtype: str
     skip_bad: bool
-    raw: str
-    at: int  # byte of ``raw``
+    path: str  # file of all chips
+    offset: int  # of this chunk in it, in bytes
     sync: bool
     folder: str  # that relative paths start from
 
 
-def decode(job: Job) -> dict[str, Any]:
-    """Decode and store a chunk; its record for the journal, with exact integer sums."""
-    reader = get_reader(job.reader)
-    rows, size_px = _found_from(job.folder, job.rows), job.shape[1]
-    pixels: Pixels = reader.read_chips(rows, size_px=size_px)
+def decode_chunk(chunk: Chunk) -> dict[str, Any]:
+    """Decode and store a chunk; return its record for the journal, with exact integer sums."""
+    rows = _resolve_paths(chunk.folder, chunk.rows)
+    pixels: Pixels = get_reader(chunk.reader).read_chips(rows, size_px=chunk.shape[1])
     chips = np.ascontiguousarray(pixels.chips)
-    if chips.shape != (len(rows), *job.shape) or chips.dtype != job.dtype:
+    shape = (len(rows), *chunk.shape)
+    if chips.shape != shape or chips.dtype != chunk.dtype:
         raise ValueError(
-            f"expected {np.dtype(job.dtype)} chips {(len(rows), *job.shape)} from the reader "
-            f"{job.reader}, came {chips.dtype} {chips.shape}"
+            f"The reader {chunk.reader!r} must return {np.dtype(chunk.dtype)} chips {shape}, got "
+            f"{chips.dtype} {chips.shape}."
         )
     bad = {}
     for i in sorted(pixels.bad):
-        path, reason = str(job.rows["path"][i]), pixels.bad[i]
+        path, reason = str(chunk.rows["path"][i]), pixels.bad[i]
         if path != rows["path"][i]:
-            reason = reason.replace(os.path.join(job.folder, ""), "")
-        if not job.skip_bad:
+            reason = reason.replace(os.path.join(chunk.folder, ""), "")
+        if not chunk.skip_bad:
             named = reason if path in reason else f"{path}: {reason}"
-            raise ValueError(f"{named}; give skip_bad=True to leave such scenes out")
-        bad[str(job.first + i)] = reason
-    _write(job, chips)
+            raise ValueError(
+                f"{named.removesuffix('.')}. Use skip_bad=True to leave out such scenes."
+            )
+        bad[str(chunk.first_row + i)] = reason
+    _write(chunk, chips)
     extra = {
         name: {"dtype": np.asarray(values).dtype.str, "values": np.asarray(values).tolist()}
         for name, values in pixels.extra.items()
     }
     sums = _sums(chips, pixels.valid, list(pixels.bad))
-    return {"chunk": job.chunk, "crc": zlib.crc32(chips.data), "bad": bad, "extra": extra, **sums}
+    crc = zlib.crc32(chips.data)
+    return {"chunk": chunk.number, "crc": crc, "bad": bad, "extra": extra, **sums}
 
 
-def _found_from(folder: str, rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with such relative paths made whole as lead to a place in another folder."""
+def _resolve_paths(folder: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """Make relative paths absolute where they exist in another folder than the current one."""
     if folder == os.getcwd():
         return rows
-    whole = [os.path.join(folder, str(path)) for path in rows["path"]]
-    there = {name: os.path.isdir(name) for name in {os.path.dirname(path) for path in whole}}
+    paths = [os.path.join(folder, str(path)) for path in rows["path"]]
+    exists = {name: os.path.isdir(name) for name in {os.path.dirname(path) for path in paths}}
     return rows.assign(
         path=[
-            new if there[os.path.dirname(new)] else old
-            for new, old in zip(whole, rows["path"], strict=True)
+            new if exists[os.path.dirname(new)] else old
+            for new, old in zip(paths, rows["path"], strict=True)
         ]
     )
 
 
-def _write(job: Job, chips: np.ndarray) -> None:
+def _write(chunk: Chunk, chips: np.ndarray) -> None:
     # O_DSYNC: on disk before the journal says so; and NFS sends these bytes, not whole pages
-    sync = getattr(os, "O_DSYNC", 0) if job.sync else 0
+    sync = getattr(os, "O_DSYNC", 0) if chunk.sync else 0
     try:
-        with open(job.raw, "rb+", opener=lambda path, flags: os.open(path, flags | sync)) as file:
-            file.seek(job.at)
+        with open(
+            chunk.path, "rb+", opener=lambda path, flags: os.open(path, flags | sync)
+        ) as file:
+            file.seek(chunk.offset)
             file.write(chips.data)
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"expected the unfinished build {job.raw} on the machine {platform.node()}, found "
-            "none; the store's folder must be on a file system that all workers share"
+            f"The unfinished build {chunk.path} is not visible on the machine {platform.node()}. "
+            "The store's folder must be on a file system that all workers share."
         ) from None
 
 
 def _sums(chips: np.ndarray, valid: np.ndarray | None, bad: list[int]) -> dict[str, Any]:
-    """Exact count, sum and sum of squares per band of the valid pixels ``(M, C, H, W)``."""
-    bands = chips.shape[1]
-    flat = chips.reshape(len(chips), bands, -1)  # (M, C, P)
-    seen = np.ones((len(chips), flat.shape[2]), bool)
+    """Return the exact count, and sum and sum of squares per band, of the valid pixels."""
+    count, _, height, width = chips.shape
+    mask = np.ones((count, 1, height, width), bool)
     if valid is not None:
-        seen[:] = valid.reshape(seen.shape)
-    seen[bad] = False
-    every = bool(seen.all())
-    total, square = np.zeros((2, bands), np.uint64)
-    wide = max(1, 2**17 // bands)  # pixels at a time: copies stay small, float64 sums exact
-    tall = max(1, wide // flat.shape[2])
-    for i in range(0, len(flat), tall):
-        for j in range(0, flat.shape[2], wide):
-            part = slice(i, i + tall), slice(None), slice(j, j + wide)
-            values = flat[part].astype(np.float64)  # (m, C, p)
-            if not every:
-                values *= seen[part[0], None, part[2]]
-            total += values.sum((0, 2)).astype(np.uint64)
-            square += np.einsum("mcp,mcp->c", values, values).astype(np.uint64)
-    count = int(seen.sum())
-    return {"count": count, "sum": total.tolist(), "square": square.tolist()}
+        mask[:, 0] = valid
+    mask[bad] = False
+    if not mask.all():
+        chips = chips * mask
+    square = np.einsum("mchw,mchw->c", chips, chips, dtype=np.uint64)
+    total = chips.sum((0, 2, 3), dtype=np.uint64)
+    return {"count": int(mask.sum()), "sum": total.tolist(), "square": square.tolist()}

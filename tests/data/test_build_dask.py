@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,6 @@ import pytest
 from geossl import ChipStore
 from geossl.data import build as chip_build
 from geossl.data import decode, scenes
-from geossl.data.readers import get_reader
 from geossl.data.scenes import BOX
 from geossl.data.table_files import write
 from geossl.datasets.raster import chips
@@ -104,13 +104,13 @@ def test_a_worker_is_killed_in_the_middle_and_the_store_is_the_same(tmp_path, sl
         killed.append(worker.pid)
 
     thread = threading.Thread(target=lambda: kept.append(when_under_way(journal, kill_one)))
-    finish = chip_build.Plan._finish
+    finish = chip_build.ChipBuilder._finish
 
-    def spy(plan, records):
+    def spy(builder, records):
         kept.append([json.loads(line)["chunk"] for line in journal.read_text().split("\n")[1:]])
-        finish(plan, records)
+        finish(builder, records)
 
-    monkeypatch.setattr(chip_build.Plan, "_finish", spy)
+    monkeypatch.setattr(chip_build.ChipBuilder, "_finish", spy)
     thread.start()
     store = build(tmp_path / "dask", table, dask="local:3")
     thread.join()
@@ -131,7 +131,8 @@ def test_a_second_start_goes_on_where_a_killed_one_stopped(tmp_path, slow):
         textwrap.dedent(
             f"""
             if __name__ == "__main__":
-                from geossl import ChipStore, scenes
+                from geossl import ChipStore
+                from geossl.data import scenes
 
                 table = scenes.read({str(tmp_path / "scenes.parquet")!r})
                 ChipStore.build({str(tmp_path / "dask")!r}, table, size_px=8, chunk_size=4,
@@ -163,7 +164,7 @@ def test_a_second_start_goes_on_where_a_killed_one_stopped(tmp_path, slow):
 
 def watched(seen):
     def work_off(function, tasks, **options):
-        return chip_work_off(function, (seen.append(t.chunk) or t for t in tasks), **options)
+        return chip_work_off(function, (seen.append(t.number) or t for t in tasks), **options)
 
     chip_work_off = parallel.run_tasks
     return work_off
@@ -190,7 +191,7 @@ def test_relative_paths_and_bad_scenes_are_as_on_one_machine(tmp_path, monkeypat
     assert content(one.path) == content(many.path)
     messages = []
     for name, dask in (("a", None), ("b", address)):
-        with pytest.raises(ValueError, match="data/none.png.* give skip_bad=True") as error:
+        with pytest.raises(ValueError, match="data/none.png.* Use skip_bad=True") as error:
             build(Path(name), table, dask=dask, num_workers=1)
         messages.append(str(error.value))
     assert messages[0] == messages[1]
@@ -210,13 +211,13 @@ def test_a_task_is_small_however_long_the_table(tmp_path, texts):
     table["path"] = table["path"].astype(texts)
     table["label"] = pd.Categorical([f"label {i}" for i in range(len(table))])
     table.attrs["skipped"] = {f"file {i}": "reason" for i in range(20_000)}
-    plan = chip_build.Plan(tmp_path / "chips", table, "images", get_reader("images"), 8, 256)
-    plan.work.mkdir(parents=True)
-    (plan.work / "raw.npy").write_bytes(b"")
-    jobs = list(plan._jobs(iter([0, 50]), False, True))
-    assert [len(job.rows) for job in jobs] == [256, 256]
-    assert max(len(pickle.dumps(job)) for job in jobs) < 100_000
-    assert list(jobs[1].rows["label"]) == list(table["label"][50 * 256 : 51 * 256])
+    builder = chip_build.ChipBuilder(tmp_path / "chips", table, size_px=8, chunk_size=256)
+    builder.work.mkdir(parents=True)
+    (builder.work / "raw.npy").write_bytes(b"")
+    chunks = list(builder._chunks([0, 50], False, True))
+    assert [len(chunk.rows) for chunk in chunks] == [256, 256]
+    assert max(len(pickle.dumps(chunk)) for chunk in chunks) < 100_000
+    assert list(chunks[1].rows["label"]) == list(table["label"][50 * 256 : 51 * 256])
 
 
 def test_what_does_not_arrive_is_found(tmp_path, monkeypatch):
@@ -224,11 +225,11 @@ def test_what_does_not_arrive_is_found(tmp_path, monkeypatch):
     real_work_off = parallel.run_tasks
 
     def elsewhere(function, tasks, *, num_workers, dask):
-        def lost(job):
+        def lost(chunk):
             there = tmp_path / "elsewhere.npy"
-            there.write_bytes(Path(job.raw).read_bytes())
-            raw = str(there) if job.chunk == 1 else job.raw
-            return function(decode.Job(**{**vars(job), "raw": raw}))
+            there.write_bytes(Path(chunk.path).read_bytes())
+            path = str(there) if chunk.number == 1 else chunk.path
+            return function(replace(chunk, path=path))
 
         return real_work_off(lost, tasks, num_workers=1)
 
@@ -247,10 +248,10 @@ def test_what_does_not_arrive_is_found(tmp_path, monkeypatch):
 
 def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path):
     table = pictures(tmp_path / "data", n=1, rows=4, side_px=90)
-    plan = chip_build.Plan(tmp_path / "chips", table, "images", get_reader("images"), 8, 256)
-    plan.work.mkdir(parents=True)
-    (plan.work / "raw.npy").write_bytes(b"")
-    job = next(plan._jobs(iter([0]), False, True))
-    os.remove(plan.work / "raw.npy")
+    builder = chip_build.ChipBuilder(tmp_path / "chips", table, size_px=8, chunk_size=256)
+    builder.work.mkdir(parents=True)
+    (builder.work / "raw.npy").write_bytes(b"")
+    chunk = next(builder._chunks([0], False, True))
+    os.remove(builder.work / "raw.npy")
     with pytest.raises(FileNotFoundError, match="on a file system that all workers share"):
-        decode.decode(job)
+        decode.decode_chunk(chunk)

@@ -144,7 +144,7 @@ def test_order_and_number_of_threads_do_not_matter(tmp_path, reader):
     assert one.mean.tolist() == build(tmp_path / "big", table_of(23), chunk_size=50).mean.tolist()
 
 
-def test_gather_copies_the_rows_asked_for(tmp_path, reader):
+def test_gather_copies_rows(tmp_path, reader):
     store = build(tmp_path / "chips", table_of(9))
     index = torch.tensor([8, 0, 3, 3])
     chips = store.gather(index)
@@ -192,14 +192,16 @@ def test_a_finished_store_opens_at_once_and_others_are_refused(tmp_path, reader)
     assert reader.calls == []
     for other, options in [(table_of(8), {}), (table_of(9), {"size_px": 6}),
                            (table_of(9, split="test"), {})]:  # fmt: skip
-        with pytest.raises(ValueError, match="other scenes or another size; remove"):
+        with pytest.raises(
+            ValueError, match="other scenes or another `size_px`. Use another folder"
+        ):
             build(store.path, other, **options)
     assert content(store.path) == before and reader.calls == []
 
 
 def test_nothing_foreign_is_overwritten(tmp_path, reader):
     (tmp_path / "scenes.parquet").write_bytes(b"mine")
-    with pytest.raises(ValueError, match="has a scenes.parquet"):
+    with pytest.raises(ValueError, match="contains a scenes.parquet that is not of a chip store"):
         build(tmp_path, table_of(3))
     with pytest.raises(ValueError, match="is a file"):
         build(tmp_path / "scenes.parquet", table_of(3))
@@ -210,7 +212,7 @@ def test_a_bad_scene_stops_the_build_by_name_or_is_left_out(tmp_path, reader):
     reader.bad = ("scene0.tif", "scene6.tif", "scene7.tif", "scene22.tif")
     table = table_of(23)
     path = tmp_path / "chips"
-    with pytest.raises(ValueError, match=r"scene\d+\.tif: it is broken; give skip_bad=True"):
+    with pytest.raises(ValueError, match=r"scene\d+\.tif: it is broken. Use skip_bad=True"):
         build(path, table)
     with pytest.raises(FileNotFoundError, match="unfinished"):
         ChipStore.open(path)
@@ -224,7 +226,7 @@ def test_a_bad_scene_stops_the_build_by_name_or_is_left_out(tmp_path, reader):
     with pytest.raises(ValueError, match="without 4 unreadable"):
         build(path, table)
     reader.bad = tuple(table["path"])
-    with pytest.raises(ValueError, match="none of the 23 scenes can be read"):
+    with pytest.raises(ValueError, match="None of the 23 scenes can be read"):
         build(tmp_path / "none", table, skip_bad=True)
 
 
@@ -232,7 +234,7 @@ def test_a_scene_left_out_by_an_unfinished_build_is_read_again(tmp_path, reader,
     want = content(build(tmp_path / "want", table_of(9)).path)
     reader.bad = ("scene6.tif",)
     with monkeypatch.context() as patch:
-        patch.setattr(chip_build.Plan, "_finish", lambda *a: (_ for _ in ()).throw(KeyError))
+        patch.setattr(chip_build.ChipBuilder, "_finish", lambda *a: (_ for _ in ()).throw(KeyError))
         with pytest.raises(KeyError):
             build(tmp_path / "chips", table_of(9), skip_bad=True)
     with pytest.raises(ValueError, match="scene6.tif: it is broken"):
@@ -244,19 +246,19 @@ def test_a_scene_left_out_by_an_unfinished_build_is_read_again(tmp_path, reader,
 def test_bad_requests_get_a_sentence(tmp_path, reader, monkeypatch):
     for table, match in [
         (table_of(3).drop(columns="reader"), "no such column"),
-        (table_of(3, reader=["a", "b", "a"]), "one name of a reader"),
-        (table_of(3, reader="nobody"), "came 'nobody'"),
-        (table_of(3, reader="../x"), "one name of a reader"),
+        (table_of(3, reader=["a", "b", "a"]), "one reader in its column 'reader'"),
+        (table_of(3, reader="nobody"), "No reader is registered as 'nobody'"),
+        (table_of(3, reader="../x"), "No reader is registered as '../x'"),
         (table_of(3, lat=95.0), "out of range"),
     ]:
         with pytest.raises(ValueError, match=match):
             build(tmp_path / "chips", table)
-    with pytest.raises(ValueError, match="size_px >= 1"):
+    with pytest.raises(ValueError, match="`size_px` must be > 0"):
         build(tmp_path / "chips", table_of(3), size_px=0)
     assert list(tmp_path.iterdir()) == []
     empty = Pixels(np.zeros((3, 3, 5, 5), "u1"), np.zeros((3, 5, 5), bool))
     monkeypatch.setattr(reader, "read_chips", lambda rows, size_px: empty)
-    with pytest.raises(ValueError, match="all 3 chips have no data"):
+    with pytest.raises(ValueError, match="`scenes` have no valid pixel"):
         build(tmp_path / "chips", table_of(3))
 
 
@@ -265,10 +267,10 @@ def test_open_says_what_is_wrong(tmp_path, reader):
         ChipStore.open(tmp_path / "nothing")
     store = build(tmp_path / "chips", table_of(9))
     text = (store.path / "store.json").read_text()
-    newer = json.dumps({**json.loads(text), "format": 2})
+    newer = json.dumps({**json.loads(text), "format": 3})
     (store.path / "store.json").write_text(newer)
     for act in (ChipStore.open, lambda p: build(p, table_of(9))):
-        with pytest.raises(ValueError, match="format 2, this geossl reads up to 1; update"):
+        with pytest.raises(ValueError, match="format 3, but this geossl reads up to 2. Update"):
             act(store.path)
     for damage in ("{", "{}", text.replace('"n": 9', '"n": 8')):
         (store.path / "store.json").write_text(damage)
@@ -286,7 +288,7 @@ def test_a_full_disk_leaves_nothing_that_looks_finished(tmp_path, reader, monkey
     usage = types.SimpleNamespace(free=100)
     with monkeypatch.context() as patch:
         patch.setattr(chip_build.shutil, "disk_usage", lambda path: usage)
-        with pytest.raises(OSError, match="make space"):
+        with pytest.raises(OSError, match="Make space"):
             build(tmp_path / "chips", table_of(9))
     assert list(tmp_path.iterdir()) == []
     want = content(build(tmp_path / "want", table_of(23)).path)
@@ -317,7 +319,7 @@ def test_a_full_disk_leaves_nothing_that_looks_finished(tmp_path, reader, monkey
     reader.calls[:] = []
     with monkeypatch.context() as patch:
         patch.setattr(decode, "open", filling, raising=False)
-        with pytest.raises(OSError, match="is full, the build is unfinished; make space"):
+        with pytest.raises(OSError, match="is full, and the build is unfinished. Make space"):
             build(tmp_path / "chips", table_of(23), num_workers=1)
     assert not (tmp_path / "chips" / "store.json").exists()
     assert content(build(tmp_path / "chips", table_of(23)).path) == want
@@ -339,7 +341,7 @@ def test_two_builds_of_the_same_store_at_once(tmp_path, reader):
 
 def run_python(code, **values):
     """Run code after the definitions of this file; ``{name}`` is filled in."""
-    head = "import sys\nsys.path.insert(0, {tests!r})\nfrom test_chips import *\n"
+    head = "import sys\nsys.path.insert(0, {tests!r})\nfrom test_store import *\n"
     head += "reader = Pretend()\nregister_reader('pretend', reader)\n"
     text = head.format(tests=str(Path(__file__).parent)) + textwrap.dedent(code).format(**values)
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=ROOT)
@@ -400,7 +402,7 @@ def test_pixels_lost_in_a_crash_of_the_machine_are_decoded_again(tmp_path, reade
     want = content(build(tmp_path / "want", table_of(23)).path)
     path = tmp_path / "chips"
     with monkeypatch.context() as patch:
-        patch.setattr(chip_build.Plan, "_finish", lambda *a: (_ for _ in ()).throw(KeyError))
+        patch.setattr(chip_build.ChipBuilder, "_finish", lambda *a: (_ for _ in ()).throw(KeyError))
         with pytest.raises(KeyError):
             build(path, table_of(23))
     raw, journal = path / ".build" / "raw.npy", path / ".build" / "journal.jsonl"
@@ -437,7 +439,7 @@ def test_a_store_of_twice_the_memory_is_built_and_read(tmp_path):
         raise SystemExit("the limit does not limit")
     except MemoryError:
         pass
-    store = ChipStore.build({out!r}, table, size_px=size_px, workers=2, progress=False)
+    store = ChipStore.build({out!r}, table, size_px=size_px, num_workers=2, progress=False)
     assert store.chips.nbytes > 2 * limit
     expected = np.arange(len(store)) % 251
     assert abs(store.mean[0] - expected.mean()) < 1e-3
@@ -478,7 +480,9 @@ def test_what_all_rows_say_of_their_pixels_is_kept_once(tmp_path):
         "bands": "1,2,3", "band_names": "red,green,blue", "dtype": "uint8", "scale_low": None,
         "scale_high": None, "reader": "images",
     }  # fmt: skip
-    assert store.scenes["bands"].tolist() == ["1,2,3"] * 3 and store.scenes["scale_low"].isna().all()
+    assert (
+        store.scenes["bands"].tolist() == ["1,2,3"] * 3 and store.scenes["scale_low"].isna().all()
+    )
     again = ChipStore.build(tmp_path / "small", store.scenes, size_px=3, progress=False)
     assert (again.chips == 9).all()
     # the columns of version 0.1: the same identity, so that its stores are found to be finished

@@ -139,7 +139,7 @@ class PairExplorer(widgets.VBox):
             generator = torch.Generator().manual_seed(self._seed)
             views = self.views(chips.float(), mean=mean, std=std, generator=generator)
             pixels = (views * std[:, None, None] + mean[:, None, None]).numpy()
-        pictures = self._store.picture_of(pixels)
+        pictures = self._store.to_rgb(pixels)
         count = len(self.query)
         shown = [
             self._pair(int(query), int(key), pictures[i], pictures[count + i])

@@ -47,7 +47,7 @@ def two_views(
 
 def to_pictures(store: ChipStore, views: Tensor) -> np.ndarray:
     """Turn normalized views ``(N, C, H, W)`` into pictures ``(N, H, W, 3)``, uint8."""
-    return store.picture_of(_denormalize(store, views).numpy())
+    return store.to_rgb(_denormalize(store, views).numpy())
 
 
 @torch.no_grad()
