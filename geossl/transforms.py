@@ -1,7 +1,9 @@
-"""Augmentation: batched views on the device, one independent draw per image.
+"""Augment chips: batched views on their device, with independent random numbers for each image.
 
-The whole batch is cropped, flipped and turned by one ``grid_sample``, colored and normalized by
-one matrix per image, and blurred by two matrices per image. No loop over samples, no host sync.
+The batch is cropped, flipped and turned by one ``grid_sample``, colored and normalized by one
+matrix per image, and blurred by two matrices per image. No loop over images, no host sync.
+
+Shapes: N images, C bands, H x W pixels, S ``size_px``.
 """
 
 from __future__ import annotations
@@ -9,79 +11,97 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from torch import Tensor
 
 from geossl.utils.dist import to_device
+from geossl.utils.validate import (
+    Fraction,
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    PositiveFraction,
+    PositiveInt,
+    check_fields,
+    validated,
+)
+
+__all__ = ["Views", "moco_v2"]
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
-_DRAWS = 16  # uniform numbers an image gets, besides two per band
+_PARAMS = 16  # random numbers of an image, besides two per band
 _SAMPLING: dict[str, Any] = {"mode": "bilinear", "padding_mode": "border", "align_corners": False}
-_PART = 2**18  # numbers of chips that a CPU turns to floats at a time, to crop them from its cache
+_PART = 2**18  # numbers of chips that a CPU converts to float at a time, to crop from its cache
 
 
 @dataclass(frozen=True)
 class Views:
-    """How an augmented view of a chip is drawn.
+    """Random views of chips: crop, flip, turn, color jitter, blur and normalization.
 
     Args:
         size_px: height and width of a view; None keeps the chip's.
-        crop: share of the chip's area that a crop covers, (smallest, largest).
+        crop: area of the crop as a share of the chip's, (smallest, largest).
         ratio: width over height of a crop, (smallest, largest).
         flip: probability of a left-right flip.
-        dihedral: turn by a random multiple of 90 degrees and flip: overhead images have no up.
+        dihedral: turn by a random multiple of 90 degrees too: overhead images have no up.
         jitter: probability of the color jitter.
-        brightness: gains are drawn from ``1 -+ brightness``.
+        brightness: the factor is uniform in ``1 - brightness`` to ``1 + brightness``.
         contrast: likewise, about the view's own mean.
         saturation: likewise; three bands (RGB) only.
-        hue: largest turn of the hue, in turns (0.5 = half the circle); three bands only.
-        band_gain: each band's own gain from ``1 -+ band_gain``; 0 in the source.
-        band_offset: each band's own offset in ``-+ band_offset`` times its spread; 0 in the source.
-        grayscale: probability of a view without color; three bands only.
+        hue: largest turn of the hue, in turns (0.5 is half the circle); three bands only.
+        band_gain: a factor for each band, within ``1 -+ band_gain``; 0 in the source.
+        band_offset: an offset for each band, within ``-+ band_offset`` times its standard
+            deviation; 0 in the source.
+        grayscale: probability of a gray view; three bands only.
         blur: probability of a Gaussian blur.
-        blur_sigma_px: its spread, (smallest, largest).
+        blur_sigma_px: its standard deviation, (smallest, largest).
 
     Source:
         The defaults are moderate ones for small overhead chips, chosen on the val split of
-        `benchmarks/blue_marble.md`. MoCo-v2's own, arXiv 2003.04297,
-        is `moco_v2`. Deviations: color operations have a fixed order and no clamping in between
-        (so that they are one matrix), and exactly the share ``blur`` of a batch is blurred.
+        `benchmarks/blue_marble.md`. MoCo-v2's own, arXiv 2003.04297, is `moco_v2`. Deviations:
+        color operations have a fixed order and no clamping in between (so that they are one
+        matrix), and exactly the share ``blur`` of a batch is blurred.
+
+    Example:
+        >>> chips, generator = torch.zeros(8, 3, 32, 32), torch.Generator().manual_seed(0)
+        >>> views = Views(size_px=24)
+        >>> views(chips, mean=torch.zeros(3), std=torch.ones(3), generator=generator).shape
+        torch.Size([8, 3, 24, 24])
     """
 
-    size_px: int | None = None
-    crop: tuple[float, float] = (0.5, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = 0.5
+    size_px: PositiveInt | None = None
+    crop: tuple[PositiveFraction, PositiveFraction] = (0.5, 1.0)
+    ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+    flip: Fraction = 0.5
     dihedral: bool = True
-    jitter: float = 0.8
-    brightness: float = 0.2
-    contrast: float = 0.2
-    saturation: float = 0.2
-    hue: float = 0.03
-    band_gain: float = 0.0
-    band_offset: float = 0.0
-    grayscale: float = 0.0
-    blur: float = 0.0
-    blur_sigma_px: tuple[float, float] = (0.1, 2.0)
+    jitter: Fraction = 0.8
+    brightness: Fraction = 0.2
+    contrast: Fraction = 0.2
+    saturation: Fraction = 0.2
+    hue: Annotated[float, Interval(ge=0, le=0.5)] = 0.03
+    band_gain: Fraction = 0.0
+    band_offset: NonNegative = 0.0
+    grayscale: Fraction = 0.0
+    blur: Fraction = 0.0
+    blur_sigma_px: tuple[Positive, Positive] = (0.1, 2.0)
 
     def __post_init__(self) -> None:
-        if not 0 < self.crop[0] <= self.crop[1] <= 1:
-            raise ValueError(
-                f"expected a crop range within (0, 1], smallest first; came {self.crop}"
-            )
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise ValueError(f"expected a ratio range > 0, smallest first; came {self.ratio}")
-        if self.size_px is not None and self.size_px < 1:
-            raise ValueError(f"expected size_px >= 1, came {self.size_px}")
+        check_fields(self)
+        for name in ("crop", "ratio", "blur_sigma_px"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"`{name}` must be (smallest, largest), got {(low, high)}.")
 
+    @validated
     def __call__(
         self, chips: Tensor, *, mean: Tensor, std: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Draw one view of each chip.
+        """Make one random view of each chip.
 
         Args:
             chips: ``(N, C, H, W)`` of any real dtype, in the store's units.
@@ -90,96 +110,97 @@ class Views:
             generator: of the chips' device.
 
         Returns:
-            ``(N, C, size_px, size_px)`` float32, normalized to about zero mean and unit spread.
+            ``(N, C, S, S)`` float32, normalized to about mean 0 and standard deviation 1.
 
         Raises:
             ValueError: the chips are not ``(N, C, H, W)``, or ``mean``/``std`` not ``(C,)``.
         """
-        if chips.ndim != 4 or mean.shape != chips.shape[1:2] or std.shape != mean.shape:
-            raise ValueError(
-                "expected chips (N, C, H, W), mean (C,) and std (C,), came "
-                f"{tuple(chips.shape)}, {tuple(mean.shape)} and {tuple(std.shape)}"
-            )
+        _check_shapes(chips, mean, std)
         n, bands = chips.shape[:2]
-        draws = torch.rand(n, _DRAWS + 2 * bands, generator=generator, device=chips.device)
-        x = self._crop(chips, draws[:, :8])  # (N, C, S, S)
-        x = self._blurred(x, draws[:, 8], generator) if self.blur > 0 else x
-        return self._colored(x, draws[:, 9:], mean, std)
+        uniform = torch.rand(n, _PARAMS + 2 * bands, generator=generator, device=chips.device)
+        return self._view(chips, uniform, self._choose_blurred(n, generator), mean, std)
 
-    def draw(self, count: int, bands: int, *, generator: torch.Generator) -> Tensor:
-        """The random numbers of ``count`` views, a row each, which `see` turns into views.
+    @validated
+    def sample_params(
+        self, count: NonNegativeInt, bands: PositiveInt, *, generator: torch.Generator
+    ) -> Tensor:
+        """Sample the random numbers of ``count`` views, a row each, for `apply`.
 
-        A row holds numbers of [0, 1); its last is 1 where the view is blurred, else 0. They lie on
-        the generator's device: on the CPU, `see` need not wait for a GPU.
+        A row holds numbers in [0, 1); its last is 1 if the view is blurred, else 0. They lie on
+        the generator's device: if that is the CPU, `apply` need not wait for a GPU.
         """
-        where = generator.device
-        numbers = torch.rand(count, _DRAWS + 2 * bands, generator=generator, device=where)
-        blurred = torch.zeros(count, 1, device=where)
-        if self.blur > 0:
-            blurred[self._chosen(count, generator)] = 1
-        return torch.cat([numbers, blurred], 1)
+        device = generator.device
+        uniform = torch.rand(count, _PARAMS + 2 * bands, generator=generator, device=device)
+        blurred = torch.zeros(count, 1, device=device)
+        blurred[self._choose_blurred(count, generator)] = 1
+        return torch.cat([uniform, blurred], 1)
 
-    def see(self, chips: Tensor, draws: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
-        """Views of chips by the rows of `draw`; arguments and result as those of a call."""
-        there = to_device(draws, chips.device)
-        x = self._crop(chips, there[:, :8])
-        chosen = to_device(draws[:, -1].nonzero()[:, 0], chips.device)
-        x = self._blur(x, there[:, 8], chosen) if len(chosen) else x
-        return self._colored(x, there[:, 9:-1], mean, std)
+    @validated
+    def apply(self, chips: Tensor, params: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
+        """Make the views of chips that rows of `sample_params` describe; otherwise like a call."""
+        _check_shapes(chips, mean, std)
+        blurred = to_device(params[:, -1].nonzero()[:, 0], chips.device)
+        return self._view(chips, to_device(params[:, :-1], chips.device), blurred, mean, std)
 
-    def _crop(self, chips: Tensor, u: Tensor) -> Tensor:
-        """Crop, flip, turn and resize by one affine map per image; ``u`` is ``(N, 8)`` uniform."""
+    def _view(
+        self, chips: Tensor, uniform: Tensor, blurred: Tensor, mean: Tensor, std: Tensor
+    ) -> Tensor:
+        x = self._crop(chips, uniform[:, :8])  # (N, C, S, S)
+        if len(blurred):
+            x = self._blur(x, uniform[:, 8], blurred)
+        matrix, offset = self._color(x, uniform[:, 9:], mean, std)  # (N, C, C), (N, C, 1)
+        return torch.baddbmm(offset, matrix, x.flatten(2)).unflatten(2, x.shape[2:])
+
+    def _crop(self, chips: Tensor, uniform: Tensor) -> Tensor:
+        """Crop, flip, turn and resize by one affine map per image; ``uniform`` is ``(N, 8)``."""
         size = self.size_px or chips.shape[2]
-        area = self.crop[0] + u[:, 0] * (self.crop[1] - self.crop[0])
+        area = self.crop[0] + uniform[:, 0] * (self.crop[1] - self.crop[0])
         low, high = (math.log(r) for r in self.ratio)
-        shape = torch.exp(low + u[:, 1] * (high - low)).sqrt()
-        wide = (area.sqrt() * shape).clamp(max=1)  # share of the chip's width
-        tall = (area.sqrt() / shape).clamp(max=1)
-        flip = torch.where(u[:, 4] < self.flip, -1.0, 1.0)
+        stretch = torch.exp(low + uniform[:, 1] * (high - low)).sqrt()
+        width = (area.sqrt() * stretch).clamp(max=1)  # share of the chip's
+        height = (area.sqrt() / stretch).clamp(max=1)
+        flip = torch.where(uniform[:, 4] < self.flip, -1.0, 1.0)
         if self.dihedral:
-            quarter = (u[:, 5] * 4).floor() * (math.pi / 2)
-            cos, sin = quarter.cos().round(), quarter.sin().round()
+            angle = (uniform[:, 5] * 4).floor() * (math.pi / 2)
+            cos, sin = angle.cos().round(), angle.sin().round()
         else:
             cos, sin = torch.ones_like(flip), torch.zeros_like(flip)
-        middle = (2 * u[:, 2:4] - 1) * (1 - torch.stack([wide, tall], 1))  # (N, 2)
-        right = torch.stack(
-            [wide * cos * flip, tall * sin * flip], 1
-        )  # (N, 2) half a view to the right
-        down = torch.stack([-wide * sin, tall * cos], 1)  # likewise down
-        place = (2 * torch.arange(size, device=chips.device) + 1) / size - 1  # middles of pixels
-        along = right[..., None] * place  # (N, 2, S)
-        below = down[..., None] * place + middle[..., None]
-        grid = (along[:, :, None] + below[..., None]).permute(0, 2, 3, 1)  # (N, S, S, 2)
-        few = max(1, _PART // chips[0].numel()) if chips.device.type == "cpu" else len(chips)
-        parts = zip(chips.split(few), grid.split(few), strict=True)
+        center = (2 * uniform[:, 2:4] - 1) * (1 - torch.stack([width, height], 1))  # (N, 2)
+        right = torch.stack([width * cos * flip, height * sin * flip], 1)  # (N, 2) to the edge
+        down = torch.stack([-width * sin, height * cos], 1)  # (N, 2) likewise
+        pixels = (2 * torch.arange(size, device=chips.device) + 1) / size - 1  # their centers
+        x = right[..., None] * pixels  # (N, 2, S)
+        y = down[..., None] * pixels + center[..., None]
+        grid = (x[:, :, None] + y[..., None]).permute(0, 2, 3, 1)  # (N, S, S, 2)
+        per_part = max(1, _PART // chips[0].numel()) if chips.device.type == "cpu" else len(chips)
+        parts = zip(chips.split(per_part), grid.split(per_part), strict=True)
         views = [F.grid_sample(c.float(), g, **_SAMPLING) for c, g in parts]
         return torch.cat(views) if len(views) > 1 else views[0]
 
-    def _colored(self, x: Tensor, u: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-        matrix, offset = self._color(x, u, mean, std)  # (N, C, C), (N, C, 1)
-        return torch.baddbmm(offset, matrix, x.flatten(2)).unflatten(2, x.shape[2:])
-
-    def _color(self, x: Tensor, u: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-        """Color jitter, gray and normalization as one matrix and one offset per image."""
+    def _color(
+        self, x: Tensor, uniform: Tensor, mean: Tensor, std: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Combine color jitter, gray and normalization as a matrix and an offset per image."""
         n, bands = x.shape[:2]
-        on = (u[:, 0] < self.jitter).float()
+        jittered = (uniform[:, 0] < self.jitter).float()
+        signed = 2 * uniform - 1  # in [-1, 1)
 
-        def gain(column: int, strength: float) -> Tensor:
-            return 1 + on * strength * (2 * u[:, column] - 1)
+        def factor(column: int, strength: float) -> Tensor:
+            return 1 + jittered * strength * signed[:, column]
 
-        brightness, contrast = gain(1, self.brightness), gain(2, self.contrast)
-        own = 1 + on[:, None] * self.band_gain * (2 * u[:, 7 : 7 + bands] - 1)  # (N, C)
-        shift = on[:, None] * self.band_offset * (2 * u[:, 7 + bands : 7 + 2 * bands] - 1) * std
-        matrix = torch.diag_embed(own * brightness[:, None])  # (N, C, C)
+        brightness, contrast = factor(1, self.brightness), factor(2, self.contrast)
+        gain = 1 + jittered[:, None] * self.band_gain * signed[:, 7 : 7 + bands]  # (N, C)
+        shift = jittered[:, None] * self.band_offset * signed[:, 7 + bands : 7 + 2 * bands] * std
+        matrix = torch.diag_embed(gain * brightness[:, None])  # (N, C, C)
         level = (matrix @ x.mean((2, 3))[:, :, None])[:, :, 0]  # (N, C) mean of the brightened view
         if bands == 3:
             luma = _constants(x.device)[0]
             middle = (level @ luma)[:, None].expand(-1, 3)  # contrast is about the mean gray
-            gray = (u[:, 5] < self.grayscale).float()
-            saturation = gain(3, self.saturation) * (1 - gray)
+            gray = (uniform[:, 5] < self.grayscale).float()
+            saturation = factor(3, self.saturation) * (1 - gray)
             color = saturation[:, None, None] * torch.eye(3, device=x.device)
             color = color + (1 - saturation)[:, None, None] * luma.expand(3, 3)
-            color = color @ _hue_rotation(on * self.hue * (2 * u[:, 4] - 1))
+            color = color @ _hue_rotation(jittered * self.hue * signed[:, 4])
         else:
             middle = level
             color = torch.eye(bands, device=x.device).expand(n, bands, bands)
@@ -187,20 +208,18 @@ class Views:
         offset = (color @ ((1 - contrast)[:, None] * middle + shift)[:, :, None])[:, :, 0]
         return matrix / std[:, None], ((offset - mean) / std)[:, :, None]
 
-    def _chosen(self, count: int, generator: torch.Generator) -> Tensor:
-        """Which views are blurred: exactly the share ``blur`` of them."""
+    def _choose_blurred(self, count: int, generator: torch.Generator) -> Tensor:
+        """Choose exactly the share ``blur`` of some views."""
+        if self.blur == 0:
+            return torch.zeros(0, dtype=torch.long, device=generator.device)
         order = torch.randperm(count, generator=generator, device=generator.device)
         return order[: round(self.blur * count)]
 
-    def _blurred(self, x: Tensor, u: Tensor, generator: torch.Generator) -> Tensor:
-        chosen = self._chosen(len(x), generator)
-        return self._blur(x, u, chosen) if len(chosen) else x
-
-    def _blur(self, x: Tensor, u: Tensor, chosen: Tensor) -> Tensor:
+    def _blur(self, x: Tensor, uniform: Tensor, rows: Tensor) -> Tensor:
         """Blur some of the views, each with its own sigma; in place."""
         height, width = x.shape[2:]
         low, high = self.blur_sigma_px
-        sigma = low + u[chosen] * (high - low)  # (M,)
+        sigma = low + uniform[rows] * (high - low)  # (M,)
         radius = min(math.ceil(2 * high), (min(height, width) - 1))
         taps = torch.arange(-radius, radius + 1, device=x.device)
         kernel = torch.exp(-0.5 * (taps / sigma[:, None]) ** 2)  # (M, T)
@@ -209,45 +228,17 @@ class Views:
             (kernel @ _taps(size, radius, x.device)).unflatten(1, (size, size))
             for size in (height, width)
         )  # (M, H, H) and (M, W, W)
-        rows = torch.bmm(x[chosen].flatten(1, 2), along.mT).unflatten(1, (-1, height))
-        return x.index_copy_(0, chosen, torch.stack([down @ b for b in rows.unbind(1)], 1))
+        blurred = torch.bmm(x[rows].flatten(1, 2), along.mT).unflatten(1, (-1, height))
+        return x.index_copy_(0, rows, torch.stack([down @ b for b in blurred.unbind(1)], 1))
 
 
-@cache
-def _taps(size: int, radius: int, device: torch.device) -> Tensor:
-    """``(T, size * size)``: 1 where a tap of row i's kernel falls on row j; edges mirror."""
-    with torch.inference_mode(False):
-        row = torch.arange(size)
-        found = torch.zeros(2 * radius + 1, size, size)
-        for tap, shift in zip(found, range(-radius, radius + 1), strict=True):
-            there = (row + shift).abs()
-            tap[row, torch.where(there < size, there, 2 * (size - 1) - there)] = 1
-        return found.flatten(1).to(device)
-
-
-def _hue_rotation(turns: Tensor) -> Tensor:
-    """``(N, 3, 3)`` matrices that turn the hue by ``(N,)`` turns at constant luma (in YIQ)."""
-    _, to_yiq, to_rgb = _constants(turns.device)
-    angle = turns * (2 * math.pi)
-    turn = torch.zeros(len(turns), 3, 3, device=turns.device)
-    turn[:, 0, 0] = 1
-    turn[:, 1, 1] = turn[:, 2, 2] = angle.cos()
-    turn[:, 2, 1] = angle.sin()
-    turn[:, 1, 2] = -turn[:, 2, 1]
-    return to_rgb @ turn @ to_yiq
-
-
-@cache
-def _constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Luma ``(3,)``, RGB to YIQ and back ``(3, 3)``; kept, as making them waits for a GPU."""
-    with torch.inference_mode(False):  # whoever comes first
-        to_yiq = torch.tensor(_RGB_TO_YIQ)
-        to_rgb = torch.linalg.inv(to_yiq)
-        return torch.tensor(_LUMA).to(device), to_yiq.to(device), to_rgb.to(device)
-
-
-def moco_v2(size_px: int | None = None, *, crop: tuple[float, float] = (0.2, 1.0)) -> Views:
-    """MoCo-v2's augmentation.
+@validated
+def moco_v2(
+    size_px: PositiveInt | None = None,
+    *,
+    crop: tuple[PositiveFraction, PositiveFraction] = (0.2, 1.0),
+) -> Views:
+    """Return the augmentation of MoCo-v2.
 
     Args:
         size_px: of the views; None keeps the chips'. The blur's sigma, 0.1 to 2 px for views of
@@ -261,3 +252,47 @@ def moco_v2(size_px: int | None = None, *, crop: tuple[float, float] = (0.2, 1.0
         size_px=size_px, crop=crop, dihedral=False, brightness=0.4, contrast=0.4, saturation=0.4,
         hue=0.1, grayscale=0.2, blur=0.5,
     )  # fmt: skip
+
+
+def _check_shapes(chips: Tensor, mean: Tensor, std: Tensor) -> None:
+    if chips.ndim != 4:
+        raise ValueError(f"`chips` must be (N, C, H, W), got shape {tuple(chips.shape)}.")
+    for name, values in (("mean", mean), ("std", std)):
+        if values.shape != chips.shape[1:2]:
+            raise ValueError(
+                f"`{name}` must have one value for each of the chips' {chips.shape[1]} bands, got "
+                f"shape {tuple(values.shape)}."
+            )
+
+
+@cache
+def _taps(size: int, radius: int, device: torch.device) -> Tensor:
+    """Return ``(T, size * size)``, 1 where a tap of row i's kernel is row j; edges mirror."""
+    with torch.inference_mode(False):
+        row = torch.arange(size)
+        taps = torch.zeros(2 * radius + 1, size, size)
+        for tap, shift in zip(taps, range(-radius, radius + 1), strict=True):
+            source = (row + shift).abs()
+            tap[row, torch.where(source < size, source, 2 * (size - 1) - source)] = 1
+        return taps.flatten(1).to(device)
+
+
+def _hue_rotation(turns: Tensor) -> Tensor:
+    """Return ``(N, 3, 3)`` matrices that turn the hue by ``(N,)`` turns at constant luma (YIQ)."""
+    _, to_yiq, to_rgb = _constants(turns.device)
+    angle = turns * (2 * math.pi)
+    rotation = torch.zeros(len(turns), 3, 3, device=turns.device)
+    rotation[:, 0, 0] = 1
+    rotation[:, 1, 1] = rotation[:, 2, 2] = angle.cos()
+    rotation[:, 2, 1] = angle.sin()
+    rotation[:, 1, 2] = -rotation[:, 2, 1]
+    return to_rgb @ rotation @ to_yiq
+
+
+@cache
+def _constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return luma ``(3,)``, RGB to YIQ and back ``(3, 3)``; cached, as copies wait for a GPU."""
+    with torch.inference_mode(False):  # also when the first call is in inference mode
+        to_yiq = torch.tensor(_RGB_TO_YIQ)
+        to_rgb = torch.linalg.inv(to_yiq)
+        return torch.tensor(_LUMA).to(device), to_yiq.to(device), to_rgb.to(device)

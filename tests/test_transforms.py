@@ -128,11 +128,11 @@ def test_blur_equals_torchvisions_on_exactly_its_share():
 def test_views_by_numbers_drawn_before_are_those_of_a_call_and_each_row_stands_for_itself(blur):
     views = dataclasses.replace(moco_v2(12), blur=blur, band_gain=0.1, dihedral=True)
     x, units = chips(7), {"mean": ZERO, "std": ONE}
-    draws = views.draw(7, 3, generator=generator())
-    whole = views.see(x, draws, **units)
+    draws = views.sample_params(7, 3, generator=generator())
+    whole = views.apply(x, draws, **units)
     torch.testing.assert_close(whole, views(x, generator=generator(), **units))
     assert float(draws[:, -1].sum()) == round(blur * 7)
-    parts = [views.see(x[rows], draws[rows], **units) for rows in (slice(0, 1), slice(1, 7))]
+    parts = [views.apply(x[rows], draws[rows], **units) for rows in (slice(0, 1), slice(1, 7))]
     torch.testing.assert_close(torch.cat(parts), whole)
 
 
@@ -146,10 +146,10 @@ def test_blur_of_oblong_views_mirrors_at_each_edge():
 
 def test_chips_are_cropped_alike_in_parts(monkeypatch):
     views, x = moco_v2(12), chips(7)
-    draws = views.draw(7, 3, generator=generator())
-    whole = views.see(x, draws, mean=ZERO, std=ONE)
+    draws = views.sample_params(7, 3, generator=generator())
+    whole = views.apply(x, draws, mean=ZERO, std=ONE)
     monkeypatch.setattr(transforms, "_PART", 2 * x[0].numel())
-    assert torch.equal(views.see(x, draws, mean=ZERO, std=ONE), whole)
+    assert torch.equal(views.apply(x, draws, mean=ZERO, std=ONE), whole)
 
 
 def test_views_can_be_differentiated_after_they_were_drawn_in_inference_mode():
@@ -163,11 +163,22 @@ def test_views_can_be_differentiated_after_they_were_drawn_in_inference_mode():
 
 
 def test_clear_words_for_wrong_arguments():
-    with pytest.raises(ValueError, match="crop range"):
+    with pytest.raises(ValueError, match=r"`crop` must be \(smallest, largest\), got \(0.5, 0.2\)"):
         Views(crop=(0.5, 0.2))
-    with pytest.raises(ValueError, match="ratio range"):
+    with pytest.raises(ValueError, match=r"`ratio\[0\]` must be > 0, got 0"):
         Views(ratio=(0, 1))
-    with pytest.raises(ValueError, match="size_px"):
+    with pytest.raises(ValueError, match="`size_px` must be > 0, got 0"):
         Views(size_px=0)
-    with pytest.raises(ValueError, match=r"chips \(N, C, H, W\)"):
+    with pytest.raises(ValueError, match=r"`chips` must be \(N, C, H, W\)"):
         PLAIN(torch.zeros(3, 8, 8), mean=ZERO, std=ONE, generator=generator())
+    for name in ("mean", "std"):
+        values = {"mean": ZERO, "std": ONE, name: torch.ones(2)}
+        with pytest.raises(ValueError, match=f"`{name}` must have one value .* 3 bands"):
+            PLAIN(chips(), **values, generator=generator())
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Views)])
+@pytest.mark.parametrize("value", ["word", -1, float("nan"), float("inf"), object()])
+def test_each_option_is_checked_by_name(name, value):
+    with pytest.raises((TypeError, ValueError), match=f"`{name}` must be "):
+        Views(**{name: value})

@@ -123,7 +123,7 @@ class PairLoader:
             first = (position * config.accumulation_steps + part) * size
             rows = [r[first : first + size] for r in self.pairs_of(epoch)]
             query, bands = rows[0], len(self._store.bands)
-            draws = [config.transform.draw(size, bands, generator=generator) for _ in rows]
+            draws = [config.transform.sample_params(size, bands, generator=generator) for _ in rows]
             order = None
             if len(rows) > 1 and self._shuffles:
                 order = torch.randperm(size, generator=generator)

@@ -261,9 +261,9 @@ class Run:
         loaded = next(self._batches)
         encoder = self._moco.encoder
         views = tuple(
-            self.config.transform.see(chips, draws, mean=encoder.mean, std=encoder.std).contiguous(
-                memory_format=self._format
-            )
+            self.config.transform.apply(
+                chips, draws, mean=encoder.mean, std=encoder.std
+            ).contiguous(memory_format=self._format)
             for chips, draws in zip(loaded.chips, loaded.draws, strict=True)
         )  # (n, C, H, W) each
         embedding, projection = self._moco.query(views[0])  # (n, E), (n, D)

@@ -284,11 +284,11 @@ def test_shuffled_keys_come_back_to_their_queries(store, monkeypatch):
     twin = copy.deepcopy(run._moco).train()
     run._one_step()
     generator = torch.Generator().manual_seed(derive_seed(0, "views", 0))
-    _, draws = (TINY.transform.draw(8, 3, generator=generator) for _ in range(2))
+    _, draws = (TINY.transform.sample_params(8, 3, generator=generator) for _ in range(2))
     order = torch.randperm(8, generator=generator)
     chips = store.gather(run._loader.rows[run._loader.pairs_of(0)[1][:8]])
     scale = {"mean": twin.encoder.mean, "std": twin.encoder.std}
-    x = TINY.transform.see(chips, draws, **scale)
+    x = TINY.transform.apply(chips, draws, **scale)
     torch.testing.assert_close(keys[0], twin.key(x, order=order), rtol=1e-4, atol=1e-5)
     plain = twin.key(x)
     assert not torch.allclose(keys[0], plain, atol=1e-2)  # the parts held other images
