@@ -1,0 +1,157 @@
+"""Samplers and objectives from outside the package; the code is that of the pages in docs/."""
+
+import dataclasses
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_pretrain import CLOCK, TINY, assert_same_run, write_store
+
+import geossl
+from geossl import pairs, pretrain
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def from_page(page, name, folder):
+    """The module that a code block of a page begins with: ``# name.py``."""
+    text = (DOCS / page).read_text("utf-8")
+    (code,) = re.findall(rf"```python\n(# {name}\.py\n.*?)```", text, re.DOTALL)
+    (folder / f"{name}.py").write_text(code, "utf-8")
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return write_store(tmp_path_factory.mktemp("extensions") / "chips")
+
+
+def stopped_and_resumed(store, folder, options):
+    """A run that is stopped after its first record and resumed, and the same run in one piece."""
+    config = dataclasses.replace(TINY, epochs=3, bn_splits=1)
+    whole = pretrain(store, config=config, **options()).finish(progress=False)
+    first = pretrain(store, config=config, output_dir=folder, **options())
+    next(iter(first))
+    assert 0 < first.step < first.steps
+    resumed = pretrain(store, config=config, output_dir=folder, **options())
+    assert resumed.step == first.step
+    resumed.finish(progress=False)
+    assert_same_run(whole, resumed)
+    return resumed
+
+
+def test_a_sampler_from_outside_runs_stops_and_resumes(store, tmp_path):
+    SameLabel = from_page("extend_pairs.md", "label_pairs", tmp_path).SameLabel
+    table = store.scenes
+    query, key = SameLabel().prepare(table)(torch.Generator().manual_seed(0))
+    label, location = table["label"].to_numpy(), table["location"].to_numpy()
+    assert len(query) > 20 and (label[query] == label[key]).all()
+    assert (location[query] != location[key]).all()
+    resumed = stopped_and_resumed(store, tmp_path / "run", lambda: {"pairs": SameLabel()})
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert settings["pairs"] == "same_label(label)"
+    assert resumed.logs["contrastive_loss"].notna().all()
+    with pytest.raises(
+        ValueError, match=r"another `pairs` \(same_label\(label\), not temporal\(\)\)"
+    ):
+        pretrain(store, pairs=pairs.temporal(), config=TINY, output_dir=tmp_path / "run")
+    both = pairs.mixture((SameLabel(), 1), (pairs.same_image(), 1))
+    assert pairs.report(both, table)["n_pairs"] == len(table)
+
+
+def test_an_objective_from_outside_learns_stops_and_resumes(store, tmp_path):
+    GeoRegression = from_page("extend_objectives.md", "geoloss", tmp_path).GeoRegression
+    resumed = stopped_and_resumed(
+        store, tmp_path / "run", lambda: {"objectives": [GeoRegression(weight=0.5)]}
+    )
+    logs = resumed.logs
+    np.testing.assert_allclose(logs["loss"], 0.5 * logs["position_loss"], rtol=1e-5)
+    assert logs["position_error_deg"].between(0, 180).all()
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["position_loss"] for line in lines] == logs["position_loss"].tolist()
+    long = dataclasses.replace(TINY, epochs=40, lr=1e-2, bn_splits=1)
+    logs = pretrain(store, objectives=[GeoRegression()], config=long).finish(progress=False).logs
+    assert logs["position_error_deg"].tail(5).mean() < logs["position_error_deg"].iloc[0] - 15
+    with pytest.raises(ValueError, match=r"another `weight` \(0.5, not 2.0\)"):
+        pretrain(
+            store,
+            objectives=[GeoRegression(weight=2.0)],
+            config=dataclasses.replace(TINY, epochs=3, bn_splits=1),
+            output_dir=tmp_path / "run",
+        )
+
+
+def test_the_monitor_shows_an_objective_from_outside(store, tmp_path):
+    pytest.importorskip("ipywidgets")
+    GeoRegression = from_page("extend_objectives.md", "geoloss", tmp_path).GeoRegression
+    run = pretrain(store, objectives=[GeoRegression()], config=TINY)
+    monitor = geossl.viz.widgets.TrainingMonitor(run, every_s=0)
+    monitor.watch()
+    page = "".join(str(getattr(widget, "value", "")) for widget in all_widgets(monitor))
+    assert "position" in page
+    figure = geossl.viz.plots.plot_training(run.logs)
+    labels = [
+        text.get_text()
+        for ax in figure.axes
+        for text in ax.findobj(lambda a: hasattr(a, "get_text"))
+    ]
+    assert any("position" in label for label in labels)
+
+
+def all_widgets(widget):
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from all_widgets(child)
+
+
+def test_a_loss_of_lightly_is_an_objective_of_ten_lines(store, tmp_path):
+    pytest.importorskip("lightly.loss")
+    NTXent = from_page("extend_objectives.md", "lightly_loss", tmp_path).NTXent
+    resumed = stopped_and_resumed(
+        store,
+        tmp_path / "run",
+        lambda: {"pairs": pairs.temporal(), "objectives": [NTXent()]},
+    )
+    assert list(resumed.logs.drop(columns=CLOCK))[3] == "ntxent_loss"
+    assert "contrastive_loss" not in resumed.logs
+    assert resumed._moco.queue.shape[0] == 1  # nobody uses the queue
+    code = (tmp_path / "lightly_loss.py").read_text()
+    assert len([line for line in code.splitlines() if line.strip()]) <= 11
+
+
+def test_the_parts_work_without_the_loop(store, tmp_path):
+    train = from_page("extend_objectives.md", "own_loop", tmp_path).train
+    images = store.gather(np.arange(len(store))).float() / 255
+    encoder, loss = train(images, store.scenes, epochs=2, batch_size=16)
+    assert np.isfinite(loss) and encoder(images[:2]).shape == (2, 256)
+
+
+def test_objectives_and_pairs_that_do_not_fit_are_refused(store):
+    class Empty(geossl.train.Objective):
+        name = "empty"
+
+        def loss(self, model, batch):
+            return batch.embedding.sum() * 0, {}
+
+    class Paired(Empty):
+        name, views = "paired", 2
+
+    with pytest.raises(ValueError, match="`pairs` is needed by the objective 'paired'"):
+        pretrain(store, objectives=[Paired()])
+    with pytest.raises(ValueError, match="`pairs` must be None"):
+        pretrain(store, pairs=pairs.temporal(), objectives=[Empty()])
+    with pytest.raises(ValueError, match="needs a `name` of its own"):
+        pretrain(store, objectives=[Empty(), Empty()])
+    with pytest.raises(TypeError, match=r"`objectives\[0\]` must be an Objective"):
+        pretrain(store, objectives=[lambda: None])
+    with pytest.raises(TypeError, match="`pairs` must be a PairSampler, got 'temporal'"):
+        pretrain(store, pairs="temporal")
