@@ -1,109 +1,98 @@
-"""EuroSAT: ten classes of land use, a folder each, as RGB jpg or as 13-band Sentinel-2 tif."""
+"""EuroSAT: ten land-use classes, a folder each, as RGB jpg or as 13-band Sentinel-2 tif."""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
 import pandas as pd
 
-from geossl.data import scenes
-from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.datasets.raster.header import read_headers
 from geossl.datasets.registry import register
 from geossl.datasets.shared import listing
-from geossl.datasets.shared.table import drop_bad_files
+from geossl.datasets.shared.table import finish_table
+from geossl.utils.validate import validated
 
 __all__ = ["eurosat", "fits"]
 
-BANDS = "B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split()  # B8A is the last
-CLASSES = (
+_BANDS = "B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split()  # B8A comes last
+_CLASSES = (
     "AnnualCrop Forest HerbaceousVegetation Highway Industrial Pasture PermanentCrop Residential "
     "River SeaLake"
 ).split()
-_FILE = re.compile(r"(?P<name>.+)_(?P<number>\d+)\.(?P<kind>jpe?g|tiff?)", re.IGNORECASE)
-_KINDS = {"jpg": "rgb", "jpeg": "rgb", "tif": "ms", "tiff": "ms"}
+_FILE = re.compile(r"(?P<label>.+)_(?P<number>\d+)\.(?P<suffix>jpe?g|tiff?)", re.IGNORECASE)
 
 
+@validated
 def eurosat(
-    folder: str | os.PathLike[str], *, kind: str | None = None, skip_bad: bool = False
+    folder: str | os.PathLike[str],
+    *,
+    kind: Literal["rgb", "ms"] | None = None,
+    skip_bad: bool = False,
 ) -> pd.DataFrame:
-    """Scene table of EuroSAT; every tile is a location of its own, at an unknown time.
-
-    The jpgs say nothing of where they lie: ``lon, lat`` are missing in the table of "rgb". Those of
-    "ms" are the middle of the georeferenced tif.
+    """Build the scene table of EuroSAT; each tile is a location of its own and has no date.
 
     Args:
-        folder: holds ``<Class>/<Class>_<i>.jpg`` or ``.tif``.
-        kind: "rgb" or "ms"; needed only where the folder has both.
-        skip_bad: leave out files that are empty or, of "ms", whose header is not as it should be.
+        folder: contains ``<Class>/<Class>_<i>.jpg`` or ``.tif``.
+        kind: "rgb" (jpg) or "ms" (multispectral tif); needed only if the folder contains both.
+        skip_bad: leave out empty jpgs, and tifs without 13 bands of uint16 and a position.
 
     Returns:
-        A row a file, ``label`` is its class. ``attrs["skipped"]``: path -> why it was left out.
+        One row per file; ``label`` is the class. ``lon, lat`` is the center of the tif; the jpgs
+        have no coordinates. ``attrs["skipped"]`` maps the files left out to the reason.
 
     Raises:
-        FileNotFoundError: no such folder, or no such files in it.
-        ValueError: both kinds, another kind, or a bad file.
+        FileNotFoundError: the folder or its images do not exist.
+        ValueError: both kinds are there and ``kind`` is None, or a file is bad.
 
     Source:
-        EuroSAT, arXiv 1709.00029. The order of the bands is that of the published tifs.
+        EuroSAT, arXiv 1709.00029; the band order is that of the published tifs.
     """
-    if kind not in (None, *_KINDS.values()):
-        raise ValueError(f'expected kind "rgb" or "ms", came {kind!r}')
     rows = [
-        (_KINDS[hit["kind"].lower()], part.name, int(hit["number"]), file.path, _size(file))
-        for part in listing.list_folder(folder, "EuroSAT")
-        for file in listing.list_entries(part.path)
-        if (hit := _FILE.fullmatch(file.name)) and hit["name"] == part.name
-    ]
-    table = pd.DataFrame(rows, columns=["kind", "label", "number", "path", "bytes"])
+        ("ms" if match["suffix"].lower().startswith("t") else "rgb",
+         match["label"], int(match["number"]), file.path)
+        for subfolder in listing.list_folder(folder, "EuroSAT")
+        for file in listing.list_entries(subfolder.path)
+        if (match := _FILE.fullmatch(file.name)) and match["label"] == subfolder.name
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["kind", "label", "number", "path"])
     kinds = list(table["kind"].unique())
     if kind is None and len(kinds) > 1:
-        raise ValueError(f'{folder} holds both jpg and tif; give kind="rgb" or kind="ms"')
+        raise ValueError(f"{folder} contains jpg and tif. Choose with `kind='rgb'` or `kind='ms'`.")
     kind = kind or (kinds or ["rgb"])[0]
     table = table[table["kind"] == kind].sort_values(["label", "number"], ignore_index=True)
     table["location"] = [Path(path).stem for path in table["path"]]
-    table["lon"] = table["lat"] = np.nan
-    table["problem"] = np.where(table["bytes"] == 0, "the file is empty", "")
+    pixels = {}
     if kind == "ms":
-        found = read_headers(list(table["path"]))
-        table[["lon", "lat", "problem"]] = found[["lon", "lat", "problem"]]
-        odd = found["problem"].eq("") & (found["bands"].ne(13) | found["dtype"].ne("uint16"))
-        table.loc[odd, "problem"] = [
-            f"expected 13 bands of uint16, came {n} of {dtype}"
-            for n, dtype in found.loc[odd, ["bands", "dtype"]].itertuples(index=False)
+        headers = read_headers(list(table["path"]))
+        wrong = headers["problem"].eq("") & (headers["bands"].ne(13) | headers["dtype"].ne("uint16"))
+        headers.loc[wrong, "problem"] = [
+            f"it has {count} bands of {dtype}, not 13 of uint16"
+            for count, dtype in headers.loc[wrong, ["bands", "dtype"]].itertuples(index=False)
         ]
-    bad = table["problem"].ne("")
-    table = drop_bad_files(
-        table.loc[~bad, ["path", "location", "lon", "lat", "label"]],
-        dict(zip(table.loc[bad, "path"], table.loc[bad, "problem"], strict=True)),
-        skip_bad=skip_bad,
-        what=f"<Class>/<Class>_<i>.jpg or .tif in {folder}",
-    )
-    table = scenes.check(table, positions=kind == "ms", source=f"EuroSAT in {folder}")
-    if kind == "rgb":
-        return add_pixel_columns(table, reader="eurosat")
-    return add_pixel_columns(
-        table, reader="eurosat", bands=range(1, 14), band_names=BANDS, dtype="uint16"
-    )
-
-
-def _size(file: os.DirEntry[str]) -> int:
-    try:
-        return file.stat().st_size
-    except OSError:
-        return 0
+        table[["lon", "lat", "problem"]] = headers[["lon", "lat", "problem"]]
+        pixels = {"bands": range(1, 14), "band_names": _BANDS, "dtype": "uint16"}
+    else:
+        table["problem"] = [
+            "" if os.path.isfile(path) and os.path.getsize(path) else "the file is empty"
+            for path in table["path"]
+        ]
+    return finish_table(
+        table.drop(columns=["kind", "number"]), reader="eurosat", folder=folder,
+        layout="<Class>/<Class>_<i>.jpg or .tif", skip_bad=skip_bad, positions=kind == "ms",
+        **pixels,
+    )  # fmt: skip
 
 
 def fits(path: Path) -> str | None:
-    """Why ``path`` looks like EuroSAT, or None."""
-    for part in CLASSES:
-        for file in listing.first_entries(path / part, 8):
-            hit = _FILE.fullmatch(file.name)
-            if hit and hit["name"] == part:
-                return f"holds <Class>/<Class>_<i>.{hit['kind']} with the classes of EuroSAT"
+    """Say why ``path`` looks like EuroSAT, or return None."""
+    for name in _CLASSES:
+        for file in listing.first_entries(path / name, 8):
+            match = _FILE.fullmatch(file.name)
+            if match and match["label"] == name:
+                return f"contains <Class>/<Class>_<i>.{match['suffix']} with the classes of EuroSAT"
     return None
 
 

@@ -1,4 +1,4 @@
-"""fMoW-Sentinel: csv files of places and times, and Sentinel-2 composites of 13 bands.
+"""fMoW-Sentinel: csv files of locations and times, and Sentinel-2 composites of 13 bands.
 
 ``train.csv``, ``val.csv``, ``test_gt.csv`` with the columns category, location_id, image_id,
 timestamp, polygon; ``<split>/<category>/<category>_<location>/<category>_<location>_<image>.tif``.
@@ -13,12 +13,11 @@ from pathlib import Path
 import pandas as pd
 
 from geossl.data.files import read_csv
-from geossl.datasets.raster.chips import add_pixel_columns
-from geossl.datasets.raster.files import open_raster
 from geossl.datasets.registry import register
-from geossl.datasets.shared.csv import first_lines
+from geossl.datasets.shared.csv import find_row_problems, first_lines
 from geossl.datasets.shared.listing import SENTINEL_2
-from geossl.datasets.shared.table import find_faults, finish_table, footprint_centers
+from geossl.datasets.shared.table import finish_table, footprint_centers
+from geossl.utils.validate import validated
 
 __all__ = ["fits", "fmow_sentinel"]
 
@@ -26,6 +25,7 @@ _NEEDED = ("category", "location_id", "image_id", "timestamp", "polygon")
 _SPLITS = ("train", "val", "test_gt")
 
 
+@validated
 def fmow_sentinel(
     path: str | os.PathLike[str],
     *,
@@ -34,29 +34,28 @@ def fmow_sentinel(
     normalize_lon: bool = False,
     skip_bad: bool = False,
 ) -> pd.DataFrame:
-    """Scene table of fMoW-Sentinel.
+    """Build the scene table of fMoW-Sentinel.
 
     Args:
         path: the folder of the csv files, or one of them.
-        root: the folder of ``train/, val/, test_gt/``; beside the csv, or ``fmow-sentinel`` there,
-            when None.
-        scale: (lowest, highest) value that becomes 1 and 65535; needed if the files hold other
-            numbers than uint16, which the header of the first of them tells.
-        normalize_lon: turn longitudes of 0..360 into -180..180 in place of refusing them.
+        root: the folder of ``train/, val/, test_gt/``; when None, ``fmow-sentinel`` next to the csv
+            or else the folder of the csv.
+        scale: (lowest, highest) value that becomes 1 and 65535; needed if the first file is not of
+            uint16.
+        normalize_lon: convert longitudes of 0..360 to -180..180 instead of refusing them.
         skip_bad: leave out rows without a file, position or date.
 
     Returns:
-        Rows as in the csv files, in the order train, val, test_gt. ``location`` is
-        ``split/category/category_location``, ``split`` the name of the csv, ``lon, lat`` the middle
-        of ``polygon`` (WKT, longitude first), ``time`` the middle of the 90 days that a composite
-        is made of. ``image_id`` below 100 is that of the fMoW image of the same day. The thirteen
-        bands are in order of wavelength, B8A after B8.
+        The rows of the csv files, in the order train, val, test_gt. ``location`` is
+        ``split/category/category_location``, ``split`` the name of the csv, ``lon, lat`` the center
+        of ``polygon`` (WKT, longitude first), ``time`` the middle of the 90 days of a composite.
+        ``image_id`` below 100 is that of the fMoW image of the same day. The thirteen bands are in
+        order of wavelength, B8A after B8.
         ``attrs["skipped"]`` maps the rows left out to the reason.
 
     Raises:
-        FileNotFoundError: no such csv.
-        ValueError: a csv that cannot be read or lacks columns; a bad row, which is named; files of
-            another type without ``scale``.
+        FileNotFoundError: the csv does not exist.
+        ValueError: a csv is damaged or lacks columns, a row is bad, or the files need ``scale``.
 
     Source:
         Cong et al., arXiv 2207.08051; README of purl.stanford.edu/vg497cb6002.
@@ -66,75 +65,51 @@ def fmow_sentinel(
     if path.is_dir():
         files = [path / f"{split}.csv" for split in _SPLITS if (path / f"{split}.csv").is_file()]
         if not files:
-            wanted = ", ".join(f"{split}.csv" for split in _SPLITS)
-            raise FileNotFoundError(f"expected {wanted}, or one of them, in {path}, found none")
+            names = ", ".join(f"{split}.csv" for split in _SPLITS)
+            raise FileNotFoundError(f"`path` must be a csv or contain one of {names}, got {path}.")
     base = None if root is None else Path(root)
-    parts = [_rows(file, base, skip_bad, normalize_lon) for file in files]
+    parts = [
+        finish_table(
+            _read_rows(file, base), reader="fmow_sentinel", folder=file, layout="rows",
+            skip_bad=skip_bad, normalize_lon=normalize_lon, numbered=True, detect=True,
+            bands=range(1, 14), band_names=SENTINEL_2, dtype=None, scale=scale,
+        ).astype({"image_id": "int64"})
+        for file in files
+    ]  # fmt: skip
     table = pd.concat(parts, ignore_index=True)
     table.attrs["skipped"] = dict(ChainMap(*(part.attrs["skipped"] for part in parts)))
-    dtype = "uint16" if scale is not None else _dtype(table["path"].iloc[0])
-    return add_pixel_columns(
-        table, reader="fmow_sentinel", bands=range(1, 14), band_names=SENTINEL_2,
-        dtype=dtype, scale=scale,
-    )  # fmt: skip
+    return table
 
 
-def _rows(path: Path, root: Path | None, skip_bad: bool, normalize_lon: bool) -> pd.DataFrame:
-    """The checked rows of one csv."""
-    given = read_csv(path, needed=_NEEDED)
+def _read_rows(path: Path, root: Path | None) -> pd.DataFrame:
+    """Return the rows of one csv with the column ``problem``."""
+    rows = read_csv(path, needed=_NEEDED)
     split = next((name for name in _SPLITS if path.stem.startswith(name)), path.stem)
     nested = path.parent / "fmow-sentinel"
     base = (root or (nested if nested.is_dir() else path.parent)) / split
-    plain = given["category"].str.fullmatch(r"[^./\\][^/\\]*", na=False)
-    for name in ("location_id", "image_id"):
-        plain &= given[name].str.fullmatch(r"\d+", na=False)
-    place = given["category"] + "_" + given["location_id"]
-    folder = f"{base}{os.sep}" + given["category"] + os.sep + place
-    name = place + "_" + given["image_id"] + ".tif"
-    lon, lat = footprint_centers(given["polygon"])
+    location = rows["category"] + "_" + rows["location_id"]
+    lon, lat = footprint_centers(rows["polygon"])
     table = pd.DataFrame({
-        "path": folder + os.sep + name,
-        "location": f"{split}/" + given["category"] + "/" + place,
-        "time": given["timestamp"],
+        "path": f"{base}/" + rows["category"] + "/" + location + "/" + location + "_"
+                + rows["image_id"] + ".tif",
+        "location": f"{split}/" + rows["category"] + "/" + location,
+        "time": rows["timestamp"],
         "lon": lon,
         "lat": lat,
-        "label": given["category"],
+        "label": rows["category"],
         "split": split,
-        "image_id": given["image_id"],
+        "image_id": rows["image_id"],
     })  # fmt: skip
-    there = {at: _names(at) for at in folder[plain].unique()}
-    bad = find_faults(table).to_dict()
-    for row, (fine, at, file) in enumerate(zip(plain, folder, name, strict=True)):
-        if not fine:
-            bad[row] = "expected a category without slashes, and ids of digits"
-        elif file not in there[at]:
-            bad[row] = f"there is no file {at}{os.sep}{file}; give root="
-    table["problem"] = pd.Series(bad, dtype=object).reindex(table.index)
-    table = finish_table(
-        table, reader="fmow_sentinel", folder=path, layout="rows", skip_bad=skip_bad,
-        normalize_lon=normalize_lon, numbered=True,
-    )  # fmt: skip
-    return table.astype({"image_id": "int64"})
-
-
-def _names(folder: str) -> set[str]:
-    try:
-        return set(os.listdir(folder))
-    except OSError:
-        return set()
-
-
-def _dtype(path: str) -> str:
-    """Type of a file's pixels; of one that cannot be read, what the others should have."""
-    try:
-        with open_raster(path) as file:
-            return str(file.dtypes[0])
-    except (OSError, ValueError):
-        return "uint16"
+    valid = rows["category"].str.fullmatch(r"[^./\\][^/\\]*", na=False)
+    for name in ("location_id", "image_id"):
+        valid &= rows[name].str.fullmatch(r"\d+", na=False)
+    reason = "its category must be a name without slashes, its ids must be digits"
+    invalid = dict.fromkeys(table.index[~valid], reason)
+    return table.assign(problem=find_row_problems(table, invalid, fix="; pass `root`"))
 
 
 def fits(path: Path) -> str | None:
-    """Why fMoW-Sentinel lies at ``path``, by the first lines of its csv; None if it does not."""
+    """Say why ``path`` looks like fMoW-Sentinel, from the header of its csv, or return None."""
     for file in (path, *(path / f"{split}.csv" for split in _SPLITS)):
         if set(_NEEDED) <= set(first_lines(file)[0]):
             return f"has a csv with {', '.join(_NEEDED)}"

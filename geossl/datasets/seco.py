@@ -1,4 +1,4 @@
-"""SeCo (Seasonal Contrast): places near cities at five dates, a tif a Sentinel-2 band."""
+"""SeCo (Seasonal Contrast): locations near cities at five dates, a tif per Sentinel-2 band."""
 
 from __future__ import annotations
 
@@ -9,25 +9,20 @@ import pandas as pd
 
 from geossl.datasets.registry import register
 from geossl.datasets.shared.dated_folders import fits_dated_folders, read_dated_folders
+from geossl.utils.validate import validated
 
 __all__ = ["fits", "seco"]
 
 _DIGITS = 6
 
 
+@validated
 def seco(folder: str | os.PathLike[str], *, skip_bad: bool = False) -> pd.DataFrame:
-    """Scene table of SeCo; its pixels are uint8, 255 is a reflectance of 1.
+    """Build the scene table of SeCo; its pixels are uint8, 255 is a reflectance of 1.
 
     Args:
-        folder: holds ``<6 digits>/<name with the date and the tile>/<band>.tif``.
-        skip_bad: see `geossl.datasets.shared.dated_folders.read_dated_folders`.
-
-    Returns:
-        As `geossl.datasets.shared.dated_folders.read_dated_folders`.
-
-    Raises:
-        FileNotFoundError: no such folder, or no such files in it.
-        ValueError: a bad folder.
+        folder: contains ``<6 digits>/<name with the date and the tile>/<band>.tif``.
+        skip_bad: see `geossl.datasets.ssl4eo`, also for the table and the errors.
 
     Source:
         SeCo, arXiv 2103.16607.
@@ -36,7 +31,7 @@ def seco(folder: str | os.PathLike[str], *, skip_bad: bool = False) -> pd.DataFr
 
 
 def fits(path: Path) -> str | None:
-    """Why ``path`` looks like SeCo, or None."""
+    """Say why ``path`` looks like SeCo, or return None."""
     return fits_dated_folders(path, _DIGITS)
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
-from geossl.data import scenes
 from geossl.data.files import read_json
-from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.datasets.raster.header import read_headers
 from geossl.datasets.registry import register
 from geossl.datasets.shared import listing
-from geossl.datasets.shared.table import drop_bad_files
+from geossl.datasets.shared.table import finish_table
 from geossl.utils.parallel import map_threads
+from geossl.utils.validate import validated
 
 __all__ = ["fits", "spacenet"]
 
-BANDS = {
+_BANDS = {
     "3band": ("red", "green", "blue"),
     "8band": ("coastal", "blue", "green", "yellow", "red", "red_edge", "nir", "nir2"),
 }
@@ -28,93 +28,85 @@ _IMAGE = re.compile(r"([38]band)_(AOI_\d+_\w+?_img(\d+))\.tiff?", re.IGNORECASE)
 _POLYGONS = ("geojson", "vectordata/geojson", "vectordata/geojson/geojson")
 
 
+@validated
 def spacenet(
-    folder: str | os.PathLike[str], *, kind: str = "3band", skip_bad: bool = False
+    folder: str | os.PathLike[str],
+    *,
+    kind: Literal["3band", "8band"] = "3band",
+    skip_bad: bool = False,
 ) -> pd.DataFrame:
-    """Scene table of SpaceNet v1; every image is a location of its own, at an unknown time.
+    """Build the scene table of SpaceNet v1; each image is a location of its own and has no date.
 
-    A chip is the middle square of an image of about 439 x 407 pixels; the polygons are those of
-    the whole image.
+    A chip is the center square of an image of about 439 x 407 pixels; the polygons are those of
+    the full image.
 
     Args:
-        folder: holds ``3band/3band_AOI_1_RIO_img<i>.tif`` and ``Geo_AOI_1_RIO_img<i>.geojson`` in
-            ``geojson/`` or ``vectordata/geojson/``.
+        folder: contains ``3band/3band_AOI_1_RIO_img<i>.tif`` and ``Geo_AOI_1_RIO_img<i>.geojson``
+            in ``geojson/`` or ``vectordata/geojson/``.
         kind: "3band" (pan-sharpened, uint8) or "8band" (uint16).
         skip_bad: leave out images with a bad header or a bad geojson.
 
     Returns:
-        A row an image: ``polygons`` is the path of its geojson and ``buildings`` how many it has;
-        both are missing where there is none. ``attrs["skipped"]``: path -> why it was left out.
+        One row per image: ``polygons`` is the path of its geojson and ``buildings`` their number;
+        both are missing for images without one. ``attrs["skipped"]`` maps the images left out to
+        the reason.
 
     Raises:
-        FileNotFoundError: no such folder, or no such files in it.
-        ValueError: another kind, or a bad file.
+        FileNotFoundError: the folder or its images do not exist.
+        ValueError: a file is bad.
 
     Source:
-        SpaceNet, arXiv 1807.01232. A geojson of no bytes, as some are, has no building.
+        SpaceNet, arXiv 1807.01232. An empty geojson, of which there are some, has no building.
     """
-    if kind not in BANDS:
-        raise ValueError(f"expected kind of {', '.join(BANDS)}, came {kind!r}")
     listing.list_folder(folder, "SpaceNet v1")
-    hits = [
-        (int(hit[3]), hit[2], file.path)
+    bands, dtype = _BANDS[kind], _DTYPES[kind]
+    rows = [
+        (int(match[3]), match[2], file.path)
         for file in listing.list_entries(os.path.join(folder, kind))
-        if (hit := _IMAGE.fullmatch(file.name)) and hit[1].lower() == kind
+        if (match := _IMAGE.fullmatch(file.name)) and match[1].lower() == kind
     ]
     polygons = {
         file.name.lower(): file.path
-        for part in _POLYGONS
-        for file in listing.list_entries(os.path.join(folder, part))
+        for name in _POLYGONS
+        for file in listing.list_entries(os.path.join(folder, name))
     }
-    table = pd.DataFrame(sorted(hits), columns=["number", "location", "path"])
-    shapes = [polygons.get(f"geo_{name}.geojson".lower()) for name in table["location"]]
-    table["polygons"] = shapes
-    found = read_headers(list(table["path"]))
-    table[["lon", "lat", "problem"]] = found[["lon", "lat", "problem"]]
-    expected = found["bands"].eq(len(BANDS[kind])) & found["dtype"].eq(_DTYPES[kind])
-    table.loc[found["problem"].eq("") & ~expected, "problem"] = (
-        f"expected {len(BANDS[kind])} bands of {_DTYPES[kind]}"
-    )
-    counts = pd.DataFrame(map_threads(_buildings, shapes), columns=["buildings", "problem"])
+    table = pd.DataFrame(sorted(rows), columns=["number", "location", "path"])
+    headers = read_headers(list(table["path"]))
+    wrong = headers["problem"].eq("") & (headers["bands"].ne(len(bands)) | headers["dtype"].ne(dtype))
+    headers.loc[wrong, "problem"] = f"it does not have {len(bands)} bands of {dtype}"
+    table[["lon", "lat", "problem"]] = headers[["lon", "lat", "problem"]]
+    geojsons = [polygons.get(f"geo_{name}.geojson".lower()) for name in table["location"]]
+    counts = pd.DataFrame(map_threads(_count, geojsons), columns=["buildings", "problem"])
     table["buildings"] = counts["buildings"].astype("Int64")
+    table["polygons"] = geojsons
     table["problem"] = table["problem"].where(table["problem"].ne(""), counts["problem"])
-    bad = table["problem"].ne("")
-    table = drop_bad_files(
-        table.loc[~bad, ["path", "location", "lon", "lat", "buildings", "polygons"]],
-        dict(zip(table.loc[bad, "path"], table.loc[bad, "problem"], strict=True)),
-        skip_bad=skip_bad,
-        what=f"{kind}/{kind}_AOI_1_RIO_img<i>.tif in {folder}",
-    )
-    table = scenes.check(table, source=f"SpaceNet in {folder}")
-    names = BANDS[kind]
-    return add_pixel_columns(
-        table, reader="spacenet", bands=range(1, len(names) + 1), band_names=names,
-        dtype=_DTYPES[kind],
+    return finish_table(
+        table.drop(columns="number"), reader="spacenet", folder=folder,
+        layout=f"{kind}/{kind}_AOI_1_RIO_img<i>.tif", skip_bad=skip_bad,
+        bands=range(1, len(bands) + 1), band_names=bands, dtype=dtype,
     )  # fmt: skip
 
 
-def _buildings(path: str | None) -> tuple[int | None, str]:
-    """How many polygons a geojson has, None without one; and a reason why it is bad, or ""."""
+def _count(path: str | None) -> tuple[int | None, str]:
+    """Return how many polygons a geojson has (None without a file) and a problem, or ""."""
     if path is None:
         return None, ""
     try:
         if os.path.getsize(path) == 0:
             return 0, ""
-        about = read_json(path)
-        features = about["features"]
-        shapes = [feature["geometry"] for feature in features]
+        shapes = [feature["geometry"] for feature in read_json(path)["features"]]
         return sum(bool(s) and s["type"] in ("Polygon", "MultiPolygon") for s in shapes), ""
     except (OSError, ValueError) as error:
-        return None, str(error)
+        return None, str(error).rstrip(".")
     except (KeyError, TypeError):
-        return None, f"{path} holds no list of features with a geometry"
+        return None, f"{path} has no list of features with a geometry"
 
 
 def fits(path: Path) -> str | None:
-    """Why ``path`` looks like SpaceNet v1, or None."""
-    for kind in BANDS:
+    """Say why ``path`` looks like SpaceNet v1, or return None."""
+    for kind in _BANDS:
         if any(_IMAGE.fullmatch(file.name) for file in listing.first_entries(path / kind)):
-            return f"holds {kind}/{kind}_AOI_1_RIO_img<i>.tif"
+            return f"contains {kind}/{kind}_AOI_1_RIO_img<i>.tif"
     return None
 
 

@@ -441,7 +441,7 @@ def test_coco_entries_that_cannot_be_used_are_named_or_left_out(detection, case)
         ("[" * 100_000, "cannot be read as json"),
         ("[]", "list of 'images'"),
         ('{"images": 3}', "list of 'images'"),
-        ('{"images": []}', "There are no images in"),
+        ('{"images": []}', "x.json contains no images"),
         ('{"images": [{"id": 1, "file_name": "gone.jpg"}]}', "gone.jpg"),
     ],
 )
@@ -522,13 +522,13 @@ def test_geoimagenet_joins_photos_and_places_by_id(tmp_path):
     assert kept["lat"].isna().sum() == 3 and kept.attrs["without_position"] == 3
     assert not images.read_chips(kept, size_px=4).bad
     (tmp_path / "meta.csv").write_text("99,1,1\n")
-    with pytest.raises(ValueError, match="None of the 5 photos with a place"):
+    with pytest.raises(ValueError, match="None of the 5 photos with a position"):
         geoimagenet(tmp_path)
     (tmp_path / "meta.csv").write_bytes(b"")
     with pytest.raises(ValueError, match="meta.csv"):
         geoimagenet(tmp_path)
     (tmp_path / "other.csv").write_text("1,2,3\n")
-    with pytest.raises(FileNotFoundError, match="found 2"):
+    with pytest.raises(FileNotFoundError, match="must contain one csv of .*, got meta.csv, other"):
         geoimagenet(tmp_path)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from geossl.datasets.shared.listing import compile_pattern
 from geossl.datasets.shared.paths import outside_reason, resolve_inside
 from geossl.datasets.shared.table import find_faults, finish_table
 
-__all__ = ["FMOW_FOLDER", "IMAGE_NAME", "Location", "first_lines", "read_path_csv"]
+__all__ = [
+    "FMOW_FOLDER", "IMAGE_NAME", "Location", "find_row_problems", "first_lines", "read_path_csv",
+]  # fmt: skip
 
 Location = str | Callable[[str], Hashable]
 FMOW_FOLDER = r"^(.+)/[^/]+_\d+_(?:ms)?rgb\.\w+$"  # of <category>_<n>_<k>_rgb.jpg
@@ -62,19 +64,16 @@ def read_path_csv(
     if table[names[0]].str.fullmatch(r"-?\d{1,18}", na=False).all():
         table[names[0]] = table[names[0]].astype("int64")
     base = path.parent if root is None else Path(root)
-    listed = table["path"].fillna("")
-    files = resolve_inside(base, (name.removeprefix(strip) for name in listed))
-    table["path"], table["location"] = files, _find_locations(listed, location)
-    problems = find_faults(table).to_dict()
-    without_location = table["location"].isna()
-    for row, file in enumerate(files):
-        if file is None:
-            problems[row] = outside_reason(base, listed[row])
-        elif not os.path.isfile(file):
-            problems[row] = f"there is no file {file}; pass `root` or `strip`"
-        elif without_location[row]:
-            problems[row] = f"the path {listed[row]!r} contains no location; pass `location`"
-    table["problem"] = pd.Series(problems, dtype=object).reindex(table.index)
+    names_in_csv = table["path"].fillna("")
+    table["location"] = _find_locations(names_in_csv, location)
+    table["path"] = resolve_inside(base, (name.removeprefix(strip) for name in names_in_csv))
+    problems = {
+        row: f"the path {names_in_csv[row]!r} contains no location; pass `location`"
+        for row in table.index[table["location"].isna()]
+    }
+    for row in table.index[table["path"].isna()]:
+        problems[row] = outside_reason(base, names_in_csv[row])
+    table["problem"] = find_row_problems(table, problems, fix="; pass `root` or `strip`")
     return finish_table(
         table, reader=reader, folder=path, layout="rows", skip_bad=skip_bad, positions=False,
         normalize_lon=normalize_lon, numbered=True,
@@ -86,6 +85,26 @@ def _find_locations(paths: pd.Series, location: Location) -> pd.Series:
         return paths.map(location)
     pattern = compile_pattern("location", location)
     return paths.str.extract(pattern if pattern.groups else re.compile(f"({location})"))[0]
+
+
+def find_row_problems(
+    table: pd.DataFrame, problems: Mapping[int, str], *, fix: str = ""
+) -> pd.Series:
+    """Return why rows of a csv cannot be used, missing for the others.
+
+    Args:
+        table: the rows.
+        problems: row -> reason, as far as known; rows whose image file is missing and those with a
+            fault in position or time are added.
+        fix: what helps if files are missing.
+    """
+    missing = {
+        row: f"there is no file {path}{fix}"
+        for row, path in table["path"].items()
+        if row not in problems and not os.path.isfile(path)
+    }
+    reasons = find_faults(table).to_dict() | missing | dict(problems)
+    return pd.Series(reasons, dtype=object).reindex(table.index)
 
 
 def first_lines(path: Path) -> tuple[list[str], list[str]]:

@@ -1,4 +1,4 @@
-"""Build the scene tables of detection sets: a json of images and boxes."""
+"""Scene tables of detection sets: a json of images and boxes, next to a folder of images."""
 
 from __future__ import annotations
 
@@ -10,12 +10,79 @@ from typing import Any
 import pandas as pd
 
 from geossl.data import scenes
+from geossl.data.files import DatasetError
 from geossl.data.scenes import BOX
-from geossl.datasets.raster.header import read_positions
+from geossl.datasets.raster.chips import add_pixel_columns
+from geossl.datasets.raster.header import detect_pixel_format, read_positions
 from geossl.datasets.shared.paths import outside_reason, resolve_inside
 from geossl.datasets.shared.table import drop_bad_files
 
-__all__ = ["build_detection_table", "list_objects", "parse_box"]
+_PEEK_BYTES = 2**16
+
+
+def build_detection_table(
+    images: pd.DataFrame,
+    boxes: pd.DataFrame,
+    problems: dict[str, str],
+    *,
+    reader: str,
+    source: Path,
+    root: Path,
+    per_box: bool,
+    skip_bad: bool,
+    **pixels: Any,
+) -> pd.DataFrame:
+    """Build the scene table of the images of a detection set, or of its boxes.
+
+    Args:
+        images: columns ``file`` (name in ``root``), ``time`` and ``entry`` (name in messages).
+        boxes: columns ``image`` (row number in ``images``), `BOX`, ``label`` and any more.
+        problems: entry -> reason, of the entries that cannot be used; more are added.
+        reader: the name of the data set.
+        source: its json.
+        root: folder of the images.
+        per_box: a row per box instead of a row per image.
+        skip_bad: leave out entries with a problem instead of raising.
+        pixels: see `geossl.datasets.raster.header.detect_pixel_format`.
+
+    Raises:
+        FileNotFoundError: none of the first images exists.
+        ValueError: an entry cannot be used and ``skip_bad`` is False, or none is left.
+    """
+    images = images.assign(
+        path=resolve_inside(root, images["file"]),
+        time=pd.to_datetime(images["time"], errors="coerce", utc=True, format="ISO8601"),
+    )
+    outside = images["path"].isna()
+    for entry, file in images.loc[outside, ["entry", "file"]].itertuples(index=False):
+        problems[f"{source}, {entry}"] = outside_reason(root, file)
+    images = images[~outside].drop(columns="entry")
+    boxes = boxes[boxes["image"].isin(images.index)]
+    if per_box:
+        table = boxes.join(images, on="image")
+        number = boxes.groupby("image").cumcount()
+        table["location"] = [f"{file}#{n}" for file, n in zip(table["file"], number, strict=True)]
+        left, top, right, bottom = table[list(BOX)].to_numpy(float).T
+        center = (left + right) / 2, (top + bottom) / 2
+        table = table.drop(columns="image")
+    else:
+        labels = boxes["label"].astype(str).groupby(boxes["image"])
+        table = images.assign(
+            location=images["file"],
+            n_boxes=labels.size().reindex(images.index, fill_value=0),
+            classes=labels.agg(lambda names: "; ".join(sorted(set(names))))
+            .reindex(images.index, fill_value=""),
+        )  # fmt: skip
+        center = None, None
+    what = "boxes" if per_box else "images"
+    if table.empty and not problems:
+        raise DatasetError(f"{source} contains no {what}.")
+    table = drop_bad_files(
+        table.drop(columns="file"), problems, skip_bad=skip_bad, what=f"{what} in {source}"
+    )
+    table["lon"], table["lat"] = read_positions(table["path"].tolist(), *center)
+    table = scenes.check(table, positions=False, source=str(source))
+    return add_pixel_columns(table, reader=reader, **detect_pixel_format(table["path"], **pixels))
 
 
 def list_objects(content: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
@@ -26,8 +93,8 @@ def list_objects(content: Mapping[str, Any], key: str) -> list[Mapping[str, Any]
 
 
 def parse_box(values: Any) -> tuple[float, ...] | None:
-    """Return four finite numbers of a list; None if they are not."""
-    if not isinstance(values, list | tuple) or len(values) != 4:
+    """Return four finite numbers of a list, or None."""
+    if not isinstance(values, list) or len(values) != 4:
         return None
     try:
         box = tuple(float(value) for value in values)
@@ -36,67 +103,30 @@ def parse_box(values: Any) -> tuple[float, ...] | None:
     return box if all(map(math.isfinite, box)) else None
 
 
-def build_detection_table(
-    images: Mapping[Any, Mapping[str, Any]],
-    boxes: Sequence[tuple[Any, ...]],
-    *,
-    per_box: bool,
-    root: Path,
-    problems: dict[str, str],
-    skip_bad: bool,
-    source: str,
-) -> pd.DataFrame:
-    """Build the scene table of the images of a detection set, or of its boxes.
-
-    Args:
-        images: key -> ``file`` (its name in ``root``) and ``time`` of an image.
-        boxes: key of the image, left, top, right, bottom, label, crowd of each box.
-        per_box: one row per box instead of one per image.
-        root: folder of the images.
-        problems: entry -> reason, of those that cannot be used; images outside ``root`` are added.
-        skip_bad: leave these out instead of raising.
-        source: the data set in messages.
+def only_file(files: Sequence[Path], kind: str, folder: Path) -> Path:
+    """Return the only one of the files of a kind in a folder.
 
     Raises:
-        ValueError: an entry cannot be used and ``skip_bad`` is False, or none is left.
+        FileNotFoundError: there are none or several.
     """
-    files = {key: image["file"] for key, image in images.items()}
-    paths = dict(zip(files, resolve_inside(root, files.values()), strict=True))
-    for key in (key for key, path in paths.items() if path is None):
-        problems[f"{source}, image {key}"] = outside_reason(root, files[key])
-    usable = pd.DataFrame(
-        [box for box in boxes if paths[box[0]] is not None],
-        columns=["key", *BOX, "label", "crowd"],
-    )
-    keys = usable["key"] if per_box else pd.Series([k for k in paths if paths[k]], dtype=object)
-    times = [images[key].get("time") for key in keys]
-    times = [time if isinstance(time, str) else None for time in times]
-    table = pd.DataFrame(
-        {
-            "path": keys.map(paths).astype(object),
-            "location": keys.map(files).astype(object),
-            "time": pd.to_datetime(pd.Series(times, dtype=object), errors="coerce", utc=True,
-                                   format="ISO8601"),
-        }
-    )  # fmt: skip
-    centers: list[Any] = []
-    if per_box:
-        number = usable.groupby("key", sort=False).cumcount() if len(usable) else usable.index
-        table["location"] = [
-            f"{file}#{n}" for file, n in zip(table["location"], number, strict=True)
-        ]
-        table = pd.concat([table, usable.drop(columns="key")], axis=1)
-        centers = [(usable[low] + usable[high]).to_numpy(float) / 2
-                   for low, high in (BOX[::2], BOX[1::2])]  # fmt: skip
-    else:
-        labels: dict[Any, list[str]] = {}
-        for box in boxes:
-            labels.setdefault(box[0], []).append(str(box[5]))
-        table["n_boxes"] = [len(labels.get(key, ())) for key in keys]
-        table["classes"] = ["; ".join(sorted(set(labels.get(key, ())))) for key in keys]
-    what = f"{'boxes' if per_box else 'images'} in {source}"
-    if table.empty and not problems:
-        raise ValueError(f"There are no {what}.")
-    table = drop_bad_files(table, problems, skip_bad=skip_bad, what=what)
-    table["lon"], table["lat"] = read_positions(table["path"].tolist(), *centers)
-    return scenes.check(table, positions=False, source=source)
+    if len(files) != 1:
+        names = ", ".join(file.name for file in files) or "none"
+        raise FileNotFoundError(
+            f"{folder} must contain one {kind}, got {names}. Pass the path of the file."
+        )
+    return files[0]
+
+
+def peek_json(path: Path) -> str:
+    """Return the start and the end of the text of a json object; "" for other files."""
+    try:
+        if path.suffix.lower() not in (".json", ".geojson"):
+            return ""
+        with open(path, "rb") as file:
+            start = file.read(_PEEK_BYTES)
+            file.seek(max(_PEEK_BYTES, path.stat().st_size - _PEEK_BYTES))
+            text = (start + file.read(_PEEK_BYTES)).decode("utf-8", "replace")
+    except (OSError, ValueError):
+        return ""
+    text = text.lstrip("\ufeff \t\r\n")
+    return text if text.startswith("{") else ""
