@@ -67,7 +67,9 @@ def eurosat(
     pixels = {}
     if kind == "ms":
         headers = read_headers(list(table["path"]))
-        wrong = headers["problem"].eq("") & (headers["bands"].ne(13) | headers["dtype"].ne("uint16"))
+        wrong = headers["problem"].eq("") & (
+            headers["bands"].ne(13) | headers["dtype"].ne("uint16")
+        )
         headers.loc[wrong, "problem"] = [
             f"it has {count} bands of {dtype}, not 13 of uint16"
             for count, dtype in headers.loc[wrong, ["bands", "dtype"]].itertuples(index=False)

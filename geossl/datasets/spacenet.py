@@ -72,7 +72,9 @@ def spacenet(
     }
     table = pd.DataFrame(sorted(rows), columns=["number", "location", "path"])
     headers = read_headers(list(table["path"]))
-    wrong = headers["problem"].eq("") & (headers["bands"].ne(len(bands)) | headers["dtype"].ne(dtype))
+    wrong = headers["problem"].eq("") & (
+        headers["bands"].ne(len(bands)) | headers["dtype"].ne(dtype)
+    )
     headers.loc[wrong, "problem"] = f"it does not have {len(bands)} bands of {dtype}"
     table[["lon", "lat", "problem"]] = headers[["lon", "lat", "problem"]]
     geojsons = [polygons.get(f"geo_{name}.geojson".lower()) for name in table["location"]]

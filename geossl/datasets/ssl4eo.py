@@ -58,7 +58,9 @@ def ssl4eo(
         folder = os.path.join(folder, kind or available[0])
     elif kind and Path(folder).name != kind:
         raise FileNotFoundError(f"`kind={kind!r}` needs a folder {kind} in {folder}.")
-    return read_dated_folders(folder, reader="ssl4eo", digits=_DIGITS, scale=scale, skip_bad=skip_bad)
+    return read_dated_folders(
+        folder, reader="ssl4eo", digits=_DIGITS, scale=scale, skip_bad=skip_bad
+    )
 
 
 def fits(path: Path) -> str | None:

@@ -14,9 +14,9 @@ from geossl.data.table_files import write
 from geossl.datasets.fmow import fmow
 from geossl.datasets.fmow_sentinel import fmow_sentinel
 from geossl.datasets.gassl_csv import gassl_csv, write_gassl_csv
-from geossl.datasets.satmae_csv import satmae_csv
 from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.raster.window import pixel_info
+from geossl.datasets.satmae_csv import satmae_csv
 from geossl.datasets.shared.table import footprint_centers
 from geossl.datasets.wilds_fmow import wilds_fmow
 from geossl.pairs import report, temporal
@@ -238,7 +238,10 @@ BAD_BOXES = {
     "text": ("none", "has no list of bounding_boxes"),
     "absent": (None, "has no list of bounding_boxes"),
     "numbers": ([1, 2, 3], "has no list of bounding_boxes"),
-    "infinite": ([{"ID": 0, "box": [1, 2, float("inf"), 30]}], "its box .* is not .x, y, width, height"),
+    "infinite": (
+        [{"ID": 0, "box": [1, 2, float("inf"), 30]}],
+        "its box .* is not .x, y, width, height",
+    ),
 }
 
 
@@ -366,7 +369,9 @@ def test_wilds_with_bad_rows(tmp_path):
         ("val", "../../zoo_9_1_rgb.jpg", "2013-01-01T00:00:00Z", 10, 20),
     ]  # fmt: skip
     root = wilds(tmp_path, rows, pictures=[0, 1, 3, 4, 5, 6, 7])
-    with pytest.raises(ValueError, match="rgb_metadata.csv row 2: there is no file .*rgb_img_2.png"):
+    with pytest.raises(
+        ValueError, match="rgb_metadata.csv row 2: there is no file .*rgb_img_2.png"
+    ):
         wilds_fmow(root)
     table = wilds_fmow(root, skip_bad=True)
     assert len(table) == 3 and len(table.attrs["skipped"]) == 5
@@ -457,12 +462,16 @@ def test_fmow_sentinel_stays_in_its_folder(tmp_path):
     odd.loc[6, "polygon"] = "[[10, 50], [11, 51]]"
     odd.loc[7, "timestamp"] = "2016-02-31T00:00:00Z"
     odd.to_csv(root / "train.csv")
-    with pytest.raises(ValueError, match="train.csv row 2: its category must be a name without slashes"):
+    with pytest.raises(
+        ValueError, match="train.csv row 2: its category must be a name without slashes"
+    ):
         fmow_sentinel(root)
     found = fmow_sentinel(root, skip_bad=True)
     assert len(found) == 2 and len(found.attrs["skipped"]) == 6
     assert "no file" in found.attrs["skipped"][f"{root / 'train.csv'} row 5"]
-    with pytest.raises(FileNotFoundError, match="must be a csv or contain one of train.csv, val.csv, test_gt.csv"):
+    with pytest.raises(
+        FileNotFoundError, match="must be a csv or contain one of train.csv, val.csv, test_gt.csv"
+    ):
         fmow_sentinel(root / "train")
     with pytest.raises(FileNotFoundError, match="does not exist"):
         fmow_sentinel(root / "absent.csv")
@@ -503,7 +512,9 @@ def test_satmae_csv(tmp_path):
     table = satmae_csv(path)
     assert table["time"].dt.year.tolist() == [2015, 2016, 2017, 2015]
     assert table["location"].tolist() == PLACES and table["reader"].unique() == ["satmae_csv"]
-    with pytest.raises(ValueError, match="needs a header and the columns .label or cluster, path, time., got"):
+    with pytest.raises(
+        ValueError, match="needs a header and the columns .label or cluster, path, time., got"
+    ):
         satmae_csv(listing(tmp_path))
     path = listing(tmp_path, header=("label", "path", "t"), third=[*times[:3], "noon"])
     with pytest.raises(ValueError, match="row 3: it has the time 'noon'"):
@@ -554,7 +565,9 @@ def test_paths_of_a_csv_stay_in_its_folder(tmp_path):
     with pytest.raises(ValueError, match="row 0: there is no file .*zoo_1_99_rgb.jpg; pass `root`"):
         gassl_csv(path)
     path.write_text("0,train/zoo/zoo_1/zoo_1_0_rgb.jpg\n0,train/zoo/zoo_1/zoo_1_12_rgb.jpg\n")
-    with pytest.raises(ValueError, match="needs a header and the columns .label or cluster, path., got"):
+    with pytest.raises(
+        ValueError, match="needs a header and the columns .label or cluster, path., got"
+    ):
         gassl_csv(path)
     path.write_text(f"label,path\n0,{outside}/zoo_1_0_rgb.jpg\n")
     assert len(gassl_csv(path, root=tmp_path)) == 1

@@ -220,7 +220,9 @@ def test_eurosat_ms_has_places_and_its_order_of_bands(tmp_path):
 
 def test_eurosat_of_both_kinds_asks_which(tmp_path):
     ms_folder(rgb_folder(tmp_path))
-    with pytest.raises(ValueError, match="contains jpg and tif. Choose with `kind='rgb'` or `kind='ms'`"):
+    with pytest.raises(
+        ValueError, match="contains jpg and tif. Choose with `kind='rgb'` or `kind='ms'`"
+    ):
         eurosat(tmp_path)
     assert len(eurosat(tmp_path, kind="rgb")) == 4 and len(eurosat(tmp_path, kind="ms")) == 3
     with pytest.raises(ValueError, match=r"`kind` must be one of \['rgb', 'ms'\], got 'sar'"):
@@ -252,7 +254,8 @@ def test_tifs_that_are_not_as_they_should_be_are_named(tmp_path):
     assert all("cannot be read as a GeoTIFF" in skipped[f"River_{i}.tif"] for i in (5, 6))
     assert "does not exist" in skipped["River_7.tif"]
     with pytest.raises(
-        ValueError, match=r"River_1.tif: it has 12 bands of uint16, not 13 .* \(and 7 more\)\. Repair"
+        ValueError,
+        match=r"River_1.tif: it has 12 bands of uint16, not 13 .* \(and 7 more\)\. Repair",
     ):
         eurosat(tmp_path)
 
@@ -456,7 +459,9 @@ def test_spacenet_of_eight_bands(tmp_path):
     info = pixel_info(table)
     assert [info["bands"][i] for i in info["rgb"]] == ["red", "green", "blue"]
     assert read(table, 8)[1, info["rgb"], 0, 0].tolist() == [35, 21, 14]
-    with pytest.raises(ValueError, match=r"`kind` must be one of \['3band', '8band'\], got '4band'"):
+    with pytest.raises(
+        ValueError, match=r"`kind` must be one of \['3band', '8band'\], got '4band'"
+    ):
         spacenet(tmp_path, kind="4band")
     tif(tmp_path / "8band" / "8band_AOI_1_RIO_img9.tif", flat(1, 8, bands=3))
     with pytest.raises(ValueError, match="img9.tif: it does not have 8 bands of uint16"):
@@ -482,7 +487,9 @@ def test_tile2vec_without_labels_with_gaps_and_bad_tiles(tmp_path):
     np.save(tmp_path / "12tile.npy", np.zeros((12, 12, 3), np.uint8))
     (tmp_path / "1tile.npy").unlink()
     np.save(tmp_path / "y.npy", np.arange(11))
-    with pytest.raises(ValueError, match=r"y.npy needs a label for each of tile 1 to 12 \(12 labels\), got 11"):
+    with pytest.raises(
+        ValueError, match=r"y.npy needs a label for each of tile 1 to 12 \(12 labels\), got 11"
+    ):
         tile2vec(tmp_path)
     np.save(tmp_path / "y.npy", np.arange(12.0))
     assert tile2vec(tmp_path)["label"].tolist() == [1, 2, 11]
@@ -495,7 +502,9 @@ def test_tile2vec_without_labels_with_gaps_and_bad_tiles(tmp_path):
         header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
         start = b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little")
         (tmp_path / f"{i}tile.npy").write_bytes(start + header)
-    with pytest.raises(ValueError, match="4tile.npy: it has 4 bands of uint8, the first tile 3 of uint8"):
+    with pytest.raises(
+        ValueError, match="4tile.npy: it has 4 bands of uint8, the first tile 3 of uint8"
+    ):
         tile2vec(tmp_path)
     table = tile2vec(tmp_path, skip_bad=True)
     assert table["label"].tolist() == [1, 2, 11]
