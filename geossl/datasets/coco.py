@@ -13,13 +13,7 @@ import pandas as pd
 from geossl.data.files import DatasetError, read_json
 from geossl.data.scenes import BOX
 from geossl.datasets.registry import register
-from geossl.datasets.shared.detections import (
-    build_detection_table,
-    list_objects,
-    only_file,
-    parse_box,
-    peek_json,
-)
+from geossl.datasets.shared import detections
 from geossl.datasets.shared.listing import first_entries
 from geossl.utils.validate import PositiveInt, validated
 
@@ -75,7 +69,7 @@ def coco(
         root = root / "images" if (root / "images").is_dir() else root
     problems: dict[str, str] = {}
     images: dict[int | str, tuple[Any, ...]] = {}
-    for i, entry in enumerate(list_objects(content, "images")):
+    for i, entry in enumerate(detections.list_objects(content, "images")):
         key, time = entry.get("id"), entry.get("date_captured")
         if not isinstance(key, int | str) or key in images:
             problems[f"{path}, image {i}"] = f"its id {key!r} is no id, or not unique"
@@ -84,14 +78,14 @@ def coco(
         images[key] = entry.get("file_name"), time, f"image {key}"
     names = {
         entry["id"]: str(entry.get("name", entry["id"]))
-        for entry in list_objects(content, "categories")
+        for entry in detections.list_objects(content, "categories")
         if isinstance(entry.get("id"), int | str)
     }
     row_of = {key: row for row, key in enumerate(images)}
     rows = []
-    for i, entry in enumerate(list_objects(content, "annotations")):
+    for i, entry in enumerate(detections.list_objects(content, "annotations")):
         key, category = entry.get("image_id"), entry.get("category_id")
-        box = parse_box(entry.get("bbox"))
+        box = detections.parse_box(entry.get("bbox"))
         if not isinstance(key, int | str) or key not in row_of:
             problems[f"{path}, annotation {i}"] = f"no usable image has its image_id {key!r}"
         elif box is None or min(box[2:]) <= 0:
@@ -102,7 +96,7 @@ def coco(
             label = names.get(category, str(category)) if isinstance(category, int | str) else None
             corners = (box[0], box[1], box[0] + box[2], box[1] + box[3])
             rows.append((row_of[key], *corners, label, bool(entry.get("iscrowd"))))
-    return build_detection_table(
+    return detections.build_detection_table(
         pd.DataFrame(list(images.values()), columns=["file", "time", "entry"]),
         pd.DataFrame(rows, columns=["image", *BOX, "label", "crowd"]),
         problems, reader="coco", source=path, root=Path(root), per_box=boxes, skip_bad=skip_bad,
@@ -113,7 +107,7 @@ def coco(
 def fits(path: Path) -> str | None:
     """Say why a COCO detection set is at ``path``, or return None."""
     for file in [path] if path.is_file() else _jsons(path):
-        text = peek_json(file)
+        text = detections.peek_json(file)
         keys = [
             key for key in ("images", "annotations", "categories")
             if re.search(rf'"{key}"\s*:\s*\[', text)
@@ -137,7 +131,7 @@ def _find_json(path: Path) -> Path:
     if path.is_file() or path.suffix.lower() == ".json":
         return path
     files = [file for file in _jsons(path) if fits(file)]
-    return only_file(files, "COCO json, also in annotations/", path)
+    return detections.only_file(files, "COCO json, also in annotations/", path)
 
 
 register("coco", open=coco, fits=fits)

@@ -15,19 +15,23 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from geossl.data import scenes
 from geossl.data.files import read_json
 from geossl.data.scenes import BOX
-from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.datasets.registry import register
 from geossl.datasets.shared.listing import first_entries, subfolders
-from geossl.datasets.shared.table import drop_bad_files, find_faults, footprint_centers
+from geossl.datasets.shared.table import find_faults, finish_table, footprint_centers
 from geossl.utils.parallel import map_threads
 from geossl.utils.validate import NonNegative, validated
 
 __all__ = ["fits", "fmow"]
 
+_COLUMNS = (
+    "path", "location", "time", "label", "split", "footprint", "gsd", "cloud_cover", "country_code",
+    "problem",
+)  # fmt: skip
+_BOX_COLUMNS = (*BOX, "visible", "box_id")
 _MIN_BOX_PX = 3  # fMoW's baseline leaves out narrower boxes as well
+_NO_BOX = f"it has no box of {_MIN_BOX_PX} pixels or more within the image"
 # a box's share of the image's side -> by what share of its own side it is widened
 _SHARES, _CONTEXT = (0.1, 0.2, 0.3, 0.4, 0.5), (2.0, 1.0, 0.5, 0.3, 0.2, 0.15)
 
@@ -80,46 +84,42 @@ def fmow(
     if context is not None and not boxes:
         raise ValueError(f"`context` needs `boxes=True`, got {context} without boxes.")
     folder = Path(folder)
-    images, problems = _find_images(folder, f"_{kind}.jpg")
-    boxless: dict[str, str] = {}
-    rows: list[Row] = []
-    results = map_threads(lambda image: _read_rows(*image, boxes, context), images)
-    for (path, _), result in zip(images, results, strict=True):
-        if isinstance(result, str):
-            problems[path] = result
-        elif not result:
-            boxless[path] = f"it has no box of {_MIN_BOX_PX} pixels or more within the image"
-        else:
-            rows += result
-    table = pd.DataFrame(rows, columns=list(rows[0]) if rows else ["path", "time", "footprint"])
-    table["lon"], table["lat"] = footprint_centers(table.pop("footprint"))
-    faults = find_faults(table)
-    problems |= dict(zip(table["path"][faults.index], faults, strict=True))
-    table = table[~table["path"].isin(list(problems))]
-    if table.empty and not problems:
-        problems = boxless
-    layout = f"<split>/<category>/<category>_<n>/<category>_<n>_<k>_{kind}.jpg in {folder}"
-    table = drop_bad_files(table, problems, skip_bad=skip_bad, what=layout)
+    images, rows = _find_images(folder, f"_{kind}.jpg")
+    for image_rows in map_threads(lambda image: _read_rows(*image, boxes, context), images):
+        rows += image_rows
+    table = pd.DataFrame(rows, columns=[*_COLUMNS, *(_BOX_COLUMNS if boxes else ())])
+    boxless = table["problem"].eq(_NO_BOX)
+    skipped = dict.fromkeys(table["path"][boxless], _NO_BOX)
+    if not boxless.all():
+        table = table[~boxless]
     if boxes:
         several = table["location"].isin(table["location"][table["path"].duplicated()])
         with_id = table["location"] + "/" + table.pop("box_id")
         table["location"] = table["location"].mask(several, with_id)
     if not false_detection:
         table = table[table["label"] != "false_detection"]
-    table = scenes.check(table, normalize_lon=normalize_lon, source=str(folder))
+    table["lon"], table["lat"] = footprint_centers(table.pop("footprint"))
+    faults = find_faults(table).reindex(table.index).fillna("")
+    problems = table["problem"].where(table["problem"].ne(""), faults)
+    table["problem"] = problems.groupby(table["path"]).transform("max")  # of any box of the image
+    table = finish_table(
+        table, reader="fmow", folder=folder, skip_bad=skip_bad, normalize_lon=normalize_lon,
+        layout=f"<split>/<category>/<category>_<n>/<category>_<n>_<k>_{kind}.jpg",
+    )  # fmt: skip
     table = table.sort_values(["location", "time", "path"], kind="stable", ignore_index=True)
-    table.attrs["skipped"] = problems | boxless
-    return add_pixel_columns(table, reader="fmow")
+    table.attrs["skipped"] |= skipped
+    return table
 
 
-def _find_images(folder: Path, ending: str) -> tuple[list[tuple[str, Row]], dict[str, str]]:
-    """Return the files in all subfolders (also linked ones) with their location, and problems."""
+def _find_images(folder: Path, ending: str) -> tuple[list[tuple[str, Row]], list[Row]]:
+    """Return path and location of the files in all subfolders, and rows for unreadable ones."""
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder of fMoW at {folder}.")
-    images, problems = [], {}
+    images, problems = [], []
 
     def note(error: OSError) -> None:
-        problems[str(error.filename)] = f"it cannot be listed: {error.strerror}"
+        reason = f"it cannot be listed: {error.strerror}"
+        problems.append({"path": str(error.filename), "problem": reason})
 
     visited = set()
     parents = Path(os.path.abspath(folder)).parts
@@ -150,17 +150,17 @@ def _parse_location(parts: tuple[str, ...], inside: int) -> Row:
     return {"location": location, "label": category if named else None, "split": split}
 
 
-def _read_rows(path: str, location: Row, boxes: bool, context: float | None) -> list[Row] | str:
-    """Return the row of a scene or those of its boxes, or why it cannot be used."""
+def _read_rows(path: str, location: Row, boxes: bool, context: float | None) -> list[Row]:
+    """Return the row of a scene or those of its boxes, or one with a problem."""
+    row = location | {"path": path, "problem": ""}
     try:
         if not os.path.getsize(path):
-            return "it is empty"
+            raise ValueError("it is empty")
         about = read_json(path.removesuffix(".jpg") + ".json")
         if not isinstance(about, dict):
-            return f"its json is a {type(about).__name__}, not an object"
+            raise ValueError(f"its json is a {type(about).__name__}, not an object")
         time = about.get("timestamp")
-        row = location | {
-            "path": path,
+        row |= {
             "time": None if time is None else _text(str(time)),
             "footprint": _text(about.get("raw_location")),
             "gsd": _number(about.get("gsd")),
@@ -169,7 +169,7 @@ def _read_rows(path: str, location: Row, boxes: bool, context: float | None) -> 
         }
         return _box_rows(row, about, context) if boxes else [row]
     except (OSError, ValueError) as error:
-        return str(error).rstrip(".")
+        return [row | {"problem": str(error)}]
 
 
 def _box_rows(row: Row, about: dict[str, Any], context: float | None) -> list[Row]:
@@ -189,7 +189,7 @@ def _box_rows(row: Row, about: dict[str, Any], context: float | None) -> list[Ro
                 "visible": str(box.get("visible", True)).lower() != "false",
                 "box_id": str(box.get("ID")),
             })  # fmt: skip
-    return rows
+    return rows or [row | {"problem": _NO_BOX}]
 
 
 def _widen(

@@ -111,14 +111,12 @@ def _is_headerless(path: str) -> bool:
 
 def _read_positions(path: Path) -> pd.DataFrame:
     """Return ``lon, lat`` by photo id, NaN where missing."""
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no csv of photo id, lat, lon at {path}.")
     try:
         positions = pd.read_csv(
             path, header=None, usecols=[0, 1, 2], names=["id", "lat", "lon"], dtype=str,
             encoding="utf-8-sig", low_memory=False,
         )  # fmt: skip
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise DatasetError(f"{path} is no csv of photo id, lat, lon: {error}.") from None
     positions["id"] = positions["id"].str.strip()
     for name in ("lat", "lon"):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 import pandas as pd
 
+from geossl.data.files import DatasetError
+from geossl.datasets.raster.chips import open_array
 from geossl.datasets.registry import register
 from geossl.datasets.shared import listing
 from geossl.datasets.shared.table import finish_table
@@ -19,7 +20,6 @@ from geossl.utils.validate import validated
 __all__ = ["fits", "tile2vec"]
 
 _TILE = re.compile(r"([0-9]{1,12})tile\.npy")
-_NO_ARRAY = (OSError, ValueError, OverflowError, MemoryError, SyntaxError, TokenError)  # headers
 _NAMES = ("red", "green", "blue", "nir")
 
 
@@ -64,7 +64,7 @@ def tile2vec(
         start = min(table["number"].min(), 1)
         needed = table["number"].max() - start + 1
         if len(labels) < needed:
-            raise ValueError(
+            raise DatasetError(
                 f"{os.path.join(folder, 'y.npy')} needs a label for each of tile {start} to "
                 f"{table['number'].max()} ({needed} labels), got {len(labels)}."
             )
@@ -87,20 +87,11 @@ def tile2vec(
     )  # fmt: skip
 
 
-def _open(path: str) -> np.ndarray:
-    """Open an array as a memory map, so that a header of huge dimensions takes no memory."""
-    try:
-        with np.errstate(over="ignore"):
-            return np.lib.format.open_memmap(path, mode="r")  # np.load would open a zip as well
-    except _NO_ARRAY as error:
-        raise ValueError(f"cannot be read as an array: {error}") from None
-
-
 def _read_format(path: str) -> tuple[int, str] | str:
     """Return the number of bands and the type of a tile, or why it is bad."""
     try:
-        tile = _open(path)
-    except ValueError as error:
+        tile = open_array(path)
+    except DatasetError as error:
         return str(error)
     if tile.ndim != 3 or 0 in tile.shape:
         return f"it has the shape {tile.shape}, not (H, W, bands)"
@@ -110,12 +101,9 @@ def _read_format(path: str) -> tuple[int, str] | str:
 def _read_labels(path: str) -> np.ndarray | None:
     if not os.path.isfile(path):
         return None
-    try:
-        labels = _open(path)
-    except ValueError as error:
-        raise ValueError(f"{path} {error}. Repair or remove it.") from None
+    labels = open_array(path)
     if labels.ndim != 1 or labels.dtype.kind not in "iufbU":
-        raise ValueError(
+        raise DatasetError(
             f"{path} needs labels of shape (tiles,), got {labels.shape} of {labels.dtype}."
         )
     integers = labels.dtype.kind == "f" and bool((labels % 1 == 0).all())

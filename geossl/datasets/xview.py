@@ -12,13 +12,7 @@ import pandas as pd
 from geossl.data.files import DatasetError, read_json
 from geossl.data.scenes import BOX
 from geossl.datasets.registry import register
-from geossl.datasets.shared.detections import (
-    build_detection_table,
-    list_objects,
-    only_file,
-    parse_box,
-    peek_json,
-)
+from geossl.datasets.shared import detections
 from geossl.datasets.shared.listing import first_entries
 from geossl.utils.validate import PositiveInt, validated
 
@@ -61,7 +55,7 @@ def xview(
     """
     path = Path(path)
     if path.is_dir():
-        path = only_file(_geojsons(path), "xView geojson", path)
+        path = detections.only_file(_geojsons(path), "xView geojson", path)
     content = read_json(path, max_bytes=None)
     if not isinstance(content, Mapping) or not isinstance(content.get("features"), list):
         raise DatasetError(f"{path} is no xView geojson: it needs a list of 'features'.")
@@ -72,7 +66,7 @@ def xview(
     rows: list[tuple[Any, ...]] = []
     problems: dict[str, str] = {}
     empty = 0
-    for i, feature in enumerate(list_objects(content, "features")):
+    for i, feature in enumerate(detections.list_objects(content, "features")):
         about = feature.get("properties")
         about = about if isinstance(about, Mapping) else {}
         image, bounds, kind = (about.get(k) for k in ("image_id", "bounds_imcoords", "type_id"))
@@ -83,7 +77,9 @@ def xview(
         if isinstance(bounds, str) and bounds.strip() in ("", "[]"):
             empty += 1
             continue
-        box = parse_box(bounds.strip("[] ").split(",") if isinstance(bounds, str) else None)
+        box = detections.parse_box(
+            bounds.strip("[] ").split(",") if isinstance(bounds, str) else None
+        )
         if box is None or box[0] >= box[2] or box[1] >= box[3]:
             problems[f"{path}, feature {i}"] = (
                 f"its bounds_imcoords {str(bounds)[:60]!r} are not 'left,top,right,bottom'"
@@ -93,7 +89,7 @@ def xview(
         else:
             rows.append((row, *box, (names or {}).get(kind, kind)))
     images = pd.DataFrame({"file": list(row_of), "time": None}, dtype=object)
-    table = build_detection_table(
+    table = detections.build_detection_table(
         images.assign(entry="image " + images["file"]),
         pd.DataFrame(rows, columns=["image", *BOX, "label"]),
         problems, reader="xview", source=path, root=Path(root), per_box=boxes, skip_bad=skip_bad,
@@ -115,7 +111,7 @@ def _geojsons(folder: Path) -> list[Path]:
 
 
 def _is_xview(path: Path) -> bool:
-    text = peek_json(path)
+    text = detections.peek_json(path)
     return '"bounds_imcoords"' in text and '"type_id"' in text
 
 
