@@ -94,7 +94,7 @@ def fmow(
         table = table[~boxless]
     if boxes:
         several = table["location"].isin(table["location"][table["path"].duplicated()])
-        with_id = table["location"] + "/" + table.pop("box_id")
+        with_id = table["location"] + "/" + table.pop("box_id").astype(str)
         table["location"] = table["location"].mask(several, with_id)
     if not false_detection:
         table = table[table["label"] != "false_detection"]
