@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -64,7 +64,7 @@ def eurosat(
     kind = kind or (kinds or ["rgb"])[0]
     table = table[table["kind"] == kind].sort_values(["label", "number"], ignore_index=True)
     table["location"] = [Path(path).stem for path in table["path"]]
-    pixels = {}
+    pixels: dict[str, Any] = {}
     if kind == "ms":
         headers = read_headers(list(table["path"]))
         wrong = headers["problem"].eq("") & (
