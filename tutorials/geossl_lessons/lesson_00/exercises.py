@@ -9,7 +9,7 @@ from geossl_lessons.checking import NotYet, as_array, as_number
 
 
 def exercise_1(answer: object, data: Any) -> None:
-    """Check the pairs per second; ``data`` holds the findings of `geossl.cli.doctor.check_machine`."""
+    """Check the pairs per second; ``data`` holds the findings of `geossl doctor`."""
     value = as_number(answer)
     text = {finding.subject: finding.message for finding in data}["training"]
     rates = [float(number) for number in re.findall(r"([\d.]+) pairs/s", text)]
