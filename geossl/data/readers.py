@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import importlib.metadata
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 
 from geossl.data.pixels import Pixels
 
-ENTRY_POINTS = "geossl.datasets"  # group; geossl's own data sets are in it too
+__all__ = ["FunctionReader", "Reader", "get_reader", "load_plugins", "register_reader"]
+
+_ENTRY_POINTS = "geossl.datasets"  # group; geossl's own data sets are in it too
+_COLORS = ("red", "green", "blue")
 
 
 class Reader(Protocol):
@@ -26,15 +32,54 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class FunctionReader:
-    """A reader made of two functions.
+    """A reader made of functions.
 
     Attributes:
-        read_chips: as in `Reader`.
-        pixel_info: as in `Reader`.
+        read: ``read(rows, *, size_px)`` returns `Pixels`, or only their ``chips``.
+        info: as ``pixel_info`` of `Reader`; None: the first row that can be read tells.
+        bands: names of the bands if ``info`` is None; red, green, blue of three, else
+            ``band_1, ...`` if None.
     """
 
-    read_chips: Callable[..., Pixels]
-    pixel_info: Callable[[pd.DataFrame], dict[str, Any]]
+    read: Callable[..., Pixels | np.ndarray]
+    info: Callable[[pd.DataFrame], dict[str, Any]] | None = None
+    bands: tuple[str, ...] | None = None
+
+    def read_chips(self, rows: pd.DataFrame, *, size_px: int) -> Pixels:
+        """Read some rows, see `Reader`."""
+        pixels = self.read(rows, size_px=size_px)
+        return pixels if isinstance(pixels, Pixels) else Pixels(np.asarray(pixels))
+
+    def pixel_info(self, scenes: pd.DataFrame) -> dict[str, Any]:
+        """Describe the pixels, see `Reader`.
+
+        Raises:
+            ValueError: ``info`` is None, and none of the first rows can be read, or their chips
+                have another shape or number of bands.
+        """
+        if self.info is not None:
+            return self.info(scenes)
+        for row in range(min(len(scenes), 100)):
+            pixels = self.read_chips(scenes.iloc[[row]].reset_index(drop=True), size_px=8)
+            if not pixels.bad:
+                break
+        else:
+            raise ValueError(f"None of the first scenes can be read: {pixels.bad[0]}")
+        chips = pixels.chips
+        if chips.ndim != 4 or (self.bands and chips.shape[1] != len(self.bands)):
+            count = len(self.bands) if self.bands else "bands"
+            raise ValueError(f"`read` must return chips (1, {count}, 8, 8), got {chips.shape}.")
+        numbered = tuple(f"band_{i}" for i in range(1, chips.shape[1] + 1))
+        bands = self.bands or (_COLORS if chips.shape[1] == 3 else numbered)
+        has_colors = set(_COLORS) <= set(bands)
+        rgb = [bands.index(c) for c in _COLORS] if has_colors else [0, 1, 2][: len(bands) // 3 * 3]
+        return {
+            "bands": list(bands),
+            "dtype": str(chips.dtype),
+            "rgb": rgb or [0],
+            "units": "as read",
+            "source": str(scenes["reader"].iloc[0]),
+        }
 
 
 _READERS: dict[str, Reader] = {}
@@ -45,10 +90,16 @@ def register_reader(name: str, reader: Reader) -> None:
     _READERS[name] = reader
 
 
+@cache
 def load_plugins() -> None:
-    """Import what the entry points of the group ``geossl.datasets`` name; each registers itself."""
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        entry.load()
+    """Import what the entry points ``geossl.datasets`` name, once; each registers itself."""
+    for entry in importlib.metadata.entry_points(group=_ENTRY_POINTS):
+        try:
+            entry.load()
+        except ImportError as error:
+            warnings.warn(
+                f"The data sets of {entry.value} cannot be imported: {error}.", stacklevel=2
+            )
 
 
 def get_reader(name: str) -> Reader:

@@ -1,21 +1,29 @@
-"""`open_scenes`: which data set is at a path, by asking every reader."""
+"""Register data sets, and find out which one is at a path."""
 
 from __future__ import annotations
 
 import inspect
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from geossl.data.pixels import Pixels
+from geossl.data import scenes
+from geossl.data.pixels import Pixels, repeat
 from geossl.data.readers import FunctionReader, load_plugins, register_reader
-from geossl.datasets.raster import chips, window
+from geossl.datasets.raster.chips import read_chips
+from geossl.datasets.raster.window import pixel_info as image_info
 from geossl.datasets.shared.listing import first_entries
+from geossl.utils.validate import check_choice, validated
+
+__all__ = ["describe_path", "matching_data_sets", "names", "open_scenes", "register"]
+
+_MAX_ENTRIES = 2000  # of a folder to describe
 
 
 @dataclass(frozen=True)
@@ -27,116 +35,133 @@ class _DataSet:
 _DATA_SETS: dict[str, _DataSet] = {}
 
 
+@validated
 def register(
     name: str,
     *,
     open: Callable[..., pd.DataFrame],
     fits: Callable[[Path], str | None] | None = None,
-    read: Callable[..., Pixels] = chips.read_chips,
-    pixel_info: Callable[[pd.DataFrame], dict[str, Any]] = window.pixel_info,
+    read: Callable[..., Pixels | np.ndarray] | None = None,
+    bands: Sequence[str] | None = None,
+    pixel_info: Callable[[pd.DataFrame], dict[str, Any]] | None = None,
 ) -> None:
-    """Make a data set known: to `open_scenes`, the command line and `ChipStore.build`.
+    """Make a data set known to `open_scenes`, to the command line and to `ChipStore.build`.
+
+    ``docs/extend_datasets.md`` shows a package that does it.
 
     Args:
         name: of the data set, and the word in the column ``reader`` of its tables.
         open: ``open(path, **options)`` returns a scene table.
-        fits: ``fits(path)`` says in some words why this data set is at a path, or None; without
-            it the data set is opened by its name only.
-        read: ``read(rows, *, size_px)`` returns `geossl.data.pixels.Pixels`; image files by
-            default, as `geossl.datasets.raster.chips.add_pixel_columns` lists them.
-        pixel_info: ``pixel_info(table)`` returns bands, dtype, rgb, units and source.
+        fits: ``fits(path)`` says in some words why this data set is at a path, or returns None;
+            without it the data set is opened by its name only.
+        read: ``read(rows, *, size_px)`` returns chips ``(M, C, size_px, size_px)`` uint8 or uint16,
+            or `geossl.data.pixels.Pixels`. If None, ``path`` names image files, and the table has
+            the columns of `geossl.datasets.raster.chips.add_pixel_columns`.
+        bands: names of the bands that ``read`` returns; red, green, blue for three, else
+            ``band_1, ...`` if None.
+        pixel_info: ``pixel_info(table)`` returns ``bands``, ``dtype``, ``rgb`` (which of the bands
+            to show), ``units`` and ``source``; found out from the first chip if None.
 
     Raises:
-        ValueError: the name is no identifier.
+        ValueError: the name is no identifier, or ``bands`` comes without ``read``.
 
     Example:
-        >>> register("mine", open=my_table, fits=lambda path: None)
+        >>> register("mine", open=my_table, read=my_chips, bands=("red", "green", "blue"))
     """
     if not name.isidentifier():
         raise ValueError(f"`name` must be an identifier, got {name!r}.")
+    if read is None and bands is not None:
+        raise ValueError("`bands` needs `read`; image files have their bands in the scene table.")
+    if read is None:
+        read, pixel_info = read_chips, pixel_info or image_info
     _DATA_SETS[name] = _DataSet(open, fits)
-    register_reader(name, FunctionReader(read, pixel_info))
+    register_reader(name, FunctionReader(read, pixel_info, tuple(bands) if bands else None))
 
 
 def names() -> list[str]:
-    """Return the names of all data sets, those of installed plugins too."""
+    """Return the names of all data sets, also those of installed plugins."""
     load_plugins()
-    return list(_DATA_SETS)
+    return sorted(_DATA_SETS)
 
 
+@validated
 def open_scenes(
     path: str | os.PathLike[str], *, reader: str | None = None, **options: Any
 ) -> pd.DataFrame:
-    """Scene table of whatever data set is at a path.
+    """Open the scene table of whatever data set is at a path.
 
     Args:
-        path: of a folder or a file.
-        reader: the name of a reader, which is then not asked whether it fits; needed where
-            several fit.
-        options: of the reader.
+        path: a folder or a file.
+        reader: the name of the data set; needed where several fit.
+        options: of the data set's function.
 
     Returns:
-        The reader's table; ``attrs["opened"]`` is its name and why it was taken.
+        Its table; ``attrs["opened"]`` is the name of the data set and why it was chosen.
 
     Raises:
-        FileNotFoundError: there is nothing at ``path``.
-        ValueError: no reader fits or several do, there is none of that name, or it has no such
-            option; or what the reader raises.
+        FileNotFoundError: ``path`` does not exist.
+        ValueError: no data set fits or several do, ``reader`` is unknown, or it has no such option;
+            or what the data set's function raises.
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"expected a data set at {path}, found nothing there")
-    if reader is not None and reader not in names():
-        raise ValueError(f"expected a reader of {', '.join(names())}, came {reader!r}")
-    fitting = {reader: "asked for"} if reader is not None else matching_data_sets(path)
-    if not fitting:
+        raise FileNotFoundError(f"{path} does not exist.")
+    if reader is None:
+        matches = matching_data_sets(path)
+    else:
+        check_choice("reader", reader, names())
+        matches = {reader: "named by `reader`"}
+    if not matches:
         raise ValueError(
-            f"expected a data set of a known layout at {path}, found {describe_path(path)}; give reader=, "
-            f"one of {', '.join(names())}, or a table of paths and coordinates"
+            f"{path} has no known layout: it is {describe_path(path)}. Pass `reader`, one of "
+            f"{', '.join(names())}, or open a table of paths and coordinates."
         )
-    if len(fitting) > 1:
-        told = "; ".join(f"{name} ({why})" for name, why in fitting.items())
-        raise ValueError(
-            f"expected one layout at {path}, found {len(fitting)} that fit: {told}; give reader="
-        )
-    name, why = next(iter(fitting.items()))
-    read = _DATA_SETS[name].open
-    known = list(inspect.signature(read).parameters)[1:]
-    unknown = [option for option in options if option not in known]
-    if unknown:
-        raise ValueError(
-            f"expected options of the reader {name}, which are {', '.join(known)}; came "
-            f"{', '.join(unknown)}"
-        )
-    table: pd.DataFrame = read(path, **options)
+    if len(matches) > 1:
+        reasons = "; ".join(f"{name} ({why})" for name, why in matches.items())
+        raise ValueError(f"{len(matches)} data sets fit {path}: {reasons}. Pass `reader`.")
+    name, why = next(iter(matches.items()))
+    open_table = _DATA_SETS[name].open
+    _, *parameters = inspect.signature(open_table).parameters.values()
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        known = [parameter.name for parameter in parameters]
+        for option in options:
+            if option not in known:
+                raise ValueError(
+                    f"`{option}` is no option of the data set {name}, which has "
+                    f"{', '.join(known) or 'none'}."
+                )
+    table: pd.DataFrame = open_table(path, **options)
+    if "reader" not in table:
+        table = scenes.check(table, positions=False, source=f"the table of {name}")
+        if table["path"].notna().any():  # else points without images
+            table["reader"] = repeat(name, len(table))
     table.attrs["opened"] = (name, why)
     return table
 
 
 def matching_data_sets(path: Path) -> dict[str, str]:
-    """Names of the readers whose layout is at ``path`` -> why."""
-    fits = {name: _DATA_SETS[name].fits for name in names()}
-    asked = {name: fit(path) for name, fit in fits.items() if fit is not None}
-    return {name: why for name, why in asked.items() if why is not None}
+    """Return the names of the data sets whose layout is at ``path`` -> why."""
+    tests = {name: _DATA_SETS[name].fits for name in names()}
+    reasons = {name: fits(path) for name, fits in tests.items() if fits is not None}
+    return {name: why for name, why in reasons.items() if why is not None}
 
 
 def describe_path(path: Path) -> str:
-    """What is at a path, in words, for a message."""
+    """Describe in words what is at a path, for a message."""
     if not path.is_dir():
         size = path.stat().st_size
         return f"a file of {size:,} bytes" + (f" ending in {path.suffix}" if path.suffix else "")
-    entries = first_entries(path, 2000)
+    entries = first_entries(path, _MAX_ENTRIES)
     if not entries:
         return "an empty folder, or one that may not be read"
+    more = "+" if len(entries) == _MAX_ENTRIES else ""
     kinds: dict[str, list[str]] = {}
-    for entry in sorted(entries, key=lambda e: e.name):
+    for entry in sorted(entries, key=lambda entry: entry.name):
         suffix = Path(entry.name).suffix.lower()
-        kind = "folders" if os.path.isdir(entry.path) else f"files {suffix}" if suffix else "files"
+        kind = "folders" if os.path.isdir(entry.path) else f"files {suffix}".strip()
         kinds.setdefault(kind, []).append(entry.name)
-    counts = Counter({kind: len(names) for kind, names in kinds.items()}).most_common(6)
-    told = [
-        f"{count}{'+' if len(entries) == 2000 else ''} {kind} ({', '.join(kinds[kind][:3])}"
-        f"{', ...' if count > 3 else ''})"
-        for kind, count in counts
-    ]
-    return ", ".join(told)
+    parts = []
+    for kind, count in Counter({kind: len(kinds[kind]) for kind in kinds}).most_common(6):
+        examples = ", ".join([*kinds[kind][:3], *(["..."] if count > 3 else [])])
+        parts.append(f"{count}{more} {kind} ({examples})")
+    return "a folder of " + ", ".join(parts)

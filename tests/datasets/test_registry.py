@@ -195,28 +195,28 @@ def test_open_scenes_says_which_it_took_and_why(tmp_path, layout):
     assert (table["reader"] == layout).all() and len(table)
     again = open_scenes(str(tmp_path / "set"), reader=layout)
     pd.testing.assert_frame_equal(again, table, check_exact=True)
-    assert again.attrs["opened"] == (layout, "asked for")
+    assert again.attrs["opened"] == (layout, "named by `reader`")
 
 
 def test_options_go_to_the_reader(tmp_path):
     make_geotiff(tmp_path)
     assert open_scenes(tmp_path, chip_px=16)["chip_px"].unique() == [16]
-    with pytest.raises(ValueError, match="reader geotiff, which are chip_px, .*came chip_pixels"):
+    with pytest.raises(ValueError, match="`chip_pixels` is no option of the data set geotiff, which has chip_px, "):
         open_scenes(tmp_path, chip_pixels=16)
 
 
 def test_two_that_fit_are_told_and_one_can_be_asked_for(tmp_path):
     make_geotiff(tmp_path)
     make_tile2vec(tmp_path)
-    with pytest.raises(ValueError, match="found 2 that fit: geotiff .*; tile2vec .*give reader="):
+    with pytest.raises(ValueError, match="2 data sets fit .*: geotiff .*; tile2vec .*Pass `reader`"):
         open_scenes(tmp_path)
     assert open_scenes(tmp_path, reader="geotiff").attrs["opened"][0] == "geotiff"
-    with pytest.raises(ValueError, match="expected a reader of .*fmow.*came 'os'"):
+    with pytest.raises(ValueError, match="`reader` must be one of .*fmow.*got 'os'"):
         open_scenes(tmp_path, reader="os")
 
 
 def test_what_was_seen_is_told_when_none_fits(tmp_path):
-    with pytest.raises(ValueError, match="found an empty folder"):
+    with pytest.raises(ValueError, match="no known layout: it is an empty folder"):
         open_scenes(tmp_path)
     for name in "abcde":
         put(tmp_path / f"{name}.doc", b"x")
@@ -228,7 +228,7 @@ def test_what_was_seen_is_told_when_none_fits(tmp_path):
     assert matching_data_sets(tmp_path / "list.json") == {}
     with pytest.raises(ValueError, match="a file of 1 bytes ending in .doc"):
         open_scenes(tmp_path / "a.doc")
-    with pytest.raises(FileNotFoundError, match="found nothing there"):
+    with pytest.raises(FileNotFoundError, match="absent does not exist"):
         open_scenes(tmp_path / "absent")
 
 
