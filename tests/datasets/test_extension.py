@@ -71,7 +71,7 @@ def test_the_page_opens_and_builds_what_the_package_reads(frames):
 
 def test_the_command_line_opens_it(frames):
     _, *words = blocks("bash")[0].split()
-    run(frames, "-c", "from geossl.cli.main import main; main()", *words)
+    run(frames, "-m", "geossl", *words)
     table = pd.read_parquet(frames / "runs" / "frames" / "scenes.parquet")
     assert len(table) == 4 and set(table["reader"]) == {"cameras"}
 
