@@ -139,9 +139,9 @@ def scenes_describe(table: Positional[Path]) -> None:
         table: scene table (.csv, .parquet or .geoparquet) or chip store.
     """
     from geossl import ChipStore, describe
-    from geossl.data.table_files import load
+    from geossl.data.table_files import read_table
 
-    print_line(describe(ChipStore.open(table).scenes if table.is_dir() else load(table)))
+    print_line(describe(ChipStore.open(table).scenes if table.is_dir() else read_table(table)))
 
 
 def chips(

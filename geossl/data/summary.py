@@ -185,10 +185,10 @@ def _position_warnings(
     both = inside & inside[start] & ((lon != lon[start]) | (lat != lat[start]))
     rows = np.flatnonzero(both)
     apart = geo.great_circle_km(lon[rows], lat[rows], lon[start[rows]], lat[start[rows]])
-    far = apart > scenes.SAME_PLACE_DEG * np.pi * geo.EARTH_RADIUS_KM / 180
+    far = apart > scenes.MAX_SPREAD_DEG * np.pi * geo.EARTH_RADIUS_KM / 180
     if far.any():
         found.append(
-            f"{int(far.sum()):,} rows lie over {scenes.SAME_PLACE_DEG:g} degree from the first row "
+            f"{int(far.sum()):,} rows lie over {scenes.MAX_SPREAD_DEG:g} degree from the first row "
             "of their location: one location is one place"
         )
     if not swapped.any():

@@ -1,4 +1,4 @@
-"""Scene tables on disk and as GeoDataFrames, as they are: `geossl.data.scenes` checks them."""
+"""Read and write scene tables without checks, and convert them to and from GeoDataFrames."""
 
 from __future__ import annotations
 
@@ -12,45 +12,34 @@ import pandas as pd
 
 from geossl.data.files import DatasetError, read_csv
 from geossl.utils.io import atomic_write
+from geossl.utils.validate import check_choice, validated
 
 if TYPE_CHECKING:
     import geopandas
 
+__all__ = ["from_geo", "read_table", "to_geo", "write"]
 
-def write(scenes: pd.DataFrame, path: str | os.PathLike[str]) -> None:
-    """Write a scene table as .csv, .parquet or .geoparquet; atomic.
-
-    Raises:
-        ValueError: another suffix.
-    """
-    path = Path(path)
-    suffix = _suffix(path)
-    with atomic_write(path) as part:
-        if suffix == ".csv":
-            scenes.to_csv(part, index=False)
-        elif suffix == ".parquet":
-            plain = scenes.copy(deep=False)
-            plain.attrs = {}
-            plain.to_parquet(part, index=False)
-        else:
-            to_geo(scenes).to_parquet(part, index=False)
+_SUFFIXES = (".csv", ".parquet", ".geoparquet")
 
 
-def load(path: str | os.PathLike[str], *, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Read a table as it is, unchecked, e.g. to describe one that `check` refuses.
+@validated
+def read_table(
+    path: str | os.PathLike[str], *, columns: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """Read a scene table without checks, e.g. to describe one that `check` refuses.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it cannot be read.
+        DatasetError: it cannot be read.
     """
-    path = Path(path)
-    suffix = _suffix(path)
+    path, columns = Path(path), dict(columns or {})
+    check_choice("suffix of path", path.suffix, _SUFFIXES)
     if not path.is_file():
-        raise FileNotFoundError(f"expected a scene table at {path}, found no file")
+        raise FileNotFoundError(f"There is no scene table {path}.")
     try:
-        if suffix == ".csv":
-            table = _read_csv(path, dict(columns or {}))
-        elif suffix == ".parquet":
+        if path.suffix == ".csv":
+            table = _read_csv(path, columns)
+        elif path.suffix == ".parquet":
             table = pd.read_parquet(path)
         else:
             import geopandas
@@ -59,10 +48,8 @@ def load(path: str | os.PathLike[str], *, columns: Mapping[str, str] | None = No
     except DatasetError:
         raise
     except (ValueError, OSError) as error:
-        raise DatasetError(
-            f"expected a scene table at {path}, could not read it: {error}"
-        ) from None
-    return table.rename(columns=dict(columns or {}))
+        raise DatasetError(f"The scene table {path} cannot be read: {error}") from None
+    return table.rename(columns=columns)
 
 
 def _read_csv(path: Path, columns: dict[str, str]) -> pd.DataFrame:
@@ -71,35 +58,41 @@ def _read_csv(path: Path, columns: dict[str, str]) -> pd.DataFrame:
     texts = {name for name, our in columns.items() if our in ours} | (set(ours) - set(columns))
     table = read_csv(path, text=texts)
     for name in texts & set(table):
-        numbers = pd.to_numeric(table[name], errors="coerce").astype("Float64")
-        is_integer = numbers.notna().all() and (numbers.abs() < 2**53).all()
-        if is_integer and (numbers % 1 == 0).all():
-            integers = numbers.astype("int64")
-            if (integers.astype(str) == table[name]).all():
-                table[name] = integers
+        integers = pd.to_numeric(table[name], errors="coerce", downcast="integer")
+        if pd.api.types.is_integer_dtype(integers) and (integers.astype(str) == table[name]).all():
+            table[name] = integers.astype("int64")
     return table
 
 
-def _suffix(path: Path) -> str:
-    if path.suffix not in (".csv", ".parquet", ".geoparquet"):
-        raise ValueError(
-            f"expected a table ending in .csv, .parquet or .geoparquet, came {path.name!r}"
-        )
-    return path.suffix
+@validated
+def write(scenes: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write a scene table as .csv, .parquet or .geoparquet; atomic.
+
+    Raises:
+        ValueError: another suffix.
+    """
+    path = Path(path)
+    check_choice("suffix of path", path.suffix, _SUFFIXES)
+    with atomic_write(path) as part:
+        if path.suffix == ".csv":
+            scenes.to_csv(part, index=False)
+        elif path.suffix == ".parquet":
+            _without_attrs(scenes).to_parquet(part, index=False)
+        else:
+            to_geo(scenes).to_parquet(part, index=False)
 
 
+@validated
 def to_geo(scenes: pd.DataFrame) -> geopandas.GeoDataFrame:
-    """The table as a GeoDataFrame of points in EPSG:4326."""
+    """Return the table as a GeoDataFrame of points in EPSG:4326."""
     import geopandas
 
     points = geopandas.points_from_xy(scenes["lon"], scenes["lat"])
-    plain = pd.DataFrame(scenes).copy(deep=False)
-    plain.attrs = {}
-    return geopandas.GeoDataFrame(plain, geometry=points, crs="EPSG:4326")
+    return geopandas.GeoDataFrame(_without_attrs(scenes), geometry=points, crs="EPSG:4326")
 
 
 def from_geo(frame: geopandas.GeoDataFrame) -> pd.DataFrame:
-    """A scene table from a GeoDataFrame in any CRS.
+    """Return a scene table from a GeoDataFrame in any CRS.
 
     ``lon, lat`` are those of its points, or of a point inside each other shape; ``location`` is
     the number of the row where the frame has none.
@@ -107,8 +100,8 @@ def from_geo(frame: geopandas.GeoDataFrame) -> pd.DataFrame:
     Raises:
         ValueError: the frame has no CRS.
     """
-    if frame.crs is None:
-        raise ValueError("expected a GeoDataFrame with a CRS, came one without; use set_crs")
+    if getattr(frame, "crs", None) is None:
+        raise ValueError("`frame` must be a GeoDataFrame with a CRS. Use its `set_crs`.")
     shapes = frame.geometry
     points = shapes if (shapes.geom_type == "Point").all() else shapes.representative_point()
     points = points.to_crs(4326)
@@ -117,3 +110,9 @@ def from_geo(frame: geopandas.GeoDataFrame) -> pd.DataFrame:
     if "location" not in table:
         table["location"] = np.arange(len(table))
     return table
+
+
+def _without_attrs(scenes: pd.DataFrame) -> pd.DataFrame:
+    plain = pd.DataFrame(scenes).copy(deep=False)
+    plain.attrs = {}
+    return plain
