@@ -14,10 +14,12 @@ from geossl.data.files import DatasetError, read_json
 from geossl.data.scenes import BOX
 from geossl.datasets.registry import register
 from geossl.datasets.shared import detections
-from geossl.datasets.shared.listing import first_entries
+from geossl.datasets.shared.listing import only_file
 from geossl.utils.validate import PositiveInt, validated
 
 __all__ = ["coco", "fits"]
+
+_KEYS = ("images", "annotations", "categories")
 
 
 @validated
@@ -60,7 +62,10 @@ def coco(
     Source:
         The data format of the COCO challenge: boxes are ``[x, y, width, height]`` from 0.
     """
-    path = _find_json(Path(path))
+    path = Path(path)
+    if path.is_dir():
+        files = [file for file in _jsons(path) if fits(file)]
+        path = only_file(files, "COCO json, also in annotations/", path)
     content = read_json(path, max_bytes=None)
     if not isinstance(content, Mapping) or not isinstance(content.get("images"), list):
         raise DatasetError(f"{path} is no COCO json: it needs a list of 'images'.")
@@ -108,30 +113,14 @@ def fits(path: Path) -> str | None:
     """Say why a COCO detection set is at ``path``, or return None."""
     for file in [path] if path.is_file() else _jsons(path):
         text = detections.peek_json(file)
-        keys = [
-            key for key in ("images", "annotations", "categories")
-            if re.search(rf'"{key}"\s*:\s*\[', text)
-        ]  # fmt: skip
+        keys = [key for key in _KEYS if re.search(rf'"{key}"\s*:\s*\[', text)]
         if len(keys) >= 2:
             return f"{file.name} is a json with lists of {' and '.join(keys)}"
     return None
 
 
 def _jsons(folder: Path) -> list[Path]:
-    """Return the first json files of a folder, or else of its ``annotations/``."""
-    for place in (folder, folder / "annotations"):
-        entries = first_entries(place, 2000)
-        files = [Path(entry.path) for entry in entries if entry.name.lower().endswith(".json")]
-        if files:
-            return sorted(files)[:8]
-    return []
-
-
-def _find_json(path: Path) -> Path:
-    if path.is_file() or path.suffix.lower() == ".json":
-        return path
-    files = [file for file in _jsons(path) if fits(file)]
-    return detections.only_file(files, "COCO json, also in annotations/", path)
+    return (detections.list_jsons(folder) or detections.list_jsons(folder / "annotations"))[:8]
 
 
 register("coco", open=coco, fits=fits)

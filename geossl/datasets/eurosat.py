@@ -66,15 +66,8 @@ def eurosat(
     table["location"] = [Path(path).stem for path in table["path"]]
     pixels: dict[str, Any] = {}
     if kind == "ms":
-        headers = read_headers(list(table["path"]))
-        wrong = headers["problem"].eq("") & (
-            headers["bands"].ne(13) | headers["dtype"].ne("uint16")
-        )
-        headers.loc[wrong, "problem"] = [
-            f"it has {count} bands of {dtype}, not 13 of uint16"
-            for count, dtype in headers.loc[wrong, ["bands", "dtype"]].itertuples(index=False)
-        ]
-        table[["lon", "lat", "problem"]] = headers[["lon", "lat", "problem"]]
+        headers = read_headers(list(table["path"]), bands=13, dtype="uint16")
+        table = table.join(headers.drop(columns="dtype"))
         pixels = {"bands": range(1, 14), "band_names": _BANDS, "dtype": "uint16"}
     else:
         table["problem"] = [

@@ -11,8 +11,7 @@ import pandas as pd
 
 from geossl.data.files import DatasetError
 from geossl.datasets.registry import register
-from geossl.datasets.shared.detections import only_file
-from geossl.datasets.shared.listing import first_entries, list_entries, list_folder, subfolders
+from geossl.datasets.shared import listing
 from geossl.datasets.shared.table import finish_table
 from geossl.utils.validate import validated
 
@@ -51,17 +50,18 @@ def geoimagenet(
     folder = Path(folder)
     rows = [
         (photo.path, photo.name.rpartition(".")[0], kind.name)
-        for kind in subfolders(list_folder(folder, "GeoImageNet"))
+        for kind in listing.subfolders(listing.list_folder(folder, "GeoImageNet"))
         if kind.name[0] != "."
-        for photo in list_entries(kind.path)
+        for photo in listing.list_entries(kind.path)
         if _is_photo(photo.name)
     ]
     if not rows:
         raise FileNotFoundError(f"{folder} contains no photos <class>/<photo_id>.jpg.")
     table = pd.DataFrame(rows, columns=["path", "location", "label"], dtype=object)
     if csv is None:
-        csvs = [entry for entry in list_entries(folder) if entry.name.lower().endswith(".csv")]
-        csv = only_file([Path(entry.path) for entry in csvs], "csv of photo id, lat, lon", folder)
+        names = [e.name for e in listing.list_entries(folder) if e.name.lower().endswith(".csv")]
+        csvs = [folder / name for name in names]
+        csv = listing.only_file(csvs, "csv of photo id, lat, lon", folder)
     csv = Path(csv)
     positions = _read_positions(csv)
     for name in ("lon", "lat"):
@@ -82,12 +82,12 @@ def fits(path: Path) -> str | None:
     """Say why GeoImageNet is at ``path``, or return None."""
     if not path.is_dir():
         return None
-    entries = first_entries(path)
+    entries = listing.first_entries(path)
     csvs = [e.name for e in entries if e.name.lower().endswith(".csv") and _is_headerless(e.path)]
     photos = [
         photo.name
-        for kind in subfolders(entries)
-        for photo in first_entries(kind.path, 4)
+        for kind in listing.subfolders(entries)
+        for photo in listing.first_entries(kind.path, 4)
         if _is_photo(photo.name)
     ]
     if len(csvs) == 1 and photos and all(name.rpartition(".")[0].isdigit() for name in photos):

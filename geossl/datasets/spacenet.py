@@ -71,12 +71,8 @@ def spacenet(
         for file in listing.list_entries(os.path.join(folder, name))
     }
     table = pd.DataFrame(sorted(rows), columns=["number", "location", "path"])
-    headers = read_headers(list(table["path"]))
-    wrong = headers["problem"].eq("") & (
-        headers["bands"].ne(len(bands)) | headers["dtype"].ne(dtype)
-    )
-    headers.loc[wrong, "problem"] = f"it does not have {len(bands)} bands of {dtype}"
-    table[["lon", "lat", "problem"]] = headers[["lon", "lat", "problem"]]
+    headers = read_headers(list(table["path"]), bands=len(bands), dtype=dtype)
+    table = table.join(headers.drop(columns="dtype"))
     geojsons = [polygons.get(f"geo_{name}.geojson".lower()) for name in table["location"]]
     counts = pd.DataFrame(map_threads(_count, geojsons), columns=["buildings", "problem"])
     table["buildings"] = counts["buildings"].astype("Int64")

@@ -13,7 +13,7 @@ from geossl.data.files import DatasetError, read_json
 from geossl.data.scenes import BOX
 from geossl.datasets.registry import register
 from geossl.datasets.shared import detections
-from geossl.datasets.shared.listing import first_entries
+from geossl.datasets.shared.listing import only_file
 from geossl.utils.validate import PositiveInt, validated
 
 __all__ = ["fits", "xview"]
@@ -55,7 +55,7 @@ def xview(
     """
     path = Path(path)
     if path.is_dir():
-        path = detections.only_file(_geojsons(path), "xView geojson", path)
+        path = only_file(_geojsons(path), "xView geojson", path)
     content = read_json(path, max_bytes=None)
     if not isinstance(content, Mapping) or not isinstance(content.get("features"), list):
         raise DatasetError(f"{path} is no xView geojson: it needs a list of 'features'.")
@@ -106,8 +106,7 @@ def fits(path: Path) -> str | None:
 
 
 def _geojsons(folder: Path) -> list[Path]:
-    files = (Path(entry.path) for entry in first_entries(folder, 2000))
-    return sorted(file for file in files if _is_xview(file))
+    return [file for file in detections.list_jsons(folder) if _is_xview(file)]
 
 
 def _is_xview(path: Path) -> bool:

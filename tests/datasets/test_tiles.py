@@ -464,7 +464,7 @@ def test_spacenet_of_eight_bands(tmp_path):
     ):
         spacenet(tmp_path, kind="4band")
     tif(tmp_path / "8band" / "8band_AOI_1_RIO_img9.tif", flat(1, 8, bands=3))
-    with pytest.raises(ValueError, match="img9.tif: it does not have 8 bands of uint16"):
+    with pytest.raises(ValueError, match="img9.tif: it has 3 bands of uint16, not 8 of uint16"):
         spacenet(tmp_path, kind="8band")
 
 

@@ -220,19 +220,32 @@ def read_positions(
     return to_lon_lat(crs, east, north)
 
 
-def read_headers(paths: Sequence[str]) -> pd.DataFrame:
+def read_headers(
+    paths: Sequence[str], *, bands: int | None = None, dtype: str | None = None
+) -> pd.DataFrame:
     """Return where GeoTIFFs lie, from their headers alone, which threads read.
 
+    Args:
+        paths: the files.
+        bands: how many they should have, together with ``dtype``; any if None.
+        dtype: the type that they should have.
+
     Returns:
-        One row per path, in order: ``lon, lat`` of the center (degrees EPSG:4326), ``bands`` (how
-        many), ``dtype``, and ``problem``, the reason why there is no position, or "".
+        One row per path, in order: ``lon, lat`` of the center (degrees EPSG:4326), ``dtype``, and
+        ``problem``, the reason why a file has no position or another format, or "".
     """
     rows = map_threads(_read_one_header, paths)
     table = pd.DataFrame(rows, columns=["crs", "x", "y", "bands", "dtype", "problem"])
     table["lon"], table["lat"] = to_lon_lat(table["crs"], table["x"], table["y"])
     lost = table["lon"].isna() & table["problem"].eq("")
     table.loc[lost, "problem"] = "its CRS and transform lead to no longitude and latitude"
-    return table[["lon", "lat", "bands", "dtype", "problem"]]
+    if bands is not None:
+        other = table["problem"].eq("") & (table["bands"].ne(bands) | table["dtype"].ne(dtype))
+        table.loc[other, "problem"] = [
+            f"it has {count} bands of {kind}, not {bands} of {dtype}"
+            for count, kind in table.loc[other, ["bands", "dtype"]].itertuples(index=False)
+        ]
+    return table[["lon", "lat", "dtype", "problem"]]
 
 
 def _read_one_header(path: str) -> tuple[str, float, float, int, str, str]:

@@ -35,18 +35,8 @@ def read_dated_folders(
         folder: contains the locations.
         reader: the name of the data set.
         digits: of the name of a location.
-        scale: see `geossl.datasets.raster.chips.add_pixel_columns`.
-        skip_bad: leave out dates without a band that others have or without a date in their name,
-            and locations of which no tif has a position.
-
-    Returns:
-        One row per location and date. ``lon, lat`` are the center of the first readable tif of the
-        location; one header per location is read. ``attrs["skipped"]`` maps the folders left out to
-        the reason.
-
-    Raises:
-        FileNotFoundError: the folder does not exist, or contains no such files.
-        ValueError: a folder is bad.
+        scale: see `geossl.datasets.ssl4eo`, also for the result and the errors.
+        skip_bad: likewise.
     """
     places = [
         entry

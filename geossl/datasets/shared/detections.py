@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from geossl.data.files import DatasetError
 from geossl.data.scenes import BOX
 from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.datasets.raster.header import detect_pixel_format, read_positions
+from geossl.datasets.shared.listing import first_entries
 from geossl.datasets.shared.paths import outside_reason, resolve_inside
 from geossl.datasets.shared.table import drop_bad_files
 
@@ -103,25 +104,9 @@ def parse_box(values: Any) -> tuple[float, ...] | None:
     return box if all(map(math.isfinite, box)) else None
 
 
-def only_file(files: Sequence[Path], kind: str, folder: Path) -> Path:
-    """Return the only one of the files of a kind in a folder.
-
-    Raises:
-        FileNotFoundError: there are none or several.
-    """
-    if len(files) != 1:
-        names = ", ".join(file.name for file in files) or "none"
-        raise FileNotFoundError(
-            f"{folder} must contain one {kind}, got {names}. Pass the path of the file."
-        )
-    return files[0]
-
-
 def peek_json(path: Path) -> str:
     """Return the start and the end of the text of a json object; "" for other files."""
     try:
-        if path.suffix.lower() not in (".json", ".geojson"):
-            return ""
         with open(path, "rb") as file:
             start = file.read(_PEEK_BYTES)
             file.seek(max(_PEEK_BYTES, path.stat().st_size - _PEEK_BYTES))
@@ -130,3 +115,9 @@ def peek_json(path: Path) -> str:
         return ""
     text = text.lstrip("\ufeff \t\r\n")
     return text if text.startswith("{") else ""
+
+
+def list_jsons(folder: Path) -> list[Path]:
+    """Return the json and geojson files among the first entries of a folder, sorted."""
+    files = (Path(entry.path) for entry in first_entries(folder, 2000))
+    return sorted(file for file in files if file.suffix.lower() in (".json", ".geojson"))

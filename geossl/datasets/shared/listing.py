@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
+from pathlib import Path
 
 __all__ = [
     "SENTINEL_2", "compile_pattern", "find_files", "first_entries", "list_entries", "list_folder",
-    "subfolders",
+    "only_file", "subfolders",
 ]  # fmt: skip
 
 SENTINEL_2 = "B1 B2 B3 B4 B5 B6 B7 B8 B8A B9 B10 B11 B12".split()
@@ -59,6 +60,20 @@ def find_files(folder: str | os.PathLike[str], suffixes: Collection[str]) -> lis
         for name in names
         if name[0] != "." and os.path.splitext(name)[1].lower() in suffixes
     )
+
+
+def only_file(files: Sequence[Path], kind: str, folder: Path) -> Path:
+    """Return the only one of the files of a kind in a folder.
+
+    Raises:
+        FileNotFoundError: there are none or several.
+    """
+    if len(files) != 1:
+        names = ", ".join(file.name for file in files) or "none"
+        raise FileNotFoundError(
+            f"{folder} must contain one {kind}, got {names}. Pass the path of the file."
+        )
+    return files[0]
 
 
 def compile_pattern(name: str, pattern: str) -> re.Pattern[str]:
