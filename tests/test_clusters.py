@@ -87,7 +87,10 @@ def test_places_are_told_apart_by_their_position_and_found_by_their_first_row():
     assert (scenes.first_rows(codes) == want).all()
     distinct = table.iloc[want].drop_duplicates(["lon", "lat"])  # some places lie on each other
     assert len(distinct) < 90
-    for k, message in ((len(distinct), None), (len(distinct) + 1, f"1 <= k <= {len(distinct)}")):
+    for k, message in (
+        (len(distinct), None),
+        (len(distinct) + 1, f"`k` must be <= {len(distinct)}, the number of distinct loc"),
+    ):
         if message is None:
             assert GeoClusters.fit(table, k=k).sizes.sum() == 90
         else:
@@ -142,14 +145,18 @@ def test_files_survive(tmp_path):
 
 
 def test_clear_words_for_wrong_arguments(tmp_path):
-    with pytest.raises(ValueError, match="number of distinct places; came k = 11"):
+    with pytest.raises(
+        ValueError, match="`k` must be <= 10, the number of distinct locations, got 11"
+    ):
         GeoClusters.fit(pd.concat([places(10)] * 2), k=11)
-    with pytest.raises(ValueError, match="sphere or degrees"):
+    with pytest.raises(
+        ValueError, match=r"`on` must be one of \['sphere', 'degrees'\], got 'plane'"
+    ):
         GeoClusters.fit(places(10), k=2, on="plane")
-    with pytest.raises(ValueError, match="column 'climate'"):
+    with pytest.raises(ValueError, match="`label` must be a column of .*, got 'climate'"):
         GeoClusters.fit(places(10), k=2).purity(places(10), label="climate")
-    with pytest.raises(FileNotFoundError, match="found no file"):
+    with pytest.raises(FileNotFoundError, match="no.json does not exist"):
         GeoClusters.load(tmp_path / "no.json")
     (tmp_path / "bad.json").write_text(json.dumps({"a": 1}))
-    with pytest.raises(ValueError, match="came something else"):
+    with pytest.raises(ValueError, match="bad.json must hold geo clusters"):
         GeoClusters.load(tmp_path / "bad.json")

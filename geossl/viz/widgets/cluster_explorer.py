@@ -11,7 +11,7 @@ import ipywidgets as widgets
 import numpy as np
 import pandas as pd
 
-from geossl.clusters import GeoClusters, On
+from geossl.clusters import GeoClusters, Metric
 from geossl.data.store import ChipStore
 from geossl.utils.io import atomic_write
 from geossl.utils.validate import PositiveInt, Seed, validated
@@ -52,7 +52,7 @@ class ClusterExplorer(widgets.VBox):
         store: ChipStore | None = None,
         label: str = "label",
         k: PositiveInt = 20,
-        on: On = "sphere",
+        on: Metric = "sphere",
         seed: Seed = 0,
     ):
         check_table(scenes, store)
@@ -76,7 +76,7 @@ class ClusterExplorer(widgets.VBox):
 
     # --- controls -----------------------------------------------------------------------------
 
-    def _make_controls(self, most: int, k: int, on: On) -> None:
+    def _make_controls(self, most: int, k: int, on: Metric) -> None:
         wide = widgets.Layout(width="330px")
         self.k_slider = widgets.IntSlider(
             k, 2, most, description="clusters (K)", continuous_update=False, layout=wide,
@@ -155,7 +155,7 @@ class ClusterExplorer(widgets.VBox):
         self._curves.value = self._curves_html()
         self._status.show(f"purity and entropy at {len(self._measured)} values of K")
 
-    def _measure(self, clusters: GeoClusters, on: On) -> pd.DataFrame:
+    def _measure(self, clusters: GeoClusters, on: Metric) -> pd.DataFrame:
         """Return the purity of each cluster, and keep the means over locations for the curves."""
         purity = clusters.purity(self._table, label=self._label)
         known = purity.dropna(subset="purity")
