@@ -95,12 +95,12 @@ def _read_metadata(path: str) -> dict[str, Any]:
         raise ValueError("its json has no list of labels")
     labels = metadata["labels"]
     if not all(isinstance(name, str) and name.isprintable() and "|" not in name for name in labels):
-        raise ValueError(f"its json has labels that are no names: {ascii(labels):.80}")
+        raise ValueError(f"its json has labels that are not names: {ascii(labels):.80}")
     text = str(metadata.get("acquisition_date"))
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"its acquisition_date {text[:40]!r} is no ISO date") from None
+        raise ValueError(f"its acquisition_date {text[:40]!r} is not an ISO date") from None
     corners = metadata.get("coordinates")
     corners = corners if isinstance(corners, dict) else {}
     left, top, right, bottom = (_number(corners.get(name)) for name in ("ulx", "uly", "lrx", "lry"))

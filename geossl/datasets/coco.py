@@ -57,7 +57,7 @@ def coco(
 
     Raises:
         FileNotFoundError: the json does not exist, or none of the first images does.
-        ValueError: it is no COCO json, or an image or a box cannot be used.
+        ValueError: it is not a COCO json, or an image or a box cannot be used.
 
     Source:
         The data format of the COCO challenge: boxes are ``[x, y, width, height]`` from 0.
@@ -65,10 +65,10 @@ def coco(
     path = Path(path)
     if path.is_dir():
         files = [file for file in _jsons(path) if fits(file)]
-        path = only_file(files, "COCO json, also in annotations/", path)
+        path = only_file(files, "COCO json (there or in annotations/)", path)
     content = read_json(path, max_bytes=None)
     if not isinstance(content, Mapping) or not isinstance(content.get("images"), list):
-        raise DatasetError(f"{path} is no COCO json: it needs a list of 'images'.")
+        raise DatasetError(f"{path} is not a COCO json, which needs a list of 'images'.")
     if root is None:
         root = path.parent.parent if path.parent.name == "annotations" else path.parent
         root = root / "images" if (root / "images").is_dir() else root
@@ -77,7 +77,7 @@ def coco(
     for i, entry in enumerate(detections.list_objects(content, "images")):
         key, time = entry.get("id"), entry.get("date_captured")
         if not isinstance(key, int | str) or key in images:
-            problems[f"{path}, image {i}"] = f"its id {key!r} is no id, or not unique"
+            problems[f"{path}, image {i}"] = f"its id {key!r} is not an id, or not unique"
             continue
         time = time if isinstance(time, str) else None
         images[key] = entry.get("file_name"), time, f"image {key}"

@@ -18,7 +18,7 @@ import pandas as pd
 from geossl.data.files import read_json
 from geossl.data.scenes import BOX
 from geossl.datasets.registry import register
-from geossl.datasets.shared.listing import first_entries, subfolders
+from geossl.datasets.shared.listing import first_entries, list_folder, subfolders
 from geossl.datasets.shared.table import find_faults, finish_table, footprint_centers
 from geossl.utils.parallel import map_threads
 from geossl.utils.validate import NonNegative, validated
@@ -113,8 +113,7 @@ def fmow(
 
 def _find_images(folder: Path, ending: str) -> tuple[list[tuple[str, Row]], list[Row]]:
     """Return path and location of the files in all subfolders, and rows for unreadable ones."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder of fMoW at {folder}.")
+    list_folder(folder, "fMoW")  # raises if there is none
     images, problems = [], []
 
     def note(error: OSError) -> None:

@@ -12,7 +12,7 @@ from geossl.data import scenes
 from geossl.datasets.registry import register
 from geossl.datasets.shared.csv import FMOW_FOLDER, IMAGE_NAME, Location, first_lines, read_path_csv
 from geossl.utils.io import atomic_write
-from geossl.utils.validate import validated
+from geossl.utils.validate import check_choice, validated
 
 __all__ = ["fits", "gassl_csv", "write_gassl_csv"]
 
@@ -82,8 +82,7 @@ def write_gassl_csv(
     Raises:
         ValueError: the column does not exist, or a scene has no label.
     """
-    if label not in table:
-        raise ValueError(f"`label` must be a column of the table, {list(table)}, got {label!r}.")
+    check_choice("label", label, table.columns)
     codes, names = scenes.label_codes(table[label])
     if (codes < 0).any():
         raise ValueError(

@@ -117,7 +117,7 @@ def _read_positions(path: Path) -> pd.DataFrame:
             encoding="utf-8-sig", low_memory=False,
         )  # fmt: skip
     except ValueError as error:
-        raise DatasetError(f"{path} is no csv of photo id, lat, lon: {error}.") from None
+        raise DatasetError(f"{path} is not a csv of photo id, lat, lon: {error}.") from None
     positions["id"] = positions["id"].str.strip()
     for name in ("lat", "lon"):
         numbers = pd.to_numeric(positions[name], errors="coerce")

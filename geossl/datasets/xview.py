@@ -58,7 +58,7 @@ def xview(
         path = only_file(_geojsons(path), "xView geojson", path)
     content = read_json(path, max_bytes=None)
     if not isinstance(content, Mapping) or not isinstance(content.get("features"), list):
-        raise DatasetError(f"{path} is no xView geojson: it needs a list of 'features'.")
+        raise DatasetError(f"{path} is not an xView geojson, which needs a list of 'features'.")
     if root is None:
         nested = path.parent / "train_images"
         root = nested if nested.is_dir() else path.parent
@@ -71,7 +71,9 @@ def xview(
         about = about if isinstance(about, Mapping) else {}
         image, bounds, kind = (about.get(k) for k in ("image_id", "bounds_imcoords", "type_id"))
         if not isinstance(image, str):
-            problems[f"{path}, feature {i}"] = f"its image_id {image!r} is no name such as '5.tif'"
+            problems[f"{path}, feature {i}"] = (
+                f"its image_id {image!r} is not a name such as '5.tif'"
+            )
             continue
         row = row_of.setdefault(image, len(row_of))
         if isinstance(bounds, str) and bounds.strip() in ("", "[]"):
@@ -85,7 +87,7 @@ def xview(
                 f"its bounds_imcoords {str(bounds)[:60]!r} are not 'left,top,right,bottom'"
             )
         elif not isinstance(kind, int):
-            problems[f"{path}, feature {i}"] = f"its type_id {str(kind)[:60]!r} is no number"
+            problems[f"{path}, feature {i}"] = f"its type_id {str(kind)[:60]!r} is not a number"
         else:
             rows.append((row, *box, (names or {}).get(kind, kind)))
     images = pd.DataFrame({"file": list(row_of), "time": None}, dtype=object)

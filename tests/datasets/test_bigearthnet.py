@@ -35,11 +35,11 @@ BAD_PATCHES = {
     "binary": (b"\xff\xfe\x00\xd8", "cannot be read as json"),
     "list": ("[1, 2]", "has no list of labels"),
     "no labels": ({"labels": None}, "has no list of labels"),
-    "odd labels": ({"labels": [{"a": 1}]}, "labels that are no names"),
-    "lone surrogate": ({"labels": ["\ud800"]}, "labels that are no names"),
-    "two in one": ({"labels": ["a|b"]}, "labels that are no names"),
-    "no date": ({"acquisition_date": None}, "acquisition_date 'None' is no ISO date"),
-    "now": ({"acquisition_date": "now"}, "acquisition_date 'now' is no ISO date"),
+    "odd labels": ({"labels": [{"a": 1}]}, "labels that are not names"),
+    "lone surrogate": ({"labels": ["\ud800"]}, "labels that are not names"),
+    "two in one": ({"labels": ["a|b"]}, "labels that are not names"),
+    "no date": ({"acquisition_date": None}, "acquisition_date 'None' is not an ISO date"),
+    "now": ({"acquisition_date": "now"}, "acquisition_date 'now' is not an ISO date"),
 }
 
 

@@ -258,5 +258,7 @@ def test_wrong_arguments_and_folders(tmp_path):
             fmow(tmp_path, **more)
     with pytest.raises(FileNotFoundError, match="There are no .*msrgb.jpg in"):
         fmow(tmp_path, kind="msrgb")
-    with pytest.raises(FileNotFoundError, match="There is no folder of fMoW"):
+    with pytest.raises(
+        FileNotFoundError, match="There is no folder .*absent, which should contain fMoW"
+    ):
         fmow(tmp_path / "absent")

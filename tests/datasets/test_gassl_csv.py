@@ -123,6 +123,6 @@ def test_writing_the_papers_csv(tmp_path):
     assert gassl_csv(tmp_path / "clusters.csv")["cluster"].tolist() == [0, 0]
     with pytest.raises(ValueError, match="needs a label, but 1 of 2 have none"):
         write_gassl_csv(table.assign(label=["zoo", None]), tmp_path / "x.csv")
-    with pytest.raises(ValueError, match="`label` must be a column of the table, .* got 'kind'"):
+    with pytest.raises(ValueError, match="`label` must be one of .*'path', .*, got 'kind'"):
         write_gassl_csv(table, tmp_path / "x.csv", label="kind")
     assert not (tmp_path / "x.csv").exists()
