@@ -1,4 +1,7 @@
-"""Embeddings: the vectors of a chip store, kept with its scene table; and neighbors."""
+"""Embed the chips of a store, keep the vectors with their scenes, and find nearest neighbors.
+
+Shapes: M chips, E embedding, Q queries.
+"""
 
 from __future__ import annotations
 
@@ -16,24 +19,29 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm.auto import tqdm
 
-from geossl import models
 from geossl.data import scenes
+from geossl.data.files import DatasetError
 from geossl.data.store import ChipStore
 from geossl.data.table_files import to_geo, write
+from geossl.models.encoder import Encoder
 from geossl.utils import dist
+from geossl.utils.device import select_device
 from geossl.utils.io import atomic_write
+from geossl.utils.validate import PositiveInt, check, validated
 
 if TYPE_CHECKING:
     import geopandas
 
-_BIG = 100_000_000  # bytes of vectors above which they go into a .npy beside the table
+__all__ = ["Embeddings", "embed", "neighbors"]
+
+_BIG = 100_000_000  # bytes of vectors above which they go into an .npy file of their own
 _CELLS = 2**24  # similarities held at a time
 _COLUMN = "embedding"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Embeddings:
-    """Vectors with the scenes they came from.
+    """Vectors with the scenes they belong to.
 
     Attributes:
         vectors: ``(M, E)`` float32.
@@ -44,123 +52,126 @@ class Embeddings:
     scenes: pd.DataFrame
 
     def __post_init__(self) -> None:
+        check("vectors", self.vectors, ArrayLike)
+        check("scenes", self.scenes, pd.DataFrame)
         object.__setattr__(self, "vectors", np.asarray(self.vectors, np.float32))
         if self.vectors.ndim != 2 or len(self.vectors) != len(self.scenes):
             raise ValueError(
-                "expected vectors (M, E) and M rows of scenes, came "
-                f"{self.vectors.shape} and {len(self.scenes)}"
+                f"`vectors` must be (M, E), a row for each of the {len(self.scenes)} `scenes`, got "
+                f"shape {self.vectors.shape}."
             )
 
     def __len__(self) -> int:
         return len(self.vectors)
 
     def __repr__(self) -> str:
-        places = self.scenes["location"].nunique()
-        return f"Embeddings({len(self):,} x {self.vectors.shape[1]} of {places:,} places)"
+        locations = self.scenes["location"].nunique()
+        return f"Embeddings({len(self):,} x {self.vectors.shape[1]} of {locations:,} locations)"
 
     def tensor(self) -> Tensor:
-        """The vectors as a tensor, without a copy where their memory is writable."""
+        """Return the vectors as a tensor, without a copy if their memory is writable."""
         return torch.from_numpy(np.require(self.vectors, requirements=["C", "W"]))
 
+    @validated
     def subset(self, rows: ArrayLike) -> Embeddings:
-        """Those of a boolean mask ``(M,)`` or of row numbers."""
-        rows = _rows(rows, len(self))
+        """Select the rows of a boolean mask ``(M,)`` or of row numbers."""
+        rows = _row_numbers("rows", rows, len(self))
         return Embeddings(self.vectors[rows], self.scenes.iloc[rows].reset_index(drop=True))
 
+    @validated
     def centered(self, *, by: Literal["time", "year"] = "time") -> Embeddings:
-        """Less the mean vector of their date: takes out what all images of one date share.
+        """Subtract the mean vector of each date, which all images of one date share.
 
         Args:
-            by: a date is an exact time (scenes of many places at once), or a calendar year.
+            by: a date is an exact time (scenes of many locations at once), or a calendar year.
 
         Raises:
-            ValueError: most dates show one place only, so that centering would erase the places.
+            ValueError: most dates have one location only, so that nothing of it would remain.
         """
-        if by not in ("time", "year"):
-            raise ValueError(f"expected dates by time or year, came {by!r}")
         times = self.scenes["time"]
         dates = pd.factorize(times if by == "time" else times.dt.year, use_na_sentinel=False)[0]
-        places = pd.Series(scenes.location_codes(self.scenes)).groupby(dates).nunique().to_numpy()
-        alone = int((places[dates] == 1).sum())
+        codes = pd.Series(scenes.location_codes(self.scenes))
+        alone = int((codes.groupby(dates).transform("nunique") == 1).sum())
         if 2 * alone > len(self):
             raise ValueError(
-                "expected several places at each date to center on, came a date of their own for "
-                f"{alone} of {len(self)} scenes"
-                + ("; center by year" if by == "time" else "; do not center them")
+                f"`by={by!r}` needs several locations at each date, but {alone} of {len(self)} "
+                "scenes have a date of their own. "
+                + ("Use by='year'." if by == "time" else "Do not center them.")
             )
         return Embeddings(self.vectors - self._means(dates)[dates], self.scenes)
 
     def mean_of_locations(self) -> Embeddings:
-        """One vector per location, the mean over its dates, with the location's first row."""
-        places = self.scenes.drop_duplicates("location").reset_index(drop=True)
-        return Embeddings(self._means(scenes.location_codes(self.scenes)), places)
+        """Average the vectors of each location over its dates, with the location's first row."""
+        table = self.scenes.drop_duplicates("location").reset_index(drop=True)
+        return Embeddings(self._means(scenes.location_codes(self.scenes)), table)
 
     def _means(self, groups: np.ndarray) -> np.ndarray:
-        """Mean vectors ``(G, E)`` of dense groups ``(M,)``."""
-        count = np.bincount(groups)
-        total = torch.zeros(len(count), self.vectors.shape[1], dtype=torch.float64)
+        """Return mean vectors ``(G, E)`` of groups ``(M,)`` numbered from 0."""
+        counts = np.bincount(groups)
+        total = torch.zeros(len(counts), self.vectors.shape[1], dtype=torch.float64)
         total.index_add_(0, torch.from_numpy(groups), self.tensor().double())
-        return (total.numpy() / count[:, None]).astype(np.float32)
+        return (total.numpy() / counts[:, None]).astype(np.float32)
 
+    @validated
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a .parquet (or .geoparquet) with a list column ``embedding``; atomic.
+        """Write a .parquet (or .geoparquet) file with a list column ``embedding``; atomic.
 
-        Above 100 MB the vectors go beside the table into ``<stem>.embedding.npy`` and the column
-        is empty.
+        Above 100 MB the vectors go to ``<stem>.embedding.npy`` in the same directory, and the
+        column is empty.
 
         Raises:
-            ValueError: another suffix, or nothing to save.
+            ValueError: another suffix, or no rows.
         """
         path = Path(path)
         if path.suffix not in (".parquet", ".geoparquet"):
-            raise ValueError(
-                f"expected embeddings ending in .parquet or .geoparquet, came {path.name!r}"
-            )
+            raise ValueError(f"`path` must end in .parquet or .geoparquet, got {path.name!r}.")
         if len(self) == 0:
-            raise ValueError(f"expected at least one embedding to save at {path}, came none")
-        beside = _beside(path)
-        big = self.vectors.nbytes > _BIG
-        table = self.scenes.assign(**{_COLUMN: None if big else list(self.vectors)})
-        if big:
-            with atomic_write(beside) as part:
+            raise ValueError(f"There are no embeddings to save at {path}.")
+        is_big = self.vectors.nbytes > _BIG
+        if is_big:
+            with atomic_write(_vectors_path(path)) as part:
                 np.save(part, self.vectors)
-        write(table, path)
-        if not big:
-            beside.unlink(missing_ok=True)
+        write(self.scenes.assign(**{_COLUMN: None if is_big else list(self.vectors)}), path)
+        if not is_big:
+            _vectors_path(path).unlink(missing_ok=True)
 
     @classmethod
+    @validated
     def load(cls, path: str | os.PathLike[str]) -> Embeddings:
-        """Read what `save` wrote.
+        """Read a file of `save`.
 
         Raises:
-            FileNotFoundError: there is no such file, or the vectors beside it are gone.
-            ValueError: it holds no embeddings, or others than the vectors beside it.
+            FileNotFoundError: there is no such file, or its file of vectors is gone.
+            DatasetError: it holds no embeddings, or its vectors do not fit.
         """
         path = Path(path)
         if not path.is_file():
-            raise FileNotFoundError(f"expected embeddings at {path}, found no file")
+            raise FileNotFoundError(f"There are no embeddings at {path}.")
         if not cls.is_file(path):
-            raise ValueError(
-                f"expected embeddings written by Embeddings.save at {path}, came a file without "
-                f"the column {_COLUMN!r}"
+            raise DatasetError(
+                f"{path} has no column {_COLUMN!r}. Write it with Embeddings.save()."
             )
         table = pd.read_parquet(path)
-        lists = table.pop(_COLUMN)
+        lists, separate = table.pop(_COLUMN), _vectors_path(path)
         if path.suffix == ".geoparquet":
             table = table.drop(columns="geometry", errors="ignore")
-        if not lists.isna().all():
-            return cls(np.stack(lists.to_list()), table)
-        beside = _beside(path)
-        if not beside.is_file():
+        if lists.isna().all() and not separate.is_file():
             raise FileNotFoundError(
-                f"expected the vectors of {path} beside it at {beside}, found no file; "
-                "move the two together"
+                f"The vectors of {path} must be at {separate}, but there is no file. Move the two "
+                "together."
             )
-        return cls(np.load(beside), table)
+        try:
+            vectors = np.load(separate) if lists.isna().all() else np.stack(lists.to_list())
+            return cls(vectors, table)
+        except (ValueError, TypeError, EOFError):
+            raise DatasetError(
+                f"The vectors of {path} are damaged or do not fit its scenes. Embed them again."
+            ) from None
 
     @staticmethod
+    @validated
     def is_file(path: str | os.PathLike[str]) -> bool:
-        """Whether a file is a parquet with embeddings."""
+        """Return whether a file is a parquet file with embeddings."""
         import pyarrow
         from pyarrow import parquet
 
@@ -170,20 +181,21 @@ class Embeddings:
             return False
 
     def to_geo(self) -> geopandas.GeoDataFrame:
-        """The scenes as a GeoDataFrame with a column ``embedding``."""
+        """Return the scenes as a GeoDataFrame with a column ``embedding``."""
         return to_geo(self.scenes.assign(**{_COLUMN: list(self.vectors)}))
 
 
+@validated
 def embed(
     store: ChipStore,
-    encoder: models.Encoder,
+    encoder: Encoder,
     *,
     index: ArrayLike | None = None,
-    batch_size: int = 256,
+    batch_size: PositiveInt = 256,
     device: str | torch.device | None = None,
     progress: bool = False,
 ) -> Embeddings:
-    """Embeddings of a store's chips; the encoder is left bit for bit as it was.
+    """Embed a store's chips; the encoder is left bit for bit as it was.
 
     Under ``torchrun``, or inside a process group, all processes call it alike; each embeds its
     share of the chips, and all get all vectors.
@@ -194,7 +206,7 @@ def embed(
         index: ``(M,)`` row numbers or a boolean mask of all chips; all when None.
         batch_size: chips at a time; changes the result by rounding only.
         device: the encoder's own when None; on another one a copy of the encoder does the work.
-        progress: show a bar.
+        progress: show a progress bar.
 
     Returns:
         ``(M, E)`` float32 vectors with their rows of the scene table.
@@ -204,45 +216,48 @@ def embed(
     """
     if encoder.bands != len(store.bands):
         raise ValueError(
-            f"expected an encoder for the store's {len(store.bands)} bands {store.bands}, came "
-            f"one for {encoder.bands}"
+            f"`encoder` must take the store's {len(store.bands)} bands {store.bands}, got one for "
+            f"{encoder.bands}. Adapt it by geossl.models.weights.with_bands()."
         )
-    if batch_size < 1:
-        raise ValueError(f"expected batch >= 1, came {batch_size}")
-    rows = np.arange(len(store)) if index is None else _rows(index, len(store))
-    where = encoder.mean.device if device is None else torch.device(device)
-    if where != encoder.mean.device:
-        encoder = copy.deepcopy(encoder).to(where)
-    modes = {module: module.training for module in encoder.modules()}
-    dist.init_process_group(where)
-    mine = rows[dist.local_slice(len(rows))]
-    vectors = torch.empty(len(mine), encoder.embedding_dim)
+    rows = np.arange(len(store)) if index is None else _row_numbers("index", index, len(store))
+    home = encoder.mean.device
+    device = select_device(device) if isinstance(device, str) else device or home
+    if device != home:
+        encoder = copy.deepcopy(encoder).to(device)
+    dist.init_process_group(device)
+    own = rows[dist.local_slice(len(rows))]
+    vectors = torch.empty(len(own), encoder.embedding_dim)
     quiet = not progress or dist.rank() > 0
+    modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
     try:
-        bar = tqdm(total=len(mine), unit="chip", disable=quiet)
-        with torch.no_grad(), bar:
-            for start in range(0, len(mine), batch_size):
-                chips = store.gather(mine[start : start + batch_size]).to(where)  # (N, C, H, W)
-                found = encoder(encoder.normalize(chips))  # (N, E)
-                vectors[start : start + batch_size] = found.float().cpu()
+        with torch.no_grad(), tqdm(total=len(own), unit="chip", disable=quiet) as bar:
+            for start in range(0, len(own), batch_size):
+                chips = store.gather(own[start : start + batch_size]).to(device)  # (N, C, H, W)
+                batch = encoder(encoder.normalize(chips))  # (N, E)
+                vectors[start : start + batch_size] = batch.float().cpu()
                 bar.update(len(chips))
     finally:
         for module, training in modes.items():
             module.training = training
-    whole = dist.all_gather(vectors, len(rows)).numpy()
-    return Embeddings(whole, store.scenes.iloc[rows].reset_index(drop=True))
+    all_vectors = dist.all_gather(vectors, len(rows)).numpy()
+    return Embeddings(all_vectors, store.scenes.iloc[rows].reset_index(drop=True))
 
 
+@validated
 def neighbors(
-    embeddings: Embeddings, index: ArrayLike, *, k: int = 5, exclude_location: bool = True
+    embeddings: Embeddings,
+    index: ArrayLike,
+    *,
+    k: PositiveInt = 5,
+    exclude_location: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The most similar chips by cosine similarity.
+    """Find the most similar chips by cosine similarity.
 
     Args:
         embeddings: of all chips.
         index: ``(Q,)`` rows to find neighbors of.
-        k: how many; fewer when some row has not as many to choose from.
+        k: how many; fewer if some row has not as many to choose from.
         exclude_location: leave out chips of the same location, else only the chip itself.
 
     Returns:
@@ -251,40 +266,40 @@ def neighbors(
     Raises:
         ValueError: a row that is not there, or one without any other to choose from.
     """
-    index = _rows(np.atleast_1d(np.asarray(index)), len(embeddings))
+    index = _row_numbers("index", np.atleast_1d(np.asarray(index)), len(embeddings))
     codes = np.arange(len(embeddings))
     if exclude_location:
         codes = scenes.location_codes(embeddings.scenes)
-    left = len(embeddings) - int(np.bincount(codes)[codes[index]].max(initial=0))
-    if k < 1 or left < 1:
+    candidates = len(embeddings) - int(np.bincount(codes)[codes[index]].max(initial=0))
+    if candidates < 1:
         others = "chips of other locations" if exclude_location else "other chips"
-        raise ValueError(f"expected k >= 1 and some {others} to choose from, came {k} and {left}")
+        raise ValueError(f"`embeddings` has no {others} to choose neighbors from.")
     unit, group = normalize(embeddings.tensor(), dim=1), torch.from_numpy(codes)
     rows, similarities = [], []
     for part in torch.from_numpy(index).split(max(1, _CELLS // len(unit))):
         similarity = unit[part] @ unit.T  # (q, M)
         similarity.masked_fill_(group[part][:, None] == group[None], -torch.inf)
-        best = similarity.topk(min(k, left), dim=1)
+        best = similarity.topk(min(k, candidates), dim=1)
         rows.append(best.indices)
         similarities.append(best.values)
     return torch.cat(rows).numpy(), torch.cat(similarities).numpy()
 
 
-def _beside(path: Path) -> Path:
+def _vectors_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.{_COLUMN}.npy")
 
 
-def _rows(index: ArrayLike, size: int) -> np.ndarray:
-    """Row numbers of an index or a boolean mask, checked."""
+def _row_numbers(name: str, index: ArrayLike, count: int) -> np.ndarray:
+    """Convert row numbers or a boolean mask of ``count`` rows to checked row numbers."""
     rows = np.asarray(index)
     if rows.dtype == bool:
-        if rows.shape != (size,):
-            raise ValueError(f"expected a mask of {size} rows, came one of shape {rows.shape}")
+        if rows.shape != (count,):
+            raise ValueError(f"`{name}` must be a mask of {count} rows, got shape {rows.shape}.")
         return np.flatnonzero(rows)
+    if rows.size and rows.dtype.kind not in "iu":
+        raise TypeError(f"`{name}` must hold row numbers or a mask, got {rows.dtype} values.")
     if rows.ndim != 1:
-        raise ValueError(f"expected row numbers in one dimension, came the shape {rows.shape}")
-    if rows.size and (rows.min() < 0 or rows.max() >= size):
-        raise ValueError(
-            f"expected row numbers of 0 to {size - 1}, came {rows.min()} to {rows.max()}"
-        )
+        raise ValueError(f"`{name}` must have one dimension, got shape {rows.shape}.")
+    if rows.size and (rows.min() < 0 or rows.max() >= count):
+        raise ValueError(f"`{name}` must be in 0 to {count - 1}, got {rows.min()} to {rows.max()}.")
     return rows.astype(np.int64)

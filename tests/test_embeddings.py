@@ -117,7 +117,7 @@ def test_another_device_works_on_a_copy():
     store = store_of(3)
     encoder = encoder_of(store)
     with pytest.raises(NotImplementedError):  # meta holds no numbers, but it is another device
-        embed(store, encoder, device="meta")
+        embed(store, encoder, device=torch.device("meta"))
     assert encoder.mean.device.type == "cpu"
 
 
@@ -134,18 +134,26 @@ def test_embeddings_of_a_gpu_are_those_of_the_cpu():
 
 def test_wrong_asks_are_told():
     store = store_of(4)
-    with pytest.raises(ValueError, match="3 bands .* came one for 2"):
+    with pytest.raises(
+        ValueError, match="`encoder` must take the store's 3 bands .* got one for 2"
+    ):
         embed(store, models.build_encoder(bands=2))
     encoder = encoder_of(store)
-    with pytest.raises(ValueError, match="0 to 3, came -1 to 2"):
+    with pytest.raises(ValueError, match="`index` must be in 0 to 3, got -1 to 2"):
         embed(store, encoder, index=[-1, 2])
-    with pytest.raises(ValueError, match="0 to 3, came 1 to 4"):
+    with pytest.raises(ValueError, match="`index` must be in 0 to 3, got 1 to 4"):
         embed(store, encoder, index=[1, 4])
-    with pytest.raises(ValueError, match="mask of 4 rows"):
+    with pytest.raises(ValueError, match="`index` must be a mask of 4 rows"):
         embed(store, encoder, index=np.ones(3, bool))
-    with pytest.raises(ValueError, match="batch >= 1"):
+    with pytest.raises(TypeError, match="`index` must hold row numbers or a mask, got float64"):
+        embed(store, encoder, index=[0.5])
+    with pytest.raises(ValueError, match="`device` must be .*, got 'gpu'"):
+        embed(store, encoder, device="gpu")
+    with pytest.raises(ValueError, match="`batch_size` must be > 0, got 0"):
         embed(store, encoder, batch_size=0)
-    with pytest.raises(ValueError, match=r"\(3, 2\) and 4"):
+    with pytest.raises(
+        ValueError, match=r"`vectors` must be \(M, E\), .* 4 `scenes`, got shape \(3, 2\)"
+    ):
         Embeddings(np.zeros((3, 2)), table_of(4))
 
 
@@ -186,22 +194,25 @@ def test_a_small_save_over_a_big_one(tmp_path, monkeypatch):
 
 def test_files_that_are_no_embeddings_are_told(tmp_path, monkeypatch):
     table = table_of(4)
-    with pytest.raises(ValueError, match="ending in .parquet or .geoparquet, came 'v.csv'"):
+    with pytest.raises(ValueError, match="`path` must end in .parquet or .geoparquet, got 'v.csv'"):
         Embeddings(vectors_of(4), table).save(tmp_path / "v.csv")
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="no embeddings to save"):
         Embeddings(vectors_of(0), table.iloc[:0]).save(tmp_path / "v.parquet")
-    with pytest.raises(FileNotFoundError, match="found no file"):
+    with pytest.raises(FileNotFoundError, match="no embeddings at .*v.parquet"):
         Embeddings.load(tmp_path / "v.parquet")
     write(table, tmp_path / "scenes.parquet")
     (tmp_path / "text.parquet").write_text("hello")
     for name in ("scenes.parquet", "text.parquet"):
         assert not Embeddings.is_file(tmp_path / name)
-        with pytest.raises(ValueError, match="without the column 'embedding'"):
+        with pytest.raises(ValueError, match="has no column 'embedding'"):
             Embeddings.load(tmp_path / name)
     monkeypatch.setattr(embedding, "_BIG", 10)
     Embeddings(vectors_of(4), table).save(tmp_path / "v.parquet")
+    (tmp_path / "v.embedding.npy").write_bytes(b"")
+    with pytest.raises(ValueError, match="vectors of .*v.parquet are damaged"):
+        Embeddings.load(tmp_path / "v.parquet")
     (tmp_path / "v.embedding.npy").unlink()
-    with pytest.raises(FileNotFoundError, match="move the two together"):
+    with pytest.raises(FileNotFoundError, match="Move the two together"):
         Embeddings.load(tmp_path / "v.parquet")
 
 
@@ -220,12 +231,12 @@ def test_centering_by_year_where_every_scene_has_its_own_time():
     table = table_of(8)
     table["time"] += pd.to_timedelta(np.arange(8), "h")  # 2019 and 2020, eight times
     embeddings = Embeddings(vectors_of(8), table)
-    with pytest.raises(ValueError, match="8 of 8 scenes; center by year"):
+    with pytest.raises(ValueError, match="8 of 8 scenes .* Use by='year'"):
         embeddings.centered()
     found = embeddings.centered(by="year").vectors
     np.testing.assert_allclose(found[::2].mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(found[1::2].mean(0), 0, atol=1e-6)
-    with pytest.raises(ValueError, match="time or year"):
+    with pytest.raises(ValueError, match=r"`by` must be one of \['time', 'year'\], got 'month'"):
         embeddings.centered(by="month")
 
 
@@ -249,5 +260,5 @@ def test_neighbors_when_there_are_few():
     assert embedding.neighbors(embeddings, 0, k=9)[0].shape == (1, 2)
     with pytest.raises(ValueError, match="chips of other locations"):
         embedding.neighbors(Embeddings(vectors_of(2), table_of(2)), [0])
-    with pytest.raises(ValueError, match="0 to 3, came 4"):
+    with pytest.raises(ValueError, match="`index` must be in 0 to 3, got 4 to 4"):
         embedding.neighbors(embeddings, [4])
