@@ -1,4 +1,4 @@
-"""What an encoder is for: detection, segmentation, fine-tuning, comparisons."""
+"""Use encoders: detection, segmentation, fine-tuning, and comparisons of encoders."""
 
 from geossl.utils.lazy import submodules
 

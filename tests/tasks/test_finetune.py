@@ -9,8 +9,9 @@ from test_pretrain import write_store
 from vectors import RNG
 
 from geossl import embed, evaluate, models
-from geossl.models import layers
+from geossl.models import layers, weights
 from geossl.tasks import finetune
+from geossl.train.checkpoint import RunDirectory
 from geossl.train.optim import warmup_cosine
 from geossl.transforms import Views
 
@@ -111,7 +112,7 @@ def test_fine_tuning_looks_at_neither_val_nor_test(store):
 def test_early_layers_learn_slowly():
     head = torch.nn.Linear(512, 4)
     net = models.build_encoder("resnet18")
-    groups = finetune._groups(net, head, finetune.FineTuneConfig(lr=1.0, layer_decay=0.5))
+    groups = finetune.parameter_groups(net, head, finetune.FineTuneConfig(lr=1.0, layer_decay=0.5))
     peak = {p: group["peak"] for group in groups for p in group["params"]}
     decay = {p: group["weight_decay"] for group in groups for p in group["params"]}
     assert set(peak) == {*net.parameters(), *head.parameters()} and len(peak) == len(groups)
@@ -131,7 +132,7 @@ def test_early_layers_learn_slowly():
             self.block = torch.nn.Sequential(torch.nn.Linear(3, 3))
 
     odd = models.Encoder("odd", Odd(), bands=3, stem="small", width=3)
-    groups = finetune._groups(odd, torch.nn.Linear(3, 2), finetune.FineTuneConfig(lr=1.0))
+    groups = finetune.parameter_groups(odd, torch.nn.Linear(3, 2), finetune.FineTuneConfig(lr=1.0))
     assert any(odd.backbone.token is p for group in groups for p in group["params"])
 
 
@@ -195,7 +196,9 @@ def test_fine_tuning_refuses_in_one_sentence(store):
         finetune.fine_tune(store, models.build_encoder(bands=4), config=QUICK)
     with pytest.raises(ValueError, match="`label` must be one of the columns .*, got 'fuel'"):
         finetune.fine_tune(store, encoder, label="fuel", config=QUICK)
-    with pytest.raises(ValueError, match="finite loss, came nan in epoch 1; lower lr"):
+    with pytest.raises(
+        ValueError, match="loss is .* in epoch 1: training diverged. Use a lower `lr`"
+    ):
         hot = copy.deepcopy(encoder)
         hot.backbone[0].weight.fill_(torch.nan)
         finetune.fine_tune(store, hot, config=QUICK)
@@ -206,7 +209,52 @@ def test_fine_tuning_refuses_in_one_sentence(store):
         {"layer_decay": 1.1},
         {"warmup": 1.0},
     ):
-        with pytest.raises(ValueError, match="expected"):
+        (name,) = bad
+        with pytest.raises(ValueError, match=f"`{name}` must be"):
             finetune.FineTuneConfig(**bad)
     with pytest.raises(ValueError, match="`lr` must be > 0, got 0"):
         evaluate.SGD(lr=0)
+
+
+class Stop(Exception):
+    pass
+
+
+def test_a_killed_fine_tuning_resumes_with_the_same_result(store, tmp_path, monkeypatch):
+    config = finetune.FineTuneConfig(**{**vars(QUICK), "epochs": 3})
+
+    def run(out, **change):
+        options = {"config": config, "seed": 2, **change}
+        return finetune.fine_tune(store, untrained(store), output_dir=out, **options)
+
+    whole = run(tmp_path / "whole")
+    monkeypatch.setattr(RunDirectory, "is_due", lambda self: True)
+    save, steps = RunDirectory.save, []
+
+    def killed(self, step, *args, **more):
+        save(self, step, *args, **more)
+        steps.append(step)
+        if step == 2:
+            raise Stop
+
+    monkeypatch.setattr(RunDirectory, "save", killed)
+    with pytest.raises(Stop):
+        run(tmp_path / "killed")
+    rest = run(tmp_path / "killed")
+    assert steps == [1, 2, 3]
+    for name, value in whole.encoder.state_dict().items():
+        assert torch.equal(value, rest.encoder.state_dict()[name]), name
+    assert torch.equal(whole.head.weight, rest.head.weight)
+    assert np.array_equal(whole.result.probabilities, rest.result.probabilities)
+    pd.testing.assert_frame_equal(whole.logs, rest.logs)
+    again = run(tmp_path / "killed")  # finished: nothing is trained
+    assert steps == [1, 2, 3] and again.result.value == whole.result.value
+    loaded = weights.load(tmp_path / "killed")
+    assert torch.equal(loaded.backbone[0].weight, whole.encoder.backbone[0].weight)
+    for change, words in (
+        ({"seed": 3}, "another `seed`"),
+        ({"config": QUICK}, "another `epochs`"),
+        ({"split": "blocks"}, "another `labels`"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            run(tmp_path / "killed", **change)

@@ -87,7 +87,7 @@ def test_hits_and_average_precision_right_and_wrong(seed, scene):
     table = {"path": scene, "label": "island"}
     counted = detect.measure(found.assign(**table), truth.assign(**table), scene, score=0)
     assert said("08.3", counted.ap50, given) == ""
-    outcome = counted.found.sort_values("score", ascending=False)["outcome"] == "hit"
+    outcome = counted.detections.sort_values("score", ascending=False)["outcome"] == "hit"
     assert outcome.tolist() == hit.tolist()
 
 

@@ -1,4 +1,8 @@
-"""Object detection: RetinaNet on a pre-trained encoder, over scenes of any size."""
+"""Object detection: RetinaNet on a pre-trained encoder, over scenes of any size.
+
+detector = detect.train(scenes, boxes, encoder, output_dir="runs/ships")
+detect.measure(detector.detect(test_scenes), boxes, test_scenes)
+"""
 
 from geossl.tasks.detect.boxes import check_boxes
 from geossl.tasks.detect.detector import Detector, load

@@ -1,4 +1,4 @@
-"""Training crops: drawn at random from large scenes, with their boxes, each from its own seed."""
+"""Training crops, drawn at random from large scenes with their boxes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Target = dict[str, Tensor]
 
 
 class Crops:
-    """Where crops come from; pixels are read when a crop is drawn.
+    """Draws crops from scenes; pixels are read when a crop is drawn.
 
     Args:
-        rows: the scenes, of `areas.scene_rows`.
-        boxes: of `checked`.
+        rows: the scenes, of `geossl.datasets.raster.area.scene_rows`.
+        boxes: of `check_boxes`.
         classes: labels, in the order of the network's outputs.
         config: how crops are drawn.
     """
@@ -32,8 +32,8 @@ class Crops:
         self._sizes = [(g.width, g.height) for g in map(areas.read_grid, rows)]
         area = np.prod(np.array(self._sizes, float), axis=1)
         self._share = area / area.sum()
-        of = dict(list(boxes.groupby("path")))
-        parts = [of.get(str(row["path"]), boxes.iloc[:0]) for row in rows]
+        by_path = dict(list(boxes.groupby("path")))
+        parts = [by_path.get(str(row["path"]), boxes.iloc[:0]) for row in rows]
         self._boxes = [part[list(BOX)].to_numpy(float) for part in parts]
         self._crowd = [part["crowd"].to_numpy(bool) for part in parts]
         self._codes = [pd.Index(classes).get_indexer(part["label"]) for part in parts]
@@ -41,7 +41,7 @@ class Crops:
         self._objects = np.array(objects, int).reshape(-1, 2)
 
     def batch(self, seed: int) -> tuple[Tensor, Tensor, list[Target]]:
-        """The crops of a seed.
+        """Draw the crops of a seed.
 
         Returns:
             Crops ``(N, C, S, S)`` float32 in the units of the files, which of their pixels hold
@@ -49,10 +49,9 @@ class Crops:
             ``ignored`` (I, 4), in pixels of the crop.
         """
         rng = np.random.default_rng(seed)
-        drawn = [self._draw(rng) for _ in range(self._config.batch_size)]
-        pixels = torch.from_numpy(np.stack([pixels for pixels, _, _ in drawn]))
-        valid = torch.from_numpy(np.stack([valid for _, valid, _ in drawn]))
-        return pixels, valid, [target for _, _, target in drawn]
+        crops = [self._draw(rng) for _ in range(self._config.batch_size)]
+        pixels, valid, targets = zip(*crops, strict=True)
+        return torch.from_numpy(np.stack(pixels)), torch.from_numpy(np.stack(valid)), list(targets)
 
     def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, Target]:
         """One crop as float32 ``(C, S, S)``, which pixels hold data ``(S, S)``, and its boxes."""
@@ -73,12 +72,14 @@ class Crops:
         left, top = corner
         window = left, top, left + side, top + side
         turn = int(rng.integers(8))
-        boxes, whole, part = crop_boxes(self._boxes[scene], window, min_visible=config.min_visible)
+        boxes, visible, part = crop_boxes(
+            self._boxes[scene], window, min_visible=config.min_visible
+        )
         boxes, crowd = rotate_boxes(boxes, turn, side), self._crowd[scene]
         target = {
-            "boxes": torch.from_numpy(boxes[whole & ~crowd]).float(),
-            "labels": torch.from_numpy(self._codes[scene][whole & ~crowd]),
-            "ignored": torch.from_numpy(boxes[part | (whole & crowd)]).float(),
+            "boxes": torch.from_numpy(boxes[visible & ~crowd]).float(),
+            "labels": torch.from_numpy(self._codes[scene][visible & ~crowd]),
+            "ignored": torch.from_numpy(boxes[part | (visible & crowd)]).float(),
         }
         pixels, valid = areas.read_area(self._rows[scene], window)
         pixels = rotate_pixels(pixels, turn).astype(np.float32, order="C")

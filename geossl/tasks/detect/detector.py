@@ -1,4 +1,4 @@
-"""A trained detector: boxes of scenes of any size, found window by window; saved and loaded."""
+"""A trained detector: detect objects in scenes of any size, save and load."""
 
 from __future__ import annotations
 
@@ -22,22 +22,24 @@ from geossl.models import features, state_dicts
 from geossl.tasks.detect.model import DetectConfig, build
 from geossl.transforms import Views
 from geossl.utils.device import select_device, select_precision
+from geossl.utils.validate import Fraction, NonNegativeInt, PositiveInt, validated
 
 FORMAT = 1
 _PER_WINDOW = 1000  # boxes of a window at most
+_OLD_NAMES = {"batch": "batch_size", "colour": "color", "grey": "grayscale"}  # of version 0.1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Detector:
-    """A trained detector with all it needs to be used.
+    """A trained detector with all that its use needs.
 
     Attributes:
         network: RetinaNet on normalized images, in eval mode.
-        config: how it was made.
-        reading: how its scenes were read: bands, their names, dtype, and scale.
+        config: options of its training.
+        reading: how the training scenes were read: bands, their names, dtype, and scale.
         boxes: training boxes by class, in the order of the network's outputs.
         skipped: number of training boxes that could not be used.
-        logs: one row an epoch: epoch, loss, classification (focal), box (L1), seconds.
+        logs: one row per epoch: epoch, loss, classification (focal), box (L1).
     """
 
     network: RetinaNet
@@ -56,33 +58,34 @@ class Detector:
 
     @property
     def classes(self) -> list:
-        """The labels it can give; none where it was trained without a box."""
+        """The labels it can predict; none if it was trained without a box."""
         return self.boxes.index.tolist()
 
     @property
     def encoder(self) -> models.Encoder:
-        """The tuned copy of the encoder."""
+        """The trained copy of the encoder."""
         return self.network.backbone.pyramid.encoder
 
+    @validated
     @torch.no_grad()
     def detect(
         self,
         scenes: pd.DataFrame | str | os.PathLike[str],
         *,
-        score: float = 0.05,
-        nms_iou: float = 0.5,
-        size_px: int = 512,
-        overlap_px: int = 128,
+        score: Fraction = 0.05,
+        nms_iou: Fraction = 0.5,
+        size_px: PositiveInt = 512,
+        overlap_px: NonNegativeInt = 128,
         progress: bool = False,
     ) -> pd.DataFrame:
-        """Find objects in scenes of any size, window by window.
+        """Detect objects in scenes of any size, window by window.
 
         A box whose middle is within a quarter of ``overlap_px`` of a seam (a window's edge inside
-        the scene) is left to the neighbor, which sees more around it. What windows found is then
-        merged by non-maximum suppression over the whole scene, class by class.
+        the scene) is left to the neighbor, which sees more around it. The boxes of all windows are
+        then merged by non-maximum suppression over the scene, class by class.
 
         Args:
-            scenes: a table of whole scenes, or the path of one file, read as those in training.
+            scenes: a table of scenes, or the path of one file, read as the training scenes were.
             score: boxes of a lower score are left out; a window gives its 1,000 best at most.
             nms_iou: of two boxes of a class that overlap more, the one of the higher score stays.
             size_px: side of a window in pixels of the scene.
@@ -90,9 +93,9 @@ class Detector:
             progress: show a bar.
 
         Returns:
-            A row a box, scene by scene, the highest score first: ``path``, `images.BOX` in pixels,
-            ``label``, ``score``, and ``lon, lat`` of its middle where the file is georeferenced.
-            ``attrs["classes"]`` are those the detector knows.
+            One row per box, scene by scene, the highest score first: ``path``, the corners
+            `geossl.data.scenes.BOX` in pixels, ``label``, ``score``, and ``lon, lat`` of its middle
+            where the file is georeferenced. ``attrs["classes"]`` are the detector's classes.
 
         Raises:
             FileNotFoundError: a scene is absent.
@@ -105,11 +108,11 @@ class Detector:
         for row in tqdm(rows, unit="scene", disable=not progress):
             parts = list(self._windows(row, size_px, overlap_px))
             boxes, scores, codes = (torch.cat(part) for part in zip(*parts, strict=True))
-            kept = batched_nms(boxes, scores, codes, nms_iou)
-            table = pd.DataFrame(boxes[kept].numpy(), columns=list(BOX))
-            table.insert(0, "path", pd.Series([str(row["path"])] * len(kept), dtype=object))
-            table["label"] = pd.Series([self.classes[code] for code in codes[kept]], dtype=object)
-            table["score"] = scores[kept].numpy()
+            keep = batched_nms(boxes, scores, codes, nms_iou)
+            table = pd.DataFrame(boxes[keep].numpy(), columns=list(BOX))
+            table.insert(0, "path", pd.Series([str(row["path"])] * len(keep), dtype=object))
+            table["label"] = pd.Series([self.classes[code] for code in codes[keep]], dtype=object)
+            table["score"] = scores[keep].numpy()
             x, y = ((table[BOX[i]] + table[BOX[i + 2]]) / 2 for i in (0, 1))
             table["lon"], table["lat"] = read_positions(table["path"].tolist(), x, y)
             tables.append(table)
@@ -123,7 +126,7 @@ class Detector:
         """Of each window boxes ``(B, 4)`` in pixels of the scene, scores, both float64, classes."""
         encoder, grid = self.encoder, area.read_grid(row)
         device, margin = encoder.mean.device, overlap_px / 4
-        fast = select_precision(self.config.precision, device) == "bf16"
+        bf16 = select_precision(self.config.precision, device) == "bf16"
         for left, top, right, bottom in features.sliding_windows(
             grid.height, grid.width, size_px=size_px, overlap_px=overlap_px
         ):
@@ -133,19 +136,20 @@ class Detector:
             x = (x * torch.from_numpy(valid).to(device)).contiguous(
                 memory_format=torch.channels_last
             )
-            with torch.autocast(device.type, torch.bfloat16, enabled=fast):
-                found = {k: v.cpu() for k, v in self.network(x)[0].items()}
-            boxes = found["boxes"].double() + torch.tensor([left, top, left, top])
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                output = {k: v.cpu() for k, v in self.network(x)[0].items()}
+            boxes = output["boxes"].double() + torch.tensor([left, top, left, top])
             middle = (boxes[:, :2] + boxes[:, 2:]) / 2
             low = [edge + margin if edge > 0 else -1 for edge in (left, top)]
             high = [
                 edge - margin if edge < end else end + 1
                 for edge, end in ((right, grid.width), (bottom, grid.height))
             ]
-            mine = (middle >= torch.tensor(low)) & (middle < torch.tensor(high))
-            kept = mine.all(1) & (found["labels"] < len(self.classes))
-            yield boxes[kept], found["scores"][kept].double(), found["labels"][kept]
+            own = (middle >= torch.tensor(low)) & (middle < torch.tensor(high))
+            keep = own.all(1) & (output["labels"] < len(self.classes))
+            yield boxes[keep], output["scores"][keep].double(), output["labels"][keep]
 
+    @validated
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file, or ``detector.safetensors`` into a folder: weights and json; atomic."""
         about = {
@@ -162,8 +166,9 @@ class Detector:
         )
 
 
+@validated
 def load(path: str | os.PathLike[str], *, device: str = "cpu") -> Detector:
-    """Read what `train` or `Detector.save` wrote; nothing in the file is run.
+    """Load what `train` or `Detector.save` wrote; nothing in the file is run.
 
     Args:
         path: the folder or the file.
@@ -176,39 +181,45 @@ def load(path: str | os.PathLike[str], *, device: str = "cpu") -> Detector:
     path, metadata, tensors = state_dicts.load_model("detector", path, format=FORMAT)
     try:
         about = metadata["detector"]
-        config = _config({**about["config"], "device": device})
+        config = _read_config({**about["config"], "device": device})
         names, counts = zip(*about["boxes"], strict=True) if about["boxes"] else ((), ())
         boxes = pd.Series(counts, index=pd.Index(names, dtype=object), dtype="int64")
         reading = area.reading_options(about["reading"])
-        logs, skipped, note = pd.DataFrame(about["logs"]), int(about["skipped"]), about["note"]
-        encoder = about["encoder"]
+        logs, skipped, note = (
+            pd.DataFrame(about["logs"]),
+            int(about["skipped"]),
+            dict(about["note"]),
+        )
+        # Before a network is built: sizes that do not fit the tensors could fill the memory.
+        logits = tensors["head.classification_head.cls_logits.weight"]
         anchors = len(config.anchor_sides) * len(config.anchor_ratios)
-        shape = (anchors * max(1, len(boxes)), config.width, 3, 3)
-        fits = isinstance(note, dict) and shape == tuple(
-            tensors["head.classification_head.cls_logits.weight"].shape
-        )
-        fits &= tuple(tensors["backbone.pyramid.encoder.mean"].shape) == (encoder["bands"],)
-        start = models.build_encoder(**encoder) if fits else None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        start = None
-    if start is None:
+        fits = logits.shape == (anchors * max(1, len(boxes)), config.width, 3, 3)
+        fits &= len(tensors["backbone.pyramid.encoder.mean"]) == about["encoder"]["bands"]
+        encoder = models.build_encoder(**about["encoder"]) if fits else None
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        encoder = None
+    if encoder is None:
         raise ValueError(
-            f"expected a detector written by geossl at {path}, came a description that does not "
-            "fit its tensors; write the file again"
+            f"{path} has a description that does not fit its tensors. Write the file again."
         )
-    network = build(start, len(boxes), config, seed=0)
+    network = build(encoder, len(boxes), config, seed=0)
     state_dicts.load_into(network, tensors, path)
     network.to(select_device(device), memory_format=torch.channels_last)
-    result = Detector(network.eval(), config, reading, boxes, skipped, logs)
-    result.encoder.metadata = note
-    return result
+    detector = Detector(network.eval(), config, reading, boxes, skipped, logs)
+    detector.encoder.metadata = note
+    return detector
 
 
-def _config(values: dict[str, Any]) -> DetectConfig:
-    """A config from json, which has lists for tuples."""
+def _read_config(values: dict[str, Any]) -> DetectConfig:
+    """A config from json, which has lists for tuples; names of version 0.1 are mapped."""
 
-    def tuples(of: dict[str, Any]) -> dict[str, Any]:
-        return {k: tuple(v) if isinstance(v, list) else v for k, v in of.items()}
+    def rename(options: dict[str, Any]) -> dict[str, Any]:
+        return {
+            _OLD_NAMES.get(name, name): tuple(value) if isinstance(value, list) else value
+            for name, value in options.items()
+        }
 
-    color = None if values["color"] is None else Views(**tuples(values["color"]))
-    return DetectConfig(**{**tuples(values), "color": color})
+    options = rename(values)
+    if options["color"] is not None:
+        options["color"] = Views(**rename(options["color"]))
+    return DetectConfig(**options)

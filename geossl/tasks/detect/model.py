@@ -1,4 +1,4 @@
-"""The detector's network: torchvision's RetinaNet with an FPN on the maps of one of our encoders.
+"""The detector's network: torchvision's RetinaNet with an FPN on the maps of an encoder.
 
 Shapes: N images, C bands, H x W pixels, K classes, A anchors of an image.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from torch import Tensor, nn
 from torchvision.models.convnext import LayerNorm2d
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -20,27 +21,37 @@ from torchvision.ops import FeaturePyramidNetwork, box_area, box_iou
 
 from geossl import models
 from geossl.models import features
+from geossl.tasks._training import Warmup
 from geossl.transforms import Views
+from geossl.utils.validate import (
+    Fraction,
+    NonNegative,
+    Positive,
+    PositiveFraction,
+    PositiveInt,
+    check_fields,
+)
 
-_COVERED = 0.5  # share of an anchor in an ignored box from which it teaches nothing
+_COVERED = 0.5  # share of an anchor in an ignored box from which on it has no loss
+AnchorSize: TypeAlias = Annotated[float, Interval(gt=0, lt=1000)]
 
 
 @dataclass(frozen=True)
 class DetectConfig:
-    """Everything that shapes a detector and its training besides its data and its seed.
+    """Options of a detector and its training, besides its data and its seed.
 
     Args:
-        freeze: of the encoder: "none"; "norm" keeps the statistics of its BatchNorms as they are;
-            "all" keeps all of it.
-        epochs: the loss is logged, and the run can be taken up again, after each.
-        crops: how many an epoch has.
+        freeze: of the encoder: "none"; "norm" freezes the statistics of its BatchNorms, "all" all
+            of it.
+        epochs: the loss is logged after each.
+        crops: number of an epoch.
         batch_size: crops per step.
         size_px: side of a crop in pixels of the scene.
         boxed: share of the crops that hold a box drawn at random; the others lie anywhere.
-        min_visible: a box that a crop's edge cuts counts if so much of its area is left; what is
-            left of one cut further is neither object nor background.
-        upsample: how many times crops and windows are enlarged first (bilinear): for small objects.
-        finest_stride: pixels (enlarged) to one of the finest map used.
+        min_visible: a box that a crop's edge cuts counts if this share of its area is left; one
+            with less is neither object nor background.
+        upsample: factor by which crops and windows are enlarged first, for small objects.
+        finest_stride: stride of the finest map used, in enlarged pixels.
         width: channels of the FPN and of the heads.
         anchor_sides: of the anchors' squares, in strides of their map.
         anchor_ratios: height to width of the anchors.
@@ -48,8 +59,8 @@ class DetectConfig:
         encoder_rate: the encoder's learning rate as a share of ``lr``.
         warmup: share of the steps in which the learning rate rises to its peak.
         weight_decay: of AdamW; none on biases and norms.
-        color: what is done to the colors of a crop; None: nothing. Its crops, flips and sizes are
-            not used: crops are flipped and turned by quarters at random, their boxes with them.
+        color: how the colors of a crop are changed; None: not at all. Its crops, flips and sizes
+            are not used: crops are flipped and turned by quarters at random, with their boxes.
         precision: "auto" takes bf16 where the hardware is faster in it, else fp32.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
 
@@ -63,55 +74,30 @@ class DetectConfig:
     """
 
     freeze: Literal["none", "norm", "all"] = "none"
-    epochs: int = 20
-    crops: int = 800
-    batch_size: int = 8
-    size_px: int = 64
-    boxed: float = 0.75
-    min_visible: float = 0.4
-    upsample: int = 2
-    finest_stride: int = 4
-    width: int = 32
-    anchor_sides: tuple[float, ...] = (3.0, 4.2, 6.0)
-    anchor_ratios: tuple[float, ...] = (0.4, 1.0, 2.5)
-    lr: float = 1e-3
-    encoder_rate: float = 1.0
-    warmup: float = 0.1
-    weight_decay: float = 0.05
+    epochs: PositiveInt = 20
+    crops: PositiveInt = 800
+    batch_size: PositiveInt = 8
+    size_px: PositiveInt = 64
+    boxed: Fraction = 0.75
+    min_visible: PositiveFraction = 0.4
+    upsample: PositiveInt = 2
+    finest_stride: PositiveInt = 4
+    width: PositiveInt = 32
+    anchor_sides: tuple[AnchorSize, ...] = (3.0, 4.2, 6.0)
+    anchor_ratios: tuple[AnchorSize, ...] = (0.4, 1.0, 2.5)
+    lr: Positive = 1e-3
+    encoder_rate: NonNegative = 1.0
+    warmup: Warmup = 0.1
+    weight_decay: NonNegative = 0.05
     color: Views | None = field(default_factory=Views)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.freeze not in features.FREEZE:
-            raise ValueError(
-                f"expected freeze of {', '.join(features.FREEZE)}, came {self.freeze!r}"
-            )
-        for name in (
-            "epochs",
-            "crops",
-            "batch_size",
-            "size_px",
-            "upsample",
-            "finest_stride",
-            "width",
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"expected a whole number {name} >= 1, came {value!r}")
-        if not 0 <= self.boxed <= 1 or not 0 < self.min_visible <= 1 or not 0 <= self.warmup < 1:
-            raise ValueError(
-                "expected boxed in [0, 1], min_visible in (0, 1] and warmup in [0, 1), came "
-                f"{self.boxed}, {self.min_visible} and {self.warmup}"
-            )
-        if not self.lr > 0 or not self.encoder_rate >= 0:
-            raise ValueError(
-                f"expected lr > 0 and encoder_rate >= 0, came {self.lr} and {self.encoder_rate}"
-            )
+        check_fields(self)
         for name in ("anchor_sides", "anchor_ratios"):
-            values = getattr(self, name)
-            if not values or not all(0 < value < 1000 for value in values):
-                raise ValueError(f"expected numbers > 0 as {name}, came {values}")
+            if not getattr(self, name):
+                raise ValueError(f"`{name}` must have at least one value, got ().")
 
 
 class _Body(nn.Module):
@@ -124,8 +110,8 @@ class _Body(nn.Module):
         self.first = sum(stride < config.finest_stride for stride in strides)
         if self.first == len(strides):
             raise ValueError(
-                f"expected finest_stride <= {strides[-1]}, the coarsest of the encoder's strides "
-                f"{strides}, came {config.finest_stride}"
+                f"`finest_stride` must be <= {strides[-1]}, the coarsest of the encoder's strides "
+                f"{strides}, got {config.finest_stride}."
             )
         self.strides = strides[self.first :]
         self.out_channels = config.width
@@ -135,13 +121,13 @@ class _Body(nn.Module):
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
         maps = self.pyramid(x)[self.first :]
-        found = self.fpn(OrderedDict((str(s), m) for s, m in zip(self.strides, maps, strict=True)))
+        named = OrderedDict((str(s), m) for s, m in zip(self.strides, maps, strict=True))
         # Anchors take the maps' dtype, and bf16 counts pixels up to 256 only.
-        return OrderedDict((name, m.float()) for name, m in found.items())
+        return OrderedDict((name, m.float()) for name, m in self.fpn(named).items())
 
 
-class _AsTheyAre(nn.Module):
-    """Batches images as they are, where torchvision's own would resize and normalize them."""
+class _Upsample(nn.Module):
+    """Enlarge a batch; torchvision's own transform would also resize and normalize it."""
 
     def __init__(self, upsample: int, multiple: int):
         super().__init__()
@@ -150,20 +136,21 @@ class _AsTheyAre(nn.Module):
     def forward(
         self, images: Tensor, targets: list[dict[str, Tensor]] | None = None
     ) -> tuple[ImageList, list[dict[str, Tensor]] | None]:
-        x, by = images, self.upsample
-        if by > 1:
-            x = F.interpolate(x, scale_factor=by, mode="bilinear")
+        x, factor = images, self.upsample
+        if factor > 1:
+            x = F.interpolate(x, scale_factor=factor, mode="bilinear")
         sizes = [(int(x.shape[-2]), int(x.shape[-1]))] * len(x)
         if targets is not None:
             targets = [
-                {k: v * by if v.is_floating_point() else v for k, v in t.items()} for t in targets
+                {k: v * factor if v.is_floating_point() else v for k, v in t.items()}
+                for t in targets
             ]
         return ImageList(features.pad_to_multiple(x, self.multiple), sizes), targets
 
     def postprocess(
-        self, found: list[dict[str, Tensor]], sizes: Any, original: Any
+        self, detections: list[dict[str, Tensor]], sizes: Any, original: Any
     ) -> list[dict[str, Tensor]]:
-        return [{**one, "boxes": one["boxes"] / self.upsample} for one in found]
+        return [{**one, "boxes": one["boxes"] / self.upsample} for one in detections]
 
 
 class _Detector(RetinaNet):
@@ -204,7 +191,7 @@ def _share_in(anchors: Tensor, boxes: Tensor) -> Tensor:
 
 
 def build(encoder: models.Encoder, classes: int, config: DetectConfig, *, seed: int) -> RetinaNet:
-    """A detector on a copy of an encoder, with new heads; the global random state is untouched."""
+    """Build a detector on a copy of an encoder; the global random state is not touched."""
     copied = models.trainable_copy(encoder, frozen=config.freeze == "all")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -225,5 +212,5 @@ def build(encoder: models.Encoder, classes: int, config: DetectConfig, *, seed: 
             for module in head.conv.modules():  # torchvision's 0.01 takes thousands of steps
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    net.transform = _AsTheyAre(config.upsample, body.strides[-1])
+    net.transform = _Upsample(config.upsample, body.strides[-1])
     return net

@@ -1,8 +1,8 @@
 """Semantic segmentation: an encoder with a head of torchvision, from masks to GeoTIFFs.
 
-tuned = geossl.tasks.segment.train(scenes, encoder, classes=("background", "plant"), mask="mask")
-tuned.segment("scene.tif", out="classes.tif")
-geossl.tasks.segment.measure(tuned, scenes[test])
+segmenter = segment.train(scenes, encoder, classes=("background", "plant"), mask="mask")
+segmenter.segment("scene.tif", output="classes.tif")
+segment.measure(segmenter, test_scenes)
 """
 
 from geossl.tasks.segment.class_map import ClassMap

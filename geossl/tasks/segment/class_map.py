@@ -6,6 +6,7 @@ import json
 import os
 import warnings
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,20 +18,21 @@ from geossl.datasets.raster.files import is_tiff
 from geossl.tasks.segment.masks import IGNORE
 from geossl.utils.colors import PALETTE
 from geossl.utils.io import atomic_write
+from geossl.utils.validate import validated
 
-_GROUND = "#dddddd"  # of the class "background"
+_BACKGROUND = "#dddddd"  # of the class "background"
 _BLOCK_PX = 256
 
 
 @dataclass(frozen=True, eq=False)
 class ClassMap:
-    """What a network sees in a scene.
+    """The classes that a network predicts for a scene.
 
     Attributes:
         values: ``(H, W)`` uint8 numbers of the classes, 255 where the scene holds no data.
         classes: their names.
         grid: of the scene.
-        probabilities: ``(classes, H, W)`` float32, where they were asked for.
+        probabilities: ``(classes, H, W)`` float32, when requested, else None.
     """
 
     values: np.ndarray
@@ -47,13 +49,13 @@ class ClassMap:
         """Share of each class of the pixels that hold data."""
         return class_shares(self.values, self.classes)
 
+    @validated
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a GeoTIFF on the scene's grid; atomic.
 
-        One band of uint8 in deflated tiles, 255 for no data, with a color table (Okabe and Ito's
-        colors, again from the first after eight; "background" is gray). The names of the classes
-        are tags of the band (``class_0``, ...) and, as GDAL and QGIS want it, lie in
-        ``<path>.aux.xml``.
+        One band of uint8 in deflated tiles, 255 for no data, with a color table (eight colors by
+        Okabe and Ito, repeated; "background" is gray). The names of the classes are tags of the
+        band (``class_0``, ...) and, where GDAL and QGIS look for them, in ``<path>.aux.xml``.
 
         Raises:
             ValueError: the path does not end in .tif or .tiff.
@@ -65,13 +67,13 @@ class ClassMap:
         grid, colors = self.grid, class_colors(self.classes)
         table = {i: tuple(bytes.fromhex(c[1:])) + (255,) for i, c in enumerate(colors)}
         table[IGNORE] = (0, 0, 0, 0)
-        place = {} if grid.transform.is_identity else {"transform": grid.transform}
+        georeference = {} if grid.transform.is_identity else {"transform": grid.transform}
         with atomic_write(path) as part, warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(
                 part, "w", driver="GTiff", height=grid.height, width=grid.width, count=1,
                 dtype="uint8", nodata=IGNORE, crs=grid.crs, tiled=True, blockxsize=_BLOCK_PX,
-                blockysize=_BLOCK_PX, compress="deflate", BIGTIFF="IF_SAFER", **place,
+                blockysize=_BLOCK_PX, compress="deflate", BIGTIFF="IF_SAFER", **georeference,
             ) as file:  # fmt: skip
                 file.write_colormap(1, table)
                 file.write(self.values, 1)
@@ -79,8 +81,8 @@ class ClassMap:
                 file.update_tags(1, **{f"class_{i}": name for i, name in enumerate(self.classes)})
                 file.update_tags(classes=json.dumps(self.classes))
         about = ElementTree.Element("PAMDataset")
-        names = ElementTree.SubElement(about, "PAMRasterBand", band="1")
-        names = ElementTree.SubElement(names, "CategoryNames")
+        band = ElementTree.SubElement(about, "PAMRasterBand", band="1")
+        names = ElementTree.SubElement(band, "CategoryNames")
         for name in self.classes:
             ElementTree.SubElement(names, "Category").text = name
         with atomic_write(path.with_name(f"{path.name}.aux.xml")) as part:
@@ -88,38 +90,28 @@ class ClassMap:
 
 
 def tif_path(path: str | os.PathLike[str]) -> Path:
-    """The path of a GeoTIFF to be written.
-
-    Raises:
-        ValueError: it ends otherwise.
-    """
+    """Check that a map is written as a GeoTIFF, and return its path."""
     path = Path(path)
     if not is_tiff(path):
-        raise ValueError(f"expected a path that ends in .tif for the map, came {path}")
+        raise ValueError(f"`output` must end in .tif or .tiff, got {path}.")
     return path
 
 
 def class_colors(classes: tuple[str, ...]) -> list[str]:
-    """A color for each class, as ``#rrggbb``; those of the palette come again after eight."""
-    found, place = [], 0
-    for name in classes:
-        if name == "background":
-            found.append(_GROUND)
-        else:
-            found.append(PALETTE[place % len(PALETTE)])
-            place += 1
-    return found
+    """Return a color ``#rrggbb`` for each class; those of the palette repeat after eight."""
+    palette = cycle(PALETTE)
+    return [_BACKGROUND if name == "background" else next(palette) for name in classes]
 
 
 def class_shares(values: np.ndarray, classes: tuple[str, ...]) -> pd.Series:
-    """Share of each class of the pixels that are not 255; nan without any."""
+    """Return the share of each class among the pixels that are not 255; nan without any."""
     counts = np.bincount(values.ravel(), minlength=len(classes))[: len(classes)]
     with np.errstate(invalid="ignore"):
         return pd.Series(counts / counts.sum(), index=pd.Index(classes))
 
 
 def format_shares(share: pd.Series) -> str:
-    """Shares in words, the first few classes."""
-    most = share[share > 0].sort_values(ascending=False, kind="stable")
-    words = ", ".join(f"{name} {value:.1%}" for name, value in most[:4].items())
-    return words + (", ..." if len(most) > 4 else "") if len(most) else "no data"
+    """Describe the four largest shares, for people."""
+    largest = share[share > 0].sort_values(ascending=False, kind="stable")
+    parts = [f"{name} {value:.1%}" for name, value in largest[:4].items()]
+    return ", ".join(parts + ["..."] * (len(largest) > 4)) or "no data"

@@ -1,4 +1,4 @@
-"""How good a segmentation is: intersection over union, by class, with an interval over places."""
+"""Measure a segmentation: intersection over union by class, with an interval over locations."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from tqdm.auto import tqdm
 from geossl.data import scenes as scene_tables
 from geossl.datasets.raster.area import rows_with_bands
 from geossl.evaluate.bootstrap import RESAMPLES, bootstrap_interval
-from geossl.tasks.segment.crops import Areas
+from geossl.tasks.segment.crops import Scenes
 from geossl.tasks.segment.masks import IGNORE
-from geossl.tasks.segment.segmenter import OVERLAP_PX, SIZE_PX, Segmenter, class_map
+from geossl.tasks.segment.segmenter import OVERLAP_PX, SIZE_PX, Segmenter, predict_map
 from geossl.utils.seeds import derive_seed
+from geossl.utils.validate import NonNegativeInt, PositiveInt, Seed, validated
 
-_PART = 2**24  # pixels counted at a time
+_CHUNK = 2**24  # pixels counted at a time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SegmentResult:
-    """mIoU with what stands behind it.
+    """The mIoU of some scenes, with its interval, and the tables behind it.
 
     Attributes:
         value: mean over the classes of the intersection over union, all pixels of all scenes
@@ -34,7 +35,7 @@ class SegmentResult:
         chance: mIoU of the most frequent class of the training everywhere.
         accuracy: share of pixels that are right.
         confusion: pixels by true class (rows) and predicted class (columns).
-        scenes: one row a scene: path, location, pixels (with a class in the mask), miou, accuracy.
+        scenes: one row per scene: path, location, pixels (of a class), miou, accuracy.
         trained: training pixels by class.
     """
 
@@ -49,25 +50,30 @@ class SegmentResult:
 
     @property
     def metric(self) -> str:
-        """What was measured."""
+        """Name of the metric."""
         return "mIoU"
 
     @property
+    def n_test(self) -> int:
+        """Number of scenes."""
+        return len(self.scenes)
+
+    @property
     def per_class(self) -> pd.DataFrame:
-        """One row a class.
+        """One row per class.
 
         Columns: class, iou (missing where it has none), recall, precision (missing likewise),
         pixels (in the truth), predicted, train_pixels (0: it could not be learned).
         """
         table = torch.from_numpy(self.confusion.to_numpy().copy()).double()
-        both, real, given = table.diag(), table.sum(1), table.sum(0)
+        both, real, predicted = table.diag(), table.sum(1), table.sum(0)
         return pd.DataFrame({
             "class": list(self.confusion.index),
             "iou": iou(table).numpy(),
             "recall": (both / real).numpy(),
-            "precision": (both / given).numpy(),
+            "precision": (both / predicted).numpy(),
             "pixels": real.long().numpy(),
-            "predicted": given.long().numpy(),
+            "predicted": predicted.long().numpy(),
             "train_pixels": self.trained.to_numpy(),
         })  # fmt: skip
 
@@ -77,7 +83,7 @@ class SegmentResult:
         return (
             f"{self.metric} {self.value:.3f} (95 % {self.low:.3f} to {self.high:.3f}, chance "
             f"{self.chance:.3f}, pixel accuracy {self.accuracy:.3f}; {len(self.scenes)} scenes of "
-            f"{self.scenes['location'].nunique()} places{more})"
+            f"{self.scenes['location'].nunique()} locations{more})"
         )
 
     __repr__ = __str__
@@ -87,21 +93,22 @@ class SegmentResult:
         return f"<p>{escape(str(self))}</p>{table}"
 
 
+@validated
 def measure(
-    tuned: Segmenter,
+    segmenter: Segmenter,
     scenes: pd.DataFrame,
     *,
-    size_px: int = SIZE_PX,
-    overlap_px: int = OVERLAP_PX,
-    seed: int = 0,
+    size_px: PositiveInt = SIZE_PX,
+    overlap_px: NonNegativeInt = OVERLAP_PX,
+    seed: Seed = 0,
     progress: bool = False,
 ) -> SegmentResult:
-    """The mIoU of a trained network on scenes with masks, which it should not have seen.
+    """Measure the mIoU of a trained network on scenes with masks that it was not trained on.
 
     Pixels without data or of no class in the mask are left out; so are scenes without a mask.
 
     Args:
-        tuned: the network; the masks are read as those it learned from.
+        segmenter: the network; the masks are read as the training masks were.
         scenes: the table. Rows of one ``location``, where it has that column, are drawn together.
         size_px: of the windows, see `Segmenter.segment`.
         overlap_px: likewise.
@@ -112,90 +119,95 @@ def measure(
         FileNotFoundError: there is no such file.
         ValueError: no scene with a mask, or one that cannot be read or does not fit.
     """
-    table = rows_with_masks(scenes, tuned.masks.column)
-    rows = rows_with_bands(table, bands=tuned.encoder.bands, reading=tuned.reading)
-    found = confusion_matrices(
-        tuned, Areas(rows, tuned.masks), size_px=size_px, overlap_px=overlap_px, progress=progress
-    )
-    total = found.sum(0)
-    if not total.any():
-        raise ValueError(f"expected pixels of a class in {len(rows)} masks, came none")
-    if "location" in table and table["location"].notna().all():
-        place = scene_tables.location_codes(table)
-    else:
-        place = np.arange(len(table))
-    low, high = bootstrap_interval(
-        lambda times: iou(torch.einsum("rn,ntp->rtp", times.double(), found.double())).nanmean(1),
-        place, seed=derive_seed(seed, "segment"), resamples=RESAMPLES,
+    table = rows_with_masks(scenes, segmenter.masks.column)
+    rows = rows_with_bands(table, bands=segmenter.encoder.bands, reading=segmenter.reading)
+    counts = confusion_matrices(
+        segmenter, Scenes(rows, segmenter.masks), size_px=size_px, overlap_px=overlap_px,
+        progress=progress,
     )  # fmt: skip
-    usual = torch.zeros_like(total)
-    usual[:, int(tuned.pixels.to_numpy().argmax())] = total.sum(1)
-    seen = pd.DataFrame({
+    total = counts.sum(0)
+    if not total.any():
+        raise ValueError(f"The {len(rows)} masks of `scenes` must have a pixel of a class.")
+    if "location" in table and table["location"].notna().all():
+        group = scene_tables.location_codes(table)
+    else:
+        group = np.arange(len(table))
+    low, high = bootstrap_interval(
+        lambda times: iou(torch.einsum("rn,ntp->rtp", times.double(), counts.double())).nanmean(1),
+        group, seed=derive_seed(seed, "segment"), resamples=RESAMPLES,
+    )  # fmt: skip
+    most_frequent = torch.zeros_like(total)
+    most_frequent[:, int(segmenter.pixels.to_numpy().argmax())] = total.sum(1)
+    per_scene = pd.DataFrame({
         "path": [str(row["path"]) for row in rows],
-        "location": table["location"].to_numpy() if "location" in table else place,
-        "pixels": found.sum((1, 2)).numpy(),
-        "miou": iou(found).nanmean(1).numpy(),
-        "accuracy": _accuracy(found).numpy(),
+        "location": table["location"].to_numpy() if "location" in table else group,
+        "pixels": counts.sum((1, 2)).numpy(),
+        "miou": iou(counts).nanmean(1).numpy(),
+        "accuracy": _accuracy(counts).numpy(),
     })  # fmt: skip
-    names = list(tuned.classes)
-    confusion = pd.DataFrame(
-        total.numpy(), pd.Index(names, name="truth"), pd.Index(names, name="predicted")
-    )
+    truth, predicted = (pd.Index(segmenter.classes, name=n) for n in ("truth", "predicted"))
     return SegmentResult(
-        float(iou(total).nanmean()), low, high, float(iou(usual).nanmean()),
-        float(_accuracy(total)), confusion, seen, tuned.pixels,
+        float(iou(total).nanmean()), low, high, float(iou(most_frequent).nanmean()),
+        float(_accuracy(total)), pd.DataFrame(total.numpy(), truth, predicted), per_scene,
+        segmenter.pixels,
     )  # fmt: skip
 
 
 def rows_with_masks(scenes: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The rows that have a mask.
+    """Return the rows that have a mask.
 
     Raises:
         ValueError: there is no such column, or no such row.
     """
-    if not isinstance(scenes, pd.DataFrame) or column not in scenes:
-        came = list(scenes.columns) if isinstance(scenes, pd.DataFrame) else type(scenes).__name__
+    if column not in scenes:
         raise ValueError(
-            f"expected a table with a column {column!r} of masks, came {came}; name it by mask="
+            f"`mask` must be one of the columns {list(scenes.columns)}, got {column!r}."
         )
     table = scenes[scenes[column].notna()].reset_index(drop=True)
     if table.empty:
-        raise ValueError(f"expected scenes with a mask in {column!r}, {len(scenes)} have none")
+        raise ValueError(
+            f"`scenes` must have a row with a mask in {column!r}, but all {len(scenes)} are empty."
+        )
     return table
 
 
 def confusion_matrices(
-    tuned: Segmenter, scenes: Areas, *, size_px: int, overlap_px: int, progress: bool = False
+    segmenter: Segmenter,
+    scenes: Scenes,
+    *,
+    size_px: int = SIZE_PX,
+    overlap_px: int = OVERLAP_PX,
+    progress: bool = False,
 ) -> Tensor:
-    """Pixels ``(scenes, classes, classes)`` by true and by predicted class."""
-    found = []
+    """Count pixels ``(scenes, classes, classes)`` by true and by predicted class."""
+    counts = []
     for i in tqdm(range(len(scenes)), unit="scene", disable=not progress):
-        guess = class_map(tuned.network, scenes, i, size_px=size_px, overlap_px=overlap_px)
-        truth = scenes.codes(i, scenes.whole(i))
-        found.append(confusion(truth, guess.values, classes=len(tuned.classes)))
-    return torch.stack(found)
+        guess = predict_map(segmenter.network, scenes, i, size_px=size_px, overlap_px=overlap_px)
+        truth = scenes.codes(i, scenes.full_window(i))
+        counts.append(confusion(truth, guess.values, classes=len(segmenter.classes)))
+    return torch.stack(counts)
 
 
 def confusion(truth: np.ndarray, guess: np.ndarray, *, classes: int) -> Tensor:
-    """Pixels ``(classes, classes)`` by true and by predicted class, by ``torch.bincount``.
+    """Count pixels ``(classes, classes)`` by true and by predicted class.
 
     Args:
-        truth: numbers of classes, any shape; pixels of 255 here or there are left out.
+        truth: class numbers of any shape; pixels of 255 in either are left out.
         guess: likewise.
-        classes: how many.
+        classes: their number.
     """
     total = torch.zeros(classes**2, dtype=torch.int64)
     flat = np.ravel(truth), np.ravel(guess)
-    for start in range(0, flat[0].size, _PART):
-        real, given = (part[start : start + _PART].astype(np.int64) for part in flat)
-        known = (real != IGNORE) & (given != IGNORE)
-        pair = torch.from_numpy(real[known] * classes + given[known])
+    for start in range(0, flat[0].size, _CHUNK):
+        real, predicted = (part[start : start + _CHUNK].astype(np.int64) for part in flat)
+        known = (real != IGNORE) & (predicted != IGNORE)
+        pair = torch.from_numpy(real[known] * classes + predicted[known])
         total += torch.bincount(pair, minlength=classes**2)
     return total.reshape(classes, classes)
 
 
 def iou(confusion: Tensor) -> Tensor:
-    """Intersection over union ``(..., classes)`` of counts by truth and prediction.
+    """Return the intersection over union ``(..., classes)`` of counts by truth and prediction.
 
     Nan for a class that is neither in the truth nor predicted.
     """

@@ -1,6 +1,8 @@
-"""A segmentation network: an encoder's maps, a head of torchvision, and up to full resolution."""
+"""The segmentation network: an encoder's maps and a head of torchvision, at full resolution."""
 
 from __future__ import annotations
+
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -11,17 +13,18 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from geossl import models
 from geossl.models import features
+from geossl.utils.validate import PositiveInt, Seed, validated
 
-HEADS = ("fpn", "fcn", "deeplab")
+Head: TypeAlias = Literal["fpn", "fcn", "deeplab"]
 _REACH_PX = (96, 192, 288)  # DeepLabV3's rates 12, 24, 36 at a stride of 8
 
 
 class Network(nn.Module):
-    """A copy of an encoder with a head that gives each pixel a score for each class.
+    """A copy of an encoder with a head that scores each class at each pixel.
 
     Args:
-        encoder: left as it is.
-        classes: how many.
+        encoder: it is not changed.
+        classes: their number.
         head: "fcn" and "deeplab" sit on the coarsest map; "fpn" is an FCN head on the finest map of
             a feature pyramid network, which brings the coarse ones down to it.
         width: channels of the feature pyramid network.
@@ -35,15 +38,16 @@ class Network(nn.Module):
         strides where torchvision's models dilate the last stages to a stride of 8.
     """
 
+    @validated
     def __init__(
         self,
         encoder: models.Encoder,
         *,
-        classes: int,
-        head: str,
-        width: int = 64,
-        freeze: str = "none",
-        seed: int = 0,
+        classes: PositiveInt,
+        head: Head,
+        width: PositiveInt = 64,
+        freeze: Literal["none", "norm", "all"] = "none",
+        seed: Seed = 0,
     ):
         super().__init__()
         own = models.trainable_copy(encoder, frozen=freeze == "all")
@@ -66,11 +70,11 @@ class Network(nn.Module):
 
     @property
     def encoder(self) -> models.Encoder:
-        """The copy that is trained."""
+        """The trained copy of the encoder."""
         return self.pyramid.encoder
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalized images ``(N, C, H, W)`` -> logits ``(N, classes, H, W)`` float32.
+        """Compute logits ``(N, classes, H, W)`` float32 of normalized images ``(N, C, H, W)``.
 
         H and W are multiples of ``stride``.
         """
@@ -84,5 +88,5 @@ class Network(nn.Module):
         return F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)
 
     def from_chips(self, chips: Tensor, valid: Tensor) -> Tensor:
-        """Pixels ``(N, C, H, W)`` in stored units -> logits; where not ``valid`` they are 0."""
+        """Compute logits of pixels ``(N, C, H, W)`` in stored units; 0 where not ``valid``."""
         return self(self.encoder.normalize(chips) * valid[:, None])

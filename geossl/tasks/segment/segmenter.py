@@ -1,4 +1,4 @@
-"""A trained segmentation network: maps of scenes, and how it is kept."""
+"""A trained segmentation network: predict maps of scenes, save and load."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import pandas as pd
 import torch
 
 from geossl import models
-from geossl.datasets.raster.area import READING_COLUMNS, rows_with_bands
+from geossl.datasets.raster.area import reading_options, rows_with_bands
 from geossl.models import features, state_dicts
 from geossl.tasks.segment.class_map import ClassMap, tif_path
-from geossl.tasks.segment.crops import Areas
+from geossl.tasks.segment.crops import Scenes
 from geossl.tasks.segment.masks import IGNORE, Masks
-from geossl.tasks.segment.model import HEADS, Network
+from geossl.tasks.segment.model import Network
 from geossl.utils.device import select_device
+from geossl.utils.validate import NonNegativeInt, PositiveInt, validated
 
 FORMAT = 1
 SIZE_PX, OVERLAP_PX = 512, 160
@@ -25,14 +26,14 @@ SIZE_PX, OVERLAP_PX = 512, 160
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Segmenter:
-    """A trained network with all it needs to be used.
+    """A trained network with all that its use needs.
 
     Attributes:
         network: in eval mode.
-        masks: the classes, and how the masks were read that it learned from.
-        reading: how its scenes were read: bands, their names, dtype, and scale.
+        masks: the classes, and how the training masks were read.
+        reading: how the training scenes were read: bands, their names, dtype, and scale.
         pixels: training pixels by class; one without any could not be learned.
-        logs: one row an epoch: epoch, loss (nats), accuracy (share of the crops' pixels), val
+        logs: one row per epoch: epoch, loss (nats), accuracy (share of the crops' pixels), val
             (mIoU; missing without a val scene).
     """
 
@@ -43,34 +44,35 @@ class Segmenter:
     logs: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def __repr__(self) -> str:
-        encoder, unknown = self.encoder, self.pixels.index[self.pixels == 0]
+        encoder, unlearned = self.encoder, self.pixels.index[self.pixels == 0]
         return (
             f"Segmenter({self.network.about['head']} on {encoder.name} of {encoder.bands} bands; "
             f"{len(self.classes)} classes: {', '.join(self.classes[:6])}"
             f"{', ...' if len(self.classes) > 6 else ''}"
-            f"{'; not in the training: ' if len(unknown) else ''}{', '.join(unknown)})"
+            f"{'; not in the training: ' if len(unlearned) else ''}{', '.join(unlearned)})"
         )
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of their numbers."""
-        return self.masks.classes
+        return tuple(self.masks.classes)
 
     @property
     def encoder(self) -> models.Encoder:
-        """The tuned copy of the encoder."""
+        """The trained copy of the encoder."""
         return self.network.encoder
 
+    @validated
     def segment(
         self,
         scene: str | os.PathLike[str] | pd.DataFrame,
         *,
         output: str | os.PathLike[str] | None = None,
-        size_px: int = SIZE_PX,
-        overlap_px: int = OVERLAP_PX,
+        size_px: PositiveInt = SIZE_PX,
+        overlap_px: NonNegativeInt = OVERLAP_PX,
         probabilities: bool = False,
     ) -> ClassMap:
-        """The classes of a scene of any size, window by window.
+        """Predict the classes of a scene of any size, window by window.
 
         Of two neighboring windows each gives its own half of what they share. The map is that of
         one window over all where no window's edge lies within half the network's receptive field:
@@ -79,8 +81,8 @@ class Segmenter:
 
         Args:
             scene: path of a file, read as the training scenes were; or a table of one row.
-            output: where to write the map as a GeoTIFF, see `ClassMap.write`; nowhere when None.
-            size_px: side of a window, brought to a multiple of the network's stride.
+            output: where to write the map as a GeoTIFF, see `ClassMap.write`; None writes nothing.
+            size_px: side of a window, rounded up to a multiple of the network's stride.
             overlap_px: what neighbors share, likewise.
             probabilities: also return those of all classes; they take much memory.
 
@@ -91,21 +93,20 @@ class Segmenter:
         """
         rows = rows_with_bands(scene, bands=self.encoder.bands, reading=self.reading)
         if len(rows) != 1:
-            raise ValueError(f"expected one scene, came a table of {len(rows)}; give one row")
+            raise ValueError(f"`scene` must be one scene, got a table of {len(rows)}.")
         if output is not None:
             output = tif_path(output)
             if output.exists() and os.path.samefile(output, str(rows[0]["path"])):
-                raise ValueError(
-                    f"expected another path than the scene's for its map, came {output}"
-                )
-        found = class_map(
-            self.network, Areas(rows, self.masks), 0, size_px=size_px, overlap_px=overlap_px,
+                raise ValueError(f"`output` must be another path than the scene's, got {output}.")
+        result = predict_map(
+            self.network, Scenes(rows, self.masks), 0, size_px=size_px, overlap_px=overlap_px,
             probabilities=probabilities,
         )  # fmt: skip
         if output is not None:
-            found.write(output)
-        return found
+            result.write(output)
+        return result
 
+    @validated
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file, or ``segmenter.safetensors`` into a folder: weights and json; atomic."""
         about = {
@@ -122,8 +123,9 @@ class Segmenter:
         )
 
 
+@validated
 def load(path: str | os.PathLike[str], *, device: str = "auto") -> Segmenter:
-    """Read what `train` or `Segmenter.save` wrote; nothing in the file is run.
+    """Load what `train` or `Segmenter.save` wrote; nothing in the file is run.
 
     Args:
         path: the folder or the file.
@@ -137,18 +139,14 @@ def load(path: str | os.PathLike[str], *, device: str = "auto") -> Segmenter:
     try:
         about = metadata["segmenter"]
         masks = Masks(**about["masks"])
-        head, width, note = about["network"]["head"], about["network"]["width"], about["note"]
         encoder = models.build_encoder(**about["encoder"])
-        encoder.metadata = note
+        encoder.metadata = dict(about["note"])
         pixels = pd.Series(about["pixels"], index=pd.Index(masks.classes), dtype="int64")
-        reading, logs = about["reading"], pd.DataFrame(about["logs"])
-        if head not in HEADS or set(reading) != set(READING_COLUMNS) or not isinstance(note, dict):
-            raise ValueError
-        network = Network(encoder, classes=len(masks.classes), head=head, width=width)
+        reading, logs = reading_options(about["reading"]), pd.DataFrame(about["logs"])
+        network = Network(encoder, classes=len(masks.classes), **about["network"])
     except (ValueError, TypeError, LookupError, RecursionError, AttributeError):
         raise ValueError(
-            f"expected a segmenter written by geossl at {path}, came a description that does not "
-            "fit; write the file again"
+            f"{path} has a description that does not fit a segmenter. Write the file again."
         ) from None
     state_dicts.load_into(network, tensors, path)
     network.to(select_device(device)).eval()
@@ -156,49 +154,52 @@ def load(path: str | os.PathLike[str], *, device: str = "auto") -> Segmenter:
 
 
 @torch.no_grad()
-def class_map(
+def predict_map(
     network: Network,
-    scenes: Areas,
+    scenes: Scenes,
     i: int,
     *,
-    size_px: int,
-    overlap_px: int,
+    size_px: int = SIZE_PX,
+    overlap_px: int = OVERLAP_PX,
     probabilities: bool = False,
 ) -> ClassMap:
-    """The classes of one of some scenes; see `Segmenter.segment`."""
+    """Predict the classes of scene ``i``; see `Segmenter.segment`."""
     if not size_px > overlap_px >= 0:
-        raise ValueError(f"expected size_px > overlap_px >= 0, came {size_px} and {overlap_px}")
+        raise ValueError(
+            f"`size_px` must be > `overlap_px` >= 0, got size_px={size_px} and "
+            f"overlap_px={overlap_px}."
+        )
     network.eval()
     grid, stride, device = scenes.grids[i], network.stride, network.encoder.mean.device
-    overlap = _up(overlap_px, stride)
-    size = max(_up(size_px, stride), overlap + stride)
-    height, width = _up(grid.height, stride), _up(grid.width, stride)
+    overlap = round_up(overlap_px, stride)
+    size = max(round_up(size_px, stride), overlap + stride)
+    height, width = round_up(grid.height, stride), round_up(grid.width, stride)
     values = np.full((height, width), IGNORE, np.uint8)
-    chances = None
+    shares = None
     if probabilities:
-        chances = np.zeros((len(scenes.masks.classes), height, width), np.float32)
+        shares = np.zeros((len(scenes.masks.classes), height, width), np.float32)
     for left, top, right, bottom in features.sliding_windows(
         height, width, size_px=size, overlap_px=overlap
     ):
         # No window reaches over the edge: there it sees what one window over all does.
         right, bottom = min(right, width), min(bottom, height)
         pixels, valid = scenes.pixels(i, (left, top, right, bottom))
-        seen = torch.from_numpy(valid)[None].to(device)
         x = torch.from_numpy(pixels.astype(np.float32))[None].to(device)
-        logits = network.from_chips(x, seen)[0]  # (classes, H, W)
-        half = overlap // 2  # of what is shared: the neighbors' own
-        x0, y0 = (at + half if at else 0 for at in (left, top))
+        logits = network.from_chips(x, torch.from_numpy(valid)[None].to(device))[0]
+        half = overlap // 2  # of what is shared with each neighbor
+        x0, y0 = (edge + half if edge else 0 for edge in (left, top))
         x1, y1 = right - half * (right < width), bottom - half * (bottom < height)
         part, inner = np.s_[y0:y1, x0:x1], np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
         guess = logits.argmax(0).to(torch.uint8).cpu().numpy()
         values[part] = np.where(valid, guess, IGNORE)[inner]
-        if chances is not None:
-            chances[:, *part] = logits.softmax(0).cpu().numpy()[:, *inner]
+        if shares is not None:
+            shares[:, *part] = logits.softmax(0).cpu().numpy()[:, *inner]
     inside = np.s_[: grid.height, : grid.width]
+    shares = None if shares is None else np.ascontiguousarray(shares[:, *inside])
     values = np.ascontiguousarray(values[inside])
-    chances = None if chances is None else np.ascontiguousarray(chances[:, *inside])
-    return ClassMap(values, scenes.masks.classes, grid, chances)
+    return ClassMap(values, tuple(scenes.masks.classes), grid, shares)
 
 
-def _up(px: int, multiple: int) -> int:
+def round_up(px: int, multiple: int) -> int:
+    """Round up to a multiple."""
     return -(-px // multiple) * multiple

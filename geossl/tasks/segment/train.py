@@ -1,58 +1,63 @@
-"""Training a segmentation network on random crops of scenes: one visible loop that resumes."""
+"""Train a segmentation network on random crops of scenes."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import pandas as pd
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge
+from torch import Tensor
 
 from geossl import models
 from geossl.data.scenes import rows_of_split
 from geossl.datasets.raster.area import READING_COLUMNS, reading_options, rows_with_bands
-from geossl.models import state_dicts
-from geossl.models.features import FREEZE
-from geossl.tasks.segment.crops import Areas
-from geossl.tasks.segment.evaluate import rows_with_masks
-from geossl.tasks.segment.loop import fit
-from geossl.tasks.segment.masks import Masks
-from geossl.tasks.segment.model import HEADS, Network
-from geossl.tasks.segment.segmenter import Segmenter
-from geossl.train.checkpoint import prepare_directory
+from geossl.models import features
+from geossl.tasks._training import Warmup, start_run, table_digest, train_epochs
+from geossl.tasks.segment.crops import Batch, Scenes
+from geossl.tasks.segment.evaluate import confusion_matrices, iou, rows_with_masks
+from geossl.tasks.segment.masks import IGNORE, Masks
+from geossl.tasks.segment.model import Head, Network
+from geossl.tasks.segment.segmenter import Segmenter, round_up
 from geossl.transforms import Views
 from geossl.utils.device import select_device
 from geossl.utils.seeds import derive_seed
-
-FORMAT = 1
-_FREE = ("device", "keep_gb")  # settings that may change when a training goes on
+from geossl.utils.validate import (
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Seed,
+    check_fields,
+    validated,
+)
 
 
 @dataclass(frozen=True)
 class SegmentConfig:
-    """Everything that shapes a training besides its scenes, its encoder and its seed.
+    """Options of a training, besides its scenes, its encoder and its seed.
 
     Args:
-        head: "fpn", "fcn" or "deeplab", see `network.Network`.
+        head: "fpn", "fcn" or "deeplab", see `geossl.tasks.segment.model.Network`.
         width: channels of "fpn".
         freeze: of the encoder: "none", "norm" (the statistics of its BatchNorms stay), "all".
         epochs: passes over the area of the training scenes.
         batch_size: crops per step.
-        size_px: side of a crop, brought to a multiple of the network's stride; no larger than the
+        size_px: side of a crop, rounded up to a multiple of the network's stride; at most the
             longest side of a scene.
         lr: peak learning rate; it follows a cosine down to zero.
         encoder_rate: the encoder's learning rate as a share of ``lr``.
         warmup: share of the steps in which the learning rate rises to its peak.
         weight_decay: of AdamW; none on biases and norms.
         balance: weight of a class in the loss: one over its share of the training pixels to this
-            power, scaled to a mean of 1 over these pixels. 0 for none, 1 makes all classes count
-            the same.
-        color: what is done to the colors of a crop; None: nothing. Its crops, flips and sizes are
-            not used: crops are flipped and turned by quarters at random, their masks with them.
+            power, scaled to a mean of 1 over these pixels. 0 for none; at 1 all classes count the
+            same.
+        color: how the colors of a crop are changed; None: not at all. Its crops, flips and sizes
+            are not used: crops are flipped and turned by quarters at random, with their masks.
         precision: "auto" takes bf16 where the hardware is faster in it, else fp32.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         keep_gb: memory for decoded training scenes, and as much for those of val; what does not fit
@@ -63,42 +68,27 @@ class SegmentConfig:
         encoder from scratch (two seeds, 28 scenes: most differences were within the noise).
     """
 
-    head: Literal["fpn", "fcn", "deeplab"] = "fpn"
-    width: int = 64
+    head: Head = "fpn"
+    width: Annotated[int, Ge(4)] = 64
     freeze: Literal["none", "norm", "all"] = "none"
-    epochs: int = 30
-    batch_size: int = 8
-    size_px: int = 256
-    lr: float = 2e-3
-    encoder_rate: float = 1.0
-    warmup: float = 0.1
-    weight_decay: float = 0.05
-    balance: float = 0.0
+    epochs: PositiveInt = 30
+    batch_size: Annotated[int, Ge(2)] = 8
+    size_px: PositiveInt = 256
+    lr: Positive = 2e-3
+    encoder_rate: NonNegative = 1.0
+    warmup: Warmup = 0.1
+    weight_decay: NonNegative = 0.05
+    balance: NonNegative = 0.0
     color: Views | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "auto"
-    keep_gb: float = 2.0
+    keep_gb: NonNegative = 2.0
 
     def __post_init__(self) -> None:
-        if self.head not in HEADS or self.freeze not in FREEZE:
-            raise ValueError(
-                f"expected a head of {', '.join(HEADS)} and freeze of {', '.join(FREEZE)}, came "
-                f"{self.head!r} and {self.freeze!r}"
-            )
-        for name in ("epochs", "size_px", "lr"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"expected {name} > 0, came {getattr(self, name)}")
-        if self.batch_size < 2 or self.width < 4:
-            raise ValueError(
-                f"expected batch_size >= 2 and width >= 4, came {self.batch_size} and {self.width}"
-            )
-        if not 0 <= self.warmup < 1 or not self.encoder_rate >= 0 or not self.balance >= 0:
-            raise ValueError(
-                "expected warmup in [0, 1), encoder_rate >= 0 and balance >= 0, came "
-                f"{self.warmup}, {self.encoder_rate} and {self.balance}"
-            )
+        check_fields(self)
 
 
+@validated
 def train(
     scenes: pd.DataFrame,
     encoder: models.Encoder,
@@ -110,25 +100,25 @@ def train(
     resample: bool = False,
     config: SegmentConfig | None = None,
     output_dir: str | os.PathLike[str] | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     progress: bool = False,
 ) -> Segmenter:
-    """Train a copy of an encoder and a head to tell the classes of pixels.
+    """Train a copy of an encoder and a head to classify pixels.
 
     Args:
         scenes: a table with ``path`` and a column of masks; rows without one are left out. Rows of
-            split "train" train, those of "val" are watched (the last epoch counts), all train where
+            split "train" train, those of "val" are watched (the last epoch counts); all train where
             there is no split. Positions are not needed. Where the table does not say which bands
-            to read, as those of our readers do, it is the first ones.
-        encoder: where to start; it is left bit for bit as it was.
-        classes: names, see `masks.Masks`, as for the next four.
+            to read, as those of `geossl.datasets` do, it is the first ones.
+        encoder: where to start; it is not changed.
+        classes: names, see `Masks`, as for the next four.
         mask: the column of the masks' paths.
         values: what stands for each class in the masks, e.g. (0, 255).
         label: property of polygons that names their class.
-        resample: take masks of another size or CRS than their scenes'.
-        config: everything else.
-        output_dir: folder of the training. If it holds an unfinished one of the same arguments, that goes
-            on after its last epoch kept, with the same result; None keeps nothing on disk.
+        resample: accept masks of another size or CRS than their scenes'.
+        config: all other options.
+        output_dir: folder of the training. The same call resumes an unfinished one with the same
+            result; None writes nothing.
         seed: of the head, the crops and the views. The global random state is not touched.
         progress: show a bar.
 
@@ -136,29 +126,24 @@ def train(
         FileNotFoundError: there is no such scene or mask.
         ValueError: no scenes, scenes or masks that cannot be read or do not fit, an encoder for
             other bands, fewer than two classes with a training pixel, a loss that is no longer
-            finite, or a folder that holds another training.
+            finite, or a folder that contains another training.
     """
     config = config or SegmentConfig()
-    masks = Masks(
-        classes if isinstance(classes, str) else tuple(classes),  # type: ignore[arg-type]
-        mask, None if values is None else tuple(values), label, resample,
-    )  # fmt: skip
+    masks = Masks(classes, mask, values, label, resample)  # type: ignore[arg-type]
     table = rows_with_masks(scenes, mask)
     rows = rows_with_bands(table, bands=encoder.bands)
-    keep = config.keep_gb * 2**30
-    train_on = Areas(
-        [rows[i] for i in rows_of_split(table, "train").tolist()], masks, keep_bytes=keep
-    )
     val = table["split"].eq("val").fillna(False) if "split" in table else [False] * len(rows)
-    watch = Areas(
-        [row for row, seen in zip(rows, val, strict=True) if seen], masks, keep_bytes=keep
+    train_rows = [rows[i] for i in rows_of_split(table, "train").tolist()]
+    val_rows = [row for row, held_out in zip(rows, val, strict=True) if held_out]
+    train_scenes, val_scenes = (
+        Scenes(part, masks, keep_bytes=config.keep_gb * 2**30) for part in (train_rows, val_rows)
     )
-    counts = train_on.count()
+    counts = train_scenes.count()
     if (counts > 0).sum() < 2:
+        pixels_of = dict(zip(masks.classes, counts.tolist(), strict=True))
         raise ValueError(
-            "expected training pixels of two classes or more, came "
-            f"{dict(zip(masks.classes, counts.tolist(), strict=True))}; pixels of 255 and nodata "
-            "are left out: give values=(0, 255) if they are a class"
+            f"Training needs pixels of two `classes` or more, got {pixels_of}. Pixels of 255 and "
+            "nodata are left out: pass values=(0, 255) if they are a class."
         )
     device = select_device(config.device)
     network = Network(
@@ -166,32 +151,74 @@ def train(
         freeze=config.freeze, seed=derive_seed(seed, "segment head"),
     ).to(device)  # fmt: skip
     pixels = pd.Series(counts, index=pd.Index(masks.classes))
-    tuned = Segmenter(network, masks, reading_options(rows[0]), pixels)
-    kept = None if output_dir is None else Path(output_dir)
-    if kept is not None:
-        prepare_directory(kept, _identity(table, encoder, masks, config=config, seed=seed))
-    logs = fit(tuned, train_on, watch, config=config, output_dir=kept, seed=seed, progress=progress)
-    network.eval()
-    tuned = replace(tuned, logs=pd.DataFrame(logs))
+    segmenter = Segmenter(network, masks, reading_options(rows[0]), pixels)
+    columns = [name for name in ("split", *READING_COLUMNS) if name in table]
+    files = table[["path", mask]].map(os.path.basename)  # the folder may be moved
+    run = start_run(
+        output_dir, encoder, config, seed=seed, free=("device", "keep_gb"),
+        scenes=[len(table), table_digest(files.join(table[columns]))],
+        masks=asdict(masks),
+    )  # fmt: skip
+    weight = class_weights(pixels, balance=config.balance).to(device)
+
+    def loss(batch: Batch, seed: int) -> tuple[Tensor, Tensor]:
+        chips, valid, target = (part.to(device, non_blocking=True) for part in batch)
+        x = features.augment_colors(network.encoder, chips, valid, color=config.color, seed=seed)
+        logits = network(x)  # (N, classes, S, S)
+        total, weights = pixel_loss(logits, target, weight)
+        hits, known = (logits.argmax(1) == target).sum(), (target != IGNORE).sum()
+        parts = torch.stack([total.detach(), weights, hits, known]).double()
+        return total / weights.clamp(min=1e-6), parts
+
+    def log(sums: list[float]) -> dict[str, float]:
+        total, weights, hits, known = sums
+        return {"loss": total / max(weights, 1e-6), "accuracy": hits / max(known, 1)}
+
+    longest = max(max(grid.height, grid.width) for grid in train_scenes.grids)
+    size = round_up(min(config.size_px, longest), network.stride)
+    crops: dict[str, int] = {"size_px": size, "batch_size": config.batch_size, "seed": seed}
+    logs = train_epochs(
+        network, network.encoder,
+        features.parameter_groups(
+            network, network.encoder, lr=config.lr, encoder_rate=config.encoder_rate,
+            weight_decay=config.weight_decay,
+        ),
+        config=config, run=run, steps=len(train_scenes.draw(**crops, epoch=0)),
+        batches=lambda epoch: train_scenes.batches(**crops, epoch=epoch), loss=loss, log=log,
+        validate=lambda: _mean_iou(segmenter, val_scenes), seed=seed, progress=progress,
+    )  # fmt: skip
+    segmenter = replace(segmenter, logs=pd.DataFrame(logs))
     if output_dir is not None:
-        tuned.save(output_dir)
-    return tuned
+        segmenter.save(output_dir)
+    return segmenter
 
 
-def _identity(
-    table: pd.DataFrame, encoder: models.Encoder, masks: Masks, *, config: SegmentConfig, seed: int
-) -> dict[str, Any]:
-    """What makes a training that training, as json holds it."""
-    told = [name for name in ("split", *READING_COLUMNS) if name in table]
-    files = table[["path", masks.column]].map(os.path.basename)  # a folder may be moved
-    rows = hashlib.blake2b(files.join(table[told]).to_csv().encode(), digest_size=8)
-    settings = {k: v for k, v in asdict(config).items() if k not in _FREE}
-    about = {
-        "format": FORMAT,
-        "seed": seed,
-        "encoder": [encoder.name, encoder.stem, encoder.bands, state_dicts.weights_digest(encoder)],
-        "scenes": [len(table), rows.hexdigest()],
-        **{f"masks.{k}": v for k, v in asdict(masks).items()},
-        **{f"config.{k}": v for k, v in settings.items()},
-    }
-    return json.loads(json.dumps(about))
+def pixel_loss(logits: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the summed cross-entropy of all pixels and the sum of their weights.
+
+    Args:
+        logits: ``(N, classes, H, W)``.
+        target: ``(N, H, W)`` int64; 255 is left out.
+        weight: ``(classes,)``.
+    """
+    each = F.cross_entropy(logits, target, weight, ignore_index=IGNORE, reduction="none")
+    known = target != IGNORE
+    return each.sum(), (weight[torch.where(known, target, 0)] * known).sum()
+
+
+def class_weights(pixels: pd.Series, *, balance: float) -> Tensor:
+    """Return weights ``(classes,)`` for the loss: share of the pixels to the power ``-balance``.
+
+    Their mean over the pixels is 1; a class without a pixel gets 1.
+    """
+    count = torch.tensor(pixels.to_numpy(float))
+    share = count / count.sum()
+    weight = torch.where(count > 0, share.clamp(min=1e-12) ** -balance, 0)
+    return torch.where(count > 0, weight / (weight * share).sum(), 1).float()
+
+
+def _mean_iou(segmenter: Segmenter, scenes: Scenes) -> float:
+    """The mIoU of the val scenes; nan without any."""
+    if len(scenes) == 0:
+        return math.nan
+    return float(iou(confusion_matrices(segmenter, scenes).sum(0)).nanmean())

@@ -119,7 +119,7 @@ def _boxes_of(result: DetectionResult, name: str) -> pd.DataFrame:
     """Return the boxes of an outcome: detections from the result's score on, or missed ones."""
     if name == "missed":
         return result.boxes[result.boxes["outcome"] == name]
-    boxes = result.found
+    boxes = result.detections
     return boxes[(boxes["outcome"] == name) & (boxes["score"] >= result.score)]
 
 

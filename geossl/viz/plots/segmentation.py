@@ -13,10 +13,10 @@ from matplotlib.patches import Patch
 from geossl.datasets.raster.area import rows_with_bands
 from geossl.tasks.segment import Segmenter
 from geossl.tasks.segment.class_map import class_colors, class_shares, format_shares
-from geossl.tasks.segment.crops import Areas
+from geossl.tasks.segment.crops import Scenes
 from geossl.tasks.segment.evaluate import confusion, iou
 from geossl.tasks.segment.masks import IGNORE
-from geossl.tasks.segment.segmenter import OVERLAP_PX, SIZE_PX, class_map
+from geossl.tasks.segment.segmenter import predict_map
 from geossl.utils.colors import PALETTE
 from geossl.utils.validate import PositiveInt, validated
 from geossl.viz.plots.base import draw_chip, new_figure, to_picture
@@ -49,14 +49,14 @@ def plot_segmentation(
     rows = rows_with_bands(
         scenes.head(count), bands=segmenter.encoder.bands, reading=segmenter.reading
     )
-    areas, classes = Areas(rows, segmenter.masks), segmenter.classes
+    areas, classes = Scenes(rows, segmenter.masks), segmenter.classes
     colors = class_colors(classes)
     clear = len(classes) == 2 or classes[0] == "background"
     figure, axes = new_figure(9.6, 2.6 * len(rows), nrows=len(rows), ncols=4, squeeze=False)
     counts = np.zeros(IGNORE + 1, np.int64)
     for i, (image_ax, truth_ax, map_ax, error_ax) in enumerate(axes):
-        window = areas.whole(i)
-        result = class_map(segmenter.network, areas, i, size_px=SIZE_PX, overlap_px=OVERLAP_PX)
+        window = areas.full_window(i)
+        result = predict_map(segmenter.network, areas, i)
         guess = result.values
         thin = np.s_[:: max(1, -(-max(guess.shape) // _MOST_PX))]
         pixels, valid = areas.pixels(i, window)
