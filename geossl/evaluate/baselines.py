@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ from geossl.data.store import ChipStore
 from geossl.embeddings import Embeddings, embed
 from geossl.evaluate.linear import linear
 from geossl.evaluate.results import ProbeResult
+from geossl.models.encoder import EncoderName, Stem
 from geossl.utils.validate import PositiveInt, Seed, validated
 
 
@@ -20,8 +20,8 @@ from geossl.utils.validate import PositiveInt, Seed, validated
 def random_features(
     store: ChipStore,
     *,
-    name: str = "small",
-    stem: Literal["small", "standard"] = "small",
+    name: EncoderName = "small",
+    stem: Stem = "small",
     seed: Seed = 0,
 ) -> Embeddings:
     """Embed a store by an untrained encoder: the baseline that belongs in every table.

@@ -79,7 +79,7 @@ def compare(
     *,
     seeds: Sequence[Seed] = (0,),
     input: Literal["task", "own"] = "task",
-    adapt: Literal["name", "mean"] = "name",
+    adapt: weights.Adapt = "name",
 ) -> Iterator[Row]:
     """Measure encoders on a task, and yield each row as soon as it is measured.
 
@@ -103,7 +103,12 @@ def compare(
 
 
 def _compare(
-    encoders: Mapping[str, Any], task: Task, seeds: Sequence[int], *, input: str, adapt: str
+    encoders: Mapping[str, Any],
+    task: Task,
+    seeds: Sequence[int],
+    *,
+    input: str,
+    adapt: weights.Adapt,
 ) -> Iterator[Row]:
     for seed in seeds:
         for method, start in encoders.items():
@@ -259,7 +264,9 @@ def _scene_task(
     return Task(name, bands, *area.band_statistics(rows), measure)
 
 
-def _prepare(start: Any, task: Task, *, seed: int, input: str, adapt: str) -> models.Encoder:
+def _prepare(
+    start: Any, task: Task, *, seed: int, input: str, adapt: weights.Adapt
+) -> models.Encoder:
     """An encoder for the task's bands and, unless "own", normalized for them."""
     if callable(start) and not isinstance(start, models.Encoder):
         start = start(seed)

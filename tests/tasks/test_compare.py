@@ -141,7 +141,7 @@ def test_the_table_has_mean_and_spread_of_the_seeds():
     assert np.isnan(table.loc["a", "std"]) and list(table["seeds"]) == [2, 1]
     ax = plot_comparison(rows)
     assert [t.get_text() for t in ax.get_yticklabels()] == ["b", "a"]
-    with pytest.raises(ValueError, match="rows of one metric"):
+    with pytest.raises(ValueError, match="`rows` must be of one metric"):
         plot_comparison([])
 
 
@@ -160,7 +160,7 @@ def test_detection_and_segmentation_see_no_test_scene_in_training(scenes, monkey
     table, boxes = scenes
     read = []
     plain = area.open_raster
-    monkeypatch.setattr(area, "open_raster", lambda row: (read.append(row["path"]), plain(row))[1])
+    monkeypatch.setattr(area, "open_raster", lambda path: (read.append(str(path)), plain(path))[1])
     tasks = [
         compare.detection(table, boxes, config=detect.DetectConfig(epochs=1, crops=8)),
         compare.segmentation(

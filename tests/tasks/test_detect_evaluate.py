@@ -167,7 +167,7 @@ def test_pictures_show_hits_misses_and_false_alarms(tmp_path):
     assert len(part.patches) == 1
     figure = detection.plot_outcomes(result, scenes, count=2, size_px=40)
     assert len(figure.axes) == 6 and "missed" in figure._repr_html_()
-    with pytest.raises(ValueError, match="expected a path of the 2 scenes"):
+    with pytest.raises(ValueError, match="`path` must be one of the 2 scenes"):
         detection.plot_detections(result, scenes, path="x")
     with pytest.raises(ValueError, match="smaller window"):
         detection.plot_detections(result, scenes, window=(0, 0, 10**5, 10**5))

@@ -3,7 +3,6 @@ import torch
 from segment_scenes import noise, same, small, states
 
 from geossl import models
-from geossl.models import layers
 from geossl.tasks.segment.model import Network
 
 
@@ -33,9 +32,6 @@ def test_pixels_without_data_do_not_reach_the_network():
 
 
 def test_an_encoder_of_several_processes_is_tuned_in_one():
-    encoder = layers.split_batchnorm(small(), 1)
-    for module in encoder.modules():
-        if isinstance(module, layers.SplitBatchNorm2d):
-            module.sharing = 2  # as a run of torchrun has it: it asks for a process group
+    encoder = torch.nn.SyncBatchNorm.convert_sync_batchnorm(small())
     maps = Network(encoder, classes=2, head="fcn").pyramid.train()(noise(2, 3, 32, 32))
-    assert maps[-1].isfinite().all() and encoder.backbone[1].sharing == 2
+    assert maps[-1].isfinite().all() and isinstance(encoder.backbone[1], torch.nn.SyncBatchNorm)

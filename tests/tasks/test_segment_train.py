@@ -228,7 +228,7 @@ def test_training_refuses_what_it_cannot_learn_from(tmp_path):
         run(classes=("plant",))
     with pytest.raises(ValueError, match="has 3 bands, so there is no band 4"):
         run(encoder=small(bands=4))
-    with pytest.raises(ValueError, match="expected training rows with split 'train'"):
+    with pytest.raises(ValueError, match="`split` must be one of .*, got 'train'"):
         run(scenes.assign(split="test"))
     with pytest.raises(ValueError, match="has 53 x 48 pixels, not 9 x 9"):
         tiny = tif(tmp_path / "tiny.tif", np.ones((3, 9, 9), np.uint8))

@@ -73,7 +73,7 @@ class DetectConfig:
         one core. For large objects take upsample 1 and larger crops, for many classes more width.
     """
 
-    freeze: Literal["none", "norm", "all"] = "none"
+    freeze: features.Freeze = "none"
     epochs: PositiveInt = 20
     crops: PositiveInt = 800
     batch_size: PositiveInt = 8

@@ -46,7 +46,7 @@ class Network(nn.Module):
         classes: PositiveInt,
         head: Head,
         width: PositiveInt = 64,
-        freeze: Literal["none", "norm", "all"] = "none",
+        freeze: features.Freeze = "none",
         seed: Seed = 0,
     ):
         super().__init__()

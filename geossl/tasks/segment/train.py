@@ -70,7 +70,7 @@ class SegmentConfig:
 
     head: Head = "fpn"
     width: Annotated[int, Ge(4)] = 64
-    freeze: Literal["none", "norm", "all"] = "none"
+    freeze: features.Freeze = "none"
     epochs: PositiveInt = 30
     batch_size: Annotated[int, Ge(2)] = 8
     size_px: PositiveInt = 256

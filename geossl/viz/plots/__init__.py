@@ -1,8 +1,10 @@
 """Figures: plain functions that return an Axes or a Figure, and change no matplotlib settings."""
 
+from importlib import import_module
+from typing import Any
+
 from geossl.viz.plots.base import figure_html, figure_png
 from geossl.viz.plots.chips import plot_chips, plot_pairs, plot_retrievals
-from geossl.viz.plots.detection import plot_detections, plot_outcomes
 from geossl.viz.plots.evaluation import (
     plot_calibration,
     plot_comparison,
@@ -10,7 +12,6 @@ from geossl.viz.plots.evaluation import (
     plot_label_efficiency,
     plot_results,
 )
-from geossl.viz.plots.segmentation import plot_segmentation
 from geossl.viz.plots.training import plot_losses, plot_training
 from geossl.viz.plots.world import plot_purity_by_k, plot_world
 
@@ -33,3 +34,16 @@ __all__ = [
     "plot_training",
     "plot_world",
 ]
+
+# Their tasks take seconds to import, so they are loaded on first use.
+_LAZY = {
+    "plot_detections": "detection",
+    "plot_outcomes": "detection",
+    "plot_segmentation": "segmentation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
