@@ -1,4 +1,4 @@
-"""What is in a scene table: how many, where, when, of what, and what looks wrong."""
+"""Describe a scene table: how many, where, when, of what, and what looks wrong."""
 
 from __future__ import annotations
 
@@ -11,27 +11,30 @@ import pandas as pd
 from geossl import geo
 from geossl.data import earth, scenes
 from geossl.data.scenes import BOX
+from geossl.utils.validate import validated
+
+__all__ = ["Description", "describe"]
 
 _SHOWN = 12  # classes named in words
-_SAMPLE = 50_000  # places looked up in the map of the land
+_SAMPLE = 50_000  # locations looked up in the map of the land
 _DAY = np.timedelta64(1, "D")
 _PARTS = (*BOX, "left", "bottom", "right", "top")  # of a file that a row shows
-_OURS = {*BOX, "scale_low", "scale_high"}  # missing where they do not apply
+_OPTIONAL = {*BOX, "scale_low", "scale_high"}  # missing where they do not apply
 
 
 @dataclass(frozen=True)
 class Description:
-    """What `describe` found; prints as lines, shows as a table in a notebook.
+    """Summary of a scene table; prints as lines, shows as a table in a notebook.
 
     Attributes:
         rows: images.
-        places: locations.
+        locations: different locations.
         dated: rows with a time.
         first, last: the earliest and the latest time; None without any.
-        dates_per_place: (fewest, median, most) different times of a place.
-        single_date_share: share of the places with at most one date: temporal pairs have nothing
-            to pair there.
-        gap_days: (shortest, median, longest) gap between successive dates of a place.
+        dates_per_location: (fewest, median, most) different times of a location.
+        single_date_share: share of the locations with at most one date, which have no temporal
+            pairs.
+        gap_days: (shortest, median, longest) gap between successive dates of a location.
         extent: ``(left, bottom, right, top)`` in degrees, ``left > right`` over the antimeridian.
         classes: rows by label, the most frequent first.
         splits: rows by split.
@@ -40,11 +43,11 @@ class Description:
     """
 
     rows: int
-    places: int
+    locations: int
     dated: int
     first: str | None
     last: str | None
-    dates_per_place: tuple[int, float, int]
+    dates_per_location: tuple[int, float, int]
     single_date_share: float
     gap_days: tuple[float, float, float] | None
     extent: tuple[float, float, float, float] | None
@@ -54,62 +57,59 @@ class Description:
     warnings: list[str] = field(default_factory=list)
 
     def lines(self) -> list[tuple[str, str]]:
-        """(what, its value in words) of everything that is known."""
-        low, middle, high = self.dates_per_place
-        found = [
+        """Return (name, value in words) of everything that is known."""
+        low, middle, high = self.dates_per_location
+        lines = [
             ("images", f"{self.rows:,}"),
-            ("places", f"{self.places:,}"),
+            ("locations", f"{self.locations:,}"),
             ("dates", f"{self.first} to {self.last}" if self.first else "none"),
-            ("dates of a place", f"{low} to {high}, median {middle:g}"),
-            ("places with one date", f"{self.single_date_share:.1%}"),
+            ("dates per location", f"{low} to {high}, median {middle:g}"),
+            ("locations with one date", f"{self.single_date_share:.1%}"),
         ]
         if self.gap_days:
             short, usual, long = (f"{days:,.1f}" for days in self.gap_days)
-            found.append(("days between dates", f"{short} to {long}, median {usual}"))
+            lines.append(("days between dates", f"{short} to {long}, median {usual}"))
         if self.extent:
             left, bottom, right, top = self.extent
-            found.append(
-                ("extent", f"lon {left:.4g} to {right:.4g}, lat {bottom:.4g} to {top:.4g}")
-            )
-        for name, counts in (("labels", self.classes), ("splits", self.splits)):
-            if counts:
-                found.append((name, _in_words(counts)))
-        if self.missing:
-            found.append(("missing values", _in_words(self.missing)))
-        return found + [("look at this", text) for text in self.warnings]
+            extent = f"lon {left:.4g} to {right:.4g}, lat {bottom:.4g} to {top:.4g}"
+            lines.append(("extent", extent))
+        counted = {"labels": self.classes, "splits": self.splits, "missing values": self.missing}
+        lines += [(name, _in_words(counts)) for name, counts in counted.items() if counts]
+        return lines + [("warning", text) for text in self.warnings]
 
     def __str__(self) -> str:
-        wide = max(len(name) for name, _ in self.lines())
-        return "\n".join(f"{name:<{wide}}  {value}" for name, value in self.lines())
+        width = max(len(name) for name, _ in self.lines())
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in self.lines())
 
     def _repr_html_(self) -> str:
+        left = 'style="text-align: left"'
         rows = "".join(
-            f'<tr><th style="text-align: left">{escape(name)}</th>'
-            f'<td style="text-align: left">{escape(value)}</td></tr>'
+            f"<tr><th {left}>{escape(name)}</th><td {left}>{escape(value)}</td></tr>"
             for name, value in self.lines()
         )
         return f"<table>{rows}</table>"
 
     def to_dict(self) -> dict[str, object]:
-        """Everything as plain values, for json."""
+        """Return everything as plain values, for json."""
         return asdict(self)
 
 
+@validated
 def describe(table: pd.DataFrame) -> Description:
-    """Look over a scene table, also one that `geossl.data.scenes.check` would refuse.
+    """Describe a scene table, also one that `geossl.data.scenes.check` would refuse.
 
     Args:
-        table: needs ``location``; whatever else of the known columns it has is looked at.
+        table: needs ``location``; every other known column is looked at if it exists.
 
     Raises:
         ValueError: there is no row, or no column ``location``.
     """
     if "location" not in table or len(table) == 0:
         raise ValueError(
-            f"expected a scene table with rows and a column 'location', came {len(table)} rows of "
-            f"{list(table.columns)}"
+            f"`table` must be a scene table with rows and a column 'location', got {len(table)} "
+            f"rows of {list(table.columns)}."
         )
-    place = scenes.location_codes(table)
+    location = scenes.location_codes(table)
     warnings = []
     times = pd.Series(pd.NaT, table.index)
     if "time" in table:
@@ -117,7 +117,7 @@ def describe(table: pd.DataFrame) -> Description:
         lost = int((times.isna() & table["time"].notna()).sum())
         if lost:
             warnings.append(f"{lost:,} times do not parse as a date")
-    counts, gaps = _dates(place, times)
+    counts, gaps = _dates(location, times)
     known = times.dropna()
     lon, lat = (
         pd.to_numeric(table[name], errors="coerce").to_numpy(float)
@@ -126,116 +126,114 @@ def describe(table: pd.DataFrame) -> Description:
         for name in ("lon", "lat")
     )
     inside = (np.abs(lon) <= 180) & (np.abs(lat) <= 90)
-    missing = {
-        str(name): int(n) for name, n in table.isna().sum().items() if n and name not in _OURS
-    }
-    warnings += _position_warnings(place, lon, lat, inside)
-    warnings += _duplicates(table, place, times)
+    missing = table.isna().sum()
+    warnings += _position_warnings(location, lon, lat, inside)
+    warnings += _duplicate_warnings(table, location, times)
     return Description(
         rows=len(table),
-        places=int(place.max()) + 1,
+        locations=int(location.max()) + 1,
         dated=len(known),
         first=f"{known.min():%Y-%m-%d}" if len(known) else None,
         last=f"{known.max():%Y-%m-%d}" if len(known) else None,
-        dates_per_place=(int(counts.min()), float(np.median(counts)), int(counts.max())),
+        dates_per_location=(int(counts.min()), float(np.median(counts)), int(counts.max())),
         single_date_share=float((counts <= 1).mean()),
         gap_days=(float(gaps.min()), float(np.median(gaps)), float(gaps.max()))
         if len(gaps)
         else None,
         extent=geo.bounds(lon[inside], lat[inside]) if inside.any() else None,
-        classes=_counted(table, "label"),
-        splits=_counted(table, "split"),
-        missing=missing,
+        classes=_count(table, "label"),
+        splits=_count(table, "split"),
+        missing={str(k): int(n) for k, n in missing.items() if n and k not in _OPTIONAL},
         warnings=warnings,
     )
 
 
-def _dates(place: np.ndarray, times: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Number of different times of each place, and the gaps between them in days."""
+def _dates(location: np.ndarray, times: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of different times of each location, and the gaps between them in days."""
     when = times.dt.tz_localize(None) if times.dt.tz is not None else times
     stamps = when.to_numpy("datetime64[us]")
     known = ~np.isnat(stamps)
-    order = np.lexsort((stamps[known], place[known]))
-    at, moment = place[known][order], stamps[known][order]
-    new = np.r_[True, (np.diff(at) > 0) | (np.diff(moment) > np.timedelta64(0))][: len(at)]
-    at, moment = at[new], moment[new]
-    counts = np.bincount(at, minlength=int(place.max()) + 1)
-    return counts, (np.diff(moment) / _DAY)[np.diff(at) == 0]
+    order = np.lexsort((stamps[known], location[known]))
+    code, moment = location[known][order], stamps[known][order]
+    new = np.r_[True, (np.diff(code) > 0) | (np.diff(moment) > np.timedelta64(0))][: len(code)]
+    code, moment = code[new], moment[new]
+    counts = np.bincount(code, minlength=int(location.max()) + 1)
+    return counts, (np.diff(moment) / _DAY)[np.diff(code) == 0]
 
 
 def _position_warnings(
-    place: np.ndarray, lon: np.ndarray, lat: np.ndarray, inside: np.ndarray
+    location: np.ndarray, lon: np.ndarray, lat: np.ndarray, inside: np.ndarray
 ) -> list[str]:
     finite = np.isfinite(lon) & np.isfinite(lat)
-    found = []
+    warnings = []
     sentinel = finite & ((lon <= -900) | (lat <= -900))
     turned = finite & (lon > 180) & (lon <= 360) & (np.abs(lat) <= 90)
     swapped = finite & (np.abs(lat) > 90) & (np.abs(lon) <= 90) & ~sentinel
     rest = finite & ~inside & ~sentinel & ~turned & ~swapped
     for rows, text in (
         (sentinel, "have a sentinel for a missing coordinate (such as -1000)"),
-        (turned, "have a longitude of 180 to 360; read with normalize_lon"),
+        (turned, "have a longitude of 180 to 360: read with normalize_lon"),
         (swapped, "have a latitude beyond 90: longitude and latitude are swapped"),
         (rest, "have coordinates out of range"),
     ):
         if rows.any():
-            found.append(f"{int(rows.sum()):,} rows {text}")
-    first = np.unique(place, return_index=True)[1]
-    start = first[place]
+            warnings.append(f"{int(rows.sum()):,} rows {text}")
+    first = scenes.first_rows(location)
+    start = first[location]
     both = inside & inside[start] & ((lon != lon[start]) | (lat != lat[start]))
     rows = np.flatnonzero(both)
     apart = geo.great_circle_km(lon[rows], lat[rows], lon[start[rows]], lat[start[rows]])
     far = apart > scenes.MAX_SPREAD_DEG * np.pi * geo.EARTH_RADIUS_KM / 180
     if far.any():
-        found.append(
+        warnings.append(
             f"{int(far.sum()):,} rows lie over {scenes.MAX_SPREAD_DEG:g} degree from the first row "
-            "of their location: one location is one place"
+            "of their location: each location needs its own name"
         )
     if not swapped.any():
-        found += _swapped(lon[first][inside[first]], lat[first][inside[first]])
-    return found
+        warnings += _swap_warnings(lon[first][inside[first]], lat[first][inside[first]])
+    return warnings
 
 
-def _swapped(lon: np.ndarray, lat: np.ndarray) -> list[str]:
-    """A warning where far more places would be on land with their coordinates exchanged."""
+def _swap_warnings(lon: np.ndarray, lat: np.ndarray) -> list[str]:
+    """Warn if far more locations would be on land with their coordinates exchanged."""
     if not len(lon) or not earth.has_zones():
         return []
-    some = np.random.default_rng(0).permutation(len(lon))[:_SAMPLE]
-    lon, lat = lon[some], lat[some]
+    sample = np.random.default_rng(0).permutation(len(lon))[:_SAMPLE]
+    lon, lat = lon[sample], lat[sample]
     able = np.abs(lon) <= 90  # only these can be exchanged
     if able.mean() < 0.5:
         return []
-    as_given = float(earth.on_land(lon[able], lat[able]).mean())
+    as_is = float(earth.on_land(lon[able], lat[able]).mean())
     exchanged = float(earth.on_land(lat[able], lon[able]).mean())
-    if exchanged - as_given < 0.3:
+    if exchanged - as_is < 0.3:
         return []
     return [
-        f"{as_given:.0%} of the places are on land, {exchanged:.0%} would be with longitude and "
+        f"{as_is:.0%} of the locations are on land, {exchanged:.0%} would be with longitude and "
         "latitude exchanged: are they swapped?"
     ]
 
 
-def _duplicates(table: pd.DataFrame, place: np.ndarray, times: pd.Series) -> list[str]:
-    found = []
+def _duplicate_warnings(table: pd.DataFrame, location: np.ndarray, times: pd.Series) -> list[str]:
+    warnings = []
     if "path" in table:
         parts = [name for name in _PARTS if name in table]  # many chips of one file are no repeats
         paths = table[table["path"].notna()]
         twice = int(paths.duplicated(["path", *parts]).sum())
         if twice:
-            found.append(f"{twice:,} rows repeat the path of another row")
+            warnings.append(f"{twice:,} rows repeat the path of another row")
     dated = times.notna().to_numpy()
-    again = pd.DataFrame({"place": place[dated], "time": times.to_numpy()[dated]}).duplicated()
+    again = pd.DataFrame({"at": location[dated], "time": times.to_numpy()[dated]}).duplicated()
     if again.any():
-        found.append(f"{int(again.sum()):,} rows repeat the place and time of another row")
+        warnings.append(f"{int(again.sum()):,} rows repeat the location and time of another row")
     if "split" in table:
-        held = pd.DataFrame({"place": place, "split": table["split"].to_numpy()}).dropna()
-        torn = int((held.drop_duplicates().groupby("place").size() > 1).sum())
-        if torn:
-            found.append(f"{torn:,} places lie in two splits: what is tested was trained on")
-    return found
+        pairs = pd.DataFrame({"at": location, "split": table["split"].to_numpy()}).dropna()
+        shared = int((pairs.drop_duplicates().groupby("at").size() > 1).sum())
+        if shared:
+            warnings.append(f"{shared:,} locations are in two splits: test data leak into training")
+    return warnings
 
 
-def _counted(table: pd.DataFrame, column: str) -> dict[str, int]:
+def _count(table: pd.DataFrame, column: str) -> dict[str, int]:
     if column not in table:
         return {}
     return {str(name): int(n) for name, n in table[column].value_counts().items()}

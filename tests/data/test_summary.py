@@ -23,9 +23,9 @@ def table():
 
 def test_what_is_in_a_table_is_counted():
     found = describe(table())
-    assert (found.rows, found.places, found.dated) == (6, 3, 5)
+    assert (found.rows, found.locations, found.dated) == (6, 3, 5)
     assert (found.first, found.last) == ("2019-03-01", "2021-05-05")
-    assert found.dates_per_place == (1, 1.0, 3)
+    assert found.dates_per_location == (1, 1.0, 3)
     assert found.single_date_share == pytest.approx(2 / 3)
     assert found.gap_days == (10.0, 20.0, 30.0)
     assert found.extent == (10.0, 50.0, -179.0, 66.0)  # over the antimeridian
@@ -48,10 +48,10 @@ def test_dates_and_gaps_agree_with_a_loop():
         own = sorted(set(days[place == p].tolist()))
         per.append(len(own))
         gaps += [b - a for a, b in zip(own, own[1:], strict=False)]
-    assert found.dates_per_place == (min(per), float(np.median(per)), max(per))
+    assert found.dates_per_location == (min(per), float(np.median(per)), max(per))
     assert found.gap_days == (min(gaps), float(np.median(gaps)), max(gaps))
     repeats = n - sum(per)
-    assert found.warnings == [f"{repeats} rows repeat the place and time of another row"]
+    assert found.warnings == [f"{repeats} rows repeat the location and time of another row"]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_dates_and_gaps_agree_with_a_loop():
         ("lat", [50, 50, 50, 65, 66, 70], "1 rows lie over 1 degree from the first row"),
         ("time", ["2020-01-01", "soon", None, "2021", "2019", None], "1 times do not parse"),
         ("path", ["a0", "a0", "a2", "b0", "c0", "c1"], "1 rows repeat the path"),
-        ("split", ["train", "test", None, "test", "test", "test"], "1 places lie in two splits"),
+        ("split", ["train", "test", None, "test", "test", "test"], "1 locations are in two splits"),
     ],
 )  # fmt: skip
 def test_what_looks_wrong_is_said(column, values, words):
@@ -102,8 +102,8 @@ def test_bare_tables_and_words_in_a_notebook():
 def test_extent_is_that_of_the_positions_in_range():
     given = datasets.blue_marble(places=50, dates=2)
     found = describe(given)
-    assert found.extent == geo.bounds(given["lon"], given["lat"]) and found.places == 50
-    assert scenes.check(given)["location"].nunique() == found.places
+    assert found.extent == geo.bounds(given["lon"], given["lat"]) and found.locations == 50
+    assert scenes.check(given)["location"].nunique() == found.locations
 
 
 def test_many_chips_of_one_file_are_no_repeats():
