@@ -20,8 +20,9 @@ from geossl import geo
 from geossl.data import scenes
 from geossl.utils.validate import NonNegative, Positive, Seed, check, check_fields, validated
 
+__all__ = ["PairSampler", "mixture", "report", "same_image", "spatial", "temporal"]
+
 Draw = Callable[[torch.Generator], tuple[Tensor, Tensor]]
-Single = Literal["self", "drop"]
 _DAY_US = 86_400_000_000
 _CHUNK = 4_000_000  # candidate pairs compared at a time
 
@@ -55,16 +56,16 @@ class PairSampler(Protocol):
 
 
 class _Named:
-    """Name a sampler by its class and by the fields that are not at their default."""
-
     @property
     def name(self) -> str:
-        changed = [
+        """The sampler's function, and its options that are not at their default."""
+        function = {"SameImage": "same_image"}.get(type(self).__name__, type(self).__name__.lower())
+        options = [
             f"{f.name}={getattr(self, f.name)!r}"
             for f in fields(self)  # type: ignore[arg-type]
             if getattr(self, f.name) != f.default
         ]
-        return f"{type(self).__name__.lower()}({', '.join(changed)})"
+        return f"{function}({', '.join(options)})"
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class _Candidates:
     start: np.ndarray
     owner: np.ndarray
 
-    def sampler(self, single: Single) -> Draw:
+    def sampler(self, single: str) -> Draw:
         keys, owner = torch.from_numpy(self.keys), torch.from_numpy(self.owner)
         first = torch.from_numpy(self.start[:-1])[owner]
         count = torch.from_numpy(np.diff(self.start))[owner]
@@ -93,7 +94,11 @@ class _Candidates:
 
 @dataclass(frozen=True)
 class SameImage(_Named):
-    """Pair each chip with itself: plain MoCo-v2."""
+    """Pair each chip with itself: query and key are two views of it.
+
+    Source:
+        MoCo-v2, arXiv 2003.04297.
+    """
 
     def prepare(self, table: pd.DataFrame) -> Draw:
         """Return a function that draws an epoch."""
@@ -106,14 +111,30 @@ class SameImage(_Named):
         return draw
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Temporal(_Named):
-    """Pair two dates of a location; see `temporal`."""
+    """Pair a chip with another date of its location, uniformly over those allowed.
+
+    A chip without a time has partners only where no gap and no season is set.
+
+    Args:
+        min_gap_days: smallest gap between the dates.
+        max_gap_days: largest gap.
+        season: both in the same season (December to February, March to May, ...), or in two.
+        single_date: a chip without an allowed partner is paired with itself ("self", as the paper's
+            code does) or is no query ("drop").
+
+    Raises:
+        ValueError: an empty range of gaps; on `prepare`, when no chip has a partner.
+
+    Source:
+        Ayush et al., arXiv 2011.09980, section 4.1; the gaps, the seasons and "drop" are ours.
+    """
 
     min_gap_days: NonNegative = 0.0
     max_gap_days: NonNegative | None = None
     season: Literal["same", "other"] | None = None
-    single_date: Single = "self"
+    single_date: Literal["self", "drop"] = "self"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -124,11 +145,7 @@ class Temporal(_Named):
             )
 
     def prepare(self, table: pd.DataFrame) -> Draw:
-        """Return a function that draws an epoch.
-
-        Raises:
-            ValueError: no chip has a partner.
-        """
+        """Return a function that draws an epoch."""
         candidates = _in_groups(scenes.location_codes(table), self._allowed(table))
         if len(candidates.keys) == 0:
             dates = table.groupby("location")["time"].nunique()
@@ -160,22 +177,29 @@ class Temporal(_Named):
         return allowed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Spatial(_Named):
-    """Pair a chip with one of another location near by; see `spatial`."""
+    """Pair a chip with any date of another location within a radius.
+
+    Args:
+        radius_km: great-circle distance between the two locations.
+        single_date: what happens to a chip without such a neighbor, as in `Temporal`.
+
+    Raises:
+        ValueError: on `prepare`, when no two locations are within the radius.
+
+    Source:
+        Tile2Vec, arXiv 1805.02855, for the idea of neighbors as positives.
+    """
 
     radius_km: Positive
-    single_date: Single = "self"
+    single_date: Literal["self", "drop"] = "self"
 
     def __post_init__(self) -> None:
         check_fields(self)
 
     def prepare(self, table: pd.DataFrame) -> Draw:
-        """Return a function that draws an epoch.
-
-        Raises:
-            ValueError: no two locations are near enough.
-        """
+        """Return a function that draws an epoch."""
         from scipy.spatial import cKDTree
 
         scenes.require_positions(table, "pairs of neighbors")
@@ -237,59 +261,7 @@ class Mixture:
         return draw
 
 
-def same_image() -> SameImage:
-    """Pair each chip with itself: query and key are two views of it.
-
-    Source:
-        MoCo-v2, arXiv 2003.04297.
-    """
-    return SameImage()
-
-
-@validated
-def temporal(
-    *,
-    min_gap_days: NonNegative = 0.0,
-    max_gap_days: NonNegative | None = None,
-    season: Literal["same", "other"] | None = None,
-    single_date: Single = "self",
-) -> Temporal:
-    """Pair a chip with another date of its location, uniformly over those allowed.
-
-    Args:
-        min_gap_days: smallest gap between the dates.
-        max_gap_days: largest gap.
-        season: both in the same season (December to February, March to May, ...), or in two.
-        single_date: a chip without an allowed partner is paired with itself ("self", as the paper's
-            code does) or is no query ("drop").
-
-    Returns:
-        A sampler. A chip without a time has partners only where no gap and no season is set.
-
-    Raises:
-        ValueError: an empty range of gaps; on `prepare`, when no chip has a partner.
-
-    Source:
-        Ayush et al., arXiv 2011.09980, section 4.1; the gaps, the seasons and "drop" are ours.
-    """
-    return Temporal(min_gap_days, max_gap_days, season, single_date)
-
-
-@validated
-def spatial(*, radius_km: Positive, single_date: Single = "self") -> Spatial:
-    """Pair a chip with any date of another location within a radius.
-
-    Args:
-        radius_km: great-circle distance between the two locations.
-        single_date: what happens to a chip without such a neighbor, as in `temporal`.
-
-    Raises:
-        ValueError: on `prepare`, when no two locations are within the radius.
-
-    Source:
-        Tile2Vec, arXiv 1805.02855, for the idea of neighbors as positives.
-    """
-    return Spatial(radius_km, single_date)
+same_image, temporal, spatial = SameImage, Temporal, Spatial
 
 
 def mixture(*parts: tuple[PairSampler, float]) -> Mixture:
