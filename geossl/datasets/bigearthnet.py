@@ -15,6 +15,7 @@ from geossl.data.files import read_json
 from geossl.datasets.raster.header import read_headers, to_lon_lat
 from geossl.datasets.registry import register
 from geossl.datasets.shared import listing
+from geossl.datasets.shared.detections import parse_box
 from geossl.datasets.shared.table import common_bands, finish_table
 from geossl.utils.parallel import map_threads
 from geossl.utils.validate import validated
@@ -23,6 +24,7 @@ __all__ = ["bigearthnet", "fits"]
 
 _BANDS = "B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12".split()
 _JSON = "_labels_metadata.json"
+_CORNERS = ("ulx", "uly", "lrx", "lry")
 _EPSG = re.compile(r'AUTHORITY\["EPSG",\s*"(\d{4,6})"\]\]\s*')  # of the CRS itself: at the end
 _COLUMNS = ["path", "available", "problem", "labels", "time", "crs", "x", "y"]
 
@@ -102,8 +104,8 @@ def _read_metadata(path: str) -> dict[str, Any]:
     except ValueError:
         raise ValueError(f"its acquisition_date {text[:40]!r} is not an ISO date") from None
     corners = metadata.get("coordinates")
-    corners = corners if isinstance(corners, dict) else {}
-    left, top, right, bottom = (_number(corners.get(name)) for name in ("ulx", "uly", "lrx", "lry"))
+    corners = [corners.get(name) for name in _CORNERS] if isinstance(corners, dict) else []
+    left, top, right, bottom = parse_box(corners) or [np.nan] * 4
     epsg = _EPSG.findall(str(metadata.get("projection"))[-80:])
     return {
         "labels": tuple(labels),
@@ -112,10 +114,6 @@ def _read_metadata(path: str) -> dict[str, Any]:
         "x": (left + right) / 2,
         "y": (top + bottom) / 2,
     }
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and abs(value) < 1e9 else np.nan
 
 
 def fits(path: Path) -> str | None:

@@ -7,7 +7,6 @@ timestamp, polygon; ``<split>/<category>/<category>_<location>/<category>_<locat
 from __future__ import annotations
 
 import os
-from collections import ChainMap
 from pathlib import Path
 
 import pandas as pd
@@ -67,26 +66,28 @@ def fmow_sentinel(
         if not files:
             names = ", ".join(f"{split}.csv" for split in _SPLITS)
             raise FileNotFoundError(f"`path` must be a csv or contain one of {names}, got {path}.")
-    base = None if root is None else Path(root)
-    parts = [
-        finish_table(
-            _read_rows(file, base), reader="fmow_sentinel", folder=file, layout="rows",
+    parts, dtype = [], None
+    skipped: dict[str, str] = {}
+    for file in files:
+        part = finish_table(
+            _read_rows(file, root), reader="fmow_sentinel", folder=file, layout="rows",
             skip_bad=skip_bad, normalize_lon=normalize_lon, numbered=True, detect=True,
-            bands=range(1, 14), band_names=SENTINEL_2, dtype=None, scale=scale,
-        ).astype({"image_id": "int64"})
-        for file in files
-    ]  # fmt: skip
+            bands=range(1, 14), band_names=SENTINEL_2, dtype=dtype, scale=scale,
+        )  # fmt: skip
+        dtype = part["dtype"].iloc[0]
+        skipped |= part.attrs["skipped"]
+        parts.append(part.astype({"image_id": "int64"}))
     table = pd.concat(parts, ignore_index=True)
-    table.attrs["skipped"] = dict(ChainMap(*(part.attrs["skipped"] for part in parts)))
+    table.attrs["skipped"] = skipped
     return table
 
 
-def _read_rows(path: Path, root: Path | None) -> pd.DataFrame:
+def _read_rows(path: Path, root: str | os.PathLike[str] | None) -> pd.DataFrame:
     """Return the rows of one csv with the column ``problem``."""
     rows = read_csv(path, needed=_NEEDED)
     split = next((name for name in _SPLITS if path.stem.startswith(name)), path.stem)
     nested = path.parent / "fmow-sentinel"
-    base = (root or (nested if nested.is_dir() else path.parent)) / split
+    base = Path(root or (nested if nested.is_dir() else path.parent)) / split
     location = rows["category"] + "_" + rows["location_id"]
     lon, lat = footprint_centers(rows["polygon"])
     table = pd.DataFrame({
