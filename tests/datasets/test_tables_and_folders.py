@@ -548,7 +548,7 @@ def test_image_folder_keeps_equal_names_of_two_splits_apart(tmp_path):
     assert places.tolist() == ["p1", "p1", "p2", "p1"]
     flat = image_folder(tmp_path / "train")
     assert flat["split"].isna().all() and flat["label"].tolist() == ["ä", "ä"]
-    with pytest.raises(ValueError, match="finds no place in 'val/b/deep/p2_2020.png'"):
+    with pytest.raises(ValueError, match="`location` does not match 'val/b/deep/p2_2020.png'"):
         image_folder(tmp_path, location=r"(p1)_")
     assert len(image_folder(tmp_path, location=r"(p1)_", skip_bad=True)) == 3
     with pytest.raises(ValueError, match="regular expression"):
