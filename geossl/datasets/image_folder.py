@@ -62,26 +62,23 @@ def image_folder(
         FileNotFoundError: the folder does not exist, or contains no image in class folders.
         ValueError: ``location`` is no regular expression, or does not match a path.
     """
+    folder = Path(folder)
     pattern = compile_pattern("location", "(.*)" if location is None else location)
     top = _folder_names(folder)
     has_splits = bool(top) and {name.lower() for name in top} <= _SPLITS
-    classes = [
-        (
-            name if has_splits else None,
-            label,
-            os.path.join(folder, name, label if has_splits else ""),
-        )
-        for name in top
-        for label in (_folder_names(os.path.join(folder, name)) if has_splits else [name])
-    ]
+    folders = (  # of a class: split or None, and its path in the folder
+        [(split, f"{split}/{label}") for split in top for label in _folder_names(folder / split)]
+        if has_splits
+        else [(None, label) for label in top]
+    )
     rows = []
-    for split, label, class_folder in classes:
-        for path in find_files(class_folder, IMAGE_SUFFIXES):
+    for split, class_folder in folders:
+        for path in find_files(folder / class_folder, IMAGE_SUFFIXES):
             name = os.path.relpath(path, folder).replace(os.sep, "/")
             hit = pattern.search(name)
             place = hit.group(1 if pattern.groups else 0) if hit else None
             problem = "" if place is not None else f"`location` does not match {name!r}"
-            rows.append((path, place, label, split, problem))
+            rows.append((path, place, class_folder.rpartition("/")[2], split, problem))
     columns = ["path", "location", "label", "split", "problem"]
     return finish_table(
         pd.DataFrame(rows, columns=columns, dtype=object), reader="image_folder", folder=folder,

@@ -59,10 +59,11 @@ def finish_table(
     """
     problem = table["problem"].fillna("") if "problem" in table else pd.Series("", table.index)
     bad = np.flatnonzero(problem.ne("").to_numpy())
-    paths = table["path"].iloc[bad]
-    names = [f"{folder} row {row}" for row in table.index[bad]] if numbered else [
-        str(Path(path).parent) if "{band}" in str(path) else str(path) for path in paths
-    ]  # fmt: skip
+    if numbered:
+        names = [f"{folder} row {row}" for row in table.index[bad]]
+    else:
+        paths = table["path"].iloc[bad].map(str)
+        names = [str(Path(path).parent) if "{band}" in path else path for path in paths]
     table = drop_bad_files(
         table.drop(columns="problem", errors="ignore").drop(index=table.index[bad]),
         dict(zip(names, problem.iloc[bad], strict=True)),
@@ -72,6 +73,8 @@ def finish_table(
     table = scenes.check(
         table, positions=positions, normalize_lon=normalize_lon, source=str(folder)
     )
+    if table["path"].isna().all():  # points without images
+        return table
     if detect:
         pixels = detect_pixel_format(table["path"], **pixels)
     return add_pixel_columns(table, reader=reader, **pixels)
