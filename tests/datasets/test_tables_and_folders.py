@@ -20,7 +20,7 @@ from geossl.datasets.photos import photos
 from geossl.datasets.raster import chips as images
 from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.table import table
-from geossl.datasets.torchgeo import _made, torchgeo
+from geossl.datasets.torchgeo import _make_dataset, torchgeo
 from geossl.datasets.torchgeo import read_chips as read_samples
 from geossl.datasets.xview import xview
 
@@ -667,12 +667,12 @@ def stand_in(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "torchgeo" / "__init__.py").write_text("")
     (tmp_path / "torchgeo" / "datasets.py").write_text(textwrap.dedent(STAND_IN))
-    _made.cache_clear()
+    _make_dataset.cache_clear()
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in [n for n in sys.modules if n.split(".")[0] == "torchgeo"]:
         monkeypatch.delitem(sys.modules, name)
     yield tmp_path
-    _made.cache_clear()
+    _make_dataset.cache_clear()
     for name in [n for n in sys.modules if n.split(".")[0] == "torchgeo"]:
         del sys.modules[name]
 
@@ -681,7 +681,7 @@ def test_torchgeo_samples_become_chips_with_what_they_tell(stand_in, monkeypatch
     rows = torchgeo("Toy", arguments={"root": "data", "places": True}, bands=(1, 3))
     assert len(rows) == 5 and rows["dtype"][0] == "uint8" and rows["lon"].isna().all()
     monkeypatch.chdir("/")  # any process, anywhere
-    _made.cache_clear()
+    _make_dataset.cache_clear()
     store = ChipStore.build(stand_in / "chips", rows, size_px=10, progress=False)
     wanted = np.random.default_rng(4).integers(0, 200, (4, 10, 14))[[0, 2], :, 2:12]
     assert (np.asarray(store.chips[4]) == wanted).all()
@@ -701,7 +701,7 @@ def test_torchgeo_labels_have_names_where_the_set_has(stand_in):
 
 def test_torchgeo_values_need_a_type_that_holds_them(stand_in):
     about = {"root": "data", "scale": 0.125}
-    with pytest.raises(ValueError, match="whole values"):
+    with pytest.raises(ValueError, match="must be whole numbers from 0 to 65535"):
         torchgeo("Toy", arguments=about)
     scaled = torchgeo("Toy", arguments=about, scale=(0.0, 25.0))
     assert scaled["dtype"][0] == "uint16"
@@ -711,17 +711,17 @@ def test_torchgeo_values_need_a_type_that_holds_them(stand_in):
     assert torchgeo("Toy", arguments={"root": "data", "scale": 40})["dtype"][0] == "uint16"
     small = torchgeo("Toy", arguments={"root": "data", "scale": 40}, dtype="uint8")
     found = read_samples(small, size_px=10)
-    assert len(found.bad) == 5 and "dtype=" in found.bad[0]
+    assert len(found.bad) == 5 and "pass `dtype` or `scale=" in found.bad[0]
 
 
 @pytest.mark.parametrize(
     ("name", "about", "words"),
     [
         ("Toy", {"root": "elsewhere"}, "Dataset not found"),
-        ("Toy", {"root": "data", "download": True}, "download it with torchgeo"),
+        ("Toy", {"root": "data", "download": True}, "`arguments` must not have download=True"),
         ("Toy", {"root": "data", "what": 1}, "what"),
-        ("Toy", {"root": "data", "n": 0}, "came none"),
-        ("Toy", {"root": "data", "n": {1, 2}}, "json"),
+        ("Toy", {"root": "data", "n": 0}, "has no samples"),
+        ("Toy", {"root": "data", "n": {1, 2}}, "`arguments` must be json"),
         ("Area", {}, "NonGeoDataset"),
         ("np", {}, "NonGeoDataset"),
         ("Nothing", {}, "NonGeoDataset"),
@@ -733,7 +733,7 @@ def test_torchgeo_data_sets_that_cannot_be_made(stand_in, name, about, words):
 
 
 def test_without_torchgeo_it_says_what_to_install(monkeypatch):
-    _made.cache_clear()
+    _make_dataset.cache_clear()
     monkeypatch.setitem(sys.modules, "torchgeo", None)
     with pytest.raises(ImportError, match="pip install torchgeo"):
         torchgeo("EuroSAT")
