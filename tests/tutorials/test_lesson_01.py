@@ -164,13 +164,13 @@ def test_what_the_classifiers_look_at(store):
     small = given[splits.PIXELS].vectors
     assert small.shape == (120, 3 * 64) and abs(small.mean(0)).max() < 1e-2 * abs(small).max()
     chip, side = np.asarray(store.chips[7], float), store.size_px // 8
-    blocks = [chip[:, side * i : side * (i + 1), side * j : side * (j + 1)].sum((1, 2))
+    blocks = [chip[:, side * i : side * (i + 1), side * j : side * (j + 1)].mean((1, 2))
               for i in range(8) for j in range(8)]  # fmt: skip
     mean = np.asarray(store.chips, float).mean(0)
-    means = [mean[:, side * i : side * (i + 1), side * j : side * (j + 1)].sum((1, 2))
+    means = [mean[:, side * i : side * (i + 1), side * j : side * (j + 1)].mean((1, 2))
              for i in range(8) for j in range(8)]  # fmt: skip
     wanted = np.transpose(np.subtract(blocks, means)).ravel()
-    assert small[7] == pytest.approx(wanted, rel=1e-3, abs=0.5)
+    assert small[7] == pytest.approx(wanted, rel=1e-3, abs=0.1)
 
 
 def test_through_the_year_takes_a_green_place_of_that_side():

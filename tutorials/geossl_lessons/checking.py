@@ -2,7 +2,7 @@
 
 The right answers are in ``geossl_lessons.lesson_NN.exercises``, one function for each exercise,
 loaded when needed: ``exercise_1(answer, data)`` returns when the answer is right and raises
-`NotYet` with a hint otherwise.
+`NotYet` with a hint otherwise, as all functions do here that read or grade an answer.
 """
 
 from __future__ import annotations
@@ -31,13 +31,7 @@ class NotYet(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of a check.
-
-    Attributes:
-        number: of the exercise, such as "02.1".
-        correct: whether the answer is right.
-        hint: what to try next; empty when the answer is right.
-    """
+    """The result of a check: the exercise, such as "02.1", and the hint when it is not solved."""
 
     number: str
     correct: bool
@@ -60,15 +54,10 @@ class Verdict:
 
 
 def check(number: str = "", answer: object = None, data: Any = None) -> None:
-    """Show whether an exercise is solved; nothing is raised, whatever the answer is.
+    """Show whether an exercise, such as "02.1", is solved; no answer raises an error.
 
-    Args:
-        number: of the exercise, such as "02.1".
-        answer: the learner's answer.
-        data: what the exercise is about, if the lesson passes it; never changed.
-
-    Raises:
-        NotYet: the answer is not right, and the environment has ``GEOSSL_STRICT=1``.
+    ``data`` is what the exercise is about, if the lesson passes it; it is never changed. With
+    ``GEOSSL_STRICT=1`` in the environment an answer that is not right raises `NotYet`.
     """
     verdict = judge(number, answer, data)
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
@@ -103,11 +92,7 @@ def judge(number: object, answer: object, data: Any = None) -> Verdict:
 
 
 def as_number(answer: object) -> float:
-    """Read a finite number from an answer: a Python, NumPy or torch number, or an array of one.
-
-    Raises:
-        NotYet: the answer is no such number.
-    """
+    """Read a finite number from an answer: a Python, NumPy or torch number, or an array of one."""
     if isinstance(answer, bool | np.bool_):
         raise NotYet("The answer must be a number; yours is True or False.")
     value = as_array(answer)
@@ -117,11 +102,7 @@ def as_number(answer: object) -> float:
 
 
 def as_array(answer: object, shape: Sequence[int] | None = None) -> np.ndarray:
-    """Read numbers as float64 from an answer: a tensor, an array, a list or a column.
-
-    Raises:
-        NotYet: it holds no numbers, some that are not finite, or has another shape.
-    """
+    """Read finite numbers as float64 from an answer: a tensor, an array, a list or a column."""
     kind = type(answer).__name__
     try:
         if isinstance(answer, str | bytes) or callable(answer):
@@ -139,11 +120,7 @@ def as_array(answer: object, shape: Sequence[int] | None = None) -> np.ndarray:
 
 
 def as_choice(answer: object, options: Sequence[str]) -> str:
-    """Read one of several words from an answer; upper case and outer spaces do not matter.
-
-    Raises:
-        NotYet: it is none of them.
-    """
+    """Read one of several words from an answer; upper case and outer spaces do not matter."""
     if isinstance(answer, str):
         for option in options:
             if option.casefold() == answer.strip().casefold():
@@ -157,9 +134,6 @@ def count_matches(answer: object, order: Sequence[int]) -> int:
     Args:
         answer: the number of each letter's partner, from 1, in the order of the letters.
         order: the letter, from 0, that belongs to each number.
-
-    Raises:
-        NotYet: the answer does not hold each number once.
     """
     numbers = as_array(answer, (len(order),))
     if sorted(numbers.tolist()) != list(range(1, len(order) + 1)):
@@ -178,16 +152,8 @@ def grade_number(
 ) -> None:
     """Accept an answer near the true number.
 
-    Args:
-        answer: a number.
-        truth: the right number.
-        mistakes: wrong number -> the hint for it; the first that fits counts.
-        hint: for all other answers.
-        rel_tol: relative tolerance, of the mistakes too.
-        abs_tol: absolute tolerance, of the mistakes too.
-
-    Raises:
-        NotYet: the answer is another number, or none.
+    Any other answer gets the hint of the first of the ``mistakes`` (wrong number -> hint) that it
+    matches within the same tolerances, else ``hint``.
     """
     value = as_number(answer)
     is_close = functools.partial(math.isclose, value, rel_tol=rel_tol, abs_tol=abs_tol)
@@ -197,12 +163,7 @@ def grade_number(
 
 
 def grade_share(
-    answer: object,
-    truth: float,
-    mistakes: Mapping[float, str],
-    *,
-    hint: str,
-    abs_tol: float = 2e-3,
+    answer: object, truth: float, mistakes: Mapping[float, str], *, hint: str, abs_tol: float = 2e-3
 ) -> None:
     """Accept an answer near a share from 0 to 1, with a hint for percent; see `grade_number`."""
     value = as_number(answer)

@@ -19,13 +19,10 @@ def plot_chip_rows(
     frames: Mapping[str, str] | None = None,
     side_in: float = 1.25,
 ) -> Figure:
-    """Draw rows of chips with the name of each row at its left.
+    """Draw rows of as many chips ``(N, H, W, 3)`` uint8, with the name of each row at its left.
 
-    Args:
-        rows: name -> ``(N, H, W, 3)`` uint8; as many chips in each row.
-        titles: name -> a title for each chip, for some of the rows.
-        frames: name -> color of the frames, for some of the rows.
-        side_in: width of a chip in inches.
+    Some of the rows may have a title for each chip, or frames of a color; ``side_in`` is the width
+    of a chip in inches.
     """
     count = len(next(iter(rows.values())))
     figure, axes = new_figure(
@@ -41,13 +38,7 @@ def plot_chip_rows(
 
 
 def draw_world(ax: Axes, *, strength: float = 0.3, aspect: str = "equal") -> Axes:
-    """Draw a pale map of the world in degrees, without axes.
-
-    Args:
-        ax: where to draw.
-        strength: of the colors; 0 is white.
-        aspect: "equal", or "auto" to fill the axes.
-    """
+    """Draw a pale map of the world in degrees, without axes; ``strength`` 0 is white."""
     pale = 255 - (255 - world_image()[::6, ::6].astype(np.float32)) * strength
     ax.imshow(pale.astype(np.uint8), extent=(-180, 180, -90, 90), aspect=aspect)
     ax.set_xlim(-180, 180)

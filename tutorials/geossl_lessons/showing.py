@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,25 +25,22 @@ class Missing(NameError):
         return [str(self)]
 
 
+@dataclass(frozen=True)
 class Html:
     """HTML that a notebook shows, and text for a terminal."""
 
-    def __init__(self, page: str, text: str):
-        self._page, self._text = page, text
+    page: str
+    text: str
 
     def _repr_html_(self) -> str:
-        return self._page
+        return self.page
 
     def __repr__(self) -> str:
-        return self._text
+        return self.text
 
 
 def need(*names: str) -> None:
-    """Stop with a clear message when the caller lacks some names: for the start of a section.
-
-    Raises:
-        Missing: some names are not defined.
-    """
+    """Raise `Missing` when the caller lacks some names: for the start of a section."""
     defined = sys._getframe(1).f_globals
     missing = [name for name in names if name not in defined]
     if missing:
@@ -54,24 +52,12 @@ def need(*names: str) -> None:
 
 
 def folder(output_dir: str, name: str, *knobs: object) -> Path:
-    """Name a directory after the knobs its contents depend on, so that other values get another.
-
-    Args:
-        output_dir: the lesson's directory, its knob ``OUT``.
-        name: what the directory holds, such as "chips".
-        knobs: the values that shape its contents.
-    """
+    """Name a directory after the knobs that shape its contents: other values get another."""
     return Path(output_dir) / "-".join(str(part) for part in (name, *knobs))
 
 
 def figure(picture: Figure | Axes | folium.Map, *, alt: str, caption: str = "") -> Html:
-    """Show a figure or a map with alt text and a caption.
-
-    Args:
-        picture: what a ``plot_x`` or ``map_x`` returned.
-        alt: what it shows, for screen readers.
-        caption: what to look at, for everyone; below the figure.
-    """
+    """Show the result of a ``plot_x`` or ``map_x`` with alt text and a caption."""
     image, kind = _render(picture, alt)
     below = f'<figcaption style="max-width: 44em">{html.escape(caption)}</figcaption>'
     page = (
@@ -97,12 +83,7 @@ def _render(picture: Any, alt: str) -> tuple[str, str]:
 
 
 def table(frame: pd.DataFrame, *, caption: str = "") -> Html:
-    """Show a table without its index, no cell cut short.
-
-    Args:
-        frame: the rows.
-        caption: what the table says; above it.
-    """
+    """Show a table without its index, no cell cut short, with a caption above it."""
     import pandas as pd
 
     text = frame.copy()

@@ -80,9 +80,5 @@ def _nearest(table: Any, split: Any) -> tuple[np.ndarray, np.ndarray]:
         table[np.asarray(split) == name].drop_duplicates("location") for name in ("train", "test")
     )
     lon, lat, kinds = (train[name].to_numpy() for name in ("lon", "lat", "climate"))
-    km, same = [], []
-    for row in test.itertuples():
-        apart = haversine_km(lon, lat, row.lon, row.lat)
-        km.append(apart.min())
-        same.append(kinds[apart.argmin()] == row.climate)
-    return np.array(km), np.array(same)
+    km = haversine_km(lon, lat, test[["lon"]].to_numpy(), test[["lat"]].to_numpy())
+    return km.min(1), kinds[km.argmin(1)] == test["climate"].to_numpy()

@@ -28,12 +28,7 @@ _TEST, _TRAIN = PALETTE[5], PALETTE[0]
 
 
 def plot_cut(store: ChipStore, rows: ArrayLike) -> Figure:
-    """Show where chips are cut out of the image of the Earth, above the chips.
-
-    Args:
-        store: chips of `geossl.datasets.blue_marble`.
-        rows: ``(n,)`` of the store.
-    """
+    """Show where chips of `blue_marble` are cut out of the world, above the chips."""
     rows = np.atleast_1d(np.asarray(rows))
     figure, axes = new_figure(2.3 * len(rows), 5.0, nrows=2, ncols=len(rows), squeeze=False)
     for (above, below), row, chip in zip(axes.T, rows, store.preview(rows), strict=True):
@@ -68,12 +63,7 @@ def _around(lon: float, lat: float) -> np.ndarray:
 
 
 def plot_splits(table: pd.DataFrame, fold_of: Mapping[str, np.ndarray]) -> Figure:
-    """Map the training and test locations of the first fold, one map for each split.
-
-    Args:
-        table: a scene table.
-        fold_of: name of the split -> fold ``(M,)`` of each row; 0 is the test.
-    """
+    """Map the training and test locations of the first fold of each split of `make_folds`."""
     first = scenes.first_rows(scenes.location_codes(table))
     lon, lat = (table[name].to_numpy()[first] for name in ("lon", "lat"))
     figure, axes = new_figure(5.4 * len(fold_of), 2.9, ncols=len(fold_of), squeeze=False)
@@ -94,12 +84,9 @@ def draw_split(ax: Axes, lon: np.ndarray, lat: np.ndarray, test: np.ndarray) -> 
 def plot_nearest(
     store: ChipStore, leaks: Mapping[str, Leakage], locations: Sequence[Hashable]
 ) -> Figure:
-    """Draw test locations, and below each the nearest training location with each split.
+    """Draw test locations, and below each the nearest training location of each split's leakage.
 
-    Args:
-        store: the chips; the first one of a location is shown.
-        leaks: name of the split -> its leakage report.
-        locations: tested with all of these splits.
+    The first chip of a location is shown; all splits must have the locations in their test.
     """
     table = store.scenes.drop_duplicates("location")
     row_of = pd.Series(table.index, index=table["location"])
@@ -118,10 +105,7 @@ def plot_distances(
 ) -> Axes:
     """Plot the share of test locations within each distance of a training location.
 
-    Args:
-        leaks: name of the split -> its leakage report.
-        footprint_km: side of a chip, drawn as a line.
-        ax: where to draw; a new figure when None.
+    Takes the leakage of each split; ``footprint_km``, the side of a chip, is drawn as a line.
     """
     ax = style_axes(get_axes(ax, 6.4, 3.4))
     styles = zip(leaks.items(), PALETTE, ("-", "--", "-.", ":"), strict=False)
@@ -146,12 +130,9 @@ def plot_distances(
 def plot_accuracy_by_distance(
     scores: pd.DataFrame, *, chance: float, ax: Axes | None = None
 ) -> Axes:
-    """Plot the accuracy of each classifier by the distance of its training locations.
+    """Plot the accuracy of each classifier in `score_splits` by the distance of its training.
 
-    Args:
-        scores: of `geossl_lessons.lesson_01.splits.score_splits`.
-        chance: accuracy of guessing, drawn as a line.
-        ax: where to draw; a new figure when None.
+    ``chance`` is the accuracy of guessing, drawn as a line.
     """
     ax = style_axes(get_axes(ax, 7.2, 4.2))
     styles = zip(scores.groupby("classifier", sort=False), PALETTE, _MARKERS, strict=False)

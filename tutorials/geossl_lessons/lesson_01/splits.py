@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from annotated_types import Ge
 from numpy.typing import ArrayLike
 
@@ -32,16 +33,10 @@ def make_folds(
     folds: Annotated[int, Ge(2)] = 5,
     seed: Seed = 0,
 ) -> dict[str, np.ndarray]:
-    """Deal the rows of a table to folds in several ways; each fold is the test once.
+    """Deal the ``M`` rows of a scene table to folds in several ways; each fold is the test once.
 
-    Args:
-        table: a scene table.
-        blocks_deg: sides of the blocks of space, in degrees of latitude.
-        folds: number of folds.
-        seed: of all splits.
-
-    Returns:
-        Name of the split -> fold ``(M,)`` of each row, from 0.
+    The splits are random pictures, random locations, and blocks of space with sides ``blocks_deg``
+    in degrees of latitude. Returns the name of each split -> fold ``(M,)`` of each row, from 0.
 
     Raises:
         ValueError: fewer blocks than folds, or rows without coordinates.
@@ -58,18 +53,15 @@ def make_folds(
 
 
 def rows_through_the_year(table: pd.DataFrame, *latitudes: float) -> list[np.ndarray]:
-    """Find a location for each latitude: the rows of all its dates from January to December.
+    """Find a location near each latitude: the rows of all its dates from January to December.
 
-    Args:
-        table: of `geossl.datasets.blue_marble`.
-        latitudes: in degrees. The nearest temperate or continental location on the same side of
-            the equator is preferred.
+    The nearest temperate or continental location on the same side of the equator is preferred.
     """
     chosen = []
     for lat in latitudes:
         side = table[np.sign(table["lat"]) == np.sign(lat)]
         green = side[side["label"].str[0].isin(["C", "D"])]
-        candidates = next((part for part in (green, side) if len(part)), table)
+        candidates = green if len(green) else side if len(side) else table
         location = candidates["location"].loc[(candidates["lat"] - lat).abs().idxmin()]
         rows = table.index[table["location"] == location].to_numpy()
         chosen.append(rows[np.argsort(table["time"].dt.day_of_year.loc[rows], kind="stable")])
@@ -83,20 +75,13 @@ def fold_as_split(fold: np.ndarray, test: int = 0) -> pd.Series:
 
 @validated
 def untrained_embeddings(store: ChipStore, *, seed: Seed = 0) -> dict[str, Embeddings]:
-    """Describe chips in three ways that need no training.
+    """Describe chips without training: by position, by their pixels, by random features.
 
-    Args:
-        store: the chips.
-        seed: of the untrained network's weights.
-
-    Returns:
-        Name -> vectors: the position (nothing of the picture), the pixels as a small picture minus
-        the mean one, and the features of an untrained network.
+    The pixels are those of a small picture minus the mean one.
     """
-    table, cells = store.scenes, np.arange(store.size_px) * _THUMB_PX // store.size_px
-    starts = np.unique(cells, return_index=True)[1]
-    sums = np.add.reduceat(np.asarray(store.chips, np.float32), starts, axis=2)
-    small = np.add.reduceat(sums, starts, axis=3).reshape(len(store), -1)
+    table = store.scenes
+    chips = torch.from_numpy(np.asarray(store.chips, np.float32))
+    small = F.adaptive_avg_pool2d(chips, _THUMB_PX).flatten(1).numpy()
     position = geo.unit_vectors(table["lon"], table["lat"]).astype(np.float32)
     return {
         COORDINATES: Embeddings(position, table),
@@ -113,14 +98,9 @@ def classify_all(
 ) -> pd.DataFrame:
     """Classify every picture once with each split: does its nearest training picture agree?
 
-    Args:
-        embeddings: name of a classifier -> vectors, all of the same table.
-        fold_of: returned by `make_folds`.
-        label: column of the classes.
-
-    Returns:
-        One row for each split and picture: split, row, location, km (to the nearest training
-        location), and a column of True and False for each classifier.
+    Takes the vectors of each classifier, all of one table, and the folds of `make_folds`. Returns
+    one row for each split and picture: split, row, location, km (to the nearest training location),
+    and a column of True and False for each classifier.
     """
     table = next(iter(embeddings.values())).scenes
     codes = torch.from_numpy(scenes.label_codes(table[label])[0])
@@ -147,12 +127,8 @@ def classify_all(
 def score_splits(answers: pd.DataFrame, *, seed: Seed = 0) -> pd.DataFrame:
     """Compute the accuracy of each classifier with each split, with 95 % intervals over locations.
 
-    Args:
-        answers: returned by `classify_all`.
-        seed: of the bootstrap.
-
-    Returns:
-        One row for each split and classifier: split, km (median), classifier, value, low, high.
+    Takes the answers of `classify_all`; returns the columns split, km (median), classifier, value,
+    low, high.
     """
     rows = []
     for split, part in answers.groupby("split", sort=False):
@@ -168,17 +144,10 @@ def score_splits(answers: pd.DataFrame, *, seed: Seed = 0) -> pd.DataFrame:
 def compare_splits(
     answers: pd.DataFrame, *, easy: str = PICTURES, hard: str = "blocks of 10°", seed: Seed = 0
 ) -> pd.DataFrame:
-    """Compare the scores of two splits, picture by picture.
+    """Compare the scores of an easy and a hard split, picture by picture, in words.
 
-    Args:
-        answers: returned by `classify_all`.
-        easy: the split whose score is in doubt.
-        hard: the split it is compared with.
-        seed: of the bootstrap over locations.
-
-    Returns:
-        One row for each classifier, as text: both accuracies, and the difference in points with
-        its 95 % interval.
+    Takes the answers of `classify_all`; returns one row for each classifier: both accuracies, and
+    the difference in points with its 95 % interval over locations.
     """
     one, two = (answers[answers["split"] == split].sort_values("row") for split in (easy, hard))
     rows = []

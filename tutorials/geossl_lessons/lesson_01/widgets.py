@@ -18,20 +18,7 @@ from geossl_lessons.lesson_01.figures import draw_split
 
 
 class SplitSlider(widgets.VBox):
-    """Walk through splits, from random pictures to large blocks of space.
-
-    Attributes:
-        split: name of the split that is shown.
-        split_slider: the control.
-
-    Args:
-        table: the scene table that was split.
-        fold_of: name of the split -> fold ``(M,)``, from `lesson_01.splits.make_folds`.
-        scores: of these splits, from `lesson_01.splits.score_splits`.
-
-    Raises:
-        ValueError: a split without scores, or no split at all.
-    """
+    """Walk through the splits of `make_folds` with the scores of `score_splits`."""
 
     def __init__(
         self, table: pd.DataFrame, fold_of: Mapping[str, np.ndarray], scores: pd.DataFrame

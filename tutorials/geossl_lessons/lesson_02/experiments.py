@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,17 +27,7 @@ from geossl_lessons.showing import interval_text
 def two_views(
     store: ChipStore, rows: ArrayLike, *, transform: Views | None = None, seed: Seed = 0
 ) -> tuple[Tensor, Tensor]:
-    """Draw two augmented views of each chip.
-
-    Args:
-        store: the chips.
-        rows: ``(N,)`` of the store.
-        transform: the augmentation; that of `geossl.PretrainConfig` when None.
-        seed: of both draws.
-
-    Returns:
-        Two tensors ``(N, C, H, W)``, float32, normalized with the store's mean and std.
-    """
+    """Draw two views ``(N, C, H, W)`` of each chip, normalized with the store's mean and std."""
     transform = transform or Views()
     generator = torch.Generator().manual_seed(seed)
     mean, std = torch.from_numpy(store.mean), torch.from_numpy(store.std)
@@ -65,25 +56,13 @@ def _denormalize(store: ChipStore, views: Tensor) -> Tensor:
     return views * std[:, None, None] + mean[:, None, None]
 
 
-@dataclass(frozen=True)
-class Retrieval:
-    """How often the nearest view is the other view of the same chip.
-
-    Attributes:
-        value, low, high: share, and its 95 % interval over locations.
-        candidates: number of chips to choose from.
-    """
+class Retrieval(NamedTuple):
+    """How often the nearest of ``candidates`` views is the other one of its chip: 95 % interval."""
 
     value: float
     low: float
     high: float
     candidates: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.value:.0%} ({self.low:.0%} to {self.high:.0%}) of {self.candidates:,} "
-            f"pictures, chance {1 / self.candidates:.2%}"
-        )
 
 
 @validated
@@ -95,15 +74,7 @@ def retrieve_views(
     transform: Views | None = None,
     seed: Seed = 0,
 ) -> Retrieval:
-    """Search for the other view of each chip among the views of all chips.
-
-    Args:
-        store: the chips.
-        encoder: trained or not.
-        rows: ``(N,)`` chips to draw views of.
-        transform: the augmentation; that of `geossl.PretrainConfig` when None.
-        seed: of the views and of the bootstrap.
-    """
+    """Search for the other view of each chip in ``rows`` among the views of all of them."""
     rows = np.asarray(rows)
     first, second = (
         embed_views(store, encoder, views)
@@ -122,15 +93,8 @@ def evaluate_encoders(
 ) -> pd.DataFrame:
     """Measure what encoders can do with pictures of the split "test".
 
-    Args:
-        store: the chips, with a split.
-        encoders: name -> encoder.
-        seed: of views, probes and bootstrap.
-
-    Returns:
-        One row for each encoder and task, with ``encoder, task, value, low, high``. The tasks: find
-        the same picture by another view, the main climate by a linear probe, and find the same
-        location at another date.
+    They find the same picture by another view, the climate by a linear probe, and the same location
+    at another date. Returns the columns ``encoder, task, value, low, high``.
     """
     test = np.flatnonzero((store.scenes["split"] == "test").to_numpy(bool))
     rows = []
@@ -150,14 +114,7 @@ def evaluate_encoders(
 
 
 def summarize(results: pd.DataFrame) -> pd.DataFrame:
-    """Put the results of two encoders into words, one row for each task.
-
-    Args:
-        results: from `evaluate_encoders`; the first encoder is the baseline of the second.
-
-    Returns:
-        Columns ``task``, one for each encoder, and ``learned?``, what follows from the intervals.
-    """
+    """Put the results of `evaluate_encoders` into words; the first encoder is the baseline."""
     lines = []
     before, after = results["encoder"].unique()
     for task, rows in results.groupby("task", sort=False):
@@ -203,14 +160,6 @@ def record_queue(
     """Train for some steps with a small queue, and record its contents after each.
 
     Batch norm is set by a few passes and then fixed, so that only learning moves the keys.
-
-    Args:
-        store: the chips.
-        queue_size: slots K.
-        batch_size: pairs N per step, at most K.
-        steps: to record.
-        momentum: of the key encoder.
-        seed: of everything.
     """
     moco, step = _small_moco(store, queue_size=queue_size, momentum=momentum, seed=seed)
     with torch.no_grad():
@@ -243,19 +192,11 @@ def train_briefly(
     batch_size: PositiveInt = 64,
     seed: Seed = 0,
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """Train with or without negatives and record the signs of collapse.
+    """Train with a queue of negatives, or only pull positives together; record signs of collapse.
 
-    Args:
-        store: the chips; all of them are used.
-        negatives: True: InfoNCE with a queue; False: only pull positives together.
-        steps: optimizer steps.
-        batch_size: pairs per step.
-        seed: of everything.
-
-    Returns:
-        A table with one row per step: ``step, loss`` as a share of the first, ``cosine`` of the
-        positives, ``feature_std`` of the projections (1 even, 0 collapse) and their
-        ``effective_rank``; and the projections ``(N, D)`` of the last batch.
+    Returns ``step, loss`` as a share of the first, ``cosine`` of the positives, ``feature_std`` of
+    the projections (1 even, 0 collapse) and their ``effective_rank``; and the projections
+    ``(N, D)`` of the last batch.
     """
     momentum = 0.99 if negatives else 0.0
     moco, step = _small_moco(store, queue_size=512, momentum=momentum, seed=seed)
@@ -274,15 +215,6 @@ def train_briefly(
     table = pd.DataFrame(rows, columns=columns)
     table["loss"] /= table["loss"].iloc[0]
     return table, query.numpy()
-
-
-@validated
-def embed_random_views(
-    store: ChipStore, encoder: models.Encoder, *, count: PositiveInt = 64, seed: Seed = 0
-) -> np.ndarray:
-    """Compute unit-norm embeddings ``(count, E)`` of views of random chips."""
-    rows = _sample_rows(store, count, seed, "arrows")
-    return embed_views(store, encoder, two_views(store, rows, seed=seed)[0]).numpy()
 
 
 def _sample_rows(store: ChipStore, count: int, seed: int, *purpose: str | int) -> np.ndarray:

@@ -20,13 +20,9 @@ from geossl_lessons.lesson_02.experiments import to_pictures
 
 
 def plot_puzzle(store: ChipStore, first: Tensor, second: Tensor, order: ArrayLike) -> Figure:
-    """Draw first views with letters above second views in another order, with numbers.
+    """Draw first views with letters above second views ``(N, C, H, W)`` with numbers.
 
-    Args:
-        store: the chips they are views of.
-        first: ``(N, C, H, W)`` views, shown as A, B, ...
-        second: ``(N, C, H, W)`` other views of the same chips, in the same order.
-        order: ``(N,)`` the second view at each number, from 0.
+    ``order (N,)`` is the second view at each number, from 0.
     """
     count = len(first)
     figure, axes = new_figure(1.5 * count, 3.4, nrows=2, ncols=count, squeeze=False)

@@ -16,19 +16,7 @@ _NEW, _NEXT = "3px solid #d55e00", "3px dashed #0072b2"
 
 
 class QueuePlayer(widgets.VBox):
-    """Play a queue step by step: its keys with their ages, and their drift by age.
-
-    Attributes:
-        step: the step that is shown, from 0.
-        play, step_slider, run_choice: the controls.
-
-    Args:
-        store: the chips whose keys are in the queue.
-        runs: name -> history, from `geossl_lessons.lesson_02.experiments.record_queue`.
-
-    Raises:
-        ValueError: no run, or runs of different lengths.
-    """
+    """Play the histories of `record_queue`: keys with their ages, and their drift by age."""
 
     def __init__(self, store: ChipStore, runs: Mapping[str, QueueHistory]):
         if not runs or len({len(run.rows) for run in runs.values()}) != 1:

@@ -17,15 +17,7 @@ _LIGHT, _DARK = np.array([247, 247, 247]), np.array([8, 48, 107])  # a share of 
 
 @validated
 def shares(similarity: ArrayLike, temperature: Positive) -> np.ndarray:
-    """Compute the softmax over the keys of each query.
-
-    Args:
-        similarity: ``(N, M)`` cosine similarities of queries and keys.
-        temperature: dimensionless, > 0.
-
-    Returns:
-        ``(N, M)`` float64, each row sums to 1; the loss is ``-log`` of the positive's share.
-    """
+    """Compute the softmax over the keys of each query, ``(N, M)``; rows sum to 1."""
     logits = np.asarray(similarity, np.float64) / temperature
     if logits.ndim != 2:
         raise ValueError(f"`similarity` must have the shape (N, M), got {logits.shape}.")
@@ -37,12 +29,8 @@ def shares(similarity: ArrayLike, temperature: Positive) -> np.ndarray:
 def push(similarity: ArrayLike, temperature: Positive) -> np.ndarray:
     """Compute how the negatives of each query share the push away from it.
 
-    Args:
-        similarity: ``(N, N)`` cosine similarities; key i is the positive of query i.
-        temperature: dimensionless, > 0.
-
-    Returns:
-        ``(N, N)`` float64, zero on the diagonal, each row sums to 1.
+    Takes cosine similarities ``(N, N)``; key i is the positive of query i. Returns ``(N, N)``, zero
+    on the diagonal; rows sum to 1.
     """
     similarity = np.asarray(similarity, np.float64).copy()
     if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1] or len(similarity) < 2:
@@ -54,28 +42,13 @@ def push(similarity: ArrayLike, temperature: Positive) -> np.ndarray:
 
 
 class TemperatureSlider(widgets.VBox):
-    """Show the share of each key at a temperature.
+    """Show the share of each key at the temperature of a slider, for cosines ``(N, N)``.
 
-    Attributes:
-        temperature: value of the slider.
-        temperature_slider, query_slider: the controls.
-
-    Args:
-        similarity: ``(N, N)`` cosine similarities of N queries and N keys; key i is the positive
-            of query i, the others its negatives.
-        pictures: ``(N, H, W, 3)`` uint8 of the keys; none when None.
-        temperature: at the start, 0.01 to 2.
-
-    Raises:
-        ValueError: the matrix is not square, or there is not one picture for each key.
+    Key i is the positive of query i; ``pictures (N, H, W, 3)`` uint8 of the keys are optional.
     """
 
     def __init__(
-        self,
-        similarity: ArrayLike,
-        *,
-        pictures: np.ndarray | None = None,
-        temperature: float = 0.2,
+        self, similarity: ArrayLike, *, pictures: np.ndarray | None = None, temperature: float = 0.2
     ):
         self._similarity = np.asarray(similarity, np.float64).copy()
         push(self._similarity, temperature)  # refuses what cannot be shown

@@ -25,16 +25,7 @@ DATE, FLOOD = "another date", "a flood"
 
 
 def policies_table(policies: Mapping[str, pairs.PairSampler], table: pd.DataFrame) -> pd.DataFrame:
-    """Describe one epoch of pairs of each policy in words.
-
-    Args:
-        policies: name -> policy.
-        table: the scene table.
-
-    Returns:
-        One row for each policy: policy, pairs per epoch, with itself, dropped, median gap, same
-        season.
-    """
+    """Describe one epoch of pairs of each policy in words."""
     rows = []
     for name, policy in policies.items():
         report = pairs.report(policy, table)
@@ -65,17 +56,11 @@ def pairs_of_dates(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 def measure_shifts(
     dry: ChipStore, wet: ChipStore, encoders: Mapping[str, nn.Module]
 ) -> pd.DataFrame:
-    """Measure how far another date, or a flood, moves an embedding.
+    """Measure how far another date, or a flood, moves an embedding, in the split "test".
 
-    Args:
-        dry: the chips without floods.
-        wet: the same with floods, from `geossl_lessons.lesson_03.floods.add_floods`.
-        encoders: name -> encoder.
-
-    Returns:
-        One row for each encoder: encoder, "another date" of a location (both dry), "a flood" (the
-        same picture with and without). Each is the mean of 1 - cosine over locations of the split
-        "test", divided by that of two different locations.
+    Takes a store without floods and with those of `add_floods`. For each encoder: the mean of
+    1 - cosine between two dates of a location (both dry), and between a picture without and with a
+    flood, each divided by that of two different locations.
     """
     table = wet.scenes
     test = np.flatnonzero((table["split"] == "test").to_numpy(bool))
@@ -96,15 +81,10 @@ def measure_shifts(
 
 
 def change_scores(embeddings: Embeddings, *, split: str = "test") -> pd.DataFrame:
-    """Detect changes without labels: how far apart are the embeddings of two dates?
+    """Detect changes in a split without labels: how far apart are the embeddings of two dates?
 
-    Args:
-        embeddings: of all chips of a store with floods.
-        split: the locations that are tested.
-
-    Returns:
-        One row for each pair of dates of a location: location, ``score`` = 1 - cosine, and
-        ``changed``: one of the dates is flooded and the other is not.
+    Returns one row for each pair of dates of a location: location, ``score`` = 1 - cosine, and
+    ``changed``: one of the dates is flooded and the other is not.
     """
     part = embeddings.subset((embeddings.scenes["split"] == split).to_numpy(bool))
     early, late = pairs_of_dates(part.scenes)
@@ -126,18 +106,10 @@ def compare_encoders(
     candidate: str,
     seed: Seed = 0,
 ) -> pd.DataFrame:
-    """Measure what encoders can tell of held-out locations, and compare two of them.
+    """Measure what encoders can tell of held-out locations, and compare two of them by name.
 
-    Args:
-        store: chips of `geossl_lessons.lesson_03.floods.add_floods`, with a split.
-        encoders: name -> encoder.
-        baseline: name of the encoder to compare with.
-        candidate: name of the encoder in question.
-        seed: of the probes and the bootstrap.
-
-    Returns:
-        One row for each task: task, chance, a column for each encoder, and the paired difference
-        of the two in points with its 95 % interval over locations, and what follows from it.
+    Returns one row for each task: task, chance, a column for each encoder, and the paired
+    difference of candidate and baseline in points with its 95 % interval over locations.
     """
     embeddings = {name: embed(store, encoder) for name, encoder in encoders.items()}
     tasks = {

@@ -16,12 +16,7 @@ _HATCH = ("", "///")
 
 
 def plot_shifts(shifts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Plot how far each change moves an embedding, a pair of bars for each encoder.
-
-    Args:
-        shifts: of `geossl_lessons.lesson_03.experiments.measure_shifts`.
-        ax: where to draw; a new figure when None.
-    """
+    """Plot how far each change of `measure_shifts` moves an embedding, as pairs of bars."""
     ax = style_axes(get_axes(ax, 7.2, 0.75 * len(shifts) + 1.4))
     changes = [name for name in shifts if name != "encoder"]
     for i, (change, hatch) in enumerate(zip(changes, _HATCH, strict=True)):
@@ -40,11 +35,7 @@ def plot_shifts(shifts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_scores(scores: Mapping[str, pd.DataFrame]) -> Figure:
-    """Plot the change scores of pairs with and without a new flood, a panel for each encoder.
-
-    Args:
-        scores: name of the encoder -> its `geossl_lessons.lesson_03.experiments.change_scores`.
-    """
+    """Plot the `change_scores` of each encoder for pairs with and without a new flood."""
     figure, axes = new_figure(3.4 * len(scores), 3.1, ncols=len(scores), sharey=True, squeeze=False)
     for ax, (name, table) in zip(axes[0], scores.items(), strict=True):
         style_axes(ax)

@@ -23,12 +23,7 @@ _COVER = (0.15, 0.35)  # share of a chip that a flood covers, (smallest, largest
 def add_floods(
     store: ChipStore, *, share: Annotated[float, Interval(gt=0, lt=1)] = 0.5, seed: Seed = 0
 ) -> ChipStore:
-    """Paint simulated floods on some chips, independently for every date.
-
-    Args:
-        store: three bands, uint8; not changed.
-        share: of the chips that get a flood.
-        seed: of their choice and their outlines.
+    """Paint simulated floods on a share of the chips, independently for every date.
 
     Returns:
         A store in memory whose table has a column ``flood``: "flooded" or "dry".

@@ -14,18 +14,7 @@ from geossl.viz.widgets.common import Status
 
 
 class DatesSlider(widgets.VBox):
-    """Slide through the dates of a location, and through the locations.
-
-    Attributes:
-        row: row of the store that is shown.
-        location_slider, date_slider: the controls; ``.value`` counts from 0.
-
-    Args:
-        store: the chips.
-
-    Raises:
-        ValueError: the store is empty.
-    """
+    """Slide through the locations of a store, and the dates of each; ``.value`` counts from 0."""
 
     def __init__(self, store: ChipStore):
         if len(store) == 0:

@@ -56,14 +56,7 @@ def compare_at_antimeridian(
 ) -> pd.DataFrame:
     """Count how often two near locations share a cluster, across the 180th meridian and elsewhere.
 
-    Args:
-        table: scene table; each location counts once.
-        clusters: name -> clusters.
-        within_km: largest distance of near locations.
-
-    Returns:
-        Columns ``k-means on``, ``pairs`` (across the 180th meridian or not), ``count`` and
-        ``same cluster`` (share; nan if there is no pair).
+    Returns ``k-means on``, ``pairs``, ``count`` and ``same cluster`` (share; nan without a pair).
     """
     locations = table.drop_duplicates("location")
     lon, lat = locations["lon"].to_numpy(float), locations["lat"].to_numpy(float)
@@ -95,15 +88,8 @@ def purity_by_k(
 ) -> pd.DataFrame:
     """Measure what a cluster's number tells of a label, compared with shuffled labels.
 
-    Args:
-        table: scene table; each location counts once.
-        ks: numbers of clusters; those above the number of locations are left out.
-        label: column of labels.
-        seed: of k-means and of the shuffling.
-
-    Returns:
-        Columns ``k, on`` ("real climates" or "shuffled climates"), ``purity`` and
-        ``entropy_bits``, means over locations, for `geossl.viz.plots.plot_purity_by_k`.
+    Each location counts once; values of K above their number are left out. Returns ``k, on, purity,
+    entropy_bits``, means over locations, for `geossl.viz.plots.plot_growth`.
     """
     locations = table.drop_duplicates("location").reset_index(drop=True)
     rng = np.random.default_rng(derive_seed(seed, "dealt"))
@@ -136,13 +122,9 @@ def shuffle_positions(store: ChipStore, *, seed: Seed = 0) -> ChipStore:
 def add_cameras(
     store: ChipStore, clusters: GeoClusters, *, spread: Fraction = 0.4, seed: Seed = 0
 ) -> ChipStore:
-    """Tint chips, in memory, as if every cluster had been photographed by its own camera.
+    """Tint uint8 chips, in memory, as if every cluster had been photographed by its own camera.
 
-    Args:
-        store: the chips, uint8.
-        clusters: one camera each.
-        spread: the gain of each band of a camera is drawn from ``1 -+ spread``.
-        seed: of the gains.
+    The gain of each band of a camera is drawn from ``1 -+ spread``.
     """
     rng = np.random.default_rng(derive_seed(seed, "cameras"))
     gains = rng.uniform(1 - spread, 1 + spread, (clusters.k, len(store.bands))).astype(np.float32)
@@ -166,13 +148,11 @@ def predict_regions(run: Run, store: ChipStore, rows: ArrayLike) -> np.ndarray:
 
 @dataclass(frozen=True)
 class RegionAccuracy:
-    """How well a geo head finds the region of pictures.
+    """How well a geo head finds the region of pictures, with a 95 % interval over locations.
 
-    Attributes:
-        value, low, high: share of right regions, and its 95 % interval over locations.
-        chance: share of the region with most training locations.
-        km: median distance from the center of the predicted region to the location.
-        chance_km: the same for predictions exchanged between the pictures at random.
+    ``chance`` is the share of the region with most training locations, ``km`` the median distance
+    from the center of the predicted region to the location, ``chance_km`` the same for predictions
+    exchanged between the pictures at random.
     """
 
     value: float
@@ -219,15 +199,8 @@ def probe_encoders(
 ) -> pd.DataFrame:
     """Probe encoders for region and climate in held-out parts of the world.
 
-    Args:
-        store: the chips, with a split.
-        encoders: name -> encoder; the first is the baseline of the others.
-        clusters: the regions.
-        seed: of probes and bootstrap.
-
-    Returns:
-        One row for each encoder and task, with ``encoder, task, value, low, high, chance`` and the
-        paired ``gain`` over the baseline with its interval ``gain_low, gain_high`` (nan for it).
+    Returns ``encoder, task, value, low, high, chance`` and the paired ``gain`` over the first
+    encoder with its interval ``gain_low, gain_high``.
     """
     region = clusters.assign(store.scenes["lon"], store.scenes["lat"]).astype(str)
     rows: list[list[object]] = []

@@ -22,10 +22,7 @@ _ORANGE, _BLUE = PALETTE[5], PALETTE[0]
 def plot_puzzle(store: ChipStore, rows: ArrayLike, order: ArrayLike) -> Figure:
     """Draw chips with letters above a map of the world with as many numbers.
 
-    Args:
-        store: the chips.
-        rows: ``(N,)`` of the store, shown as A, B, ...
-        order: ``(N,)`` the location, from 0, at each number.
+    ``order (N,)`` is the location, from 0, at each number.
     """
     rows, order = np.atleast_1d(np.asarray(rows)), np.asarray(order)
     figure = NotebookFigure(figsize=(6.9, 5.2), layout="constrained")
@@ -45,14 +42,7 @@ def plot_puzzle(store: ChipStore, rows: ArrayLike, order: ArrayLike) -> Figure:
 def plot_pole(
     table: pd.DataFrame, clusters: Mapping[str, GeoClusters], row: int, *, lowest: float = 45.0
 ) -> Figure:
-    """Draw the locations around the north pole, one cluster highlighted, for each clustering.
-
-    Args:
-        table: scene table.
-        clusters: name -> clusters.
-        row: of the table; its cluster is highlighted.
-        lowest: latitude of the rim.
-    """
+    """Draw the locations around the north pole, the cluster of ``row`` highlighted."""
     locations = table.drop_duplicates("location")
     lon, lat = locations["lon"].to_numpy(float), locations["lat"].to_numpy(float)
     figure, axes = new_figure(6.9, 3.9, ncols=len(clusters), squeeze=False)
@@ -78,14 +68,7 @@ def plot_pole(
 def plot_predictions(
     store: ChipStore, rows: ArrayLike, shares: ArrayLike, clusters: GeoClusters
 ) -> Figure:
-    """Draw chips, and a map for each with the regions that a head predicts.
-
-    Args:
-        store: the chips.
-        rows: ``(N,)`` of the store.
-        shares: ``(N, K)`` of the head; the area of a circle is a share.
-        clusters: K of them.
-    """
+    """Draw chips, and maps with the ``shares (N, K)`` of their regions as areas of circles."""
     rows, shares = np.atleast_1d(np.asarray(rows)), np.asarray(shares)
     figure, axes = new_figure(6.9, 2.25 * len(rows), nrows=len(rows), ncols=2, squeeze=False,
                            width_ratios=[1, 2.9])  # fmt: skip
