@@ -129,7 +129,7 @@ def test_all_pairs_of_dates_in_their_order():
 class Corner(torch.nn.Module):
     """Sees the upper left pixel, as an angle; nothing else of a picture moves it."""
 
-    bands, width = 3, 2
+    bands, embedding_dim = 3, 2
 
     def __init__(self):
         super().__init__()
@@ -222,7 +222,7 @@ def test_the_verdict_names_what_was_gained_and_lost(tmp_path):
     store = dataclasses.replace(dry, chips=chips, scenes=table)
 
     class Sees(Corner):
-        width = 3
+        embedding_dim = 3
 
         def __init__(self, *weights):
             super().__init__()

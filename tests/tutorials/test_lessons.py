@@ -215,7 +215,7 @@ def test_a_figure_carries_its_words():
     drawn, ax = new_figure(3, 2)
     shown = figure(ax, alt='a "line" & more', caption="look <here>")
     page = shown._repr_html_()
-    assert 'alt="a &quot;line&quot; &amp; more"' in page and "look &lt;here&gt;" in page
+    assert 'alt="a &#34;line&#34; &amp; more"' in page and "look &lt;here&gt;" in page
     assert repr(shown) == 'figure: a "line" & more' and "geossl-wide" not in page
     assert "geossl-wide" in figure(new_figure(9, 2)[0], alt="wide")._repr_html_()
     world = maps.map_scenes(pd.DataFrame({"location": [0], "lon": [1.0], "lat": [2.0]}))

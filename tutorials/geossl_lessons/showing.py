@@ -73,13 +73,10 @@ def _render(picture: Any, alt: str) -> tuple[str, str]:
         from geossl.viz.widgets.common import map_html
 
         return map_html(picture, alt=alt), "map"
-    from matplotlib.axes import Axes
+    from geossl.viz.plots.base import figure_html, root_figure
 
-    from geossl.viz import plots
-
-    parent = picture.get_figure(root=True) if isinstance(picture, Axes) else picture
-    kind = "wide" if parent is not None and parent.get_figwidth() > _WIDE_IN else "figure"
-    return plots.figure_html(picture, alt=alt), kind
+    kind = "wide" if root_figure(picture).get_figwidth() > _WIDE_IN else "figure"
+    return figure_html(picture, alt=alt), kind
 
 
 def table(frame: pd.DataFrame, *, caption: str = "") -> Html:
