@@ -39,10 +39,9 @@ def coco(
     The format has no coordinates: ``lon, lat`` are missing, except for georeferenced tifs.
 
     Args:
-        path: the json, or a folder that contains one or has one in ``annotations/``.
+        path: the json, or a folder that contains one, perhaps in ``annotations/``.
         boxes: a row per box, to be cut out, instead of a row per image.
-        root: folder of the images; when None, ``images/`` in the folder of the data set or else
-            that folder.
+        root: folder of the images; the data set's folder, or ``images/`` in it, when None.
         bands: numbers of bands; all of the first file when None.
         band_names: their names; the first file's own when None.
         dtype: "uint8" or "uint16"; the first file's own when None.
@@ -50,10 +49,10 @@ def coco(
         skip_bad: leave out images and boxes that cannot be used, see ``attrs["skipped"]``.
 
     Returns:
-        For images, ``location`` is the file name; ``n_boxes`` and ``classes`` (joined by "; ") say
-        what is in it. For boxes, ``label`` is the category's name, `geossl.data.scenes.BOX` the box
-        in pixels and ``crowd`` whether it contains many objects; each is a location of its own.
-        ``time`` is ``date_captured`` if that is an ISO date.
+        Of images: ``location`` is the file name; ``n_boxes`` and ``classes`` (joined by "; ") say
+        what is in it; ``time`` is ``date_captured``. Of boxes: each is a location of its own,
+        ``label`` is its category, `geossl.data.scenes.BOX` its edges in pixels, and ``crowd``
+        whether it contains many objects.
 
     Raises:
         FileNotFoundError: the json does not exist, or none of the first images does.
@@ -94,9 +93,7 @@ def coco(
         if not isinstance(key, int | str) or key not in row_of:
             problems[f"{path}, annotation {i}"] = f"no usable image has its image_id {key!r}"
         elif box is None or min(box[2:]) <= 0:
-            problems[f"{path}, annotation {i}"] = (
-                "its bbox must be x, y, width and height, the last two > 0"
-            )
+            problems[f"{path}, annotation {i}"] = "its bbox is not x, y, width > 0, height > 0"
         else:
             label = names.get(category, str(category)) if isinstance(category, int | str) else None
             corners = (box[0], box[1], box[0] + box[2], box[1] + box[3])

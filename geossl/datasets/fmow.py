@@ -56,30 +56,27 @@ def fmow(
         kind: "rgb" (pan-sharpened) or "msrgb" (from the multispectral bands).
         boxes: a row for each annotated box, cut with its context, instead of a row for each scene.
             The pseudo box around the scene (ID -1) does not count.
-        context: by what share of its own width and height a box is widened, half on each side;
-            None for fMoW's own rule: from 2, where a side is below a tenth of the image's, to
-            0.15, where it is half or more.
+        context: by what share of its width and height a box is widened, half on each side; None
+            for fMoW's rule: from 2 for a side below a tenth of the image's to 0.15 from a half on.
         false_detection: keep the 63rd category, "false_detection".
         normalize_lon: convert longitudes of 0..360 to -180..180 instead of refusing them.
         skip_bad: leave out images that are empty or have no readable json, position or date.
 
     Returns:
-        Rows by location and time. ``location`` is ``split/category/sequence``, with ``boxes``
-        ``split/category/sequence/ID`` in sequences with several boxes in a scene. ``label`` is the
-        category, missing for test images without one. ``lon, lat`` is the center of the box's or
-        else the scene's ``raw_location``. More columns: ``gsd`` (m per pixel), ``cloud_cover`` (%),
-        ``country_code``; with ``boxes`` also `geossl.data.scenes.BOX` in pixels and ``visible``.
-        ``attrs["skipped"]`` maps images that gave no row to the reason; with ``boxes`` also those
-        without a box of 3 pixels or more. A json without its image is ignored.
+        Rows by location and time. ``location`` is ``split/category/sequence``, and ``.../ID`` for
+        boxes of sequences with several in a scene. ``label`` is the category, if known. ``lon,
+        lat`` is the center of ``raw_location``. More columns: ``gsd`` (m per pixel),
+        ``cloud_cover`` (%), ``country_code``; with ``boxes`` also `geossl.data.scenes.BOX` in
+        pixels and ``visible``. ``attrs["skipped"]`` maps images that gave no row, also those
+        without a box of 3 pixels or more, to the reason.
 
     Raises:
         FileNotFoundError: the folder or such images do not exist.
         ValueError: an image is bad, or ``context`` is given without ``boxes``.
 
     Source:
-        Christie et al., arXiv 1711.07846. The context is that of the baseline
-        (github.com/fMoW/baseline), except that it takes shares of the height for widths and of the
-        width for heights; here each side is compared with its own.
+        Christie et al., arXiv 1711.07846. The context is that of github.com/fMoW/baseline, which
+        however takes widths as shares of the height, and heights of the width.
     """
     if context is not None and not boxes:
         raise ValueError(f"`context` needs `boxes=True`, got {context} without boxes.")

@@ -39,8 +39,7 @@ def fmow_sentinel(
         path: the folder of the csv files, or one of them.
         root: the folder of ``train/, val/, test_gt/``; when None, ``fmow-sentinel`` next to the csv
             or else the folder of the csv.
-        scale: (lowest, highest) value that becomes 1 and 65535; needed if the first file is not of
-            uint16.
+        scale: (lowest, highest) value that becomes 1 and 65535; needed unless files are uint16.
         normalize_lon: convert longitudes of 0..360 to -180..180 instead of refusing them.
         skip_bad: leave out rows without a file, position or date.
 
@@ -48,8 +47,7 @@ def fmow_sentinel(
         The rows of the csv files, in the order train, val, test_gt. ``location`` is
         ``split/category/category_location``, ``split`` the name of the csv, ``lon, lat`` the center
         of ``polygon`` (WKT, longitude first), ``time`` the middle of the 90 days of a composite.
-        ``image_id`` below 100 is that of the fMoW image of the same day. The thirteen bands are in
-        order of wavelength, B8A after B8.
+        ``image_id`` below 100 is that of the fMoW image of the same day. B8A comes after B8.
         ``attrs["skipped"]`` maps the rows left out to the reason.
 
     Raises:

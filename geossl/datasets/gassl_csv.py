@@ -37,10 +37,9 @@ def gassl_csv(
             "cluster"; the second is the path of an image; more columns are kept.
         root: folder that the paths start from and must lie in; the folder of the csv when None.
         strip: start of the paths to remove, e.g. the folder of the images on another machine.
-        location: which images show the same location: a regular expression to search for in the
-            path in the csv (its first group, or else the match), or a function of that path. The
-            default is the folder of an fMoW image, ``<category>_<n>_<k>_rgb.jpg``. With
-            ``location=str`` each image is a location of its own.
+        location: which images show the same location: a regular expression to find in the path in
+            the csv (its first group, or else the match), or a function of that path. The default
+            is the folder of an fMoW image; with ``str`` each image is a location of its own.
         normalize_lon: convert longitudes of 0..360 to -180..180 instead of refusing them.
         skip_bad: leave out rows without a file or location, or with a wrong time or position.
 

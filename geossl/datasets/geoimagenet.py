@@ -29,15 +29,14 @@ def geoimagenet(
 
     Args:
         folder: contains ``<class>/<photo_id>.jpg``.
-        csv: without a header: photo id, latitude, longitude, and more that is not used; the only
-            csv in ``folder`` when None.
-        missing: what to do with photos without a position (a coordinate of -1000, or not in the
-            csv): "drop" leaves them out, "keep" keeps them without ``lon, lat``.
+        csv: photo id, latitude, longitude, no header; the only csv in ``folder`` when None.
+        missing: "drop" photos without a position (a coordinate of -1000, or not in the csv), or
+            "keep" them without ``lon, lat``.
 
     Returns:
-        One row per photo; ``label`` is the class and ``location`` the photo id, so that a photo in
-        two classes is one location. There are no times. ``attrs["without_position"]`` is the number
-        of photos without a position, ``attrs["skipped"]`` maps those left out to the reason.
+        One row per photo, without times; ``label`` is the class and ``location`` the photo id, so
+        that a photo in two classes is one location. ``attrs["without_position"]`` counts the photos
+        without a position, ``attrs["skipped"]`` maps those left out to the reason.
 
     Raises:
         FileNotFoundError: there are no photos, or not exactly one csv.

@@ -32,11 +32,11 @@ def satmae_csv(
     Args:
         path: the csv. Its columns are the label, the path of an image and the time, whatever their
             names; more columns are kept.
-        root: see `gassl_csv`, also for the other options and errors.
-        strip: see there.
-        location: see there.
-        normalize_lon: see there.
-        skip_bad: see there.
+        root: see `geossl.datasets.gassl_csv`, also for the other options and the errors.
+        strip: likewise.
+        location: likewise.
+        normalize_lon: likewise.
+        skip_bad: likewise.
 
     Source:
         CustomDatasetFromImagesTemporal of github.com/sustainlab-group/SatMAE.

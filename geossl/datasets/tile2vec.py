@@ -41,10 +41,9 @@ def tile2vec(
         skip_bad: leave out tiles that are empty, damaged, or of other bands or type than the first.
 
     Returns:
-        One row per tile, by number. ``label`` is the value of ``y.npy``: its first value belongs to
-        tile 0 or, as in the published tiles, to tile 1 if there is no tile 0. Of five bands the
-        last, a mask of the labels, is left out. ``attrs["skipped"]`` maps the tiles left out to
-        the reason.
+        One row per tile, by number. ``label`` is from ``y.npy``, which starts with tile 0 or, as in
+        the published data, tile 1 if there is no tile 0. Of five bands the last, a mask of the
+        labels, is left out. ``attrs["skipped"]`` maps the tiles left out to the reason.
 
     Raises:
         FileNotFoundError: the folder or its tiles do not exist.

@@ -40,11 +40,11 @@ def xview(
         root: folder of the images; when None, ``train_images/`` next to the geojson or else the
             folder of the geojson.
         names: ``type_id`` -> name of the class; the number is the label when None.
-        bands: see `geossl.datasets.coco`, also for the other options and errors.
-        band_names: see there.
-        dtype: see there.
-        scale: see there.
-        skip_bad: see there.
+        bands: see `geossl.datasets.coco`, also for the other options and the errors.
+        band_names: likewise.
+        dtype: likewise.
+        scale: likewise.
+        skip_bad: likewise.
 
     Returns:
         As `geossl.datasets.coco`, without ``crowd``; ``label`` is the class of a box. Boxes with an
@@ -71,17 +71,14 @@ def xview(
         about = about if isinstance(about, Mapping) else {}
         image, bounds, kind = (about.get(k) for k in ("image_id", "bounds_imcoords", "type_id"))
         if not isinstance(image, str):
-            problems[f"{path}, feature {i}"] = (
-                f"its image_id {image!r} is not a name such as '5.tif'"
-            )
+            problems[f"{path}, feature {i}"] = f"its image_id {image!r} is not a file name"
             continue
         row = row_of.setdefault(image, len(row_of))
         if isinstance(bounds, str) and bounds.strip() in ("", "[]"):
             empty += 1
             continue
-        box = detections.parse_box(
-            bounds.strip("[] ").split(",") if isinstance(bounds, str) else None
-        )
+        edges = bounds.strip("[] ").split(",") if isinstance(bounds, str) else None
+        box = detections.parse_box(edges)
         if box is None or box[0] >= box[2] or box[1] >= box[3]:
             problems[f"{path}, feature {i}"] = (
                 f"its bounds_imcoords {str(bounds)[:60]!r} are not 'left,top,right,bottom'"
