@@ -238,7 +238,9 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path):
     write(tmp_path / "a" / "2016.tif", noise(), left=LEFT + 100_000)
     with pytest.raises(ValueError, match="must show the same area"):
         geotiff(tmp_path / "a", chip_px=32)
-    with pytest.raises(ValueError, match="`chip_px` must fit into a scene, got 200 for scenes of at most 96 x 64"):
+    with pytest.raises(
+        ValueError, match="`chip_px` must fit into a scene, got 200 for scenes of at most 96 x 64"
+    ):
         geotiff(tmp_path / "a", chip_px=200)
     write(tmp_path / "b" / "2015.tif", noise(), crs=None)
     with pytest.raises(ValueError, match="has no CRS"):

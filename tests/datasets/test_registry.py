@@ -201,14 +201,18 @@ def test_open_scenes_says_which_it_took_and_why(tmp_path, layout):
 def test_options_go_to_the_reader(tmp_path):
     make_geotiff(tmp_path)
     assert open_scenes(tmp_path, chip_px=16)["chip_px"].unique() == [16]
-    with pytest.raises(ValueError, match="`chip_pixels` is no option of the data set geotiff, which has chip_px, "):
+    with pytest.raises(
+        ValueError, match="`chip_pixels` is no option of the data set geotiff, which has chip_px, "
+    ):
         open_scenes(tmp_path, chip_pixels=16)
 
 
 def test_two_that_fit_are_told_and_one_can_be_asked_for(tmp_path):
     make_geotiff(tmp_path)
     make_tile2vec(tmp_path)
-    with pytest.raises(ValueError, match="2 data sets fit .*: geotiff .*; tile2vec .*Pass `reader`"):
+    with pytest.raises(
+        ValueError, match="2 data sets fit .*: geotiff .*; tile2vec .*Pass `reader`"
+    ):
         open_scenes(tmp_path)
     assert open_scenes(tmp_path, reader="geotiff").attrs["opened"][0] == "geotiff"
     with pytest.raises(ValueError, match="`reader` must be one of .*fmow.*got 'os'"):

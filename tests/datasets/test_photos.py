@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from geossl.datasets.photos import photos
+from geossl.datasets.raster import chips as images
+
+
+def photo(path, position=None, taken=None, offset=None, refs=("N", "E")):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    if position is not None:
+        exif[0x8825] = {1: refs[0], 2: position[0], 3: refs[1], 4: position[1]}
+    exif[0x8769] = {k: v for k, v in ((0x9003, taken), (0x9011, offset)) if v}
+    Image.new("RGB", (16, 12)).save(path, exif=exif)
+
+
+def test_photos_lie_where_their_exif_says(tmp_path):
+    photo(tmp_path / "a.jpg", ((48, 30, 0), (2, 15, 36)), "2020:06:30 23:15:00", "+02:00")
+    photo(tmp_path / "in" / "ö.jpg", ((33, 0, 0), (70, 40, 30)), "2020:06:30 10:00:00", None, "SW")
+    photo(tmp_path / "c.png", ((48, 30, 0.01), (2, 15, 36)), "0000:00:00 00:00:00")
+    photo(tmp_path / "no.jpg")
+    photo(tmp_path / "zero.jpg", ((0, 0, 0), (0, 0, 0)))
+    photo(tmp_path / "far.jpg", ((95, 0, 0), (2, 0, 0)))
+    photo(tmp_path / "half.jpg", ((5, 0, 0), (2, 0, 0)), refs=("N", ""))
+    found = photos(tmp_path)
+    assert [Path(p).name for p in found["path"]] == ["a.jpg", "c.png", "ö.jpg"]
+    np.testing.assert_allclose(found["lon"], [2.26, 2.26, -70.675])
+    np.testing.assert_allclose(found["lat"], [48.5, 48.5, -33], atol=1e-5)
+    assert found["time"].dt.strftime("%d %H:%M").tolist()[::2] == ["30 21:15", "30 10:00"]
+    assert pd.isna(found["time"][1])
+    assert found["location"].tolist() == ["48.5000,2.2600"] * 2 + ["-33.0000,-70.6750"]
+    assert photos(tmp_path, decimals=7)["location"].nunique() == 3
+    reasons = {Path(p).name: why for p, why in found.attrs["skipped"].items()}
+    assert set(reasons) == {"no.jpg", "zero.jpg", "far.jpg", "half.jpg"}
+    assert "no GPS" in reasons["no.jpg"] and "no place" in reasons["zero.jpg"]
+    assert not images.read_chips(found, size_px=4).bad
+
+
+def test_photos_that_are_damaged(tmp_path):
+    photo(tmp_path / "a.jpg", ((48, 30, 0), (2, 15, 36)))
+    whole = (tmp_path / "a.jpg").read_bytes()
+    start = whole.index(b"Exif")
+    hostile = {"zero.jpg": b"", "text.jpg": b"not a photo", "cut.jpg": whole[: start + 20]}
+    for name, data in hostile.items():
+        (tmp_path / name).write_bytes(data)
+    rng = np.random.default_rng(0)
+    for i in range(60):  # damaged tags must not crash it either
+        data = bytearray(whole)
+        for at in rng.integers(start, start + 160, 6):
+            data[at] = rng.integers(256)
+        (tmp_path / f"fuzz{i}.jpg").write_bytes(data)
+    with pytest.raises(ValueError, match="cannot be opened"):
+        photos(tmp_path)
+    found = photos(tmp_path, skip_bad=True)
+    assert str(tmp_path / "a.jpg") in found["path"].tolist()
+    assert {"zero.jpg", "text.jpg"} <= {Path(p).name for p in found.attrs["skipped"]}
+    for name in tmp_path.glob("[af]*.jpg"):
+        name.unlink()
+    with pytest.raises(ValueError, match="None of the 3 photos with a GPS position"):
+        photos(tmp_path, skip_bad=True)
+    with pytest.raises(FileNotFoundError, match="There are no photos"):
+        (tmp_path / "empty").mkdir()
+        photos(tmp_path / "empty")
+    with pytest.raises(ValueError, match="decimals"):
+        photos(tmp_path, decimals=0)
