@@ -11,6 +11,14 @@ from torch import Tensor
 
 from geossl.utils.validate import Positive, validated
 
+__all__ = [
+    "contrastive_logits",
+    "geo_cross_entropy",
+    "info_nce",
+    "info_nce_from_logits",
+    "same_location",
+]
+
 
 @validated
 def contrastive_logits(

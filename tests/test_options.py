@@ -1,11 +1,9 @@
 """Every option of every public function is checked where the user enters."""
 
 import dataclasses
-import importlib
 import inspect
 import math
 import os
-import pkgutil
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,22 +21,26 @@ import geossl
 from geossl import PretrainConfig, pairs, pretrain
 from geossl.utils import validate
 
-# What the library uses itself: tyro checks the words of the command line.
-INTERNAL = (
-    "geossl.cli", "geossl.utils", "geossl.__main__", "geossl.datasets.raster",
-    "geossl.datasets.shared",
-)  # fmt: skip
+INTERNAL = ("geossl.utils",)  # what the library uses itself
+RESULTS = ("ProbeResult", "ClassMap")  # dataclasses that functions return, not built by users
 
 
 def public_modules():
-    for info in pkgutil.walk_packages(geossl.__path__, "geossl."):
-        private = any(part.startswith("_") for part in info.name.split("."))
-        if not private and not info.name.startswith(INTERNAL):
-            yield importlib.import_module(info.name)
+    """Modules that are reached from `geossl` through the ``__all__`` of each package."""
+    waiting, seen = [geossl], []
+    while waiting:
+        module = waiting.pop()
+        seen.append(module)
+        for name in getattr(module, "__all__", ()):
+            thing = getattr(module, name)
+            if isinstance(thing, types.ModuleType) and thing not in seen:
+                if not thing.__name__.startswith(INTERNAL):
+                    waiting.append(thing)
+    return seen
 
 
 def public_callables():
-    """Name -> function, of functions and of the public methods of classes in an ``__all__``."""
+    """Name -> function, of the functions and of the public methods of the classes in them."""
     found = {}
     for module in public_modules():
         for name in getattr(module, "__all__", ()):
@@ -49,8 +51,8 @@ def public_callables():
             if inspect.isclass(thing):
                 if issubclass(thing, BaseException) or getattr(thing, "_is_protocol", False):
                     continue
-                found |= methods_of(f"{home}.{name}", thing)
-            elif callable(thing) and not isinstance(thing, types.ModuleType):
+                found |= methods_of(f"{home}.{thing.__name__}", thing)
+            elif callable(thing):
                 found[f"{home}.{name}"] = thing
     return found
 
@@ -58,12 +60,13 @@ def public_callables():
 def methods_of(name, cls):
     found = {}
     if dataclasses.is_dataclass(cls):
-        if any(f.default is not dataclasses.MISSING for f in dataclasses.fields(cls)):
-            found[name] = cls  # without a default it is a result, which nobody builds
+        defaults = [f for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING]
+        if defaults and cls.__name__ not in RESULTS:  # without defaults it is a result too
+            found[name] = cls
     elif "__init__" in vars(cls):
         found[name] = cls
-    if issubclass(cls, torch.nn.Module | geossl.train.Objective):  # called in every step
-        return found
+    if issubclass(cls, torch.nn.Module | geossl.train.Objective) or hasattr(cls, "prepare"):
+        return found  # the loop calls their methods
     for key, value in vars(cls).items():
         if key.startswith("_"):
             continue
@@ -162,7 +165,8 @@ def stand_in(hint):
             else 1
         )
     known = {
-        str: "x", bool: True, pd.DataFrame: pd.DataFrame({"location": [0], "lon": [0.0], "lat": [0.0]}),
+        str: "x", bool: True,
+        pd.DataFrame: pd.DataFrame({"location": [0], "lon": [0.0], "lat": [0.0]}),
         pd.Series: pd.Series([0]), torch.Tensor: torch.zeros(2, 3), np.ndarray: np.zeros(2),
         os.PathLike: "x", date: date(2020, 1, 1), torch.device: torch.device("cpu"),
         Callable: print,

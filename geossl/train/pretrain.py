@@ -123,6 +123,7 @@ class Run:
         step, steps: optimizer steps done, and of the entire run.
     """
 
+    @validated
     def __init__(
         self,
         store: ChipStore,
@@ -130,7 +131,7 @@ class Run:
         objectives: Sequence[Objective],
         config: PretrainConfig,
         output_dir: str | os.PathLike[str] | None,
-        seed: int,
+        seed: Seed,
     ):
         self.store, self.config, self.seed = store, config, seed
         self.objectives = list(objectives)
@@ -210,6 +211,7 @@ class Run:
                 if self._consistent:
                     self._save()
 
+    @validated
     def finish(self, *, progress: bool = True) -> Run:
         """Train to the end with a progress bar, and return the run itself."""
         quiet = not progress or dist.rank() > 0
