@@ -26,7 +26,7 @@ from geossl.data.table_files import write
 from geossl.utils.io import atomic_write, lock_folder
 from geossl.utils.parallel import run_tasks
 
-__all__ = ["FORMAT", "ChipBuilder", "damaged_store_error", "read_store_json"]
+__all__ = ["FORMAT", "ChipBuilder", "damaged_store_error", "hash_rows", "read_store_json"]
 
 FORMAT = 2  # 1 had the columns of ``pixels`` in the table
 _CHUNK_BYTES = 2**22  # a thread holds about one chunk, so this bounds the memory of a build
@@ -299,13 +299,17 @@ def _reader_name(table: pd.DataFrame) -> str:
 
 def _identity(table: pd.DataFrame, shape: tuple[int, ...], info: dict[str, Any]) -> str:
     """Return a hash of all that decides the content of the store, except the files' content."""
+    head = json.dumps([list(map(str, table.columns)), shape, info["bands"], info["dtype"]])
+    return hashlib.blake2b(head.encode() + hash_rows(table), digest_size=16).hexdigest()
+
+
+def hash_rows(table: pd.DataFrame) -> bytes:
+    """Return a hash of each row of a table."""
     for name in table.columns.intersection(PIXEL_COLUMNS):  # format 1 repeated the values
         if isinstance(table[name].dtype, pd.CategoricalDtype):
             table = table.assign(**{name: table[name].astype(table[name].cat.categories.dtype)})
     text = {name: str for name in table.columns if table[name].dtype == object}
-    rows = pd.util.hash_pandas_object(table.astype(text), index=False).to_numpy()
-    head = json.dumps([list(map(str, table.columns)), shape, info["bands"], info["dtype"]])
-    return hashlib.blake2b(head.encode() + rows.tobytes(), digest_size=16).hexdigest()
+    return pd.util.hash_pandas_object(table.astype(text), index=False).to_numpy().tobytes()
 
 
 def _mean_and_std(records: list[dict[str, Any]]) -> dict[str, list[float]]:

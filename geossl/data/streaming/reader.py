@@ -1,4 +1,4 @@
-"""The pixels of a stream: an array whose locations are read by litdata when they are asked for."""
+"""Read the pixels of a stream as an array, location by location, with litdata."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from geossl.data.streaming.storage import Bucket, Storage, import_boto3, translate_errors
+from geossl.data.files import DatasetError
+from geossl.data.streaming.storage import Bucket, Folder, import_litdata, translate_errors
 from geossl.data.streaming.writer import INDEX
+
+__all__ = ["StreamPixels", "damaged_stream_error"]
 
 
 class StreamPixels:
-    """Chips ``(M, C, H, W)`` that are indexed as an array, and copied.
+    """Chips ``(M, C, H, W)`` to index like an array; results are copies.
 
-    A location is read with all its dates, and kept while others come.
+    A location is read with all its dates, and kept in memory while there is room.
 
     Args:
-        at: where the stream lies.
+        storage: folder or bucket of the stream.
         index: litdata's, checked.
         shape: ``(M, C, H, W)``.
         dtype: of the chips.
@@ -39,7 +42,7 @@ class StreamPixels:
 
     def __init__(
         self,
-        at: Storage,
+        storage: Folder | Bucket,
         index: dict[str, Any],
         *,
         shape: tuple[int, ...],
@@ -49,128 +52,132 @@ class StreamPixels:
         memory_bytes: int,
         num_threads: int,
     ):
-        self.shape, self.dtype, self.memory, self.threads = shape, dtype, memory_bytes, num_threads
+        self.shape, self.dtype = shape, dtype
+        self.memory_bytes, self.num_threads = memory_bytes, num_threads
         self.nbytes = math.prod(shape) * dtype.itemsize
-        self._at, self._index = at, index
+        self._storage, self._index = storage, index
         self._first, self._chunk = first, chunk
         self._dates = np.diff(first, append=shape[0])
-        self._files: Any = None
-        self._kept: dict[int, np.ndarray] = {}  # in the order of their reading
-        self._bytes = 0
+        self._samples: Any = None
+        self._cache: dict[int, np.ndarray] = {}  # in the order of reading
+        self._cache_bytes = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        """Copies of some chips, or of parts of them.
+        """Return copies of some chips, or of parts of them.
 
         Raises:
-            IndexError: a chip that is not there.
-            ValueError: the stream is damaged.
+            IndexError: a chip that does not exist.
+            DatasetError: the stream is damaged.
             OSError: it cannot be read (any more).
-            ImportError: the packages of the extra ``stream`` are absent.
+            ImportError: the packages of the extra ``stream`` are missing.
         """
-        where, *rest = index if isinstance(index, tuple) else (index,)
-        rows = np.arange(len(self))[where] if isinstance(where, slice) else np.asarray(where)
+        selected, *rest = index if isinstance(index, tuple) else (index,)
+        is_slice = isinstance(selected, slice)
+        rows = np.arange(len(self))[selected] if is_slice else np.asarray(selected)
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         if ((rows < -len(self)) | (rows >= len(self))).any():
-            raise IndexError(f"expected chips of 0 to {len(self) - 1}, came {rows}")
-        chips = self._gathered(rows.reshape(-1).astype(np.int64) % len(self))
+            raise IndexError(f"`index` must be from 0 to {len(self) - 1}, got {rows}.")
+        chips = self._gather(rows.reshape(-1).astype(np.int64) % len(self))
         return chips.reshape(*rows.shape, *self.shape[1:])[(*(slice(None),) * rows.ndim, *rest)]
 
-    def _gathered(self, rows: np.ndarray) -> np.ndarray:
+    def _gather(self, rows: np.ndarray) -> np.ndarray:
         chips = np.empty((len(rows), *self.shape[1:]), self.dtype)
         location = np.searchsorted(self._first, rows, side="right") - 1
         order = np.argsort(location, kind="stable")
-        wanted, begin = np.unique(location[order], return_index=True)
-        parts = np.split(order, begin[1:]) if len(rows) else []
-        for (number, found), part in zip(self._read(wanted), parts, strict=True):
-            chips[part] = found[rows[part] - self._first[number]]
+        numbers, starts = np.unique(location[order], return_index=True)
+        parts = np.split(order, starts[1:]) if len(rows) else []
+        for (number, dates), part in zip(self._read(numbers), parts, strict=True):
+            chips[part] = dates[rows[part] - self._first[number]]
         return chips
 
-    def _read(self, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """``(T, C, H, W)`` of locations, in parallel, from memory where they are."""
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="geossl-stream") as pool:
-            for start in range(0, len(wanted), 2 * self.threads):
-                numbers = wanted[start : start + 2 * self.threads].tolist()
-                found = {number: self._kept.get(number) for number in numbers}
-                jobs = {n: pool.submit(self._fetch, n) for n in numbers if found[n] is None}
-                for number in numbers:
-                    chips = found[number]
-                    yield number, jobs[number].result() if chips is None else chips
+    def _read(self, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield ``(T, C, H, W)`` of locations, in parallel, from memory if possible."""
+        with ThreadPoolExecutor(self.num_threads, thread_name_prefix="geossl-stream") as pool:
+            for start in range(0, len(numbers), 2 * self.num_threads):
+                some = numbers[start : start + 2 * self.num_threads].tolist()
+                cached = {number: self._cache.get(number) for number in some}
+                futures = {n: pool.submit(self._fetch, n) for n in some if cached[n] is None}
+                for number in some:
+                    chips = cached[number]
+                    yield number, futures[number].result() if chips is None else chips
 
     def _fetch(self, number: int) -> np.ndarray:
-        """One location from where the stream lies."""
+        """Read one location from the storage into memory."""
         chunk, first = int(self._chunk[number]), int(self._first[number])
         with self._errors(chunk):
-            item = self._item(number, chunk)
-            chips, rows = item["chips"], np.arange(first, first + self._dates[number])
-            if chips.shape[1:] != self.shape[1:] or not np.array_equal(item["row"], rows):
-                raise ValueError(f"location {number} holds other chips than the table says")
+            sample = self._sample(number, chunk)
+            chips, rows = sample["chips"], np.arange(first, first + self._dates[number])
+            if chips.shape[1:] != self.shape[1:] or not np.array_equal(sample["row"], rows):
+                raise ValueError(f"location {number} has other chips than the table says")
         with self._lock:
-            if number not in self._kept:
-                self._kept[number] = chips
-                self._bytes += chips.nbytes
-            while self._bytes > self.memory and len(self._kept) > 1:
-                self._bytes -= self._kept.pop(next(iter(self._kept))).nbytes
+            if number not in self._cache:
+                self._cache[number] = chips
+                self._cache_bytes += chips.nbytes
+            while self._cache_bytes > self.memory_bytes and len(self._cache) > 1:
+                self._cache_bytes -= self._cache.pop(next(iter(self._cache))).nbytes
         return chips
 
-    def _item(self, number: int, chunk: int) -> dict[str, np.ndarray]:
-        """One sample, by litdata."""
+    def _sample(self, number: int, chunk: int) -> dict[str, np.ndarray]:
         with self._lock:
-            if self._files is None:  # its truth would be a walk over the index
-                self._files = self._opened()
+            if self._samples is None:  # truth of the data set would be a walk over the index
+                self._samples = self._open_samples()
         from litdata.streaming.sampler import ChunkedIndex
 
-        if not self._at.remote:  # litdata would wait for a file that is too short
+        if not self._storage.remote:  # litdata would wait for a file that is too short
             entry = self._index["chunks"][chunk]
-            size = (Path(self._at.path) / entry["filename"]).stat().st_size
+            size = (Path(self._storage.path) / entry["filename"]).stat().st_size
             if size != entry["chunk_bytes"]:
                 raise ValueError(
                     f"{entry['filename']} has {size} bytes, not {entry['chunk_bytes']}"
                 )
-        return self._files[ChunkedIndex(index=number, chunk_index=chunk)]
+        return self._samples[ChunkedIndex(index=number, chunk_index=chunk)]
 
-    def _opened(self) -> Any:
-        """All samples, as litdata sees them."""
-        with import_boto3():
+    def _open_samples(self) -> Any:
+        """Return the locations as litdata's data set."""
+        with import_litdata():
             from litdata import StreamingDataset, TemporalArrayLoader
-        more: dict[str, Any] = {}
-        if isinstance(self._at, Bucket):
+        options: dict[str, Any] = {}
+        if self._storage.remote:
             cache = tempfile.mkdtemp(prefix="geossl-stream-")  # of the index, no pixels
             weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
             (Path(cache) / INDEX).write_text(json.dumps(self._index), "utf-8")
-            more = {
+            options = {
                 "cache_dir": cache,
                 "index_path": f"{cache}/{INDEX}",
-                "storage_options": self._at.options,
+                "storage_options": self._storage.options,
             }
-        files = StreamingDataset(self._at.path, item_loader=TemporalArrayLoader(), **more)
-        if files.frame_counts != self._dates.tolist():
+        loader = TemporalArrayLoader()
+        samples = StreamingDataset(self._storage.path, item_loader=loader, **options)
+        if samples.frame_counts != self._dates.tolist():
             raise ValueError(f"{INDEX} has other dates than the table")
-        return files
+        return samples
 
     @contextmanager
     def _errors(self, chunk: int) -> Iterator[None]:
-        path = self._at.path
-        name = f"{path}/{self._index['chunks'][chunk]['filename']}"
+        """Name the file in errors of reading a chunk."""
+        name = f"{self._storage.path}/{self._index['chunks'][chunk]['filename']}"
         try:
-            with translate_errors(name) if self._at.remote else nullcontext():
+            with translate_errors(name) if self._storage.remote else nullcontext():
                 yield
         except FileNotFoundError:
-            raise FileNotFoundError(f"expected {name} of a stream, found none") from None
+            raise FileNotFoundError(
+                f"The file {name} of a stream is missing. Write the stream again."
+            ) from None
         except OSError as error:
             if name in str(error):
                 raise
-            raise OSError(f"{name} of a stream cannot be read ({error})") from error
+            raise OSError(f"The file {name} of a stream cannot be read ({error}).") from error
         except (ValueError, KeyError, TypeError, struct.error) as error:
-            raise damaged_stream_error(path, error) from error
+            raise damaged_stream_error(self._storage.path, error) from error
 
 
-def damaged_stream_error(path: str, error: Exception) -> ValueError:
-    """The error for a stream whose files do not fit together."""
-    return ValueError(
-        f"the stream {path} is damaged ({type(error).__name__}: {error}); "
-        "remove it and write it again"
+def damaged_stream_error(path: str, error: Exception) -> DatasetError:
+    """Return the error for a stream whose files do not fit together."""
+    return DatasetError(
+        f"The stream {path} is damaged ({type(error).__name__}: {error}). Remove it and write it "
+        "again."
     )

@@ -1,4 +1,4 @@
-"""Writing a stream: chunks by many workers at once, published only when the last one is there."""
+"""Write a stream: chunks by many workers at once, published when the last one is complete."""
 
 from __future__ import annotations
 
@@ -14,48 +14,49 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from geossl.data import scenes
+from geossl.data.build import hash_rows
 from geossl.data.store import ChipStore
-from geossl.data.streaming.storage import Storage, import_boto3, open_storage
+from geossl.data.streaming.storage import Bucket, Folder, import_litdata, open_storage
 from geossl.data.table_files import write
 from geossl.utils.io import lock_folder
 from geossl.utils.parallel import run_tasks
+
+__all__ = ["CHUNK", "FORMAT", "INDEX", "INFO", "TABLE", "write_chunk", "write_stream"]
 
 FORMAT = 1
 INFO, TABLE, INDEX = "stream.json", "scenes.parquet", "index.json"
 CHUNK = r"chunk-[0-9a-f]{8}-[0-9]+\.bin"
 _WORK = ".writing"  # folder of the indexes of single chunks, inside the stream's
-_LARGEST = 2**31  # bytes of a chunk; its offsets are 32 bits wide
+_MAX_CHUNK_BYTES = 2**31  # its offsets are 32 bits wide
 
 
 @dataclass(frozen=True)
-class Job:
-    """All that a worker needs to know of one chunk."""
+class Chunk:
+    """What a worker needs to write a chunk."""
 
     number: int
-    name: str  # file of the chunk
-    index: str  # file of its part of the index
-    first: int  # row of the stream
-    rows: list[np.ndarray]  # rows of the chip store, of each location
-    chips: str
+    name: str  # of its file
+    index_name: str  # of the file of its part of the index
+    first_row: int  # of the stream
+    rows: list[np.ndarray]  # of the chip store, for each location
+    chips_path: str
     path: str
-    options: dict[str, Any] | None
-    most: int  # bytes that no chunk exceeds
-    there: int  # bytes of the chunk that a killed writer left with its part of the index, or -1
+    storage_options: dict[str, Any] | None
+    max_bytes: int  # that no chunk exceeds
+    existing_bytes: int  # of a chunk that a killed writer left with its part of the index, or -1
 
 
-class Plan:
-    """What a stream will hold, in which order and in which chunks."""
+class StreamPlan:
+    """Order and chunks of the locations of a store in a stream."""
 
     def __init__(self, store: ChipStore, seed: int, chunk_mb: float):
         codes = scenes.location_codes(store.scenes)
-        places = codes.max() + 1
-        turn = np.random.default_rng(seed).permutation(places)  # chunks are samples of the world
-        when = store.scenes["time"].to_numpy("datetime64[us]")
-        self.rows = np.lexsort((np.arange(len(codes)), when, turn[codes]))
-        dates = np.bincount(turn[codes])
+        rank = np.random.default_rng(seed).permutation(codes.max() + 1)  # chunks sample the world
+        time = store.scenes["time"].to_numpy("datetime64[us]")
+        self.rows = np.lexsort((np.arange(len(codes)), time, rank[codes]))
+        dates = np.bincount(rank[codes])
         chip_bytes = store.chips[:1].nbytes
         ends = np.cumsum(dates * chip_bytes)
         chunk = (ends - 1) // int(chunk_mb * 1e6)  # the last one may be small
@@ -63,47 +64,48 @@ class Plan:
         self.locations = np.diff(cuts)  # of each chunk
         self.starts = np.concatenate([[0], np.cumsum(dates)])[cuts]  # rows
         self.dates = np.split(dates, cuts[1:-1])
-        wanted = np.diff(self.starts) * (chip_bytes + 8) + 16 * self.locations
-        self.most = int(wanted.max()) + 64
-        if self.most > _LARGEST:
+        sizes = np.diff(self.starts) * (chip_bytes + 8) + 16 * self.locations
+        self.max_bytes = int(sizes.max()) + 64
+        if self.max_bytes > _MAX_CHUNK_BYTES:
             raise ValueError(
-                f"expected chunks below 2 GB, came {self.most / 1e9:.1f} GB with chunk_mb = "
-                f"{chunk_mb} and up to {dates.max()} dates a location; lower chunk_mb"
+                f"`chunk_mb` = {chunk_mb} gives chunks of {self.max_bytes / 1e9:.1f} GB with up to "
+                f"{dates.max()} dates per location; they must be below 2 GB. Use a smaller "
+                "`chunk_mb`."
             )
         self.table = store.scenes.iloc[self.rows].reset_index(drop=True)
-        text = {name: str for name in self.table.columns if self.table[name].dtype == object}
-        hashed = pd.util.hash_pandas_object(self.table.astype(text), index=False).to_numpy()
         head = [FORMAT, list(store.chips.shape), store.dtype, store.info["mean"], store.info["std"]]
         head += [list(map(str, self.table.columns)), self.locations.tolist(), self.starts.tolist()]
-        self.identity = hashlib.blake2b(
-            json.dumps(head).encode() + hashed.tobytes(), digest_size=16
-        ).hexdigest()
+        digest = hashlib.blake2b(json.dumps(head).encode(), digest_size=16)
+        digest.update(hash_rows(self.table))
+        self.identity = digest.hexdigest()
 
-    def jobs(self, store: ChipStore, at: Storage, options: dict[str, Any] | None) -> Iterator[Job]:
-        """One of each chunk."""
-        short = self.identity[:8]
-        path = at.path if at.remote else str(Path(at.path).absolute())
-        chunks, begun = at.sizes(), at.sizes(_WORK)
+    def chunks(
+        self, store: ChipStore, storage: Folder | Bucket, options: dict[str, Any] | None
+    ) -> Iterator[Chunk]:
+        """Yield the chunks to write."""
+        path = storage.path if storage.remote else str(Path(storage.path).absolute())
+        sizes, indexes = storage.sizes(), storage.sizes(_WORK)
         for number, dates in enumerate(self.dates):
-            name = f"{short}-{number}"
+            short = f"{self.identity[:8]}-{number}"
+            name = f"chunk-{short}.bin"
             rows = self.rows[self.starts[number] : self.starts[number + 1]]
-            yield Job(
+            yield Chunk(
                 number=number,
-                name=f"chunk-{name}.bin",
-                index=f"{_WORK}/{name}.json",
-                first=int(self.starts[number]),
+                name=name,
+                index_name=f"{_WORK}/{short}.json",
+                first_row=int(self.starts[number]),
                 rows=np.split(rows, np.cumsum(dates)[:-1]),
-                chips=str((store.path / "chips.npy").absolute()),
+                chips_path=str((store.path / "chips.npy").absolute()),
                 path=path,
-                options=options,
-                most=self.most,
-                there=chunks.get(f"chunk-{name}.bin", -1) if f"{name}.json" in begun else -1,
+                storage_options=options,
+                max_bytes=self.max_bytes,
+                existing_bytes=sizes.get(name, -1) if f"{short}.json" in indexes else -1,
             )
 
 
 def write_stream(
     store: ChipStore,
-    at: Storage,
+    storage: Folder | Bucket,
     options: dict[str, Any] | None,
     *,
     seed: int,
@@ -112,121 +114,116 @@ def write_stream(
     dask: str | None,
     progress: bool,
 ) -> None:
-    """Make the files of a stream, or find that they are there; see `geossl.data.streaming.write`."""
-    if not chunk_mb > 0:
-        raise ValueError(f"expected chunk_mb > 0, came {chunk_mb}")
+    """Write the files of a stream, unless they exist; see `geossl.data.streaming.write`."""
     from tqdm import tqdm
 
-    with import_boto3():
+    with import_litdata():
         import litdata
-    plan = Plan(store, seed, chunk_mb)
-    with _alone(at):
-        if _finished(at, plan.identity):
+    plan = StreamPlan(store, seed, chunk_mb)
+    with _locked(storage):
+        if _is_finished(storage, plan.identity):
             return
-        entries = {}
+        indexes = {}
+        chunks = plan.chunks(store, storage, options)
         with (
             tqdm(total=len(plan.rows), unit="chip", unit_scale=True, disable=not progress) as bar,
-            closing(
-                run_tasks(
-                    write_chunk, plan.jobs(store, at, options), num_workers=num_workers, dask=dask
-                )
-            ) as work,
+            closing(run_tasks(write_chunk, chunks, num_workers=num_workers, dask=dask)) as results,
         ):
-            for job, text in work:
-                entries[job.number] = text
-                bar.update(sum(map(len, job.rows)))
+            for chunk, text in results:
+                indexes[chunk.number] = text
+                bar.update(sum(map(len, chunk.rows)))
         info = {
             **store.info, "format": FORMAT, "n": len(plan.table), "seed": seed,
             "identity": plan.identity, "locations": plan.locations.tolist(),
             "written_by": f"litdata {litdata.__version__}",
         }  # fmt: skip
-        with _folder(at) as folder:
-            plan.table.attrs = {}
+        with _temporary_folder(storage) as folder:
             write(plan.table, folder / TABLE)
-            at.put(folder / TABLE, TABLE)
-            for number, text in entries.items():
+            for number, text in indexes.items():
                 (folder / f"{number}.index.json").write_text(text, "utf-8")
             litdata.complete_dataset(str(folder))
-            at.put(folder / INDEX, INDEX)
             (folder / INFO).write_text(json.dumps(info, indent=1), "utf-8")
-            at.put(folder / INFO, INFO)  # last: it tells that all is there
-        kept = {chunk["filename"] for chunk in json.loads(at.read(INDEX))["chunks"]}
-        at.remove([n for n in at.sizes() if re.fullmatch(CHUNK, n) and n not in kept])
-        at.clear(_WORK)
+            for name in (TABLE, INDEX, INFO):  # the last one says that all is there
+                storage.put(folder / name, name)
+        used = {chunk["filename"] for chunk in json.loads(storage.read(INDEX))["chunks"]}
+        storage.remove([n for n in storage.sizes() if re.fullmatch(CHUNK, n) and n not in used])
+        storage.clear(_WORK)
 
 
-def write_chunk(job: Job) -> str:
+def write_chunk(chunk: Chunk) -> str:
     """Write and publish one chunk, then its part of the index, which is returned."""
-    with import_boto3():
+    with import_litdata():
         from litdata import TemporalArrayLoader
         from litdata.streaming.writer import BinaryWriter
-    at, chips = open_storage(job.path, job.options), np.load(job.chips, mmap_mode="r")
-    if job.there >= 0:
-        text = at.read(job.index).decode()
-        if json.loads(text)["chunks"][0]["chunk_bytes"] == job.there:
+    storage = open_storage(chunk.path, chunk.storage_options)
+    if chunk.existing_bytes >= 0:
+        text = storage.read(chunk.index_name).decode()
+        if json.loads(text)["chunks"][0]["chunk_bytes"] == chunk.existing_bytes:
             return text
-    first = job.first
-    with _folder(at) as work:
+    chips, row = np.load(chunk.chips_path, mmap_mode="r"), chunk.first_row
+    with _temporary_folder(storage) as folder:
         writer = BinaryWriter(
-            str(work), chunk_bytes=job.most, chunk_index=0, item_loader=TemporalArrayLoader()
-        )
-        for i, rows in enumerate(job.rows):
-            writer.add_item(i, {"chips": chips[rows], "row": np.arange(first, first + len(rows))})
-            first += len(rows)
+            str(folder), chunk_bytes=chunk.max_bytes, chunk_index=0,
+            item_loader=TemporalArrayLoader(),
+        )  # fmt: skip
+        for i, rows in enumerate(chunk.rows):
+            writer.add_item(i, {"chips": chips[rows], "row": np.arange(row, row + len(rows))})
+            row += len(rows)
         (written,) = writer.done()
-        (part,) = work.glob("*.index.json")
+        (part,) = folder.glob("*.index.json")
         index = json.loads(part.read_text("utf-8"))
-        index["chunks"][0]["filename"] = job.name
+        index["chunks"][0]["filename"] = chunk.name
         part.write_text(json.dumps(index), "utf-8")
-        at.put(Path(written), job.name)
-        at.put(part, job.index)
+        storage.put(Path(written), chunk.name)
+        storage.put(part, chunk.index_name)
     return json.dumps(index)
 
 
-def _finished(at: Storage, identity: str) -> bool:
-    """Whether this stream is there; an error when it is another one."""
+def _is_finished(storage: Folder | Bucket, identity: str) -> bool:
+    """Return whether this stream exists; raise an error if another one does."""
     try:
-        found = json.loads(at.read(INFO)).get("identity")
+        existing = json.loads(storage.read(INFO)).get("identity")
     except FileNotFoundError:
-        foreign = [name for name in at.sizes() if name in (TABLE, INDEX, "store.json")]
-        if foreign and not at.sizes(_WORK):
+        foreign = [name for name in storage.sizes() if name in (TABLE, INDEX, "store.json")]
+        if foreign and not storage.sizes(_WORK):
             raise ValueError(
-                f"expected an empty place or a stream, {at.path} has a {foreign[0]} that is "
-                "neither; give another path"
+                f"`path` {storage.path} contains a {foreign[0]} that is not of a stream. Use "
+                "another one."
             ) from None
         return False
     except (ValueError, AttributeError):
-        found = None
-    if found != identity:
+        existing = None
+    if existing != identity:
         raise ValueError(
-            f"{at.path} holds a stream of other scenes, another seed or another chunk_mb; remove "
-            "it or give another path"
+            f"`path` {storage.path} contains a stream of other scenes, another `seed` or another "
+            "`chunk_mb`. Use another path, or remove this one."
         )
     return True
 
 
 @contextmanager
-def _alone(at: Storage) -> Iterator[None]:
-    """One writer at a time in a folder; in a bucket two would write the same bytes."""
-    if at.remote:
+def _locked(storage: Folder | Bucket) -> Iterator[None]:
+    """Allow one writer at a time in a folder; in a bucket two would write the same bytes."""
+    if storage.remote:
         yield
         return
-    if Path(at.path).is_file():
-        raise ValueError(f"expected a folder for the stream, {at.path} is a file")
-    Path(at.path).mkdir(parents=True, exist_ok=True)
-    with lock_folder(Path(at.path)):
+    path = Path(storage.path)
+    if path.is_file():
+        raise ValueError(f"`path` {path} is a file. Use a folder for the stream.")
+    path.mkdir(parents=True, exist_ok=True)
+    with lock_folder(path):
         yield
 
 
 @contextmanager
-def _folder(at: Storage) -> Iterator[Path]:
-    """A folder for one piece of work, on the disk of the stream where it has one."""
-    home = None
-    if not at.remote:
-        home = Path(at.path) / _WORK
-        home.mkdir(exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=home, prefix="work-"))
+def _temporary_folder(storage: Folder | Bucket) -> Iterator[Path]:
+    """Yield a temporary folder, on the disk of the stream where it has one."""
+    parent = None
+    if not storage.remote:
+        parent = Path(storage.path) / _WORK
+        parent.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=parent, prefix="work-"))
     try:
-        yield work
+        yield folder
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
