@@ -81,10 +81,10 @@ Paired differences, seed by seed: mean (smallest to largest).
 |{"---|" * (len(METRICS) + 1)}
 {chr(10).join(gaps)}
 
-The same for all methods: the small encoder, {r.epochs:g} epochs, batch {r.batch}, AdamW {r.lr:g} with
-cosine decay, queue {r.queue}, momentum {r.momentum:g}, temperature {r.temperature:g}, one batch norm over
-the batch, crops of {r.views.crop[0]:g} to {r.views.crop[1]:g} of the area, jitter
-{r.views.brightness:g}, hue {r.views.hue:g}, the eight symmetries of a square; 100 geo clusters.
+The same for all methods: the small encoder, {r.epochs:g} epochs, batch {r.batch_size}, AdamW {r.lr:g} with
+cosine decay, queue {r.queue_size}, momentum {r.momentum:g}, temperature {r.temperature:g}, one batch norm over
+the batch, crops of {r.transform.crop[0]:g} to {r.transform.crop[1]:g} of the area, jitter
+{r.transform.brightness:g}, hue {r.transform.hue:g}, the eight symmetries of a square; 100 geo clusters.
 Supervised training sees the full class.
 
 How the recipe was chosen: on the val split with seed 0 only, by the linear probe of MoCo-v2+TP, first

@@ -46,8 +46,8 @@ def opened(path: Path) -> dict[str, float]:
     """Seconds and gigabytes of opening and describing a csv, in a process of its own."""
     code = (
         "import sys, time, resource; t = time.perf_counter()\n"
-        "from geossl import readers\nfrom geossl.data.summary import describe\n"
-        f"describe(readers.open_scenes({str(path)!r}))\n"
+        "from geossl import describe, open_scenes\n"
+        f"describe(open_scenes({str(path)!r}))\n"
         "print(time.perf_counter() - t, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -175,7 +175,7 @@ Paired differences, seed by seed: mean (smallest to largest).
 {chr(10).join(gaps)}
 
 Each task's images normalize the encoder (`transfer.compare(input="task")`). Pre-training: the small encoder,
-{r.epochs:g} epochs of 64 px chips seen at {r.views.size_px} px, batch {r.batch}, AdamW {r.lr:g}, queue {r.queue}, temperature {r.temperature:g}, 16 geo clusters.
+{r.epochs:g} epochs of 64 px chips seen at {r.transform.size_px} px, batch {r.batch_size}, AdamW {r.lr:g}, queue {r.queue_size}, temperature {r.temperature:g}, 16 geo clusters.
 Ships: {d.epochs} epochs of {d.crops} crops of {d.size_px} px enlarged {d.upsample} times, AdamW {d.lr:g}. Plants: {s.head} head, {s.epochs} epochs, AdamW {s.lr:g}.
 
 {CHOSEN}"""

@@ -58,7 +58,7 @@ class Setting:
     size_px: int = 256
     places: int = 2048
     interval: int = 40  # steps
-    workers: int = os.cpu_count() or 1
+    num_workers: int = os.cpu_count() or 1
 
     @property
     def side(self) -> int:
@@ -167,10 +167,10 @@ def model_only(setting: Setting, seed: int) -> float:
 def dataloader(paths: list[str], setting: Setting, seed: int) -> float:
     """Pairs/s of the same model behind files, PIL, torchvision and a DataLoader."""
     step, batch = bare_step(setting, seed), setting.config.batch_size
-    warm = setting.interval // 2 + 2 * setting.workers  # what was loaded while it compiled
+    warm = setting.interval // 2 + 2 * setting.num_workers  # what was loaded while it compiled
     loader = DataLoader(
         jpegs.Pairs(paths, jpegs.view(setting.side), (warm + setting.interval + 1) * batch),
-        batch_size=batch, num_workers=setting.workers, drop_last=True,
+        batch_size=batch, num_workers=setting.num_workers, drop_last=True,
         pin_memory=setting.device.type == "cuda",
     )  # fmt: skip
     batches = iter(loader)

@@ -79,16 +79,22 @@ def resnet() -> nn.Module:
     return net
 
 
-def loader_of(dataset: Any, batch_size: int, workers: int) -> DataLoader:
+def loader_of(dataset: Any, batch_size: int, num_workers: int) -> DataLoader:
     """Shuffled whole batches; workers stay, so that short epochs do not pay for their start."""
     return DataLoader(
-        dataset, batch_size, shuffle=True, drop_last=True, num_workers=workers,
-        persistent_workers=workers > 0,
+        dataset, batch_size, shuffle=True, drop_last=True, num_workers=num_workers,
+        persistent_workers=num_workers > 0,
     )  # fmt: skip
 
 
 def lightly(
-    folder: Path, size: int, *, batch_size: int, queue_size: int, workers: int = 0, epochs: int = 10
+    folder: Path,
+    size: int,
+    *,
+    batch_size: int,
+    queue_size: int,
+    num_workers: int = 0,
+    epochs: int = 10,
 ) -> Pipeline:
     """MoCo-v2 out of lightly's parts, in the order and with the settings of its example."""
     from lightly.data import LightlyDataset
@@ -102,7 +108,7 @@ def lightly(
     transform = watch.timed("views", MoCoV2Transform(input_size=size))
     dataset = LightlyDataset(str(folder), transform=transform)
     dataset.dataset.loader = watch.timed("decode", dataset.dataset.loader)
-    loader = loader_of(dataset, batch_size, workers)
+    loader = loader_of(dataset, batch_size, num_workers)
     net, head = resnet(), MoCoProjectionHead(512, 512, 128)
     slow_net, slow_head = copy.deepcopy(net), copy.deepcopy(head)
     deactivate_requires_grad(slow_net)
@@ -132,7 +138,7 @@ def lightly(
 
 
 def torchgeo(
-    folder: Path, size: int, *, batch_size: int, queue_size: int, workers: int = 0
+    folder: Path, size: int, *, batch_size: int, queue_size: int, num_workers: int = 0
 ) -> Pipeline:
     """MoCoTask of torchgeo, version 2, fitted by Lightning in a thread; `epoch` yields once, at its end."""
     from lightning.pytorch import Callback, Trainer
@@ -171,7 +177,7 @@ def torchgeo(
         def on_train_epoch_end(self, *_: Any) -> None:
             done.release()
 
-    data = Data(NonGeoClassificationDataset, batch_size=batch_size, num_workers=workers)
+    data = Data(NonGeoClassificationDataset, batch_size=batch_size, num_workers=num_workers)
     data.aug = watch.timed("views", data.aug)  # to [0, 1]
 
     def fit() -> None:
@@ -242,7 +248,7 @@ def paper(
     *,
     batch_size: int,
     queue_size: int,
-    workers: int = 0,
+    num_workers: int = 0,
     lr: float = 0.03,
     temperature: float = 0.02,
 ) -> Pipeline:
@@ -265,7 +271,7 @@ def paper(
         T.Normalize(*IMAGENET),
     ])  # fmt: skip
     dataset = Dates(folder, watch.timed("decode", opened), watch.timed("views", transform))
-    loader = loader_of(dataset, batch_size, workers)
+    loader = loader_of(dataset, batch_size, num_workers)
     net = resnet()
     model = nn.Sequential(net, nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 128))
     slow = copy.deepcopy(model).requires_grad_(False)

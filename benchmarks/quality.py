@@ -76,7 +76,7 @@ def ours(store: geossl.ChipStore, seed: int) -> tuple[models.Encoder, Iterator[i
     def steps() -> Iterator[int]:
         done = 0
         for log in run:
-            yield (log.step - done) * RECIPE.batch
+            yield (log.step - done) * RECIPE.batch_size
             done = log.step
 
     return run.encoder, steps()
@@ -90,7 +90,9 @@ def theirs(method: str, store: geossl.ChipStore, seed: int) -> tuple[models.Enco
     random.seed(seed)
     settings = {"batch_size": BATCH, "queue_size": 4096, "num_workers": WORKERS}
     pipeline = getattr(peers, method)(images(store), SIZE, **settings)
-    encoder = models.Encoder("resnet18", pipeline.backbone, bands=3, stem="standard", width=512)
+    encoder = models.Encoder(
+        "resnet18", pipeline.backbone, bands=3, stem="standard", embedding_dim=512
+    )
     for buffer, values in zip((encoder.mean, encoder.std), peers.IMAGENET, strict=True):
         buffer.copy_(255 * torch.tensor(values))  # of chips from 0 to 255
 
@@ -194,9 +196,9 @@ something else than climates.
 Time is pairs times cost of a pair, and both differ:
 
 - geossl: its recipe for two cores (`PretrainConfig` of [blue_marble.md](blue_marble.md)), MoCo-v2+Geo+TP:
-  the small encoder, AdamW {r.lr:g} with a cosine that ends after {r.epochs:g} passes, batch {r.batch}, queue
-  {r.queue}, momentum {r.momentum:g}, temperature {r.temperature:g}; keys are other dates of the place, 100 geo
-  clusters are predicted, crops of {r.views.crop[0]:g} to 1, light jitter, the eight symmetries; chips from a
+  the small encoder, AdamW {r.lr:g} with a cosine that ends after {r.epochs:g} passes, batch {r.batch_size}, queue
+  {r.queue_size}, momentum {r.momentum:g}, temperature {r.temperature:g}; keys are other dates of the place, 100 geo
+  clusters are predicted, crops of {r.transform.crop[0]:g} to 1, light jitter, the eight symmetries; chips from a
   store, views made a batch at a time; bf16 where the processor has AMX. (Three passes: with two, one seed of
   two ended at .5695.)
 - lightly: its MoCo-v2 example as it stands (ResNet-18, queue 4096, SGD 0.06, momentum 0.996 to 1,

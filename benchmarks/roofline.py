@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -58,9 +59,11 @@ def counted(config: PretrainConfig, *, batch_size: int, size_px: int) -> list[tu
     encoder = models.build_encoder(config.encoder, stem=config.stem)
     moco = models.MoCo(encoder, queue_size=config.queue_size).to("meta").train()
     x = torch.empty(batch_size, 3, size_px, size_px, device="meta")
-    with _Counter() as counter:
-        _, query = moco.query(x)
-        losses.info_nce(query, moco.key(x), moco.queue).backward()
+    with _Counter() as counter:  # not moco.query: autocast does not know the device "meta"
+        query = moco.head(encoder(x))
+        with torch.no_grad():
+            key = F.normalize(moco.key_head(moco.key_encoder(x)), dim=1)
+        losses.info_nce(query, key, moco.queue).backward()
     return counter.counts
 
 

@@ -136,7 +136,7 @@ def timed_parts(spent: Counter[str]) -> None:
 
 
 def block_of(
-    method: str, side: int, *, workers: int, spent: Counter[str]
+    method: str, side: int, *, num_workers: int, spent: Counter[str]
 ) -> tuple[Callable[[], object], Counter[str]]:
     """What trains a block by a method, and where its stages are counted."""
     import peers
@@ -146,10 +146,12 @@ def block_of(
         return Ours(side, precision="fp32" if method == "geossl" else "auto").block, spent
     if method == "bare":
         encoder = Ours(side, precision="fp32").run.encoder
-        pipeline = peers.bare(encoder, size, batch_size=BATCH, queue=QUEUE, steps=STEPS)
+        pipeline = peers.bare(encoder, size, batch_size=BATCH, queue_size=QUEUE, steps=STEPS)
     else:
         way = getattr(peers, method)
-        pipeline = way(images(side), size, batch_size=BATCH, queue=QUEUE, num_workers=workers)
+        pipeline = way(
+            images(side), size, batch_size=BATCH, queue_size=QUEUE, num_workers=num_workers
+        )
 
     def block() -> None:
         pipeline.watch.switch("rest")
@@ -166,8 +168,8 @@ def serve(method: str, threads: int) -> None:
     torch.set_num_threads(threads)
     spent: Counter[str] = Counter()
     timed_parts(spent)
-    workers = 0 if threads == 1 else threads
-    sides = {s: block_of(method, s, num_workers=workers, spent=spent) for s in SIZES}
+    num_workers = 0 if threads == 1 else threads
+    sides = {s: block_of(method, s, num_workers=num_workers, spent=spent) for s in SIZES}
     for block, _ in sides.values():  # not counted: the first steps allocate
         block()
     print("@ ready", flush=True)

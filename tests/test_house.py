@@ -184,7 +184,7 @@ def test_training_needs_nothing_but_the_base_dependencies(tmp_path):
             "size_px": 16, "dtype": "uint8", "rgb": [0, 1, 2], "units": "", "source": "",
             "n": 32, "bad": {{}}}}))
         store = geossl.ChipStore.open(out)
-        config = geossl.PretrainConfig(batch=8, epochs=1, queue_size=16)
+        config = geossl.PretrainConfig(batch_size=8, epochs=1, queue_size=16)
         run = geossl.pretrain(store, pairs=geossl.pairs.temporal(), config=config)
         run.finish(progress=False)
         assert geossl.embed(store, run.encoder).vectors.shape == (32, 256)
