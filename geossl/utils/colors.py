@@ -76,7 +76,12 @@ def color_by_column(values: pd.Series) -> tuple[Colors, Legend]:
         ends = [f"{time:%Y-%m-%d}" for time in (values.min(), values.max())]
     else:
         ends = [f"{value:.3g}" for value in (low, high)]
-    legend = {"title": str(values.name), "ramp": list(RAMP), "low": ends[0], "high": ends[1]}
+    legend: Legend = {
+        "title": str(values.name),
+        "ramp": list(RAMP),
+        "low": ends[0],
+        "high": ends[1],
+    }
     if not known.all():
         legend["entries"] = [[GRAY, f"no value ({int((~known).sum()):,})"]]
     return Colors(codes.astype(np.uint8), [*_ramp_colors(), GRAY]), legend

@@ -10,10 +10,11 @@ import io
 import json
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+from annotated_types import Interval
 from jinja2 import Environment, StrictUndefined
 from jinja2.loaders import FunctionLoader
 from markupsafe import Markup
@@ -51,7 +52,7 @@ def script_json(data: Any) -> str:
 
 
 @validated
-def jpeg_url(picture: np.ndarray, *, quality: int = 78) -> str:
+def jpeg_url(picture: np.ndarray, *, quality: Annotated[int, Interval(ge=1, le=95)] = 78) -> str:
     """Encode a picture ``(H, W, 3)`` uint8 as the ``data:`` URL of a JPEG."""
     from PIL import Image
 

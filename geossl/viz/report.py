@@ -55,6 +55,8 @@ def table_block(
     long: bool = False,
 ) -> str:  # fmt: skip
     """Render a table; ``best`` marks a row, ``long`` gives it a scroll bar of its own."""
+    if best is not None and best >= len(frame):
+        raise ValueError(f"`best` must be a row from 0 to {len(frame) - 1}, got {best}.")
     rows = [
         [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]
         for row in frame.itertuples(index=False)

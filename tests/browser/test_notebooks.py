@@ -58,13 +58,13 @@ def scroll_to(page, selector):
 def test_the_cluster_explorer(lab, world, notebook, tmp_path_factory):
     book = notebook.open(bring(lab, "explore_clusters.ipynb", FOLDER=world, K=6)).run_all()
     page = book.page
-    page.wait_for_selector("text=/6 clusters: 200 places/")
-    slider = page.locator(".widget-slider", has_text="light one").locator(".noUi-handle")
+    page.wait_for_selector("text=/6 clusters: 200 locations/")
+    slider = page.locator(".widget-slider", has_text="highlight").locator(".noUi-handle")
     slider.scroll_into_view_if_needed()
     slider.focus()
     for _ in range(3):
         page.keyboard.press("ArrowRight")
-    page.wait_for_selector("text=/cluster 2: \\d+ places/")
+    page.wait_for_selector("text=/cluster 2: \\d+ locations/")
     book.wait_idle()
     keep_picture(page, "explore_clusters", tmp_path_factory)
     book.comes_to("print(explorer.cluster)", "2")
@@ -89,7 +89,7 @@ def test_the_embedding_explorer(lab, world, notebook, tmp_path_factory):
         book.comes_to("print(len(explorer.selection))", str(told))
         keep_picture(page, f"explore_embeddings_{name}", tmp_path_factory)
     page.locator(".geossl-gallery button").nth(1).click()
-    page.wait_for_selector("text=/images most like the first/")
+    page.wait_for_selector("text=/images most similar to the first/")
     page.get_by_role("button", name="lasso").first.click()
     scroll_to(page, ".geossl-view canvas")
     x, y, wide, high = canvas_box(page, 1)

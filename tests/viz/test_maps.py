@@ -295,5 +295,11 @@ def test_what_does_not_do():
         maps.map_scenes(table(), color="koeppen")
     with pytest.raises(ValueError, match="`tiles` must be one of .*OpenStreetMap.*, got 'Google'"):
         maps.map_scenes(table(), tiles="Google")
+    with pytest.raises(ValueError, match="`label` must be a column of .*, got 'koeppen'"):
+        maps.map_clusters(GeoClusters.fit(table(), k=5, seed=0), table(), label="koeppen")
+    with pytest.raises(ValueError, match="needs the columns location, lon and lat.* Add lat"):
+        maps.map_scenes(table().drop(columns="lat"))
+    with pytest.raises(TypeError, match="`scenes` must be a DataFrame, got 3"):
+        maps.map_scenes(3)
     with pytest.raises(ValueError, match="`highlight` must be from 0 to 4, got 5"):
         maps.map_clusters(GeoClusters.fit(table(), k=5, seed=0), highlight=5)

@@ -56,6 +56,35 @@ def test_losses_have_units_and_a_legend():
     assert plots.plot_losses({"a": logs}, ax=own) is own
 
 
+def test_training_shows_whatever_metrics_a_log_has():
+    fixed = {"epoch": 1.0, "loss": 2.0, "feature_std": 0.9, "effective_rank": [3.0, 7.0],
+             "knn": [np.nan, 0.4], "pairs_per_s": 9.0, "seconds": 1.0,
+             "seconds_left": 1.0}  # fmt: skip
+    own = {"contrastive_loss": [3.0, 2.0], "mine_loss": [1.0, 0.5], "geo_accuracy": [0.1, 0.2],
+           "mine_variance": [0.3, 0.2], "label_loss": np.nan}  # fmt: skip
+    logs = pd.DataFrame({"step": [1, 2], **fixed, **own})
+    loss, accuracy, others, *collapse = plots.plot_training(logs).axes
+    lines = {
+        ax.get_title(): {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
+        for ax in (loss, accuracy, others, *collapse)
+    }
+    assert lines == {
+        "loss (nats)": {"contrastive": [3.0, 2.0], "mine": [1.0, 0.5]},
+        "accuracy": {"geo": [0.1, 0.2], "kNN": [0.4]},
+        "other metrics": {"mine variance": [0.3, 0.2]},
+        "feature std (1 even, 0 collapse)": {"feature std": [0.9, 0.9]},
+        "effective rank (1 is collapse)": {"effective rank": [3.0, 7.0]},
+    }
+    ax = plots.plot_losses({"a": logs, "b": logs[["step", "contrastive_loss"]]})
+    assert [line.get_label() for line in ax.lines] == [
+        "a: contrastive loss", "a: mine loss", "b: contrastive loss",
+    ]  # fmt: skip
+    styles = [(line.get_color(), line.get_linestyle()) for line in ax.lines]
+    assert (
+        len(set(styles)) == 3 and styles[0][1] == styles[2][1] and ax.get_ylabel() == "loss (nats)"
+    )
+
+
 def test_results_show_value_interval_and_chance():
     table = pd.DataFrame({
         "method": ["random", "ours"], "metric": "top-1", "value": [0.3, 0.6], "low": [0.2, 0.55],

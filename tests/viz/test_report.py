@@ -28,3 +28,11 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(TypeError):
         report.write_page(path, title="t", lead="l", sections=[report.Section("s", "w", [None])])
     assert path.read_text() == "before" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_is_refused():
+    frame = pd.DataFrame({"value": [1, 2]})
+    with pytest.raises(ValueError, match="`best` must be a row from 0 to 1, got 2"):
+        report.table_block(frame, best=2)
+    with pytest.raises(TypeError, match="`blocks"):
+        report.Section("title", "words", "no list")

@@ -46,7 +46,7 @@ def map_clusters(
     if highlight is not None and highlight >= clusters.k:
         raise ValueError(f"`highlight` must be from 0 to {clusters.k - 1}, got {highlight}.")
     if scenes is not None:
-        check_table(scenes, store)
+        check_table(scenes, store, label=label)
     cards, table = _cards_and_table(clusters, scenes, store, label=label)
     cells = [
         {
@@ -89,7 +89,8 @@ def _cards_and_table(
         for i, size in enumerate(sizes):
             members = np.flatnonzero(cluster == i)
             table = placed.iloc[members]
-            card, row = _card(i, int(size)), [i, int(size), len(table)]
+            card = _card(i, int(size))
+            row: list[Any] = [i, int(size), len(table)]
             if size != clusters.sizes[i]:
                 card["rows"].append(["fitted on", f"{clusters.sizes[i]:,} locations"])
             card["rows"].append(["chips", f"{len(table):,}"])

@@ -12,14 +12,21 @@ from geossl.data.store import ChipStore
 from geossl.viz.pages import jpeg_url
 
 
-def check_table(scenes: pd.DataFrame, store: ChipStore | None) -> None:
-    """Raise unless a table has locations and positions, and a store has one chip for each row."""
+def check_table(
+    scenes: pd.DataFrame, store: ChipStore | None = None, *, label: str = "label"
+) -> None:
+    """Raise unless a table has locations and positions, and a store has one chip for each row.
+
+    A column of labels that is not called "label" must exist.
+    """
     missing = {"location", "lon", "lat"} - set(scenes.columns)
     if missing:
         raise ValueError(
             f"The scene table needs the columns location, lon and lat, got {list(scenes.columns)}. "
             f"Add {', '.join(sorted(missing))}."
         )
+    if label != "label" and label not in scenes:
+        raise ValueError(f"`label` must be a column of {list(scenes.columns)}, got {label!r}.")
     if store is not None and len(store) != len(scenes):
         raise ValueError(
             f"`store` must have one chip for each of the {len(scenes)} rows, got a store of "

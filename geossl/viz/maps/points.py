@@ -41,10 +41,8 @@ def map_scenes(
         scenes: scene table; a location counts by its first row.
         color: column that colors the locations: words by the seven most frequent and the rest in
             gray, dates and numbers by a ramp. None: the label, or one color without labels.
-        store: chip store whose row i is row i of the table: popups show the chips of a location (up
-            to 2,000 locations).
-        tiles: online base layer; only the built-in one when None. Where it cannot be reached, the
-            built-in one stays, with a note.
+        store: chip store of the table, for the popups.
+        tiles: online base layer.
 
     Raises:
         ValueError: no such column, no positions, or a store of another length.
@@ -83,8 +81,8 @@ def map_embeddings(
             similar color look similar to the encoder. "similarity" is the cosine similarity to the
             location of row ``to``. Else a column of the scenes (label, cluster, split, time, ...).
         to: row of the embeddings that the others are compared with.
-        store: chip store of the embeddings, for the popups.
-        tiles: online base layer, as in `map_scenes`.
+        store: as in `map_scenes`.
+        tiles: as in `map_scenes`.
 
     Raises:
         ValueError: no such column; "similarity" without ``to``; no finite vectors.
@@ -136,8 +134,8 @@ def map_neighbors(
         embeddings: vectors and their scenes.
         index: row of the query.
         k: neighbors, by cosine similarity, at other locations.
-        store: chip store of the embeddings, for the popups.
-        tiles: online base layer, as in `map_scenes`.
+        store: as in `map_scenes`.
+        tiles: as in `map_scenes`.
 
     Raises:
         ValueError: no such row; a position is missing.
@@ -180,8 +178,8 @@ def map_probe(
     Args:
         result: of `geossl.evaluate.linear` or `geossl.evaluate.knn` on these embeddings.
         embeddings: the ones that were probed.
-        store: chip store of the embeddings, for the popups.
-        tiles: online base layer, as in `map_scenes`.
+        store: as in `map_scenes`.
+        tiles: as in `map_scenes`.
 
     Raises:
         ValueError: the result is of other embeddings.

@@ -55,7 +55,7 @@ class ClusterExplorer(widgets.VBox):
         on: Metric = "sphere",
         seed: Seed = 0,
     ):
-        check_table(scenes, store)
+        check_table(scenes, store, label=label)
         placed = np.isfinite(scenes[["lon", "lat"]].to_numpy(float)).all(1)
         self._store_rows = np.flatnonzero(placed)
         self._table = scenes.iloc[self._store_rows].reset_index(drop=True)
@@ -74,10 +74,8 @@ class ClusterExplorer(widgets.VBox):
         super().__init__([self._controls, self._body, self._status.widget])
         self._fit()
 
-    # --- controls -----------------------------------------------------------------------------
-
     def _make_controls(self, most: int, k: int, on: Metric) -> None:
-        wide = widgets.Layout(width="330px")
+        wide = {"width": "330px"}
         self.k_slider = widgets.IntSlider(
             k, 2, most, description="clusters (K)", continuous_update=False, layout=wide,
             tooltip="number of geo clusters",
@@ -105,7 +103,7 @@ class ClusterExplorer(widgets.VBox):
         self.save_button = widgets.Button(description="save", tooltip="write the clusters")
         self.sweep_button = widgets.Button(
             description="try many K", tooltip="purity and entropy from K = 5 to 200",
-            layout=widgets.Layout(display="" if self._has_labels else "none"),
+            layout={"display": "" if self._has_labels else "none"},
         )  # fmt: skip
         self._map, self._chips, self._facts, self._curves = (widgets.HTML() for _ in range(4))
         guard = self._status.guard
@@ -120,12 +118,10 @@ class ClusterExplorer(widgets.VBox):
         side = widgets.VBox(
             [self.highlight, self.table, self._facts, self._curves, self.sweep_button,
              widgets.HBox([self.save_name, self.save_button])],
-            layout=widgets.Layout(width="360px"),
+            layout={"width": "360px"},
         )  # fmt: skip
-        main = widgets.VBox([self._map, self._chips], layout=widgets.Layout(flex="1 1 480px"))
-        self._body = widgets.HBox([main, side], layout=widgets.Layout(flex_flow="row wrap"))
-
-    # --- what the controls do -----------------------------------------------------------------
+        main = widgets.VBox([self._map, self._chips], layout={"flex": "1 1 480px"})
+        self._body = widgets.HBox([main, side], layout={"flex_flow": "row wrap"})
 
     def _fit(self) -> None:
         """Cluster anew, and fill the list of clusters."""
@@ -164,7 +160,7 @@ class ClusterExplorer(widgets.VBox):
         return purity
 
     def _choose(self, change: dict[str, Any]) -> None:
-        if change["new"] is not None and change["new"] != self.highlight.value:
+        if change["new"] is not None:  # the options are being replaced
             self.highlight.value = change["new"]
 
     def _highlight(self, number: int) -> None:
@@ -239,8 +235,6 @@ class ClusterExplorer(widgets.VBox):
         )
         alt = f"mean purity and mean entropy by K: {points}"
         return plots.figure_html(plots.plot_purity_by_k(table), alt=alt, width="100%")
-
-    # --- for Python ---------------------------------------------------------------------------
 
     @validated
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -15,6 +15,8 @@ from geossl.embeddings import Embeddings, neighbors
 from geossl.evaluate import ProbeResult
 from geossl.utils.colors import color_by_column
 from geossl.utils.validate import Seed, validated
+from geossl.viz.maps.leaflet import fit_view
+from geossl.viz.maps.markers import check_table
 from geossl.viz.pages import date_text, jpeg_url, render
 from geossl.viz.projection import Method, project
 from geossl.viz.widgets.common import Status, bars_html, count_by_year
@@ -67,6 +69,7 @@ class EmbeddingExplorer(widgets.VBox):
                     f"`{argument}` must have the same {len(embeddings)} rows as the embeddings, "
                     f"got {len(value)}."
                 )
+        check_table(embeddings.scenes, label=label)
         usable = np.isfinite(embeddings.scenes[["lon", "lat"]].to_numpy(float)).all(1)
         for one in (embeddings, other):
             if one is not None:
@@ -90,8 +93,6 @@ class EmbeddingExplorer(widgets.VBox):
         self._color()
         self._show()
 
-    # --- controls -----------------------------------------------------------------------------
-
     def _make_controls(self) -> None:
         scenes = self._embeddings.scenes
         self.projection = widgets.Dropdown(
@@ -113,36 +114,26 @@ class EmbeddingExplorer(widgets.VBox):
             options=_DATES, description="search similar at", style={"description_width": "initial"},
             tooltip="dates of the similar images to search",
         )  # fmt: skip
+        lon_lat = scenes[["lon", "lat"]].to_numpy("<f4")
+        view = fit_view(*lon_lat.T.astype(float))
+        if view is None or view[1][1] > 180:
+            view = [[-60.0, -180.0], [85.0, 180.0]]
         self.views = LinkedViews(
-            place=scenes[["lon", "lat"]].to_numpy("<f4").tobytes(), region=self._region(),
-        )  # fmt: skip
+            place=lon_lat.tobytes(), region=[*reversed(view[0]), *reversed(view[1])]
+        )
         self.gallery = Gallery()
         self._legend, self._counts = widgets.HTML(), widgets.HTML()
-        wrap = widgets.Layout(flex_flow="row wrap")
-        self._controls = widgets.HBox(
-            [self.projection, self.progress, self.color, self.dates], layout=wrap
-        )
-        right = widgets.VBox([self._legend, self._counts], layout=widgets.Layout(width="300px"))
-        left = widgets.VBox([self.gallery], layout=widgets.Layout(flex="1 1 380px"))
-        self._below = widgets.HBox([left, right], layout=widgets.Layout(flex_flow="row wrap"))
+        left = widgets.VBox([self.gallery], layout={"flex": "1 1 380px"})
+        right = widgets.VBox([self._legend, self._counts], layout={"width": "300px"})
+        self._below = widgets.HBox([left, right], layout={"flex_flow": "row wrap"})
+        controls = [self.projection, self.progress, self.color, self.dates]
+        self._controls = widgets.HBox(controls, layout={"flex_flow": "row wrap"})
         guard = self._status.guard
         self.projection.observe(guard(lambda _: self._project()), "value")
         self.color.observe(guard(lambda _: self._color()), "value")
         self.dates.observe(guard(lambda _: self._show_similar(self._query)), "value")
         self.views.observe(guard(self._on_selection), "selection")
         self.gallery.observe(guard(lambda _: self._show_similar(self.gallery.chosen)), "times")
-
-    def _region(self) -> list[float]:
-        """Return what the map shows at first: the world, or the region of all positions."""
-        lon, lat = (self._embeddings.scenes[c].to_numpy(float) for c in ("lon", "lat"))
-        width = max(np.ptp(lon), 1.9 * np.ptp(lat))
-        if width > 120:
-            return [-180.0, -60.0, 180.0, 85.0]
-        half = max(0.55 * width, 0.05)
-        x, y = (lon.min() + lon.max()) / 2, (lat.min() + lat.max()) / 2
-        return [float(v) for v in (x - half, y - half / 1.9, x + half, y + half / 1.9)]
-
-    # --- what the controls do -----------------------------------------------------------------
 
     def _project(self) -> None:
         """Show the chosen projection; one that was computed before is reused."""
@@ -182,8 +173,7 @@ class EmbeddingExplorer(widgets.VBox):
         colors, legend = color_by_column(table[name].rename(name))
         with self.views.hold_trait_notifications():
             self.views.codes, self.views.palette = colors.values.tobytes(), list(colors.palette)
-        parts = {"ramp": None, "low": "", "high": "", "entries": [], **legend}
-        self._legend.value = render("legend.html", **parts)
+        self._legend.value = render("legend.html", **legend)
 
     def _neighbor_purity(self) -> pd.Series:
         """Return the share of each row's ten nearest at other locations that have its label."""
@@ -278,8 +268,6 @@ class EmbeddingExplorer(widgets.VBox):
             )
         with self.gallery.hold_trait_notifications():
             self.gallery.chips, self.gallery.note = items, note
-
-    # --- for Python ---------------------------------------------------------------------------
 
     @property
     def selection(self) -> np.ndarray:

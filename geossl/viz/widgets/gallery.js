@@ -9,7 +9,7 @@ export default {
       list.replaceChildren(...model.get("chips").map((chip) => {
         const button = document.createElement("button");
         button.type = "button";
-        button.title = chip.words + " (choose to see places like this)";
+        button.title = chip.words + " (click to see similar places)";
         button.setAttribute("aria-label", chip.words);
         if (chip.image) {
           const image = document.createElement("img");

@@ -1,5 +1,5 @@
 // The linked views of geossl.viz.widgets: one map and one or two scatters of the same rows. Dragging a box
-// or a lasso in any of them sets `selection` (uint32 row numbers as bytes), which the others light up.
+// or a lasso in any of them sets `selection` (uint32 row numbers as bytes), which all views highlight.
 const GRAY = "rgba(120,120,120,.28)";
 
 function numbers(model, name, Kind) {
@@ -9,10 +9,10 @@ function numbers(model, name, Kind) {
 }
 
 function element(tag, words, parent) {
-  const made = document.createElement(tag);
-  if (words) made.textContent = words;
-  if (parent) parent.append(made);
-  return made;
+  const node = document.createElement(tag);
+  if (words) node.textContent = words;
+  if (parent) parent.append(node);
+  return node;
 }
 
 class View {
@@ -49,7 +49,7 @@ class View {
   scales() {
     const [x0, y0, x1, y1] = this.span, pad = this.isMap ? 0 : 10;
     let sx = (this.width - 2 * pad) / (x1 - x0), sy = (this.height - 2 * pad) / (y1 - y0);
-    if (this.isMap) sx = sy = Math.max(sx, sy);
+    if (this.isMap) sx = sy = Math.min(sx, sy);
     return [sx * this.zoom, sy * this.zoom];
   }
   toPixels(x, y) {
@@ -82,11 +82,11 @@ class View {
     };
     if (host.any) {
       pen.fillStyle = GRAY;
-      for (let i = 0; i < host.count; i++) if (!host.lit[i]) spot(i);
+      for (let i = 0; i < host.count; i++) if (!host.selected[i]) spot(i);
     }
     for (const [code, rows] of host.groups) {
       pen.fillStyle = host.palette[code] || "#b0b0b0";
-      for (const i of rows) if (!host.any || host.lit[i]) spot(i);
+      for (const i of rows) if (!host.any || host.selected[i]) spot(i);
     }
     pen.strokeStyle = "#111";
     if (this.shape && this.shape.length > 1) {
@@ -233,11 +233,11 @@ export default {
         for (const other of bar.children) if (other.hasAttribute("aria-pressed")) other.setAttribute("aria-pressed", String(other === button));
       };
     }
-    const clear = element("button", "clear", bar), whole = element("button", "whole view", bar);
+    const clear = element("button", "clear", bar), reset = element("button", "reset view", bar);
     clear.title = "select nothing";
-    whole.title = "undo all zooming";
+    reset.title = "undo all zooming";
     clear.onclick = () => host.choose([]);
-    whole.onclick = () => { for (const v of host.views) { v.zoom = 1; v.middle = [...v.start]; v.draw(); } };
+    reset.onclick = () => { for (const v of host.views) { v.zoom = 1; v.middle = [...v.start]; v.draw(); } };
     const status = element("div", "", el);
     status.setAttribute("role", "status");
     status.className = "geossl-status";
@@ -245,19 +245,19 @@ export default {
     host.choose = (rows) => {
       model.set("selection", new DataView(Uint32Array.from(rows).buffer));
       model.save_changes();
-      take();
+      updateSelection();
     };
     const redraw = () => { for (const view of host.views) view.draw(); };
-    const take = () => {
+    const updateSelection = () => {
       const rows = numbers(model, "selection", Uint32Array);
       host.any = rows.length > 0;
-      host.lit = new Uint8Array(host.count);
-      for (const i of rows) host.lit[i] = 1;
+      host.selected = new Uint8Array(host.count);
+      for (const i of rows) host.selected[i] = 1;
       status.textContent = host.any ? `${rows.length.toLocaleString("en")} of ${host.count.toLocaleString("en")} selected`
         : `${host.count.toLocaleString("en")} images, none selected`;
       redraw();
     };
-    const paint = () => {
+    const updateColors = () => {
       const codes = numbers(model, "codes", Uint8Array), groups = new Map();
       host.palette = model.get("palette");
       for (let i = 0; i < codes.length; i++) {
@@ -279,7 +279,7 @@ export default {
         const flat = numbers(model, name, Float32Array);
         if (flat.length) host.views.push(new View(host, titles[k + 1], flat, spanOf(flat), false));
       }
-      take();
+      updateSelection();
     };
     const lines = numbers(model, "coast", Float32Array), lengths = numbers(model, "coast_lengths", Uint16Array);
     let from = 0;
@@ -287,13 +287,13 @@ export default {
     const image = new Image();
     image.onload = () => { host.world = image; redraw(); };
     image.src = model.get("world");
-    model.on("change:selection", take);
-    model.on("change:codes", paint);
+    model.on("change:selection", updateSelection);
+    model.on("change:codes", updateColors);
     model.on("change:first change:second change:titles", build);
     const size = new ResizeObserver(redraw);
     size.observe(el);
     build();
-    paint();
+    updateColors();
     return () => size.disconnect();
   },
 };
