@@ -1,4 +1,4 @@
-"""Scene tables, chip stores and what is known of the world."""
+"""Scene tables, chip stores, streams, and maps of the world."""
 
 from geossl.utils.lazy import submodules
 

@@ -25,6 +25,7 @@ from geossl.data.readers import get_reader
 from geossl.data.table_files import write
 from geossl.utils.io import atomic_write, lock_folder
 from geossl.utils.parallel import run_tasks
+from geossl.utils.validate import PositiveInt, validated
 
 __all__ = ["FORMAT", "ChipBuilder", "damaged_store_error", "hash_rows", "read_store_json"]
 
@@ -48,7 +49,10 @@ class ChipBuilder:
         chunk_size: chips that are decoded together, at most.
     """
 
-    def __init__(self, path: Path, scenes: pd.DataFrame, *, size_px: int, chunk_size: int):
+    @validated
+    def __init__(
+        self, path: Path, scenes: pd.DataFrame, *, size_px: PositiveInt, chunk_size: PositiveInt
+    ):
         self.table = scene_tables.check(scenes, positions=False)
         self.reader = _reader_name(self.table)
         info = get_reader(self.reader).pixel_info(self.table)
@@ -61,8 +65,9 @@ class ChipBuilder:
         copied = {key: info[key] for key in ("bands", "dtype", "rgb", "units", "source")}
         self.info = {"format": FORMAT, "size_px": size_px, **copied}
 
+    @validated
     def build(
-        self, *, num_workers: int | None, skip_bad: bool, progress: bool, dask: str | None
+        self, *, num_workers: PositiveInt | None, skip_bad: bool, progress: bool, dask: str | None
     ) -> None:
         """Write the files of the store, unless they exist; see `ChipStore.build`."""
         try:
@@ -258,6 +263,7 @@ class ChipBuilder:
                 os.replace(self.work / name, self.path / name)
 
 
+@validated
 def read_store_json(path: Path) -> dict[str, Any]:
     """Return the content of a store's ``store.json``, of a format that this version reads."""
     if not (path / "store.json").is_file():
@@ -303,6 +309,7 @@ def _identity(table: pd.DataFrame, shape: tuple[int, ...], info: dict[str, Any])
     return hashlib.blake2b(head.encode() + hash_rows(table), digest_size=16).hexdigest()
 
 
+@validated
 def hash_rows(table: pd.DataFrame) -> bytes:
     """Return a hash of each row of a table."""
     for name in table.columns.intersection(PIXEL_COLUMNS):  # format 1 repeated the values

@@ -13,6 +13,7 @@ import pandas as pd
 
 from geossl.data.pixels import Pixels
 from geossl.data.readers import get_reader
+from geossl.utils.validate import validated
 
 __all__ = ["Chunk", "decode_chunk"]
 
@@ -34,6 +35,7 @@ class Chunk:
     folder: str  # that relative paths start from
 
 
+@validated
 def decode_chunk(chunk: Chunk) -> dict[str, Any]:
     """Decode and store a chunk; return its record for the journal, with exact integer sums."""
     rows = _resolve_paths(chunk.folder, chunk.rows)

@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 from geossl.utils.http import RetryPolicy, UnavailableError, fetch_range
+from geossl.utils.validate import validated
 
 __all__ = ["RemoteFile"]
 
@@ -21,6 +22,7 @@ class RemoteFile:
     no status, and remembers failures for the life of the process.)
     """
 
+    @validated
     def __init__(self, url: str, *, policy: RetryPolicy):
         self.url, self.policy = url, policy
         self.error: UnavailableError | None = None

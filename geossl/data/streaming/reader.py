@@ -20,6 +20,7 @@ import numpy as np
 from geossl.data.files import DatasetError
 from geossl.data.streaming.storage import Bucket, Folder, import_litdata, translate_errors
 from geossl.data.streaming.writer import INDEX
+from geossl.utils.validate import PositiveInt, validated
 
 __all__ = ["StreamPixels", "damaged_stream_error"]
 
@@ -40,6 +41,7 @@ class StreamPixels:
         num_threads: locations read at the same time.
     """
 
+    @validated
     def __init__(
         self,
         storage: Folder | Bucket,
@@ -49,8 +51,8 @@ class StreamPixels:
         dtype: np.dtype,
         first: np.ndarray,
         chunk: np.ndarray,
-        memory_bytes: int,
-        num_threads: int,
+        memory_bytes: PositiveInt,
+        num_threads: PositiveInt,
     ):
         self.shape, self.dtype = shape, dtype
         self.memory_bytes, self.num_threads = memory_bytes, num_threads

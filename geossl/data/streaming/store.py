@@ -107,7 +107,7 @@ class StreamStore(ChipStore):
             raise damaged_stream_error(storage.path, error) from error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        options = {
+        options: dict[str, Any] = {
             "memory_bytes": self.chips.memory_bytes,
             "num_threads": self.chips.num_threads,
             "storage_options": self.storage_options,

@@ -22,6 +22,7 @@ from geossl.data.streaming.storage import Bucket, Folder, import_litdata, open_s
 from geossl.data.table_files import write
 from geossl.utils.io import lock_folder
 from geossl.utils.parallel import run_tasks
+from geossl.utils.validate import Positive, PositiveInt, Seed, validated
 
 __all__ = ["CHUNK", "FORMAT", "INDEX", "INFO", "TABLE", "write_chunk", "write_stream"]
 
@@ -103,14 +104,15 @@ class StreamPlan:
             )
 
 
+@validated
 def write_stream(
     store: ChipStore,
     storage: Folder | Bucket,
     options: dict[str, Any] | None,
     *,
-    seed: int,
-    chunk_mb: float,
-    num_workers: int | None,
+    seed: Seed,
+    chunk_mb: Positive,
+    num_workers: PositiveInt | None,
     dask: str | None,
     progress: bool,
 ) -> None:
@@ -150,6 +152,7 @@ def write_stream(
         storage.clear(_WORK)
 
 
+@validated
 def write_chunk(chunk: Chunk) -> str:
     """Write and publish one chunk, then its part of the index, which is returned."""
     with import_litdata():

@@ -92,6 +92,7 @@ def unpack(archive: Path, folder: Path, *, max_bytes: NonNegativeInt) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
+@validated
 def safe_path(name: str, source: object) -> PurePosixPath:
     """Return an untrusted name as a relative path that stays in its folder on every system.
 

@@ -45,30 +45,28 @@ def files_in_bucket(
             raise ConnectionError(
                 f"{address} gives no list of files ({error}). See {data.page}."
             ) from None
-        for element in tree.iter():
-            element.tag = element.tag.rpartition("}")[2]
         return tree
 
     top = list_below({"prefix": prefix, "delimiter": "/"})
-    folders = [element.text or "" for element in top.findall("CommonPrefixes/Prefix")]
+    folders = [element.text or "" for element in top.findall("{*}CommonPrefixes/{*}Prefix")]
     if not folders:
         raise ConnectionError(f"{address} lists nothing below {prefix}. See {data.page}.")
     queries = ({"prefix": folder, "max-keys": "500"} for folder in folders)
     with closing(run_tasks(list_below, queries, num_workers=num_workers)) as results:
         trees = {query["prefix"]: tree for query, tree in results}
     for folder in folders:
-        rows = [(row.findtext("Key", ""), row) for row in trees[folder].findall("Contents")]
+        rows = [(row.findtext("{*}Key", ""), row) for row in trees[folder].findall("{*}Contents")]
         sequences = [list(group) for _, group in groupby(rows, lambda row: _folder(row[0]))]
-        if trees[folder].findtext("IsTruncated") == "true":
+        if trees[folder].findtext("{*}IsTruncated") == "true":
             sequences.pop()  # it may be incomplete
         for key, row in (row for sequence in sequences[:_SEQUENCES] for row in sequence):
-            size = row.findtext("Size", "")
+            size = row.findtext("{*}Size", "")
             if (
                 key.endswith(("_rgb.jpg", "_rgb.json"))
                 and key.startswith(root)
                 and re.fullmatch("[1-9][0-9]{0,17}", size)
             ):
-                tag = row.findtext("ETag", "").strip('"')
+                tag = row.findtext("{*}ETag", "").strip('"')
                 checksum = f"md5:{tag}" if re.fullmatch("[0-9a-f]{32}", tag) else None
                 yield File(key.removeprefix(root), address + key, int(size), checksum)
 
