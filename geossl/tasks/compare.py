@@ -24,7 +24,7 @@ from geossl.embeddings import embed
 from geossl.evaluate.splits import Split, count_values, get_column, require_label, rows_with_value
 from geossl.models import weights
 from geossl.tasks import finetune
-from geossl.utils.validate import Positive, Seed, validated
+from geossl.utils.validate import Positive, Seed, check, validated
 
 if TYPE_CHECKING:
     from geossl.tasks import detect, segment
@@ -99,17 +99,6 @@ def compare(
     for name, values in (("encoders", encoders), ("seeds", seeds)):
         if not len(values):
             raise ValueError(f"`{name}` must have at least one entry, got {values!r}.")
-    return _compare(encoders, task, seeds, input=input, adapt=adapt)
-
-
-def _compare(
-    encoders: Mapping[str, Any],
-    task: Task,
-    seeds: Sequence[int],
-    *,
-    input: str,
-    adapt: weights.Adapt,
-) -> Iterator[Row]:
     for seed in seeds:
         for method, start in encoders.items():
             encoder = _prepare(start, task, seed=seed, input=input, adapt=adapt)
@@ -130,13 +119,11 @@ def table(rows: Iterable[Row]) -> pd.DataFrame:
     """
     columns = ["method", "seed", "metric", "value", "low", "high", "n_test", "seconds"]
     frame = pd.DataFrame([[getattr(row, c) for c in columns] for row in rows], columns=columns)
-    means = {name: (name, "mean") for name in ("low", "high", "n_test", "seconds")}
-    order = ["method", "metric", "value", "std", "low", "high", "seeds", "n_test", "seconds"]
-    return (
-        frame.groupby(["method", "metric"], sort=False)
-        .agg(value=("value", "mean"), std=("value", "std"), seeds=("seed", "nunique"), **means)
-        .reset_index()[order]
-    )
+    summary = frame.groupby(["method", "metric"], sort=False).agg(
+        value=("value", "mean"), std=("value", "std"), low=("low", "mean"), high=("high", "mean"),
+        seeds=("seed", "nunique"), n_test=("n_test", "mean"), seconds=("seconds", "mean"),
+    )  # fmt: skip
+    return summary.reset_index()
 
 
 @validated
@@ -170,7 +157,9 @@ def classification(
         )
     require_label(store.scenes, label)
     options: dict[str, Any] = {"label": label, "block_deg": block_deg}
-    probe = evaluate.knn if measure == "knn" else evaluate.linear
+    probe: Callable[..., evaluate.ProbeResult] = (
+        evaluate.knn if measure == "knn" else evaluate.linear
+    )
 
     def measured(encoder: models.Encoder, seed: int) -> tuple[Any, Any]:
         if measure == "fine-tune":
@@ -181,9 +170,8 @@ def classification(
         embeddings = embed(store, encoder)
         if folds is None:
             return probe(embeddings, split=split, seed=seed, **options), None
-        return evaluate.cross_validate(
-            embeddings, folds=folds, measure=probe, seed=seed, **options
-        ), None
+        options_of_folds = {"folds": folds, "measure": probe, "seed": seed, **options}
+        return evaluate.cross_validate(embeddings, **options_of_folds), None
 
     return Task(f"{label}, {measure}", store.bands, store.mean, store.std, measured)
 
@@ -208,7 +196,9 @@ def detection(
         ValueError: no training or test scene, or a scene that cannot be read.
     """
     from geossl.tasks import detect  # torchvision's detectors take seconds to import
+    from geossl.tasks.detect.model import DetectConfig
 
+    check("config", config, DetectConfig | None)
     train, test = (_rows_of(scenes, name) for name in ("train", "test"))
 
     def measured(encoder: models.Encoder, seed: int) -> tuple[Any, Any]:
@@ -225,30 +215,37 @@ def segmentation(
     *,
     classes: Sequence[str],
     mask: str = "mask",
+    values: Sequence[int] | None = None,
+    label: str | None = None,
+    resample: bool = False,
     config: segment.SegmentConfig | None = None,
-    **masks: Any,
 ) -> Task:
     """Make a task of classifying pixels: trained on the rows "train", mIoU on the rows "test".
 
     Args:
         scenes: with columns ``split`` and ``mask``, see `geossl.tasks.segment.train`.
-        classes: their names.
+        classes: their names, see `geossl.tasks.segment.Masks`, as for the next four.
         mask: column of the paths of the masks.
+        values: what stands for each class in the masks.
+        label: property of polygons that names their class.
+        resample: accept masks of another size or CRS than their scenes'.
         config: of the training.
-        **masks: ``values``, ``label`` and ``resample`` of `geossl.tasks.segment.train`.
 
     Raises:
         ValueError: no training or test scene, or a scene that cannot be read.
     """
     from geossl.tasks import segment
+    from geossl.tasks.segment.train import SegmentConfig
 
+    check("config", config, SegmentConfig | None)
     train, test = (_rows_of(scenes, name) for name in ("train", "test"))
     watched = scenes[scenes["split"] != "test"]  # train and val
 
     def measured(encoder: models.Encoder, seed: int) -> tuple[Any, Any]:
         model = segment.train(
-            watched, encoder, classes=classes, mask=mask, config=config, seed=seed, **masks
-        )
+            watched, encoder, classes=classes, mask=mask, values=values, label=label,
+            resample=resample, config=config, seed=seed,
+        )  # fmt: skip
         return segment.measure(model, test, seed=seed), model
 
     return _scene_task("pixels", train, measured)

@@ -195,6 +195,7 @@ def _copy_with_head(
     return tuned, head
 
 
+@validated
 def parameter_groups(
     encoder: models.Encoder, head: nn.Linear, config: FineTuneConfig
 ) -> list[dict[str, Any]]:
@@ -214,6 +215,7 @@ def parameter_groups(
     ]
 
 
+@validated
 def stages(backbone: nn.Module) -> list[list[nn.Module]]:
     """Return the trainable children of a backbone, in order; single layers in a row are one stage.
 

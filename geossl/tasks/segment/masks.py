@@ -15,7 +15,7 @@ from geossl.datasets.raster.files import open_raster
 from geossl.datasets.raster.grid import ALIGNED_PX, pixel_to_crs
 from geossl.models.features import Window
 from geossl.tasks.segment import polygons
-from geossl.utils.validate import check_fields
+from geossl.utils.validate import check_fields, validated
 
 IGNORE = 255  # of a pixel without a class: left out of loss and metrics
 RASTERS = (".tif", ".tiff", ".png")
@@ -69,6 +69,7 @@ class Masks:
                 )
             object.__setattr__(self, "values", values)
 
+    @validated
     def read(self, path: str, *, grid: Grid, window: Window) -> np.ndarray:
         """Read the classes of the pixels of a window of a scene.
 
