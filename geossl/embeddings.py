@@ -1,7 +1,4 @@
-"""Embed the chips of a store, keep the vectors with their scenes, and find nearest neighbors.
-
-Shapes: M chips, E embedding, Q queries.
-"""
+"""Embed the chips of a store, keep the vectors with their scenes, and find nearest neighbors."""
 
 from __future__ import annotations
 
@@ -31,8 +28,6 @@ from geossl.utils.validate import PositiveInt, check, validated
 
 if TYPE_CHECKING:
     import geopandas
-
-__all__ = ["Embeddings", "embed", "neighbors"]
 
 _BIG = 100_000_000  # bytes of vectors above which they go into an .npy file of their own
 _CELLS = 2**24  # similarities held at a time
@@ -292,14 +287,13 @@ def _vectors_path(path: Path) -> Path:
 def _row_numbers(name: str, index: ArrayLike, count: int) -> np.ndarray:
     """Convert row numbers or a boolean mask of ``count`` rows to checked row numbers."""
     rows = np.asarray(index)
-    if rows.dtype == bool:
-        if rows.shape != (count,):
-            raise ValueError(f"`{name}` must be a mask of {count} rows, got shape {rows.shape}.")
+    if rows.dtype == bool and rows.shape == (count,):
         return np.flatnonzero(rows)
-    if rows.size and rows.dtype.kind not in "iu":
-        raise TypeError(f"`{name}` must hold row numbers or a mask, got {rows.dtype} values.")
-    if rows.ndim != 1:
-        raise ValueError(f"`{name}` must have one dimension, got shape {rows.shape}.")
-    if rows.size and (rows.min() < 0 or rows.max() >= count):
-        raise ValueError(f"`{name}` must be in 0 to {count - 1}, got {rows.min()} to {rows.max()}.")
-    return rows.astype(np.int64)
+    if rows.ndim == 1 and (rows.size == 0 or rows.dtype.kind in "iu"):
+        if rows.size == 0 or (rows.min() >= 0 and rows.max() < count):
+            return rows.astype(np.int64)
+    values = f" from {rows.min()} to {rows.max()}" if rows.size and rows.dtype.kind in "iuf" else ""
+    raise ValueError(
+        f"`{name}` must be row numbers from 0 to {count - 1} or a mask of {count} rows, got "
+        f"{rows.dtype}{values} of shape {rows.shape}."
+    )

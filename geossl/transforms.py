@@ -30,8 +30,6 @@ from geossl.utils.validate import (
     validated,
 )
 
-__all__ = ["Views", "moco_v2"]
-
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 _PARAMS = 16  # random numbers of an image, besides two per band
@@ -160,11 +158,8 @@ class Views:
         width = (area.sqrt() * stretch).clamp(max=1)  # share of the chip's
         height = (area.sqrt() / stretch).clamp(max=1)
         flip = torch.where(uniform[:, 4] < self.flip, -1.0, 1.0)
-        if self.dihedral:
-            angle = (uniform[:, 5] * 4).floor() * (math.pi / 2)
-            cos, sin = angle.cos().round(), angle.sin().round()
-        else:
-            cos, sin = torch.ones_like(flip), torch.zeros_like(flip)
+        angle = (uniform[:, 5] * 4).floor() * (math.pi / 2 * self.dihedral)
+        cos, sin = angle.cos().round(), angle.sin().round()
         center = (2 * uniform[:, 2:4] - 1) * (1 - torch.stack([width, height], 1))  # (N, 2)
         right = torch.stack([width * cos * flip, height * sin * flip], 1)  # (N, 2) to the edge
         down = torch.stack([-width * sin, height * cos], 1)  # (N, 2) likewise
@@ -277,22 +272,20 @@ def _taps(size: int, radius: int, device: torch.device) -> Tensor:
         return taps.flatten(1).to(device)
 
 
+@cache
+def _constants(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return luma ``(3,)`` and ``(3, 3, 3)`` for `_hue_rotation`, once: copies wait for a GPU."""
+    with torch.inference_mode(False):  # also when the first call is in inference mode
+        luma, to_yiq = torch.tensor(_LUMA), torch.tensor(_RGB_TO_YIQ)
+        to_rgb = torch.linalg.inv(to_yiq)
+        turn = torch.tensor([[0.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # of I and Q, by a quarter
+        parts = [to_rgb @ part @ to_yiq for part in (turn @ turn, turn)]
+        hue = torch.stack([torch.eye(3) + parts[0], -parts[0], parts[1]])
+        return luma.to(device), hue.to(device)
+
+
 def _hue_rotation(turns: Tensor) -> Tensor:
     """Return ``(N, 3, 3)`` matrices that turn the hue by ``(N,)`` turns at constant luma (YIQ)."""
-    _, to_yiq, to_rgb = _constants(turns.device)
     angle = turns * (2 * math.pi)
-    rotation = torch.zeros(len(turns), 3, 3, device=turns.device)
-    rotation[:, 0, 0] = 1
-    rotation[:, 1, 1] = rotation[:, 2, 2] = angle.cos()
-    rotation[:, 2, 1] = angle.sin()
-    rotation[:, 1, 2] = -rotation[:, 2, 1]
-    return to_rgb @ rotation @ to_yiq
-
-
-@cache
-def _constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Return luma ``(3,)``, RGB to YIQ and back ``(3, 3)``; cached, as copies wait for a GPU."""
-    with torch.inference_mode(False):  # also when the first call is in inference mode
-        to_yiq = torch.tensor(_RGB_TO_YIQ)
-        to_rgb = torch.linalg.inv(to_yiq)
-        return torch.tensor(_LUMA).to(device), to_yiq.to(device), to_rgb.to(device)
+    weights = torch.stack([torch.ones_like(angle), angle.cos(), angle.sin()], 1)  # (N, 3)
+    return torch.einsum("nk,kij->nij", weights, _constants(turns.device)[1])

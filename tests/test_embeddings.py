@@ -139,13 +139,19 @@ def test_wrong_asks_are_told():
     ):
         embed(store, models.build_encoder(bands=2))
     encoder = encoder_of(store)
-    with pytest.raises(ValueError, match="`index` must be in 0 to 3, got -1 to 2"):
+    with pytest.raises(
+        ValueError, match="`index` must be row numbers from 0 to 3 .* got int64 from -1 to 2"
+    ):
         embed(store, encoder, index=[-1, 2])
-    with pytest.raises(ValueError, match="`index` must be in 0 to 3, got 1 to 4"):
+    with pytest.raises(
+        ValueError, match="`index` must be row numbers from 0 to 3 .* got int64 from 1 to 4"
+    ):
         embed(store, encoder, index=[1, 4])
-    with pytest.raises(ValueError, match="`index` must be a mask of 4 rows"):
+    with pytest.raises(
+        ValueError, match=r"`index` must be .* a mask of 4 rows, got bool of shape \(3,\)"
+    ):
         embed(store, encoder, index=np.ones(3, bool))
-    with pytest.raises(TypeError, match="`index` must hold row numbers or a mask, got float64"):
+    with pytest.raises(ValueError, match="`index` must be row numbers .* got float64"):
         embed(store, encoder, index=[0.5])
     with pytest.raises(ValueError, match="`device` must be .*, got 'gpu'"):
         embed(store, encoder, device="gpu")
@@ -260,5 +266,5 @@ def test_neighbors_when_there_are_few():
     assert embedding.neighbors(embeddings, 0, k=9)[0].shape == (1, 2)
     with pytest.raises(ValueError, match="chips of other locations"):
         embedding.neighbors(Embeddings(vectors_of(2), table_of(2)), [0])
-    with pytest.raises(ValueError, match="`index` must be in 0 to 3, got 4 to 4"):
+    with pytest.raises(ValueError, match="`index` must be row numbers from 0 to 3 .* from 4 to 4"):
         embedding.neighbors(embeddings, [4])
