@@ -21,6 +21,8 @@ from geossl.utils.validate import PositiveInt, Seed, check_fields, validated
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
+__all__ = ["GeoClusters"]
+
 Metric = Literal["sphere", "degrees"]
 _ROWS = 4096  # locations assigned at a time; their similarities stay in the cache
 _SAMPLE = 200_000  # with more locations, k-means learns from a sample of so many

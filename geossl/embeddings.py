@@ -29,6 +29,8 @@ from geossl.utils.validate import PositiveInt, check, validated
 if TYPE_CHECKING:
     import geopandas
 
+__all__ = ["Embeddings", "embed", "neighbors"]
+
 _BIG = 100_000_000  # bytes of vectors above which they go into an .npy file of their own
 _CELLS = 2**24  # similarities held at a time
 _COLUMN = "embedding"

@@ -11,14 +11,9 @@ from numpy.typing import ArrayLike
 from geossl.utils.validate import validated
 
 __all__ = [
-    "EARTH_RADIUS_KM",
-    "block_ids",
-    "bounds",
-    "great_circle_km",
-    "lon_lat",
-    "unit_vectors",
+    "EARTH_RADIUS_KM", "block_ids", "bounds", "great_circle_km", "lon_lat", "unit_vectors",
     "wrap_lon",
-]
+]  # fmt: skip
 
 EARTH_RADIUS_KM = 6371.0088  # mean radius of the WGS 84 ellipsoid
 

@@ -30,6 +30,8 @@ from geossl.utils.validate import (
     validated,
 )
 
+__all__ = ["Views", "moco_v2"]
+
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 _PARAMS = 16  # random numbers of an image, besides two per band

@@ -5,13 +5,6 @@ from geossl.models.moco import MoCo
 from geossl.models.weights import load, load_encoder, save_encoder
 
 __all__ = [
-    "ENCODERS",
-    "STEMS",
-    "Encoder",
-    "MoCo",
-    "build_encoder",
-    "load",
-    "load_encoder",
-    "save_encoder",
-    "trainable_copy",
-]
+    "ENCODERS", "STEMS", "Encoder", "MoCo", "build_encoder", "load", "load_encoder",
+    "save_encoder", "trainable_copy",
+]  # fmt: skip

@@ -76,8 +76,8 @@ def build_encoder(
     *,
     bands: PositiveInt = 3,
     stem: Stem = "small",
-    mean: ArrayLike | Tensor | None = None,
-    std: ArrayLike | Tensor | None = None,
+    mean: ArrayLike | None = None,
+    std: ArrayLike | None = None,
     seed: Seed = 0,
 ) -> Encoder:
     """Build an untrained encoder.
@@ -112,7 +112,7 @@ def build_encoder(
     return encoder
 
 
-def set_normalization(encoder: Encoder, mean: ArrayLike | Tensor, std: ArrayLike | Tensor) -> None:
+def set_normalization(encoder: Encoder, mean: ArrayLike, std: ArrayLike) -> None:
     """Set the mean and std ``(C,)`` of an encoder in place.
 
     Raises:

@@ -20,6 +20,10 @@ from geossl.models.encoder import Encoder, build_encoder, set_normalization
 from geossl.utils.io import atomic_write
 from geossl.utils.validate import Positive, PositiveInt, validated
 
+__all__ = [
+    "export_onnx", "export_torchvision", "load", "load_encoder", "save_encoder", "with_bands",
+    "with_input",
+]  # fmt: skip
 FORMAT = 1
 Adapt = Literal["name", "mean"]
 _COLORS = {"blue": "b2", "green": "b3", "red": "b4", "nir": "b8"}  # of Sentinel-2
@@ -194,7 +198,7 @@ def _match_bands(known: Sequence[Any], names: Sequence[str | None]) -> list[int]
 
 
 @validated
-def with_input(encoder: Encoder, mean: ArrayLike | Tensor, std: ArrayLike | Tensor) -> Encoder:
+def with_input(encoder: Encoder, mean: ArrayLike, std: ArrayLike) -> Encoder:
     """Copy an encoder with another normalization of its input, e.g. a store's own statistics.
 
     Use it for images of another sensor, unit or range: ``with_input(e, store.mean, store.std)``.
