@@ -75,7 +75,7 @@ def bigearthnet(folder: str | os.PathLike[str], *, skip_bad: bool = False) -> pd
 
 
 def _read_patch(folder: os.DirEntry[str]) -> dict[str, Any] | None:
-    """Return a row of `_COLUMNS`; None if the folder is no patch."""
+    """Return a row of `_COLUMNS`; None if the folder is not a patch."""
     names = {file.name for file in listing.list_entries(folder.path)}
     available = frozenset(band for band in _BANDS if f"{folder.name}_{band}.tif" in names)
     if not available and f"{folder.name}{_JSON}" not in names:

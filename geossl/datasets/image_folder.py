@@ -60,7 +60,7 @@ def image_folder(
 
     Raises:
         FileNotFoundError: the folder does not exist, or contains no image in class folders.
-        ValueError: ``location`` is no regular expression, or does not match a path.
+        ValueError: ``location`` is not a regular expression, or does not match a path.
     """
     folder = Path(folder)
     pattern = compile_pattern("location", "(.*)" if location is None else location)

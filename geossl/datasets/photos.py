@@ -120,7 +120,7 @@ def _read_tags(path: str) -> tuple[float, float, str | None]:
     if lat is None or lon is None:
         raise ValueError("has no GPS position in its EXIF")
     if abs(lat) > 90 or abs(lon) > 180 or lat == lon == 0:
-        raise ValueError(f"has the GPS position {lat}, {lon}, which is no place")
+        raise ValueError(f"has the GPS position {lat}, {lon}, which is not on the globe")
     return lon, lat, _iso_time(taken.get(_TAKEN), taken.get(_OFFSET))
 
 

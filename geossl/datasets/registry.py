@@ -63,7 +63,7 @@ def register(
             to show), ``units`` and ``source``; found out from the first chip if None.
 
     Raises:
-        ValueError: the name is no identifier, or ``bands`` comes without ``read``.
+        ValueError: the name is not an identifier, or ``bands`` comes without ``read``.
 
     Example:
         >>> register("mine", open=my_table, read=my_chips, bands=("red", "green", "blue"))
@@ -127,7 +127,7 @@ def open_scenes(
         for option in options:
             if option not in known:
                 raise ValueError(
-                    f"`{option}` is no option of the data set {name}, which has "
+                    f"`{option}` is not an option of the data set {name}, which has "
                     f"{', '.join(known) or 'none'}."
                 )
     table: pd.DataFrame = open_table(path, **options)

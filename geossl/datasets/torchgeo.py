@@ -95,7 +95,7 @@ def torchgeo(
             "label": _get_targets(data),
             "sample": number,
             "recipe": repeat(recipe, len(data)),
-            "told": repeat(
+            "sample_columns": repeat(
                 ",".join(key for key in _SAMPLE_COLUMNS if _scalar(sample.get(key)) is not None),
                 len(data),
             ),
@@ -121,7 +121,7 @@ def read_chips(rows: pd.DataFrame, *, size_px: int) -> Pixels:
     info = pixel_info(rows)
     chips = np.zeros((len(rows), len(info["bands"]), size_px, size_px), info["dtype"])
     valid = np.zeros((len(rows), size_px, size_px), bool)
-    keys = [key for key in str(rows["told"].iloc[0]).split(",") if key]
+    keys = [key for key in str(rows["sample_columns"].iloc[0]).split(",") if key]
     extra: dict[str, list[Any]] = {key: [] for key in keys}
     bad: dict[int, str] = {}
     for i, row in enumerate(rows.to_dict("records")):

@@ -48,9 +48,7 @@ def wilds_fmow(
     path, images = Path(folder) / _CSV, Path(folder) / _IMAGES
     rows = read_csv(path, needed=_NEEDED)
     if not images.is_dir():
-        raise FileNotFoundError(
-            f"{path} needs its images in {images}, but there is no such folder."
-        )
+        raise FileNotFoundError(f"{path} needs its images in {images}, which does not exist.")
     sequence = rows["img_filename"].str.extract(r"^([^/]+_\d+)_\d+_rgb\.jpg$")[0]
     table = pd.DataFrame({
         "path": [os.path.join(images, f"rgb_img_{i}.png") for i in range(len(rows))],

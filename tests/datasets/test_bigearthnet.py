@@ -54,7 +54,7 @@ def test_bad_patches_are_named(tmp_path, case):
     elif not isinstance(content, dict):
         about.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(
-        ValueError, match=f"S2A_bad_1_1.*{reason}.*`skip_bad=True` to leave such out.$"
+        ValueError, match=f"S2A_bad_1_1.*{reason}.*`skip_bad=True` to skip bad ones.$"
     ):
         bigearthnet(tmp_path)
     table = bigearthnet(tmp_path, skip_bad=True)

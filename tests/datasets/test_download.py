@@ -426,7 +426,7 @@ def test_what_a_bucket_lists_stays_in_the_folder(tmp_path, bucket):
 
 def test_an_empty_bucket_and_a_list_that_is_none(tmp_path, bucket, server, monkeypatch):
     bucket({})
-    with pytest.raises(ConnectionError, match="lists nothing below x/rgb/val/. See https://page"):
+    with pytest.raises(ConnectionError, match="lists no files below x/rgb/val/. See https://page"):
         fetch("sample", output_dir=tmp_path, progress=False)
     monkeypatch.setattr(server, "files", type("", (), {"get": lambda _, p: b"<html>"})())
     with pytest.raises(ConnectionError, match="no list of files"):

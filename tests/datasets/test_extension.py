@@ -110,7 +110,7 @@ def test_wrong_registrations_are_refused(registered, tmp_path):
     with pytest.raises(ValueError, match="`bands` needs `read`"):
         registry.register("mine", open=points, bands=("a",))
     registry.register("mine", open=points)
-    with pytest.raises(ValueError, match="`camera` is no option of the data set mine.* none"):
+    with pytest.raises(ValueError, match="`camera` is not an option of the data set mine.* none"):
         registry.open_scenes(tmp_path, reader="mine", camera=1)
 
 

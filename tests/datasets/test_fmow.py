@@ -172,8 +172,8 @@ BAD = {
     "swapped": (about(50, 100), "no position on the globe .longitude 50, latitude 100"),
     "infinite": (json.dumps(about(raw_location="POINT (1e999 4)")).encode(), "no position"),
     "a word as date": (about(time="yesterday"), "has the time 'yesterday'"),
-    "a list as date": (about(time=[2014, 7]), "is no ISO time"),
-    "a date out of time": (about(time="2014-13-01T00:00:00Z"), "is no ISO time"),
+    "a list as date": (about(time=[2014, 7]), "is not an ISO time"),
+    "a date out of time": (about(time="2014-13-01T00:00:00Z"), "is not an ISO time"),
 }
 
 
@@ -259,6 +259,6 @@ def test_wrong_arguments_and_folders(tmp_path):
     with pytest.raises(FileNotFoundError, match="There are no .*msrgb.jpg in"):
         fmow(tmp_path, kind="msrgb")
     with pytest.raises(
-        FileNotFoundError, match="There is no folder .*absent, which should contain fMoW"
+        FileNotFoundError, match="The folder .*absent does not exist. It should contain fMoW"
     ):
         fmow(tmp_path / "absent")

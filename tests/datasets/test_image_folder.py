@@ -29,5 +29,5 @@ def test_image_folder_keeps_equal_names_of_two_splits_apart(tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(FileNotFoundError, match="There are no images <class>/<file>"):
         image_folder(tmp_path / "none")
-    with pytest.raises(FileNotFoundError, match="There is no folder"):
+    with pytest.raises(FileNotFoundError, match="The folder .* does not exist"):
         image_folder(tmp_path / "absent")

@@ -202,7 +202,8 @@ def test_options_go_to_the_reader(tmp_path):
     make_geotiff(tmp_path)
     assert open_scenes(tmp_path, chip_px=16)["chip_px"].unique() == [16]
     with pytest.raises(
-        ValueError, match="`chip_pixels` is no option of the data set geotiff, which has chip_px, "
+        ValueError,
+        match="`chip_pixels` is not an option of the data set geotiff, which has chip_px, ",
     ):
         open_scenes(tmp_path, chip_pixels=16)
 

@@ -127,7 +127,7 @@ def test_paths_that_leave_the_root_are_refused(pictures, name):
     Image.new("L", (8, 8), 2).save(pictures / "in" / "in.jpg")
     lines = f'path,lat,lon\nin.jpg,1,2\n"{name}",3,4\n'
     (pictures / "in" / "t.csv").write_text(lines)
-    with pytest.raises(ValueError, match="row 1: .* is no file in .*pass `root`"):
+    with pytest.raises(ValueError, match="row 1: .* is not a file in .*pass `root`"):
         table(pictures / "in" / "t.csv")
     found = table(pictures / "in" / "t.csv", skip_bad=True)
     assert found["lat"].tolist() == [1] and "row 1" in next(iter(found.attrs["skipped"]))

@@ -76,7 +76,7 @@ def test_odd_places_fit_none(tmp_path):
 @pytest.mark.parametrize("name", READERS)
 def test_folders_without_the_files_are_refused_in_a_sentence(tmp_path, name):
     reader, _, _ = READERS[name]
-    with pytest.raises(FileNotFoundError, match="There is no folder .*absent"):
+    with pytest.raises(FileNotFoundError, match="The folder .*absent does not exist"):
         reader(tmp_path / "absent")
     with pytest.raises(
         FileNotFoundError, match="There are no .*. Pass the folder that contains them"

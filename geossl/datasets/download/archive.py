@@ -62,7 +62,7 @@ def unpack(archive: Path, folder: Path, *, max_bytes: NonNegativeInt) -> None:
             path = part / safe_path(name, archive)
             if number >= _MAX_ENTRIES:
                 raise ValueError(
-                    f"{archive} holds more than {_MAX_ENTRIES:,} files and was refused."
+                    f"{archive} contains more than {_MAX_ENTRIES:,} files and was refused."
                 )
             if open_entry is None:
                 path.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def unpack(archive: Path, folder: Path, *, max_bytes: NonNegativeInt) -> None:
                     left -= len(block)
                     if left < 0:
                         raise ValueError(
-                            f"{archive} holds more than {max_bytes:,} bytes and was refused."
+                            f"{archive} contains more than {max_bytes:,} bytes and was refused."
                         )
                     file.write(block)
         os.rename(part, folder)

@@ -38,19 +38,19 @@ def files_in_bucket(
             tree = ElementTree.fromstring(fetch(url, policy=policy, max_bytes=_MAX_BYTES))
         except UnavailableError as error:
             raise ConnectionError(
-                f"{address} gives no list of files: {error}. Run the same command again when the "
-                f"network is there (see {data.page})."
+                f"{address} returned no list of files: {error}. Run the same command again when "
+                f"the network is back (see {data.page})."
             ) from error
         except ElementTree.ParseError as error:
             raise ConnectionError(
-                f"{address} gives no list of files ({error}). See {data.page}."
+                f"{address} returned no list of files ({error}). See {data.page}."
             ) from None
         return tree
 
     top = list_below({"prefix": prefix, "delimiter": "/"})
     folders = [element.text or "" for element in top.findall("{*}CommonPrefixes/{*}Prefix")]
     if not folders:
-        raise ConnectionError(f"{address} lists nothing below {prefix}. See {data.page}.")
+        raise ConnectionError(f"{address} lists no files below {prefix}. See {data.page}.")
     queries = ({"prefix": folder, "max-keys": "500"} for folder in folders)
     with closing(run_tasks(list_below, queries, num_workers=num_workers)) as results:
         trees = {query["prefix"]: tree for query, tree in results}

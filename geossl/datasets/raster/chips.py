@@ -240,7 +240,7 @@ def _read_image(
             scale = 1 / round(width / file.size[0])  # 1, 1/2, 1/4 or 1/8 of a jpg
             colors, alpha = _split_alpha(file)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DatasetError(f"{path} is too large to decode: {error}") from None
+        raise DatasetError(f"{path} is too large to decode: {str(error).rstrip('.')}.") from None
     except DatasetError:
         raise
     except (OSError, ValueError, SyntaxError) as error:

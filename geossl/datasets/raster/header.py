@@ -111,7 +111,7 @@ def _parse_date(path: Path, text: str | None) -> pd.Timestamp:
         if pd.isna(time) or not 1800 <= time.year < 2200:
             raise ValueError(text)
     except ValueError:
-        raise ValueError(f"{path} has {text!r}, which is no date. {advice}") from None
+        raise ValueError(f"{path} has {text!r}, which is not a date. {advice}") from None
     return time.tz_localize("UTC") if time.tzinfo is None else time.tz_convert("UTC")
 
 
@@ -199,8 +199,8 @@ def read_positions(
         y: pixels from the top, likewise.
 
     Returns:
-        Longitudes and latitudes ``(M,)`` in degrees EPSG:4326, NaN where a file is no tif, cannot
-        be read or is not georeferenced.
+        Longitudes and latitudes ``(M,)`` in degrees EPSG:4326, NaN where a file is not a tif,
+        cannot be read or is not georeferenced.
     """
     east, north = np.full((2, len(paths)), np.nan)
     crs = pd.Series([""] * len(paths), dtype=object)

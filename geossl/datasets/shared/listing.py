@@ -24,7 +24,7 @@ def list_folder(folder: str | os.PathLike[str], what: str) -> list[os.DirEntry[s
         FileNotFoundError: there is no such folder; ``what`` says what it should contain.
     """
     if not os.path.isdir(folder):
-        raise FileNotFoundError(f"There is no folder {folder}, which should contain {what}.")
+        raise FileNotFoundError(f"The folder {folder} does not exist. It should contain {what}.")
     return list_entries(folder)
 
 

@@ -38,7 +38,7 @@ def resolve_inside(root: str | os.PathLike[str], names: Iterable[Any]) -> list[s
 def outside_reason(root: str | os.PathLike[str], name: Any) -> str:
     """Return the reason why `resolve_inside` gave no path for a name."""
     return (
-        f"{name!r} is no file in {os.path.abspath(root)}; pass `root`, the folder that paths "
+        f"{name!r} is not a file in {os.path.abspath(root)}; pass `root`, the folder that paths "
         "start from"
     )
 

@@ -102,7 +102,7 @@ def drop_bad_files(
             raise ValueError(f"None of the {len(problems):,} {what} can be used: {sentence}.")
         more = f" (and {len(problems) - 1:,} more)" if len(problems) > 1 else ""
         raise ValueError(
-            f"{sentence}{more}. Repair or remove it, or pass `skip_bad=True` to leave such out."
+            f"{sentence}{more}. Repair or remove it, or pass `skip_bad=True` to skip bad ones."
         )
     if table.empty:
         raise FileNotFoundError(f"There are no {what}. Pass the folder that contains them.")
@@ -144,7 +144,9 @@ def find_faults(table: pd.DataFrame) -> pd.Series:
         time = table["time"]
         parsed = pd.to_datetime(time, errors="coerce", utc=True, format="ISO8601")
         odd = parsed.isna() & time.notna()
-        faults[odd] = [f"it has the time {text[:40]!r}, which is no ISO time" for text in time[odd]]
+        faults[odd] = [
+            f"it has the time {text[:40]!r}, which is not an ISO time" for text in time[odd]
+        ]
     if {"lon", "lat"} <= set(table.columns):
         lon, lat = (pd.to_numeric(table[name], errors="coerce") for name in ("lon", "lat"))
         outside = ~(lat.between(-90, 90) & lon.between(-180, 360))
