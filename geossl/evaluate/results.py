@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -77,9 +76,7 @@ class ProbeResult:
             "test chips": f"{self.n_test}",
             **{name: _short(value) for name, value in self.more.items()},
         }
-        head = "".join(f"<th>{escape(name)}</th>" for name in cells)
-        body = "".join(f"<td>{escape(value)}</td>" for value in cells.values())
-        return f"<table><tr>{head}</tr><tr>{body}</tr></table>"
+        return pd.DataFrame([cells]).to_html(index=False, border=0)
 
     @property
     def per_class(self) -> pd.DataFrame:

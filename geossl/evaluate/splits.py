@@ -79,7 +79,14 @@ def split_rows(
     seed: int,
 ) -> Parts:
     """Return the rows of train, val (may be empty) and test whose label is known ``(M,)``."""
-    names = split_of(table, split, block_deg=block_deg, seed=seed)
+    if isinstance(split, pd.Series):
+        names = split
+    elif split == "blocks":
+        names = scenes.split_by_blocks(table, block_deg=block_deg, seed=seed)
+    else:
+        names = get_column(table, "split")
+    if len(names) != len(table):
+        raise ValueError(f"`split` must have {len(table)} rows, got {len(names)}.")
     train, val, test = (
         np.flatnonzero(rows_with_value(names, part) & known) for part in ("train", "val", "test")
     )
@@ -90,17 +97,6 @@ def split_rows(
                 "with labeled 'train' and 'test' rows, e.g. split='blocks'."
             )
     return train, val, test
-
-
-def split_of(table: pd.DataFrame, split: Split, *, block_deg: float, seed: int) -> pd.Series:
-    """Return the split ``(M,)`` that the argument `split` stands for."""
-    if isinstance(split, pd.Series):
-        if len(split) != len(table):
-            raise ValueError(f"`split` must have {len(table)} rows, got {len(split)}.")
-        return split
-    if split == "blocks":
-        return scenes.split_by_blocks(table, block_deg=block_deg, seed=seed)
-    return get_column(table, "split")
 
 
 def require_label(table: pd.DataFrame, label: str) -> None:

@@ -61,9 +61,13 @@ def test_cross_validation_of_other_measures_and_of_too_little():
     assert lonely.classes["b"] == 0 and "without a training chip 1" in str(lonely)
     for folds, table, words in [
         (1, found.scenes, "`folds` must be >= 2, got 1"),
-        (5, found.scenes.assign(lon=0.0, lat=0.0), "at least 5 blocks"),
+        (
+            5,
+            found.scenes.assign(lon=0.0, lat=0.0),
+            "`block_deg` = 10.0 gives 1 blocks, but the splits .* need one each",
+        ),
         (5, found.scenes.assign(label=None), "'label' has none in 240"),
-        (5, found.scenes.assign(lon=np.nan), "coordinates of every row"),
+        (5, found.scenes.assign(lon=np.nan), "must have coordinates in every row"),
     ]:
         with pytest.raises(ValueError, match=words):
             evaluate.cross_validate(Embeddings(found.vectors, table), folds=folds)

@@ -46,5 +46,7 @@ def test_a_probe_computes_where_it_is_told(measure, monkeypatch):
 
 @pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
 def test_a_device_that_is_not_there_is_told(measure):
-    with pytest.raises(ValueError, match="such as auto, cpu or cuda; came 'abacus'"):
+    with pytest.raises(
+        ValueError, match="`device` must be 'auto', 'cpu', 'cuda', ..., got 'abacus'"
+    ):
         measure(embeddings(), device="abacus")

@@ -45,7 +45,7 @@ def test_leakage_of_blocks_and_of_tables_it_cannot_measure():
     found = embeddings()
     apart = evaluate.leakage(found, split="blocks", block_deg=30.0)
     assert apart.n_shared == 0 and apart.share_below(1) == 0 and "in both" not in str(apart)
-    with pytest.raises(ValueError, match="coordinates of every row for distances"):
+    with pytest.raises(ValueError, match="must have coordinates in every row for distances"):
         evaluate.leakage(found.scenes.assign(lon=np.nan))
     with pytest.raises(ValueError, match="No row of split 'test'"):
         evaluate.leakage(found.scenes.assign(split="train"))
