@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from geossl import geo
 from geossl.data.table_files import read_table
 from geossl.utils.validate import Positive, Seed, check_choice, validated
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "BOX", "COLUMNS", "MAX_SPREAD_DEG", "check", "first_rows", "label_codes", "location_codes",
@@ -234,6 +235,8 @@ def split_by_blocks(
 @validated
 def rows_of_split(table: pd.DataFrame, split: str | None) -> Tensor:
     """Return the rows ``(M,)`` of a split; all if it is None or the table has none."""
+    import torch  # readers of data sets need tables, not tensors
+
     if split is None or "split" not in table or table["split"].isna().all():
         return torch.arange(len(table))
     check_choice("split", split, sorted(table["split"].dropna().unique()))
