@@ -40,14 +40,9 @@ class Encoder(nn.Module):
 
     @validated
     def __init__(
-        self,
-        name: EncoderName,
-        backbone: nn.Module,
-        *,
-        bands: PositiveInt,
-        stem: Stem,
+        self, name: EncoderName, backbone: nn.Module, *, bands: PositiveInt, stem: Stem,
         embedding_dim: PositiveInt,
-    ):
+    ):  # fmt: skip
         super().__init__()
         self.name, self.bands, self.stem, self.embedding_dim = name, bands, stem, embedding_dim
         self.backbone = backbone
@@ -118,25 +113,22 @@ def set_normalization(encoder: Encoder, mean: ArrayLike, std: ArrayLike) -> None
     Raises:
         ValueError: another number of bands, a value that is not finite, or a std that is not > 0.
     """
-    values = {
-        name: torch.as_tensor(value, dtype=torch.float32)
-        for name, value in (("mean", mean), ("std", std))
-    }
-    for name, value in values.items():
-        if value.shape != (encoder.bands,):
+    tensors = {}
+    for name, values in (("mean", mean), ("std", std)):
+        tensor = tensors[name] = torch.as_tensor(values, dtype=torch.float32)
+        if tensor.shape != (encoder.bands,):
             raise ValueError(
                 f"`{name}` must have one value for each of the encoder's {encoder.bands} bands, "
-                f"got {value.tolist()}."
+                f"got {tensor.tolist()}."
             )
-        if not value.isfinite().all():
-            raise ValueError(f"`{name}` must be finite, got {value.tolist()}.")
-    if not (values["std"] > 0).all():
-        raise ValueError(
-            f"`std` must be > 0 in every band, got {values['std'].tolist()}. Leave out bands that "
-            "are constant."
-        )
-    encoder.mean.copy_(values["mean"])
-    encoder.std.copy_(values["std"])
+        if not tensor.isfinite().all():
+            raise ValueError(f"`{name}` must be finite, got {tensor.tolist()}.")
+        if name == "std" and not (tensor > 0).all():
+            raise ValueError(
+                f"`std` must be > 0 in every band, got {tensor.tolist()}. Leave out constant bands."
+            )
+    encoder.mean.copy_(tensors["mean"])
+    encoder.std.copy_(tensors["std"])
 
 
 def _resnet(name: str, bands: int, stem: str) -> tuple[nn.Module, int]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
 from geossl.models import state_dicts
 from geossl.models.encoder import Encoder, EncoderName, build_encoder
 from geossl.models.state_dicts import CheckpointError, format_keys
-from geossl.utils.validate import Positive, validated
 
 LayoutName = Literal["moco", "seco", "resnet"]
 InputName = Literal["imagenet", "seco", "ssl4eo", "unit"]
@@ -22,19 +19,12 @@ MeanStd = tuple[Sequence[float], Sequence[float]]
 SENTINEL_2 = tuple("B1 B2 B3 B4 B5 B6 B7 B8 B8A B9 B10 B11 B12".split())
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How the keys of a file are named, after ``module.`` in front of all of them.
+class Layout(NamedTuple):
+    """How the keys of a file are named, after ``module.`` in front of all of them."""
 
-    Attributes:
-        prefix: of the encoder's keys.
-        stages: the first words of the encoder's keys -> their names in torchvision.
-        dropped: beginnings of keys, up to a dot, of known parts that are not the encoder.
-    """
-
-    prefix: str
-    stages: dict[str, str]
-    dropped: tuple[str, ...]
+    prefix: str  # of the encoder's keys
+    stages: dict[str, str]  # the first words of the encoder's keys -> their names in torchvision
+    dropped: tuple[str, ...]  # beginnings of keys, up to a dot, of known parts besides the encoder
 
 
 _STAGES = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
@@ -43,30 +33,21 @@ _KEY_ENCODER = ("encoder_k", "queue", "queue_ptr")
 LAYOUTS: dict[LayoutName, Layout] = {
     "moco": Layout("encoder_q.", _SAME_NAMES, ("encoder_q.fc", *_KEY_ENCODER)),
     "seco": Layout(
-        "encoder_q.",
-        dict(zip("014567", _STAGES, strict=True)),
+        "encoder_q.", dict(zip("014567", _STAGES, strict=True)),
         ("heads_q", "heads_k", *_KEY_ENCODER),
     ),
     "resnet": Layout("", _SAME_NAMES, ("fc",)),
-}
+}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Input:
-    """The input of a network: ``(chips / full_scale - mean) / std``, band by band.
-
-    Attributes:
-        description: in words.
-        mean, std: of every band, or one value for all.
-        full_scale: the value of a chip that stands for 1.
-        bands: names in the file's order, for each number of bands with known names.
-    """
+class Input(NamedTuple):
+    """The input of a network: ``(chips / full_scale - mean) / std``, band by band."""
 
     description: str
-    mean: tuple[float, ...]
+    mean: tuple[float, ...]  # of every band, or one value for all
     std: tuple[float, ...]
-    full_scale: float
-    bands: tuple[tuple[str, ...], ...]
+    full_scale: float  # the value of a chip that stands for 1
+    bands: tuple[tuple[str, ...], ...]  # names in the file's order, for each known number of bands
 
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -91,10 +72,8 @@ INPUTS: dict[InputName, Input] = {
     "unit": Input("any bands of 0 to 255, divided by 255", (0.0,), (1.0,), 255, ()),
 }  # fmt: skip
 _INPUT_OF_LAYOUT: dict[tuple[str, int], InputName] = {
-    ("moco", 3): "imagenet",
-    ("moco", 13): "ssl4eo",
-    ("seco", 3): "seco",
-}
+    ("moco", 3): "imagenet", ("moco", 13): "ssl4eo", ("seco", 3): "seco",
+}  # fmt: skip
 # Plain ResNet keys do not say what the input was; the SHA-256 of a published file does. These are
 # its first digits, as torchgeo has them in the names of its files.
 _PUBLISHED: dict[str, InputName] = {
@@ -113,13 +92,12 @@ _DEPTHS: dict[tuple[bool, tuple[int, ...]], EncoderName] = {  # bottlenecks, blo
 }
 
 
-@validated
 def load_pretrained(
     path: Path,
     *,
     layout: LayoutName | None = None,
     input: InputName | MeanStd | None = None,
-    full_scale: Positive | None = None,
+    full_scale: float | None = None,
 ) -> Encoder:
     """Load an encoder from a file that others wrote; see `weights.load`.
 
@@ -197,9 +175,8 @@ def _architecture(state: Mapping[str, Tensor], path: Path) -> tuple[EncoderName,
         raise CheckpointError(
             f"conv1.weight in {path} must have shape (64, bands, 7, 7), got {shape}."
         )
-    matches = [re.match(r"layer([1-4])\.(\d+)\.", key) for key in state]
-    blocks = {match.groups() for match in matches if match}
-    counts = tuple(sum(stage == s for stage, _ in blocks) for s in "1234")
+    blocks = {tuple(key.split(".")[:2]) for key in state}
+    counts = tuple(sum(stage == s for stage, _ in blocks) for s in _STAGES[2:])
     name = _DEPTHS.get(("layer1.0.conv3.weight" in state, counts))
     if name is None:
         raise CheckpointError(

@@ -24,7 +24,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from geossl.utils.io import atomic_write
-from geossl.utils.validate import PositiveInt, validated
 
 _NESTED = ("state_dict", "model", "model_state_dict")  # keys that hold the state dict itself
 _LIGHTNING = ("pytorch_lightning.", "lightning.", "lightning_fabric.")
@@ -39,7 +38,6 @@ class CheckpointError(ValueError):
     """A file of weights that is damaged, of another kind, or of a newer geossl."""
 
 
-@validated
 def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Read the metadata and the tensors of a safetensors file.
 
@@ -56,7 +54,6 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         ) from None
 
 
-@validated
 def write_safetensors(
     tensors: Mapping[str, Tensor], metadata: dict[str, str], path: str | os.PathLike[str]
 ) -> None:
@@ -66,14 +63,13 @@ def write_safetensors(
         save_file(plain, part, metadata)
 
 
-@validated
 def save_model(
     kind: str,
     module: nn.Module,
     metadata: Mapping[str, Any],
     *,
     path: str | os.PathLike[str],
-    format: PositiveInt,
+    format: int,
 ) -> None:
     """Write a module with its description; atomic.
 
@@ -90,9 +86,8 @@ def save_model(
     write_safetensors(module.state_dict(), {"format": str(format), **texts}, path)
 
 
-@validated
 def load_model(
-    kind: str, path: str | os.PathLike[str], *, format: PositiveInt
+    kind: str, path: str | os.PathLike[str], *, format: int
 ) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
     """Read a file of `save_model`: its path, its metadata (of any content), its tensors.
 
@@ -119,7 +114,6 @@ def load_model(
         raise CheckpointError(f"The description in {path} is damaged. Write it again.") from None
 
 
-@validated
 def find_file(path: str | os.PathLike[str], kind: str) -> Path:
     """Return the path of a file of weights, or of that of its ``kind`` in a directory.
 
@@ -135,7 +129,6 @@ def find_file(path: str | os.PathLike[str], kind: str) -> Path:
     return path
 
 
-@validated
 @contextmanager
 def open_checkpoint(path: Path, content: io.BytesIO | None = None) -> Iterator[Any]:
     """Read a checkpoint, and report errors of its use inside the block as damage.
@@ -159,7 +152,6 @@ def open_checkpoint(path: Path, content: io.BytesIO | None = None) -> Iterator[A
         ) from None
 
 
-@validated
 def weights_digest(module: nn.Module) -> str:
     """Return 16 hexadecimal digits that identify the values of a module."""
     digest = hashlib.blake2b(digest_size=8)
@@ -168,7 +160,6 @@ def weights_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-@validated
 def read_state_dict(path: Path) -> tuple[dict[str, Tensor], list[str]]:
     """Read dense tensors by key, without ``module.``, and the names of what else is in the file.
 
@@ -227,7 +218,6 @@ def _load(path: Path | io.BytesIO) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-@validated
 @torch.no_grad()
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Copy tensors into all of a module's state, in place.
@@ -254,7 +244,6 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> N
         state[key].copy_(value)
 
 
-@validated
 def format_keys(keys: Iterable[str]) -> str:
     """Return the first three of some keys, and the number of the others."""
     names = [repr(key) for key in keys]
