@@ -56,7 +56,7 @@ def drawn_after(browser: Browser, path: Path) -> float:
     page.goto(path.as_uri())
     page.wait_for_function(
         "document.querySelector('.leaflet-container')?.dataset.drawn"
-        " || document.querySelector('img.geossl-raster')?.complete"
+        " || document.querySelector('img.geossl-overview')?.complete"
         " || document.querySelectorAll('path[role=button]').length"
     )
     page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")

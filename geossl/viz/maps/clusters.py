@@ -98,12 +98,13 @@ def _cards_and_table(
             if len(times):
                 card["rows"].append(["dates", f"{min(times):%Y-%m-%d} to {max(times):%Y-%m-%d}"])
             if purity is not None:
-                known = i in purity.index and pd.notna(purity.loc[i, "purity"])
-                share = f"{purity.loc[i, 'purity']:.0%}" if known else None
-                card["rows"].append(["purity", share or "no label"])
+                of_cluster = purity.loc[i]
+                known = pd.notna(of_cluster["purity"])
+                share = f"{of_cluster['purity']:.0%}" if known else "–"
+                card["rows"].append(["purity", share if known else "no label"])
                 counts = table[label].value_counts().head(5)
                 card["histogram"] = [[str(name), int(count)] for name, count in counts.items()]
-                row += [share or "–", str(purity.loc[i, "label"])[:24] if known else "no label"]
+                row += [share, str(of_cluster["label"])[:24] if known else "no label"]
             if store is not None and len(members):
                 sample = np.sort(store_row[rng.permutation(members)[:8]])
                 card["strip"] = strip(store, sample, f"chips of cluster {i}")

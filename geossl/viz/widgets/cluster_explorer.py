@@ -205,18 +205,16 @@ class ClusterExplorer(widgets.VBox):
     def _facts_html(self, members: np.ndarray) -> str:
         """Render purity, labels and years of some rows."""
         table = self._table.iloc[members]
-        blocks = []
+        blocks: list[str] = []
         if self._purity is not None:
             if self.cluster is None:
-                share, bits = self._measured[self.k_slider.value, self.on_buttons.value]
-                blocks.append(f"mean purity {share:.0%}, mean entropy {bits:.2f} bits")
+                share, bits = self._measured[self.clusters.k, self.clusters.on]
+                text = f"mean purity {share:.0%}, mean entropy {bits:.2f} bits"
             else:
-                row = self._purity[self._purity["cluster"] == self.cluster].dropna(subset="purity")
-                blocks += [
-                    f"purity {row.purity:.0%}, entropy {row.entropy_bits:.2f} bits"
-                    for row in row.itertuples()
-                ]
-            blocks = [render("paragraph.html", text=text) for text in blocks]
+                row = self._purity.set_index("cluster").loc[self.cluster]
+                text = f"purity {row['purity']:.0%}, entropy {row['entropy_bits']:.2f} bits"
+                text = text if pd.notna(row["purity"]) else "no labels"
+            blocks.append(render("paragraph.html", text=text))
             blocks.append(bars_html(table[self._label].value_counts(), title=self._label))
         if "time" in table and table["time"].notna().any():
             blocks.append(bars_html(count_by_year(table["time"]), title="year", most=20))
