@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -57,7 +58,8 @@ def islands(
     table = scenes(folder, seed=seed)
     west, north = table["lon"].to_numpy() - _SIDE_DEG / 2, table["lat"].to_numpy() + _SIDE_DEG / 2
     rows = []
-    for label, kind in (("island", "land"), ("lake", "lake")):
+    kinds: dict[str, Literal["land", "lake"]] = {"island": "land", "lake": "lake"}
+    for label, kind in kinds.items():
         objects = earth.outlines(kind, min_area_km2=min_area_km2, max_area_km2=max_area_km2)
         others = earth.outlines(kind, min_area_km2=_CROWD_KM2[0], max_area_km2=min_area_km2)
         others += earth.outlines(kind, min_area_km2=max_area_km2, max_area_km2=_CROWD_KM2[1])

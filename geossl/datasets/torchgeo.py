@@ -85,8 +85,7 @@ def torchgeo(
     if not numbers or min(numbers) < 1 or max(numbers) > count:
         raise ValueError(f"`bands` must be numbers from 1 to {count}, got {numbers}.")
     names = COLORS if count == 3 else [f"band_{i}" for i in range(1, count + 1)]
-    if dtype is None and scale is None:
-        dtype = _smallest_dtype(image, dataset)
+    smallest = "uint16" if dtype or scale else _smallest_dtype(image, dataset)
     number = np.arange(len(data))
     table = pd.DataFrame(
         {
@@ -103,7 +102,7 @@ def torchgeo(
     )
     return add_pixel_columns(
         scenes.check(table, positions=False, source=f"torchgeo's {dataset}"),
-        reader="torchgeo", bands=numbers, scale=scale, dtype=dtype or "uint16",
+        reader="torchgeo", bands=numbers, scale=scale, dtype=dtype or smallest,
         band_names=band_names or [names[i - 1] for i in numbers],
     )  # fmt: skip
 
@@ -206,7 +205,7 @@ def _cut_chip(
     side = min(image.shape[1:])
     top, left = ((length - side) // 2 for length in image.shape[1:])
     part = image[numbers, top : top + side, left : left + side].astype(np.float64)
-    finite = np.isfinite(part).all(0)
+    finite = np.asarray(np.isfinite(part).all(0))
     part = np.where(finite, part, 0)
     if np.isfinite(row["scale_low"]):
         part = to_stored_units(part, row)
