@@ -54,7 +54,7 @@ def test_a_data_set_is_built_from_the_embedded_world(tmp_path):
 def test_a_data_set_is_built_from_a_csv(tmp_path):
     told = run("build_dataset.ipynb", tmp_path, SOURCE=str(photos(tmp_path / "photos")), SIZE_PX=16)
     assert "11 chips of 3 x 16 x 16" in told and "3.jpg" in told
-    assert "temporal: expected places with two dates" in told
+    assert "temporal: No location has two dates that satisfy temporal()" in told
 
 
 @pytest.mark.skipif(not NAIP.is_dir(), reason="needs the real images in ../shared/data")
