@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 # Idle threads that spin cost up to 4x on a busy machine; kernels inherit the setting.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -15,7 +16,7 @@ import tyro
 
 from tools.tutorials import copies, execute, site, workshop
 
-COMMANDS = {
+COMMANDS: dict[str, Any] = {
     "learners": copies.write_learners,
     "instructors": copies.write_instructors,
     "run": execute.time_notebooks,
@@ -27,7 +28,7 @@ COMMANDS = {
 def main(args: list[str] | None = None) -> None:
     """Run a command of ``python -m tools.tutorials``."""
     try:
-        ok = tyro.extras.subcommand_cli_from_dict(
+        ok: Any = tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="python -m tools.tutorials", args=args
         )
     except (ValueError, OSError, ImportError) as error:

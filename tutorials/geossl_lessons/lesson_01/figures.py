@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -141,7 +142,7 @@ def plot_accuracy_by_distance(
         reach = np.abs(np.stack([part["value"] - part["low"], part["high"] - part["value"]]))
         ax.errorbar(part["km"], 100 * part["value"], yerr=100 * reach, color=color, marker=marker,
                     capsize=3, linewidth=1.8, label=name)  # fmt: skip
-    notes = {"textcoords": "offset points", "fontsize": 8, "color": "#444444"}
+    notes: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "color": "#444444"}
     for split, part in scores.groupby("split", sort=False):
         top = (part["km"].iloc[0], 100 * part["high"].max())
         ax.annotate(str(split), top, (3, 7), rotation=25, **notes)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from geossl import evaluate, pairs
+from geossl import evaluate, models, pairs
 from geossl.data.store import ChipStore
 from geossl.embeddings import Embeddings, embed
 from geossl.evaluate import bootstrap
-from geossl.utils.validate import Seed, validated
 from geossl_lessons.lesson_03.floods import COLUMN, FLOODED
 
 CLIMATE = "which climate? (linear probe)"
@@ -52,9 +51,8 @@ def pairs_of_dates(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(early), np.concatenate(late)
 
 
-@validated
 def measure_shifts(
-    dry: ChipStore, wet: ChipStore, encoders: Mapping[str, nn.Module]
+    dry: ChipStore, wet: ChipStore, encoders: Mapping[str, models.Encoder]
 ) -> pd.DataFrame:
     """Measure how far another date, or a flood, moves an embedding, in the split "test".
 
@@ -97,14 +95,13 @@ def change_scores(embeddings: Embeddings, *, split: str = "test") -> pd.DataFram
     })  # fmt: skip
 
 
-@validated
 def compare_encoders(
     store: ChipStore,
-    encoders: Mapping[str, nn.Module],
+    encoders: Mapping[str, models.Encoder],
     *,
     baseline: str,
     candidate: str,
-    seed: Seed = 0,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Measure what encoders can tell of held-out locations, and compare two of them by name.
 
@@ -117,7 +114,7 @@ def compare_encoders(
         SAME_LOCATION: lambda e: evaluate.same_location(e, split="test", seed=seed),
         LABELED: lambda e: evaluate.linear(e, label=COLUMN, seed=seed),
     }
-    rows = []
+    rows: list[list[Any]] = []
     for task, measure in tasks.items():
         results = {name: measure(e) for name, e in embeddings.items()}
         one, two = (results[name].predictions for name in (baseline, candidate))
