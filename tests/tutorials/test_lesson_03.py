@@ -10,7 +10,7 @@ from geossl_lessons import checking
 from geossl_lessons.lesson_03 import experiments, figures, floods
 from test_pretrain import write_store
 
-from geossl import pairs
+from geossl import models, pairs
 from geossl.embeddings import Embeddings
 
 
@@ -126,17 +126,12 @@ def test_all_pairs_of_dates_in_their_order():
     assert found == {(1, 3), (1, 0), (3, 0), (4, 2)}
 
 
-class Corner(torch.nn.Module):
+class Corner(models.Encoder):
     """Sees the upper left pixel, as an angle; nothing else of a picture moves it."""
 
-    bands, embedding_dim = 3, 2
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(3))
-
-    def normalize(self, x):
-        return x.float()
+    def __init__(self, embedding_dim=2):
+        parts = {"bands": 3, "stem": "small", "embedding_dim": embedding_dim}
+        super().__init__("small", torch.nn.Identity(), **parts)
 
     def forward(self, x):
         angle = x[:, 0, 0, 0] / 50
@@ -222,10 +217,8 @@ def test_the_verdict_names_what_was_gained_and_lost(tmp_path):
     store = dataclasses.replace(dry, chips=chips, scenes=table)
 
     class Sees(Corner):
-        embedding_dim = 3
-
         def __init__(self, *weights):
-            super().__init__()
+            super().__init__(embedding_dim=3)
             self.weights = torch.tensor(weights)
 
         def forward(self, x):

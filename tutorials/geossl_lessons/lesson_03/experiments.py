@@ -14,6 +14,7 @@ from geossl import evaluate, models, pairs
 from geossl.data.store import ChipStore
 from geossl.embeddings import Embeddings, embed
 from geossl.evaluate import bootstrap
+from geossl.utils.validate import Seed, validated
 from geossl_lessons.lesson_03.floods import COLUMN, FLOODED
 
 CLIMATE = "which climate? (linear probe)"
@@ -51,6 +52,7 @@ def pairs_of_dates(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(early), np.concatenate(late)
 
 
+@validated
 def measure_shifts(
     dry: ChipStore, wet: ChipStore, encoders: Mapping[str, models.Encoder]
 ) -> pd.DataFrame:
@@ -95,13 +97,14 @@ def change_scores(embeddings: Embeddings, *, split: str = "test") -> pd.DataFram
     })  # fmt: skip
 
 
+@validated
 def compare_encoders(
     store: ChipStore,
     encoders: Mapping[str, models.Encoder],
     *,
     baseline: str,
     candidate: str,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> pd.DataFrame:
     """Measure what encoders can tell of held-out locations, and compare two of them by name.
 
