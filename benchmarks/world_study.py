@@ -209,7 +209,7 @@ the next one goes on, on a CPU bit for bit, on a GPU as exactly as its kernels r
 
 {setting.places:,} places x {setting.dates} simulated dates, {setting.size_px} px; 60 % of the places train, 25 % in held-out blocks of 10 degrees
 test. The same for all methods: ResNet-50 with the {c.stem} stem (the small one costs sixteen times as much at
-{setting.size_px} px), epochs: {c.epochs:g}, batch {c.batch:,}, queue {c.queue:,}, {setting.k} geo clusters, all else as in
+{setting.size_px} px), epochs: {c.epochs:g}, batch {c.batch_size:,}, queue {c.queue_size:,}, {setting.k} geo clusters, all else as in
 [blue_marble.md](blue_marble.md), whose recipe was chosen on its own val split. Nothing was tuned here: batch and
 epochs were set beforehand, so that one seed of all methods fits a quarter of an hour of one H100.
 
