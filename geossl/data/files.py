@@ -11,7 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["DatasetError", "csv_separator", "read_csv", "read_json"]
+from geossl.utils.validate import PositiveInt, validated
+
+__all__ = ["DatasetError", "read_csv", "read_json"]
 
 _MAX_HEADER_BYTES = 2**20  # pandas takes minutes over a million columns
 _EMPTY = ["", "nan", "NaN", "NaT", "<NA>"]  # missing values; "NA" is a country
@@ -21,6 +23,7 @@ class DatasetError(ValueError):
     """A file of a data set is damaged, or is not what its name says."""
 
 
+@validated
 def read_csv(
     path: str | os.PathLike[str],
     *,
@@ -81,7 +84,8 @@ def csv_separator(path: str | os.PathLike[str]) -> str:
     return max(",;\t", key=line.count)
 
 
-def read_json(path: str | os.PathLike[str], *, max_bytes: int | None = 2**26) -> Any:
+@validated
+def read_json(path: str | os.PathLike[str], *, max_bytes: PositiveInt | None = 2**26) -> Any:
     """Read a json file.
 
     Args:

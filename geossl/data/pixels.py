@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["PIXEL_COLUMNS", "Pixels", "join_constants", "repeat", "split_constants"]
+from geossl.utils.validate import check_fields
+
+__all__ = ["PIXEL_COLUMNS", "Pixels"]
 
 PIXEL_COLUMNS = ("bands", "band_names", "dtype", "scale_low", "scale_high", "reader")
 
@@ -29,6 +31,9 @@ class Pixels:
     valid: np.ndarray | None = None
     extra: dict[str, np.ndarray] = field(default_factory=dict)
     bad: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def repeat(value: Any, count: int) -> pd.Categorical:

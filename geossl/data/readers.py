@@ -7,12 +7,13 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 
 from geossl.data.pixels import Pixels
+from geossl.utils.validate import PositiveInt, check_fields, validated
 
 __all__ = ["FunctionReader", "Reader", "get_reader", "load_plugins", "register_reader"]
 
@@ -20,6 +21,7 @@ _ENTRY_POINTS = "geossl.datasets"  # group; geossl's own data sets are in it too
 _COLORS = ("red", "green", "blue")
 
 
+@runtime_checkable
 class Reader(Protocol):
     """What reads chips: the column ``reader`` of a scene table holds its name."""
 
@@ -45,11 +47,16 @@ class FunctionReader:
     info: Callable[[pd.DataFrame], dict[str, Any]] | None = None
     bands: tuple[str, ...] | None = None
 
-    def read_chips(self, rows: pd.DataFrame, *, size_px: int) -> Pixels:
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @validated
+    def read_chips(self, rows: pd.DataFrame, *, size_px: PositiveInt) -> Pixels:
         """Read some rows, see `Reader`."""
         pixels = self.read(rows, size_px=size_px)
         return pixels if isinstance(pixels, Pixels) else Pixels(np.asarray(pixels))
 
+    @validated
     def pixel_info(self, scenes: pd.DataFrame) -> dict[str, Any]:
         """Describe the pixels, see `Reader`.
 
@@ -85,6 +92,7 @@ class FunctionReader:
 _READERS: dict[str, Reader] = {}
 
 
+@validated
 def register_reader(name: str, reader: Reader) -> None:
     """Make a reader known under a name; the last one of a name counts."""
     _READERS[name] = reader
@@ -102,6 +110,7 @@ def load_plugins() -> None:
             )
 
 
+@validated
 def get_reader(name: str) -> Reader:
     """Return the reader of a name, from the installed plugins if need be.
 

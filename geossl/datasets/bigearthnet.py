@@ -20,7 +20,7 @@ from geossl.datasets.shared.table import common_bands, finish_table
 from geossl.utils.parallel import map_threads
 from geossl.utils.validate import validated
 
-__all__ = ["bigearthnet", "fits"]
+__all__ = ["bigearthnet"]
 
 _BANDS = "B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12".split()
 _JSON = "_labels_metadata.json"

@@ -18,7 +18,7 @@ from geossl.data.pixels import Pixels, repeat
 from geossl.data.readers import FunctionReader, register_reader
 from geossl.utils.validate import Positive, PositiveInt, Seed, validated
 
-__all__ = ["FOOTPRINT_KM", "MAIN_CLASSES", "blue_marble", "pixel_info", "read_chips"]
+__all__ = ["FOOTPRINT_KM", "MAIN_CLASSES", "blue_marble"]
 
 MAIN_CLASSES = {
     "A": "A tropical",

@@ -17,7 +17,7 @@ from geossl.datasets.shared import detections
 from geossl.datasets.shared.listing import only_file
 from geossl.utils.validate import PositiveInt, validated
 
-__all__ = ["coco", "fits"]
+__all__ = ["coco"]
 
 _KEYS = ("images", "annotations", "categories")
 

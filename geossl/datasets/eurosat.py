@@ -15,7 +15,7 @@ from geossl.datasets.shared import listing
 from geossl.datasets.shared.table import finish_table
 from geossl.utils.validate import validated
 
-__all__ = ["eurosat", "fits"]
+__all__ = ["eurosat"]
 
 _BANDS = "B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split()  # B8A comes last
 _CLASSES = (

@@ -23,7 +23,7 @@ from geossl.datasets.shared.table import find_faults, finish_table, footprint_ce
 from geossl.utils.parallel import map_threads
 from geossl.utils.validate import NonNegative, validated
 
-__all__ = ["fits", "fmow"]
+__all__ = ["fmow"]
 
 _COLUMNS = (
     "path", "location", "time", "label", "split", "footprint", "gsd", "cloud_cover", "country_code",

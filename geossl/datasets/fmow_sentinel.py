@@ -18,7 +18,7 @@ from geossl.datasets.shared.listing import SENTINEL_2
 from geossl.datasets.shared.table import finish_table, footprint_centers
 from geossl.utils.validate import validated
 
-__all__ = ["fits", "fmow_sentinel"]
+__all__ = ["fmow_sentinel"]
 
 _NEEDED = ("category", "location_id", "image_id", "timestamp", "polygon")
 _SPLITS = ("train", "val", "test_gt")

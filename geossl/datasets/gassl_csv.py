@@ -14,7 +14,7 @@ from geossl.datasets.shared.csv import FMOW_FOLDER, IMAGE_NAME, Location, first_
 from geossl.utils.io import atomic_write
 from geossl.utils.validate import check_choice, validated
 
-__all__ = ["fits", "gassl_csv", "write_gassl_csv"]
+__all__ = ["gassl_csv", "write_gassl_csv"]
 
 
 @validated

@@ -15,7 +15,7 @@ from geossl.datasets.shared import listing
 from geossl.datasets.shared.table import finish_table
 from geossl.utils.validate import validated
 
-__all__ = ["fits", "geoimagenet"]
+__all__ = ["geoimagenet"]
 
 
 @validated

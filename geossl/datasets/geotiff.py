@@ -37,7 +37,7 @@ from geossl.datasets.shared.listing import compile_pattern, find_files, first_en
 from geossl.datasets.shared.table import drop_bad_files
 from geossl.utils.validate import PositiveInt, validated
 
-__all__ = ["fits", "geotiff"]
+__all__ = ["geotiff"]
 
 _ONE_BAND = re.compile(r"(.*_)?(B\d\d?A?|VV|VH)")  # names of files that hold one band
 

@@ -23,7 +23,7 @@ from geossl.datasets.shared.listing import (
 from geossl.datasets.shared.table import finish_table
 from geossl.utils.validate import validated
 
-__all__ = ["fits", "image_folder"]
+__all__ = ["image_folder"]
 
 _SPLITS = frozenset(("train", "val", "valid", "validation", "test"))
 _NO_CLASSES = frozenset("images masks labels annotations 3band 8band".split())

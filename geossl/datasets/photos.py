@@ -21,7 +21,7 @@ from geossl.datasets.shared.listing import find_files, first_entries, list_folde
 from geossl.datasets.shared.table import drop_bad_files
 from geossl.utils.validate import validated
 
-__all__ = ["fits", "photos"]
+__all__ = ["photos"]
 
 _SUFFIXES = (".jpg", ".jpeg", ".tif", ".tiff", ".png", ".webp")
 _EXIF, _GPS = 0x8769, 0x8825  # numbers of the directories, then of the tags in them

@@ -139,6 +139,7 @@ def open_scenes(
     return table
 
 
+@validated
 def matching_data_sets(path: Path) -> dict[str, str]:
     """Return the names of the data sets whose layout is at ``path`` -> why."""
     tests = {name: _DATA_SETS[name].fits for name in names()}
@@ -146,6 +147,7 @@ def matching_data_sets(path: Path) -> dict[str, str]:
     return {name: why for name, why in reasons.items() if why is not None}
 
 
+@validated
 def describe_path(path: Path) -> str:
     """Describe in words what is at a path, for a message."""
     if not path.is_dir():

@@ -12,7 +12,7 @@ from geossl.datasets.registry import register
 from geossl.datasets.shared.csv import FMOW_FOLDER, IMAGE_NAME, Location, first_lines, read_path_csv
 from geossl.utils.validate import validated
 
-__all__ = ["fits", "satmae_csv"]
+__all__ = ["satmae_csv"]
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 

@@ -11,7 +11,7 @@ from geossl.datasets.registry import register
 from geossl.datasets.shared.dated_folders import fits_dated_folders, read_dated_folders
 from geossl.utils.validate import validated
 
-__all__ = ["fits", "seco"]
+__all__ = ["seco"]
 
 _DIGITS = 6
 

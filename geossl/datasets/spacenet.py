@@ -17,7 +17,7 @@ from geossl.datasets.shared.table import finish_table
 from geossl.utils.parallel import map_threads
 from geossl.utils.validate import validated
 
-__all__ = ["fits", "spacenet"]
+__all__ = ["spacenet"]
 
 _BANDS = {
     "3band": ("red", "green", "blue"),

@@ -12,7 +12,7 @@ from geossl.datasets.registry import register
 from geossl.datasets.shared.dated_folders import fits_dated_folders, read_dated_folders
 from geossl.utils.validate import validated
 
-__all__ = ["fits", "ssl4eo"]
+__all__ = ["ssl4eo"]
 
 _DIGITS = 7
 _KINDS = ("s1", "s2a", "s2c")

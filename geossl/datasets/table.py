@@ -31,7 +31,7 @@ from geossl.datasets.shared.paths import (
 from geossl.datasets.shared.table import finish_table
 from geossl.utils.validate import validated
 
-__all__ = ["fits", "table"]
+__all__ = ["table"]
 
 _USUAL = {  # our column -> names it often has, in lower case, the likeliest first
     "path": "path file_path filepath image_path img_path file_name filename file image fn",

@@ -17,7 +17,7 @@ from geossl.datasets.shared.table import finish_table
 from geossl.utils.parallel import map_threads
 from geossl.utils.validate import validated
 
-__all__ = ["fits", "tile2vec"]
+__all__ = ["tile2vec"]
 
 _TILE = re.compile(r"([0-9]{1,12})tile\.npy")
 _NAMES = ("red", "green", "blue", "nir")

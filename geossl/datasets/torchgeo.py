@@ -23,9 +23,9 @@ from geossl.datasets.raster.header import COLORS
 from geossl.datasets.raster.window import pixel_info, to_stored_units
 from geossl.utils.validate import validated
 
-__all__ = ["read_chips", "torchgeo"]
+__all__ = ["torchgeo"]
 
-_MAX_VALUE = {"uint8": 255, "uint16": 65535}
+_MAX_VALUE: dict[Literal["uint8", "uint16"], int] = {"uint8": 255, "uint16": 65535}
 _SAMPLE_COLUMNS = ("label", "lon", "lat")  # what samples may hold beside the image
 _ERRORS = (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, AssertionError)
 
@@ -180,7 +180,7 @@ def _get_image(sample: Any) -> np.ndarray:
     return image
 
 
-def _smallest_dtype(image: np.ndarray, dataset: str) -> str:
+def _smallest_dtype(image: np.ndarray, dataset: str) -> Literal["uint8", "uint16"]:
     """Return the smallest type of chips that holds the values, which must be whole."""
     values = image[np.isfinite(image)]
     low, high = (values.min(), values.max()) if values.size else (np.nan, np.nan)

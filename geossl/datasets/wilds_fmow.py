@@ -13,7 +13,7 @@ from geossl.datasets.shared.csv import find_row_problems
 from geossl.datasets.shared.table import finish_table
 from geossl.utils.validate import validated
 
-__all__ = ["fits", "wilds_fmow"]
+__all__ = ["wilds_fmow"]
 
 _CSV, _IMAGES = "rgb_metadata.csv", "images"
 _NEEDED = ("split", "img_filename", "category", "timestamp", "lat", "lon")

@@ -16,7 +16,7 @@ from geossl.datasets.shared import detections
 from geossl.datasets.shared.listing import only_file
 from geossl.utils.validate import PositiveInt, validated
 
-__all__ = ["fits", "xview"]
+__all__ = ["xview"]
 
 
 @validated

@@ -21,10 +21,6 @@ from geossl.datasets.raster.window import read_window
 if TYPE_CHECKING:
     from affine import Affine
 
-__all__ = [
-    "READING_COLUMNS", "Grid", "Row", "band_statistics", "read_area", "read_grid",
-    "reading_options", "rows_with_bands", "scene_rows",
-]  # fmt: skip
 
 Row: TypeAlias = Mapping[Hashable, Any]
 READING_COLUMNS = ("bands", "band_names", "dtype", "scale_low", "scale_high")

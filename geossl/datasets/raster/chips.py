@@ -19,7 +19,6 @@ from geossl.data.scenes import BOX
 from geossl.datasets.raster.files import is_tiff, open_raster
 from geossl.datasets.raster.window import pixel_info, read_window, to_stored_units
 
-__all__ = ["add_pixel_columns", "read_chips"]
 
 _MAX_PX = 2**28  # pixels of an image or a window; more is a mistake or a decompression bomb
 _ORIENTATION = 0x0112  # number of the EXIF tag

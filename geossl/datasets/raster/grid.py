@@ -14,10 +14,6 @@ import pandas as pd
 if TYPE_CHECKING:
     from affine import Affine
 
-__all__ = [
-    "ALIGNED_PX", "Scene", "common_grid", "covered_cells", "outline_points", "pixel_to_crs",
-    "reproject",
-]  # fmt: skip
 
 ALIGNED_PX = 0.01  # a scene whose pixels lie this close to the grid's is read without resampling
 _MAX_CELLS = 20_000_000

@@ -18,10 +18,6 @@ from geossl.datasets.raster.files import is_tiff, open_raster
 from geossl.datasets.raster.grid import Scene, pixel_to_crs, reproject
 from geossl.utils.parallel import map_threads
 
-__all__ = [
-    "COLORS", "detect_pixel_format", "name_bands", "read_header", "read_headers",
-    "read_positions", "to_lon_lat",
-]  # fmt: skip
 
 COLORS = ("red", "green", "blue")
 _DATES = (

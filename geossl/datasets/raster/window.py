@@ -15,8 +15,6 @@ from geossl.datasets.raster.files import open_raster
 from geossl.datasets.raster.grid import ALIGNED_PX, pixel_to_crs
 from geossl.datasets.raster.header import COLORS
 
-__all__ = ["pixel_info", "read_cells", "read_window", "to_stored_units"]
-
 
 def pixel_info(scenes: pd.DataFrame) -> dict[str, Any]:
     """Return bands, dtype, units and source of the pixels of a table."""

@@ -1,1 +1,3 @@
-"""What several data sets share: tables, csv, paths, detections, dated folders."""
+"""Code that several data sets share: tables, csv, paths, detections, dated folders."""
+
+__all__ = ["csv", "dated_folders", "detections", "listing", "paths", "table"]

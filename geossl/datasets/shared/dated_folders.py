@@ -14,7 +14,6 @@ from geossl.datasets.shared import listing
 from geossl.datasets.shared.table import common_bands, finish_table
 from geossl.utils.parallel import map_threads
 
-__all__ = ["fits_dated_folders", "read_dated_folders"]
 
 _BANDS = ["VV", "VH", *listing.SENTINEL_2]
 _RADAR_DB = (-50.0, 10.0)  # all that Sentinel-1 measures

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["match_files", "outside_reason", "pattern_fields", "resolve_inside"]
-
 
 def resolve_inside(root: str | os.PathLike[str], names: Iterable[Any]) -> list[str | None]:
     """Return absolute paths of files in a folder; None for a name that leads out of it.
