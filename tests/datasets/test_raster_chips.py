@@ -1,13 +1,17 @@
 import re
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
+from geossl.data.files import DatasetError
 from geossl.data.scenes import BOX
 from geossl.datasets.raster import chips
+from geossl.datasets.raster.files import open_raster
 from geossl.datasets.raster.window import pixel_info
 
 
@@ -212,3 +216,29 @@ def test_arrays_that_are_none(tmp_path, start):
     (tmp_path / "x.npy").write_bytes(start + b" " * 40)
     found = chips.read_chips(table([tmp_path / "x.npy"]), size_px=8)
     assert "x.npy" in found.bad[0]
+
+
+def test_threads_open_files_without_a_position_and_leave_the_filters_as_they_were(tmp_path):
+    paths = [tmp_path / f"{i}.tif" for i in range(40)]
+    for path in paths:
+        Image.fromarray(np.full((8, 8, 3), 7, np.uint8)).save(path)
+
+    def corner(path):
+        with open_raster(path) as file:
+            return int(file.read(1)[0, 0])
+
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(corner, paths * 5)) == [7] * 200
+    assert warnings.filters == before
+
+
+def test_a_file_of_another_kind_or_an_absent_one_is_named(tmp_path):
+    (tmp_path / "a.gif").write_bytes(b"GIF89a")
+    (tmp_path / "cut.tif").write_bytes(b"II*\0 no more")
+    for name, words in (("a.gif", "must end in .tif"), ("cut.tif", "cannot be read as a GeoTIFF")):
+        with pytest.raises(DatasetError, match=f"{name} {words}"), open_raster(tmp_path / name):
+            pass
+    with pytest.raises(FileNotFoundError, match="b.tif does not exist"):
+        with open_raster(tmp_path / "b.tif"):
+            pass
