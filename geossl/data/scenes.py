@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BOX", "COLUMNS", "MAX_SPREAD_DEG", "check", "first_rows", "label_codes", "location_codes",
-    "read", "require_positions", "rows_of_split", "split_by_blocks",
+    "read", "require_positions", "rows_of_split", "scattered_rows", "split_by_blocks",
 ]  # fmt: skip
 
 COLUMNS = ("path", "location", "time", "lon", "lat", "label", "split")
@@ -136,12 +136,7 @@ def _times(times: pd.Series, source: str) -> pd.Series:
 
 def _refuse_scattered(table: pd.DataFrame, source: str) -> None:
     """Refuse rows more than a degree on the ground from the first row of their location."""
-    codes = location_codes(table)
-    first = first_rows(codes)[codes]
-    lon, lat = table["lon"].to_numpy(), table["lat"].to_numpy()
-    moved = np.flatnonzero((lon != lon[first]) | (lat != lat[first]))  # also those without position
-    apart = geo.great_circle_km(lon[moved], lat[moved], lon[first[moved]], lat[first[moved]])
-    far = moved[apart > MAX_SPREAD_DEG * np.pi * geo.EARTH_RADIUS_KM / 180]
+    far = scattered_rows(location_codes(table), table["lon"].to_numpy(), table["lat"].to_numpy())
     if len(far):
         row = int(far[0])
         raise ValueError(
@@ -149,6 +144,21 @@ def _refuse_scattered(table: pd.DataFrame, source: str) -> None:
             f"of their location. The first is row {row} of location {table['location'][row]!r}. "
             "Give each location its own name."
         )
+
+
+@validated
+def scattered_rows(codes: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+    """Return the rows that lie further than `MAX_SPREAD_DEG` from the first of their location.
+
+    Args:
+        codes: ``(M,)`` of `location_codes`.
+        lon: ``(M,)`` degrees; rows without a position are not far.
+        lat: ``(M,)`` degrees.
+    """
+    first = first_rows(codes)[codes]
+    moved = np.flatnonzero((lon != lon[first]) | (lat != lat[first]))  # also those without position
+    apart = geo.great_circle_km(lon[moved], lat[moved], lon[first[moved]], lat[first[moved]])
+    return moved[apart > MAX_SPREAD_DEG * np.pi * geo.EARTH_RADIUS_KM / 180]
 
 
 @validated

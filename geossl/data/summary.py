@@ -178,19 +178,17 @@ def _position_warnings(
     ):
         if rows.any():
             warnings.append(f"{int(rows.sum()):,} rows {text}")
-    first = scenes.first_rows(location)
-    start = first[location]
-    both = inside & inside[start] & ((lon != lon[start]) | (lat != lat[start]))
-    rows = np.flatnonzero(both)
-    apart = geo.great_circle_km(lon[rows], lat[rows], lon[start[rows]], lat[start[rows]])
-    far = apart > scenes.MAX_SPREAD_DEG * np.pi * geo.EARTH_RADIUS_KM / 180
-    if far.any():
+    known_lon, known_lat = np.where(inside, lon, np.nan), np.where(inside, lat, np.nan)
+    far = scenes.scattered_rows(location, known_lon, known_lat)
+    if len(far):
         warnings.append(
-            f"{int(far.sum()):,} rows lie over {scenes.MAX_SPREAD_DEG:g} degree from the first row "
+            f"{len(far):,} rows lie over {scenes.MAX_SPREAD_DEG:g} degree from the first row "
             "of their location: each location needs its own name"
         )
     if not swapped.any():
-        warnings += _swap_warnings(lon[first][inside[first]], lat[first][inside[first]])
+        first = scenes.first_rows(location)
+        first = first[inside[first]]
+        warnings += _swap_warnings(lon[first], lat[first])
     return warnings
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from geossl.utils.validate import validated
 
-__all__ = ["Bucket", "Folder", "import_litdata", "open_storage", "translate_errors"]
+__all__ = ["import_litdata", "open_storage", "translate_errors"]
 
 _TRIES = 8  # of a request to an object store, with growing pauses
 _CONNECTIONS = 32

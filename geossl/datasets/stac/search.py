@@ -10,11 +10,13 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+from annotated_types import Interval
+
 from geossl.utils.http import RetryPolicy, UnavailableError, fetch
-from geossl.utils.validate import check_fields, validated
+from geossl.utils.validate import Latitude, Longitude, check_fields, validated
 
 __all__ = [
     "CATALOGS", "Catalog", "Item", "Search", "find_band", "items_at", "open_search", "sign_url",
@@ -91,7 +93,7 @@ def open_search(
     *,
     start: date,
     end: date,
-    max_cloud: float,
+    max_cloud: Annotated[float, Interval(ge=0, le=100)],
     policy: RetryPolicy,
 ) -> Search:
     """Ask an API for its abilities and the license of a collection.
@@ -176,7 +178,7 @@ def _io(policy: RetryPolicy) -> Any:
 
 
 @validated
-def items_at(search: Search, lon: float, lat: float) -> list[Item]:
+def items_at(search: Search, lon: Longitude, lat: Latitude) -> list[Item]:
     """Return the items over a point between the dates and under the cloud limit, by time and id.
 
     Raises:
