@@ -249,10 +249,10 @@ def _scene_table(
         if len(items) < plan.dates:
             short[known["location"]] = records[i]["reason"]
         for item in sorted(items, key=lambda item: (item["datetime"], item["item"])):
-            taken = ("item", "license", "cloud_cover", "dtype")
             rows.append({
-                "path": str(output_dir / item["path"]), "time": item["datetime"], **known,
-                "collection": plan.search.collection, **{key: item[key] for key in taken},
+                **known, "path": str(output_dir / item["path"]), "time": item["datetime"],
+                "item": item["item"], "collection": plan.search.collection,
+                **{key: item[key] for key in ("license", "cloud_cover", "dtype")},
             })  # fmt: skip
     if not rows:
         location, reason = next(iter(short.items()))
