@@ -1,8 +1,7 @@
-"""Readers: the scene table of a folder first, the pixels of a row only when the chip store asks.
+"""Open data sets: the scene table first, the pixels of a row only when the chip store needs them.
 
-A reader is a module with a function of its own name that returns a scene table, `pixel_info`,
-`read_chips` and `fits`. The package's attributes are the functions, e.g.
-``geossl.datasets.eurosat(...)``; ``open_scenes`` finds the one that fits.
+Each data set is a function that returns a scene table, e.g. ``geossl.datasets.eurosat(folder)``;
+`open_scenes` finds the one that fits a folder, and `register` adds your own.
 """
 
 from geossl.datasets.bigearthnet import bigearthnet

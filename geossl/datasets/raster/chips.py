@@ -19,7 +19,6 @@ from geossl.data.scenes import BOX
 from geossl.datasets.raster.files import is_tiff, open_raster
 from geossl.datasets.raster.window import pixel_info, read_window, to_stored_units
 
-
 _MAX_PX = 2**28  # pixels of an image or a window; more is a mistake or a decompression bomb
 _ORIENTATION = 0x0112  # number of the EXIF tag
 _TURNS = {  # its value -> Pillow's Transpose that sets the picture upright
@@ -27,6 +26,7 @@ _TURNS = {  # its value -> Pillow's Transpose that sets the picture upright
 }  # fmt: skip
 
 Row: TypeAlias = Mapping[Hashable, Any]
+Chip: TypeAlias = tuple[np.ndarray, np.ndarray]  # pixels (C, S, S), and where they are valid (S, S)
 
 
 def add_pixel_columns(
@@ -105,7 +105,7 @@ def read_chips(rows: pd.DataFrame, *, size_px: int) -> Pixels:
     return Pixels(chips, valid, {"nodata_share": 1 - valid.mean((1, 2))}, bad)
 
 
-def _read_row(row: Row, size_px: int) -> tuple[np.ndarray, np.ndarray]:
+def _read_row(row: Row, size_px: int) -> Chip:
     path, bands = str(row["path"]), row["bands"].split(",")
     if "{band}" not in path:
         return _read_file(path, [int(band) for band in bands], row, size_px)
@@ -114,9 +114,7 @@ def _read_row(row: Row, size_px: int) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([pixels for pixels, _ in parts]) * valid, valid
 
 
-def _read_file(
-    path: str, bands: list[int], row: Row, size_px: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _read_file(path: str, bands: list[int], row: Row, size_px: int) -> Chip:
     suffix = Path(path).suffix.lower()
     read = _read_image
     if is_tiff(path) or suffix == ".jp2":
@@ -160,9 +158,7 @@ def _check_file(path: str, bands: list[int], row: Row, *, count: int, dtype: str
         )
 
 
-def _read_raster(
-    path: str, bands: list[int], row: Row, size_px: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _read_raster(path: str, bands: list[int], row: Row, size_px: int) -> Chip:
     from rasterio.enums import Resampling
     from rasterio.windows import Window
 
@@ -191,9 +187,7 @@ def open_array(path: str) -> np.ndarray:
         raise DatasetError(f"{path} cannot be read as an array: {error}.") from None
 
 
-def _read_array(
-    path: str, bands: list[int], row: Row, size_px: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _read_array(path: str, bands: list[int], row: Row, size_px: int) -> Chip:
     """Read a ``.npy`` of ``(H, W, C)``, ``(H, W)``, or ``(C, H, W)`` if C < W."""
     pixels = open_array(path)
     if pixels.ndim == 2:
@@ -222,9 +216,7 @@ def _resize(band: np.ndarray, size_px: int) -> np.ndarray:
     return np.asarray(image.resize((size_px, size_px), Image.Resampling.BILINEAR))
 
 
-def _read_image(
-    path: str, bands: list[int], row: Row, size_px: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _read_image(path: str, bands: list[int], row: Row, size_px: int) -> Chip:
     """Read a jpg, png, webp, ...; a jpg is decoded at the smallest scale that is large enough."""
     from PIL import Image
 
