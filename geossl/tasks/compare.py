@@ -29,6 +29,8 @@ from geossl.utils.validate import Positive, Seed, check, validated
 if TYPE_CHECKING:
     from geossl.tasks import detect, segment
 
+__all__ = ["Row", "Task", "classification", "compare", "detection", "segmentation", "table"]
+
 # An encoder, a file of one, or an untrained one (None).
 Start: TypeAlias = models.Encoder | str | os.PathLike[str] | None
 

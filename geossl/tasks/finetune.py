@@ -37,6 +37,8 @@ from geossl.utils.validate import (
     validated,
 )
 
+__all__ = ["FineTuneConfig", "FineTuned", "fine_tune"]
+
 
 @dataclass(frozen=True)
 class FineTuneConfig:
