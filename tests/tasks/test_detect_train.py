@@ -131,7 +131,7 @@ def test_rows_of_other_splits_are_not_learned_from(tmp_path):
     (tmp_path / "2.png").unlink()
     tuned = detect.train(scenes, boxes, encoder_of(), config=SMALL)
     assert tuned.boxes.to_dict() == {"square": 3}
-    with pytest.raises(ValueError, match="training rows"):
+    with pytest.raises(ValueError, match="`split` must be one of .*, got .train."):
         detect.train(scenes.assign(split="val"), boxes, encoder_of(), config=SMALL)
     with pytest.raises(ValueError, match="1.png cannot be read"):
         detect.train(scenes.iloc[:2].assign(split="train"), boxes, encoder_of(), config=SMALL)
