@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -168,9 +169,10 @@ def _write_pages(source: Path, tutorials: Path, chosen: Sequence[Path]) -> None:
     """Write what Sphinx reads besides the lessons: glossary, index, downloads, styles."""
     downloads = source / "extra" / "downloads"
     copies.write_copies(downloads, "learners", tutorials=tutorials)
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(downloads, Path(folder) / "geossl_lessons")
-        shutil.make_archive(str(downloads / "lessons"), "zip", folder, "geossl_lessons")
+    pages = sorted(downloads.iterdir())
+    with zipfile.ZipFile(downloads / "lessons.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in pages:
+            archive.write(path, f"geossl_lessons/{path.name}")
     (source / "static").mkdir()
     (source / "static" / "lessons.css").write_text(_CSS, "utf-8")
     shutil.copyfile(tutorials / "GLOSSARY.md", source / "GLOSSARY.md")
