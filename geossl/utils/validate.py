@@ -34,6 +34,7 @@ Longitude = Annotated[float, Interval(ge=-180, le=180)]  # degrees
 Latitude = Annotated[float, Interval(ge=-90, le=90)]  # degrees
 Seed = Annotated[int, Ge(0)]
 
+_FIELD_HINTS: dict[type, dict[str, Any]] = {}
 _ARRAY_LIKE = frozenset(typing.get_args(ArrayLike))
 
 
@@ -134,16 +135,19 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
     _check_word(name, value, tuple(choices))
 
 
-@functools.cache
 def _field_hints(cls: type) -> dict[str, Any]:
-    hints: dict[str, Any] = {}
-    for base in reversed(cls.__mro__):
-        scope = vars(sys.modules[base.__module__])
-        for name, annotation in inspect.get_annotations(base).items():
-            hints[name] = _resolve(annotation, scope)
-    return {
-        name: hint for name, hint in hints.items() if typing.get_origin(hint) is not typing.ClassVar
-    }
+    if cls not in _FIELD_HINTS:
+        hints: dict[str, Any] = {}
+        for base in reversed(cls.__mro__):
+            scope = vars(sys.modules[base.__module__])
+            for name, annotation in inspect.get_annotations(base).items():
+                hints[name] = _resolve(annotation, scope)
+        _FIELD_HINTS[cls] = {
+            name: hint
+            for name, hint in hints.items()
+            if typing.get_origin(hint) is not typing.ClassVar
+        }
+    return _FIELD_HINTS[cls]
 
 
 def _hints_of(function: Callable[..., Any], signature: inspect.Signature) -> dict[str, Any]:
