@@ -1,3 +1,5 @@
-"""The command line; `geossl.cli.main.main` runs it."""
+"""The command line."""
 
-__all__: list[str] = []
+from geossl.cli.main import main
+
+__all__ = ["main"]

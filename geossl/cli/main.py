@@ -83,7 +83,7 @@ def _run(words: list[str]) -> None:
         name = " ".join(words[:length])
         if name in _COMMANDS:
             command, options = _load(name), words[length:]
-            _refuse_old_options(options, command)
+            options = _rename_old_options(options, command)
             style = (tyro.conf.PositionalMetavarFromFieldName,)
             tyro.cli(command, prog=f"geossl {name}", args=options, config=style)
             return
@@ -115,14 +115,18 @@ def _load(name: str) -> Callable[..., None]:
     return getattr(importlib.import_module(f"geossl.cli.{module}"), function)
 
 
-def _refuse_old_options(options: Sequence[str], command: Callable[..., None]) -> None:
-    """Raise ValueError for an option of version 0.1, with its new name."""
+def _rename_old_options(options: Sequence[str], command: Callable[..., None]) -> list[str]:
+    """Replace the options of version 0.1 by their new names, and say so."""
     output = "--output-dir" if "output_dir" in inspect.signature(command).parameters else "--output"
     new_names = {**_OLD_OPTIONS, "--out": output}
+    renamed = []
     for option in options:
-        name = option.partition("=")[0]
+        name, equals, value = option.partition("=")
         if name in new_names:
-            raise ValueError(f"The option `{name}` is now `{new_names[name]}`.")
+            _print_error(f"`{name}` is now `{new_names[name]}`; the old name goes in version 0.3.")
+            name = new_names[name]
+        renamed.append(name + equals + value)
+    return renamed
 
 
 def _local_rank() -> int:
