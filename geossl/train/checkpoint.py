@@ -181,8 +181,3 @@ def _json_line(record: Mapping[str, Any]) -> str:
         for name, value in record.items()
     }
     return json.dumps(plain, allow_nan=False) + "\n"
-
-
-def prepare_directory(path: Path, settings: dict[str, Any]) -> None:
-    """Make the directory of a run, or see that it holds this one."""
-    RunDirectory(path, settings)
