@@ -26,8 +26,8 @@ from geossl.utils import dist as distributed
 pretraining = importlib.import_module("geossl.train.pretrain")
 
 CONFIG = PretrainConfig(
-    epochs=2, batch_size=16, queue_size=40, projection_dim=16, transform=Views(size_px=16), log_every=1, knn_every=2,
-    precision="fp32", optimizer="sgd", lr=0.02, checkpoint_every_s=0, bn_splits=4,
+    epochs=2, batch_size=16, queue_size=40, projection_dim=16, transform=Views(size_px=16),
+    log_every=1, knn_every=2, precision="fp32", optimizer="sgd", lr=0.02, checkpoint_every_s=0, bn_splits=4,
 )  # fmt: skip
 GIVEN = {
     "pairs": pairs.temporal(), "seed": 1,
@@ -328,8 +328,8 @@ def dying(out, folder):
 
 def command_line(folder, out, **changes):
     options = {
-        "batch-size": 16, "epochs": 4, "queue-size": 40, "projection-dim": 16, "log-every": 2, "knn-every": 0,
-        "precision": "fp32", "checkpoint-every-s": 0, "bn-splits": 2, **changes,
+        "batch-size": 16, "epochs": 4, "queue-size": 40, "projection-dim": 16, "log-every": 2,
+        "knn-every": 0, "precision": "fp32", "checkpoint-every-s": 0, "bn-splits": 2, **changes,
     }  # fmt: skip
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     return ["pretrain", str(folder), "--output-dir", str(out), *words]

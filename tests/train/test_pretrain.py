@@ -29,8 +29,8 @@ from geossl.utils.cpu import single_threaded
 pretraining = importlib.import_module("geossl.train.pretrain")
 
 TINY = PretrainConfig(
-    epochs=2, batch_size=8, queue_size=20, projection_dim=16, transform=Views(size_px=16), log_every=2, knn_every=2,
-    precision="fp32", checkpoint_every_s=0,
+    epochs=2, batch_size=8, queue_size=20, projection_dim=16, transform=Views(size_px=16),
+    log_every=2, knn_every=2, precision="fp32", checkpoint_every_s=0,
 )  # fmt: skip
 CLOCK = ["pairs_per_s", "seconds", "seconds_left"]
 

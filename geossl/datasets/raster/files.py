@@ -12,7 +12,6 @@ from typing import Any
 
 from geossl.data.files import DatasetError
 
-
 TIFF_SUFFIXES = (".tif", ".tiff")
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .tif .tiff .jp2 .webp .bmp .ppm .npy".split())
 _DRIVERS = {

@@ -18,7 +18,6 @@ from geossl.datasets.raster.files import is_tiff, open_raster
 from geossl.datasets.raster.grid import Scene, pixel_to_crs, reproject
 from geossl.utils.parallel import map_threads
 
-
 COLORS = ("red", "green", "blue")
 _DATES = (
     r"(?<!\d)((?:19|20)\d\d[-_.]?(?:0[1-9]|1[0-2])[-_.]?(?:0[1-9]|[12]\d|3[01]))(?!\d)",

@@ -16,7 +16,6 @@ from geossl.datasets.shared.listing import compile_pattern
 from geossl.datasets.shared.paths import outside_reason, resolve_inside
 from geossl.datasets.shared.table import find_faults, finish_table
 
-
 Location = str | Callable[[str], Hashable]
 FMOW_FOLDER = r"^(.+)/[^/]+_\d+_(?:ms)?rgb\.\w+$"  # of <category>_<n>_<k>_rgb.jpg
 IMAGE_NAME = re.compile(r".+\.(jpe?g|png|tiff?|webp|npy)", re.IGNORECASE)

@@ -14,7 +14,6 @@ from geossl.datasets.shared import listing
 from geossl.datasets.shared.table import common_bands, finish_table
 from geossl.utils.parallel import map_threads
 
-
 _BANDS = ["VV", "VH", *listing.SENTINEL_2]
 _RADAR_DB = (-50.0, 10.0)  # all that Sentinel-1 measures
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d{6}T\d{6})(?!\d)")

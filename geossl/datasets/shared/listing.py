@@ -9,7 +9,6 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-
 SENTINEL_2 = "B1 B2 B3 B4 B5 B6 B7 B8 B8A B9 B10 B11 B12".split()
 
 

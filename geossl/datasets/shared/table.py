@@ -16,7 +16,6 @@ from geossl.data import scenes
 from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.datasets.raster.header import detect_pixel_format
 
-
 _SHAPE = re.compile(r"\s*(MULTI)?(POLYGON|POINT)\b", re.IGNORECASE)  # shapes that do not nest
 
 
