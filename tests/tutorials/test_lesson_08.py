@@ -160,7 +160,7 @@ def test_fewer_scenes_are_drawn_from_each_split():
 
 def test_the_large_scene_lies_where_it_says(tmp_path, monkeypatch):
     world = np.random.default_rng(0).integers(0, 255, (2700, 5400, 3), dtype=np.uint8)
-    monkeypatch.setattr(experiments.world, "world_image", lambda: world)
+    monkeypatch.setattr(experiments.earth, "world_image", lambda: world)
     path = experiments.large_scene(tmp_path / "a" / "x.tif", west=-2, north=50, width_deg=4,
                                 height_deg=3)  # fmt: skip
     with rasterio.open(path) as file:

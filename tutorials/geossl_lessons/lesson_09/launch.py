@@ -26,7 +26,7 @@ class Line:
         store: folder of the chip store.
         out: folder of the run.
         epochs: passes over the training chips.
-        batch: pairs of all processes in a step.
+        batch_size: pairs of all processes in a step.
         processes: how many; more than one by torchrun.
         seed: of the run.
     """
@@ -34,7 +34,7 @@ class Line:
     store: Path
     out: Path
     epochs: float
-    batch: int = 64
+    batch_size: int = 64
     processes: int = 1
     seed: int = 0
 
@@ -42,7 +42,7 @@ class Line:
         """What follows ``geossl``."""
         return [
             "pretrain", str(self.store), "--output-dir", str(self.out), "--epochs", f"{self.epochs:g}",
-            "--batch-size", str(self.batch), "--bn-splits", "2", "--queue-size", "512", "--log-every", "1",
+            "--batch-size", str(self.batch_size), "--bn-splits", "2", "--queue-size", "512", "--log-every", "1",
             "--knn-every", "0", "--checkpoint-every-s", "0", "--device", "cpu", "--precision", "fp32",
             "--seed", str(self.seed),
         ]  # fmt: skip
