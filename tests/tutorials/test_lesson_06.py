@@ -1,4 +1,4 @@
-"""What lesson 06 knows: its exercises, and how it judges."""
+"""Lesson 06: its exercises, and how it judges."""
 
 import json
 from pathlib import Path
@@ -17,8 +17,8 @@ NAMES = {"random": "random", "MoCo-v2": "moco", "+TP": "moco+tp", "+Geo": "moco+
          "+Geo+TP": "moco+geo+tp"}  # fmt: skip
 
 
-def said(number, answer, given):
-    return checking.judge(number, answer, given).hint
+def hint(number, answer, data):
+    return checking.judge(number, answer, data).hint
 
 
 def table_of(places=120, dates=3, seed=0):
@@ -53,13 +53,13 @@ TABLE = table_of(places=400)
 def test_chance():
     test = TABLE[TABLE["split"] == "test"]
     truth = (test["label"] == "a").mean()
-    assert said("06.1", truth, TABLE) == ""
-    assert "percent" in said("06.1", 100 * truth, TABLE)
+    assert hint("06.1", truth, TABLE) == ""
+    assert "percent" in hint("06.1", 100 * truth, TABLE)
     other = TABLE.assign(label=np.where(TABLE["split"] == "test", "b", TABLE["label"]))
     train = (other[other["split"] == "train"]["label"] == "a").mean()
-    assert "training pictures; guess" in said("06.1", train, other)
-    assert said("06.1", 0.0, other) == ""
-    assert "right one" in said("06.1", 0.9, TABLE)
+    assert "training pictures; guess" in hint("06.1", train, other)
+    assert hint("06.1", 0.0, other) == ""
+    assert "right one" in hint("06.1", 0.9, TABLE)
 
 
 def test_nearest_neighbor():
@@ -71,28 +71,28 @@ def test_nearest_neighbor():
     given = (x[:60], y[:60], x[60:], y[60:])
     cosine = x[60:] @ x[:60].T
     truth, far = ((y[:60][pick] == y[60:]).mean() for pick in (cosine.argmax(1), cosine.argmin(1)))
-    assert said("06.2", truth, given) == ""
-    assert "percent" in said("06.2", 100 * truth, given)
-    assert "least alike" in said("06.2", far, given)
+    assert hint("06.2", truth, given) == ""
+    assert "percent" in hint("06.2", 100 * truth, given)
+    assert "least similar" in hint("06.2", far, given)
     turned = (y[60:][cosine.argmax(0)] == y[:60]).mean()
-    assert "turn it round" in said("06.2", turned, given)
-    assert "largest cosine" in said("06.2", 0.01, given)
+    assert "Swap them" in hint("06.2", turned, given)
+    assert "largest cosine" in hint("06.2", 0.01, given)
 
 
 def test_interval_over_places():
     result = result_of(TABLE, 0.5, 3)
     by_place, by_chip = (
-        np.percentile(experiments.resampled(result, by=by, seed=2), [2.5, 97.5])
-        for by in ("place", "chip")
+        np.percentile(experiments.resample(result, by=by, seed=2), [2.5, 97.5])
+        for by in ("location", "chip")
     )
-    assert said("06.3", by_place, result) == "" and said("06.3", tuple(by_place), result) == ""
-    assert said("06.3", (result.low, result.high), result) == ""
-    assert "alike" in said("06.3", by_chip, result)
-    assert "first" in said("06.3", by_place[::-1], result)
-    assert "percent" in said("06.3", 100 * by_place, result)
-    assert "narrow" in said("06.3", [result.value - 0.001, result.value + 0.001], result)
-    assert "replacement" in said("06.3", [0.1, 0.9], result)
-    assert "shape" in said("06.3", 0.5, result)
+    assert hint("06.3", by_place, result) == "" and hint("06.3", tuple(by_place), result) == ""
+    assert hint("06.3", (result.low, result.high), result) == ""
+    assert "single pictures" in hint("06.3", by_chip, result)
+    assert "first" in hint("06.3", by_place[::-1], result)
+    assert "percent" in hint("06.3", 100 * by_place, result)
+    assert "narrow" in hint("06.3", [result.value - 0.001, result.value + 0.001], result)
+    assert "replacement" in hint("06.3", [0.1, 0.9], result)
+    assert "shape" in hint("06.3", 0.5, result)
 
 
 def test_verdict():
@@ -100,22 +100,22 @@ def test_verdict():
     for share, word in ((0.6, "better"), (0.2, "worse"), (0.4, "cannot tell")):
         result = result_of(TABLE, share, 3 if share != 0.4 else 4)
         assert experiments.difference(result, base).verdict == word
-        assert said("06.4", word.upper(), (result, base)) == ""
+        assert hint("06.4", word.upper(), (result, base)) == ""
         for wrong in {"better", "worse", "cannot tell"} - {word}:
-            hint = said("06.4", wrong, (result, base))
-            assert ("holds zero" in hint) == (word == "cannot tell") and "zero" in hint
-    assert "must be one of these words" in said("06.4", "equal", (base, base))
+            words = hint("06.4", wrong, (result, base))
+            assert ("holds zero" in words) == (word == "cannot tell") and "zero" in words
+    assert "must be one of these words" in hint("06.4", "equal", (base, base))
 
 
 def test_few_labels():
     rows = {"share": [0.1, 0.1, 1.0, 1.0], "value": [0.3, 0.4, 0.5, 0.5]}
     base, ours = pd.DataFrame(rows), pd.DataFrame(rows | {"value": [0.4, 0.44, 0.9, 0.9]})
     given = (ours, base)
-    assert said("06.5", 7.0, given) == ""
-    assert "take the untrained" in said("06.5", -7.0, given)
-    assert "hundred times" in said("06.5", 0.07, given)
-    assert "only the smallest" in said("06.5", 23.5, given)
-    assert "mean of value" in said("06.5", 1.0, given)
+    assert hint("06.5", 7.0, given) == ""
+    assert "subtract the untrained" in hint("06.5", -7.0, given)
+    assert "hundred times" in hint("06.5", 0.07, given)
+    assert "only the smallest" in hint("06.5", 23.5, given)
+    assert "mean of value" in hint("06.5", 1.0, given)
 
 
 # --- how it judges --------------------------------------------------------------------------------
@@ -136,20 +136,20 @@ def test_a_paired_difference_is_sharper_than_two_intervals():
     assert (none.value, none.low, none.high) == (0, 0, 0) and none.verdict == "cannot tell"
     back = experiments.difference(theirs, ours)
     assert np.isclose(back.value, -gap.value) and back.verdict == "worse"
-    with pytest.raises(ValueError, match="same test chips"):
+    with pytest.raises(ValueError, match="`baseline` must have the same test chips"):
         experiments.difference(ours, result_of(table_of(), 0.5, 0))
 
 
 def test_drawn_again_spreads_as_it_should():
     result = result_of(TABLE, 0.5, 1)
-    chips, places = (experiments.resampled(result, by=by, seed=1) for by in ("chip", "place"))
-    assert np.array_equal(places, experiments.resampled(result, seed=1))
+    chips, places = (experiments.resample(result, by=by, seed=1) for by in ("chip", "location"))
+    assert np.array_equal(places, experiments.resample(result, seed=1))
     n = result.n_test
     assert np.isclose(chips.std(), (result.value * (1 - result.value) / n) ** 0.5, rtol=0.1)
     hits = result.predictions.groupby("location")["hit"].mean()
     assert np.isclose(places.std(), hits.std(ddof=0) / len(hits) ** 0.5, rtol=0.1)
     assert places.std() > 1.2 * chips.std()
-    assert len(experiments.resampled(result_of(table_of(places=4, dates=1), 0.5, 0), count=3)) == 3
+    assert len(experiments.resample(result_of(table_of(places=4, dates=1), 0.5, 0), count=3)) == 3
 
 
 def test_three_splits_ask_the_same_pictures():
@@ -175,7 +175,7 @@ def test_tables_and_pictures_say_what_was_found():
     board = experiments.scoreboard(results, against=("random", "MoCo-v2"))
     assert list(board["method"]) == list(NAMES) and board.shape == (5, 4)
     assert board["points more than random"][0] == "–" and "better" in board.iloc[4, 2]
-    shown = experiments.beside(results)
+    shown = experiments.compare_with_study(results)
     assert shown["the paper, fMoW"].tolist()[0] == "–" and "66.3%" in shown.iloc[4, 3]
     gaps = {"a": experiments.Difference(0.1, 0.05, 0.2), "b": experiments.Difference(0, -0.1, 0.1)}
     ax = experiments.plot_differences(gaps)
@@ -183,7 +183,7 @@ def test_tables_and_pictures_say_what_was_found():
         "+10.0, better", "+0.0, cannot tell",
     ]  # fmt: skip
     ax = experiments.plot_resamples(
-        {"x": experiments.resampled(results["random"], count=50), "y": [0.5]}
+        {"x": experiments.resample(results["random"], count=50), "y": [0.5]}
     )
     assert len(ax.get_legend_handles_labels()[1]) == 2
 

@@ -1,143 +1,124 @@
-"""What `check` knows of lesson 06."""
+"""Right answers and hints of lesson 06."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from geossl_lessons.checking import NotYet, as_array, as_choice, as_number
+from geossl_lessons.checking import NotYet, as_array, as_choice, grade_number, grade_share
 
 _VERDICTS = ("better", "worse", "cannot tell")
 
 
-def exercise_1(answer: object, given: Any) -> None:
-    """Accuracy of always guessing the usual class; ``given`` is the scene table."""
-    value = as_number(answer)
-    rows = [row for row in zip(given["split"], given["label"], strict=True) if row[1] is not None]
-    usual = Counter(label for split, label in rows if split == "train").most_common(1)[0][0]
-    share = {}
-    for part in ("train", "test"):
-        labels = [label for split, label in rows if split == part]
-        share[part] = labels.count(usual) / len(labels)
-    if math.isclose(value, share["test"], abs_tol=5e-4):
-        return
-    if math.isclose(value, 100 * share["test"], abs_tol=0.1):
-        raise NotYet("That is in percent; a share from 0 to 1 is asked for.")
-    if math.isclose(value, share["train"], abs_tol=5e-4):
-        raise NotYet("That is its share of the training pictures; guess on the test pictures.")
-    raise NotYet(
+def exercise_1(answer: object, data: Any) -> None:
+    """Check the accuracy of always guessing the usual class; ``data`` is the scene table."""
+    labels = {part: rows["label"].dropna() for part, rows in data.groupby("split")}
+    usual = labels["train"].value_counts().index[0]
+    mistakes = {
+        (labels["train"] == usual).mean(): (
+            "That is its share of the training pictures; guess on the test pictures."
+        )
+    }
+    hint = (
         "Find the class that most training pictures have, then count in which share of the test "
         "pictures it is the right one."
     )
+    grade_share(answer, (labels["test"] == usual).mean(), mistakes, hint=hint, abs_tol=5e-4)
 
 
-def exercise_2(answer: object, given: Any) -> None:
-    """Accuracy by the nearest neighbor; ``given`` is ``train_x, train_y, test_x, test_y``."""
-    value, (train_x, train_y, test_x, test_y) = as_number(answer), given
-    right = _by_nearest(train_x, train_y, test_x, test_y)
-    if math.isclose(value, right, abs_tol=2.1 / len(test_x)):
-        return
-    if math.isclose(value, 100 * right, abs_tol=1.0):
-        raise NotYet("That is in percent; a share from 0 to 1 is asked for.")
-    if math.isclose(value, _by_nearest(train_x, train_y, -test_x, test_y), abs_tol=1e-6):
-        raise NotYet("That is the neighbor that is least alike: the cosine is large when near.")
-    if math.isclose(value, _by_nearest(test_x, test_y, train_x, train_y), abs_tol=1e-6):
-        raise NotYet(
-            "You asked the training pictures with the test pictures as neighbors: turn it round."
-        )
-    raise NotYet(
+def exercise_2(answer: object, data: Any) -> None:
+    """Check the nearest neighbor's accuracy; ``data`` is ``(train_x, train_y, test_x, test_y)``."""
+    train_x, train_y, test_x, test_y = data
+    mistakes = {
+        _accuracy(train_x, train_y, -test_x, test_y): (
+            "That is the least similar neighbor: the cosine is large for similar pictures."
+        ),
+        _accuracy(test_x, test_y, train_x, train_y): (
+            "You classified the training pictures, with the test pictures as neighbors. Swap them."
+        ),
+    }
+    hint = (
         "For each row of test_x: the row of train_x with the largest cosine lends its label. In "
         "which share of the test pictures is it the right one?"
     )
+    truth = _accuracy(train_x, train_y, test_x, test_y)
+    grade_share(answer, truth, mistakes, hint=hint, abs_tol=2.1 / len(test_x))
 
 
-def _by_nearest(known_x: Any, known_y: Any, asked_x: Any, asked_y: Any) -> float:
-    hits = [
-        known_y[int(np.argmax(known_x @ row))] == y for row, y in zip(asked_x, asked_y, strict=True)
-    ]
-    return sum(map(bool, hits)) / len(hits)
+def _accuracy(known_x: Any, known_y: Any, x: Any, y: Any) -> float:
+    return sum(
+        known_y[np.argmax(known_x @ row)] == own for row, own in zip(x, y, strict=True)
+    ) / len(y)
 
 
-def exercise_3(answer: object, given: Any) -> None:
-    """95 % interval over places; ``given`` is the result of a probe."""
-    low, high = as_array(answer, (2,))
+def exercise_3(answer: object, data: Any) -> None:
+    """Check a 95 % interval over locations; ``data`` is the result of a probe."""
+    low, high = ends = as_array(answer, (2,))
     if low > high:
         raise NotYet("The lower end comes first.")
     if high > 1.5:
-        raise NotYet("Shares from 0 to 1 are asked for; yours look like percent.")
-    seen = given.predictions
-    places, chips = _ends(seen, by_place=True), _ends(seen, by_place=False)
-    wide = places[1] - places[0]
-    off = max(abs(low - places[0]), abs(high - places[1])) / wide
-    if off <= 0.12:
+        raise NotYet("Give shares from 0 to 1; yours look like percent.")
+    hit, location = data.predictions["hit"].astype(float), data.predictions["location"]
+    truth, by_chip = _bootstrap(hit.groupby(location)), _bootstrap(hit.groupby(np.arange(len(hit))))
+    width = truth[1] - truth[0]
+    if np.abs(ends - truth).max() <= 0.12 * width:
         return
-    if max(abs(low - chips[0]), abs(high - chips[1])) < 0.12 * wide:
+    if np.abs(ends - by_chip).max() < 0.12 * width:
         raise NotYet(
-            "That is the interval of drawing single pictures. The dates of a place are alike: draw "
-            "places, and take all pictures of each."
+            "That is the interval of drawing single pictures. The dates of a location are similar: "
+            "draw locations, and take all pictures of each."
         )
-    if high - low < 0.2 * wide:
-        raise NotYet("That is far too narrow: the two ends hold 95 % of what the draws gave.")
+    if high - low < 0.2 * width:
+        raise NotYet("That is far too narrow: 95 % of the draws are between the two ends.")
     raise NotYet(
-        "Draw as many places as there are, with replacement; the accuracy is the mean over their "
+        "Draw as many locations as there are, with replacement; the accuracy is the mean over all "
         "pictures. Repeat a thousand times; the ends are the percentiles 2.5 and 97.5."
     )
 
 
-def _ends(seen: Any, *, by_place: bool, draws: int = 2000) -> tuple[float, float]:
-    hits = defaultdict(list)
-    for at, (place, hit) in enumerate(zip(seen["location"], seen["hit"], strict=True)):
-        hits[place if by_place else at].append(bool(hit))
-    right, size = (np.array([f(h) for h in hits.values()], float) for f in (sum, len))
-    rng, found = np.random.default_rng(1), []
+def _bootstrap(groups: Any, draws: int = 2000) -> np.ndarray:
+    right, size = groups.sum().to_numpy(), groups.size().to_numpy()
+    rng, values = np.random.default_rng(1), []
     for _ in range(draws):
-        drawn = rng.integers(0, len(size), len(size))
-        found.append(right[drawn].sum() / size[drawn].sum())
-    low, high = np.percentile(found, [2.5, 97.5])
-    return float(low), float(high)
+        sample = rng.integers(0, len(size), len(size))
+        values.append(right[sample].sum() / size[sample].sum())
+    return np.percentile(values, [2.5, 97.5])
 
 
-def exercise_4(answer: object, given: Any) -> None:
-    """A verdict; ``given`` is ``(result, baseline)`` of the same test pictures."""
-    word = as_choice(answer, _VERDICTS)
-    gains = defaultdict(list)
-    ours, theirs = (result.predictions for result in given)
-    for place, a, b in zip(ours["location"], ours["hit"], theirs["hit"], strict=True):
-        gains[place].append(int(a) - int(b))
-    means = [sum(values) / len(values) for values in gains.values()]
-    mean = sum(means) / len(means)
-    error = math.sqrt(sum((m - mean) ** 2 for m in means) / len(means) / max(1, len(means) - 1))
-    z = mean / error if error else 0.0
+def exercise_4(answer: object, data: Any) -> None:
+    """Check a verdict; ``data`` is ``(result, baseline)`` on the same test pictures."""
+    choice = as_choice(answer, _VERDICTS)
+    ours, theirs = (result.predictions for result in data)
+    gains = pd.Series(ours["hit"].to_numpy(int) - theirs["hit"].to_numpy(int))
+    means = gains.groupby(ours["location"].to_numpy()).mean()
+    error = means.std() / math.sqrt(len(means))
+    z = means.mean() / error if error else 0.0
     truth = "better" if z > 1.96 else "worse" if z < -1.96 else "cannot tell"
-    near = {truth, "cannot tell", "better" if z > 0 else "worse"}
-    if word in (near if 1.7 < abs(z) < 2.25 else {truth}):  # another draw decides otherwise there
+    if choice == truth:
         return
+    if 1.7 < abs(z) < 2.25 and choice in ("cannot tell", "better" if z > 0 else "worse"):
+        return  # another draw decides otherwise there
     if truth == "cannot tell":
-        raise NotYet("The interval of the difference holds zero: what does that allow to say?")
+        raise NotYet("The interval of the difference holds zero: what can you conclude from that?")
     raise NotYet("The interval of the difference does not hold zero. On which side of it is it?")
 
 
-def exercise_5(answer: object, given: Any) -> None:
-    """Points gained with the fewest labels; ``given`` is ``(table, baseline's table)``."""
-    value, means = as_number(answer), []
-    for rows in given:
-        few = min(rows["share"])
-        found = [v for share, v in zip(rows["share"], rows["value"], strict=True) if share == few]
-        means.append(sum(found) / len(found))
-    truth = 100 * (means[0] - means[1])
-    if math.isclose(value, truth, abs_tol=0.06):
-        return
-    if math.isclose(value, -truth, abs_tol=0.06):
-        raise NotYet("The size is right; take the untrained one away from the trained one.")
-    if math.isclose(value, truth / 100, abs_tol=6e-4):
-        raise NotYet("That is a difference of shares; in points it is a hundred times that.")
-    every = [100 * float(np.mean(rows["value"])) for rows in given]
-    if math.isclose(value, every[0] - every[1], abs_tol=0.06):
-        raise NotYet("That is over all numbers of labels; only the smallest share is asked for.")
-    raise NotYet(
+def exercise_5(answer: object, data: Any) -> None:
+    """Check points gained with the fewest labels; ``data`` is ``(table, baseline's table)``."""
+    few = [rows["value"][rows["share"] == rows["share"].min()].mean() for rows in data]
+    truth = 100 * (few[0] - few[1])
+    mistakes = {
+        -truth: "The size is right; subtract the untrained one from the trained one.",
+        truth / 100: "That is a difference of shares; in points it is a hundred times that.",
+        100 * (data[0]["value"].mean() - data[1]["value"].mean()): (
+            "That is over all numbers of labels. Take only the smallest share."
+        ),
+    }
+    hint = (
         "Keep the rows of the smallest share in both tables, take the mean of value over the "
         "seeds, and the difference of the two means, times a hundred."
     )
+    grade_number(answer, truth, mistakes, hint=hint, rel_tol=0, abs_tol=0.06)
