@@ -1,4 +1,4 @@
-"""What lesson 07 knows: its exercises, and the folder that it writes."""
+"""Lesson 07: its exercises, and the folder that it writes."""
 
 import math
 import statistics
@@ -16,8 +16,8 @@ from geossl import datasets, geo
 from geossl.data import earth
 
 
-def said(number, answer, given):
-    return checking.judge(number, answer, given).hint
+def hint(number, answer, data):
+    return checking.judge(number, answer, data).hint
 
 
 @pytest.fixture(scope="module")
@@ -38,24 +38,24 @@ def good_files(folder):
 
 
 def test_kilometers_of_a_chip(scenes):
-    assert said("07.1", 120, scenes) == "" and said("07.1", 24 * 5.0, scenes) == ""
-    assert "meters" in said("07.1", 120_000, scenes)
-    assert "in pixels" in said("07.1", 24, scenes)
-    assert "one pixel" in said("07.1", 5, scenes)
-    assert "right less left" in said("07.1", 60, scenes)
+    assert hint("07.1", 120, scenes) == "" and hint("07.1", 24 * 5.0, scenes) == ""
+    assert "meters" in hint("07.1", 120_000, scenes)
+    assert "in pixels" in hint("07.1", 24, scenes)
+    assert "one pixel" in hint("07.1", 5, scenes)
+    assert "right minus left" in hint("07.1", 60, scenes)
     degrees = pd.DataFrame({"chip_px": 24, "top": [10.0, 10.5, 11.0]})
-    assert said("07.1", 0.5 * 111.2, degrees) == ""
+    assert hint("07.1", 0.5 * 111.2, degrees) == ""
 
 
 def test_the_file_that_lies(folder, tmp_path):
-    assert said("07.2", sample_folder.NO_PIXELS, folder) == ""
-    assert said("07.2", folder / sample_folder.NO_PIXELS, folder) == ""
-    assert "no readable header" in said("07.2", sample_folder.NO_HEADER, folder)
-    assert "first.info" in said("07.2", good_files(folder)[0].name, folder)
-    assert "first.info" in said("07.2", "none", folder)
-    assert "must be one of these words" in said("07.2", "b.tif", folder)
+    assert hint("07.2", sample_folder.NO_PIXELS, folder) == ""
+    assert hint("07.2", folder / sample_folder.NO_PIXELS, folder) == ""
+    assert "no readable header" in hint("07.2", sample_folder.NO_HEADER, folder)
+    assert "first.info" in hint("07.2", good_files(folder)[0].name, folder)
+    assert "first.info" in hint("07.2", "none", folder)
+    assert "must be one of these words" in hint("07.2", "b.tif", folder)
     (tmp_path / good_files(folder)[0].name).write_bytes(good_files(folder)[0].read_bytes())
-    assert said("07.2", "none", tmp_path) == ""
+    assert hint("07.2", "none", tmp_path) == ""
 
 
 def test_ndvi():
@@ -64,15 +64,15 @@ def test_ndvi():
     nir, red = (chip[band].astype(float) for band in (3, 2))
     truth = ((nir - red) / (nir + red)).mean()
     given = (chip, 3, 2)
-    assert said("07.3", truth, given) == ""
-    assert "red above infrared" in said("07.3", ((chip[3] - chip[2]) / (nir + red)).mean(), given)
-    assert "sign" in said("07.3", -truth, given)
+    assert hint("07.3", truth, given) == ""
+    assert "red above infrared" in hint("07.3", ((chip[3] - chip[2]) / (nir + red)).mean(), given)
+    assert "sign" in hint("07.3", -truth, given)
     of_means = (nir.mean() - red.mean()) / (nir.mean() + red.mean())
-    assert "pixel by pixel" in said("07.3", of_means, given)
-    assert "between" in said("07.3", 40, given) and "each pixel" in said("07.3", 0.9, given)
+    assert "pixel by pixel" in hint("07.3", of_means, given)
+    assert "between" in hint("07.3", 40, given) and "each pixel" in hint("07.3", 0.9, given)
     chip[:, 0] = 0  # pixels without data say nothing
     with_data = ((nir - red) / (nir + red))[1:].mean()
-    assert said("07.3", with_data, given) == ""
+    assert hint("07.3", with_data, given) == ""
 
 
 def test_the_shortest_way(scenes):
@@ -86,11 +86,11 @@ def test_the_shortest_way(scenes):
         )
         for t in parts["test"].itertuples()
     ]  # fmt: skip
-    assert said("07.4", min(nearest), table) == ""
-    assert "median" in said("07.4", statistics.median(nearest), table)
-    assert "in meters" in said("07.4", 1000 * min(nearest), table)
-    assert "from itself" in said("07.4", 0, table)
-    assert "leakage" in said("07.4", 7, table)
+    assert hint("07.4", min(nearest), table) == ""
+    assert "median" in hint("07.4", statistics.median(nearest), table)
+    assert "in meters" in hint("07.4", 1000 * min(nearest), table)
+    assert "from itself" in hint("07.4", 0, table)
+    assert "leakage" in hint("07.4", 7, table)
 
 
 # --- the folder -----------------------------------------------------------------------------------
@@ -143,12 +143,12 @@ def test_what_is_there_stays_and_a_seed_decides(folder, tmp_path):
     other = sample_folder.write_folder(tmp_path / "other", side_px=24, dates=1, seed=1)
     assert len(good_files(other)) == 4
     assert {p.name for p in good_files(other)}.isdisjoint(before)
-    for bad in ({"side_px": 0}, {"dates": 0}):
-        with pytest.raises(ValueError, match="expected side_px >= 1 and dates >= 1"):
-            sample_folder.write_folder(tmp_path / "none", **bad)
+    for name in ("side_px", "dates"):
+        with pytest.raises(ValueError, match=f"`{name}` must be > 0, got 0"):
+            sample_folder.write_folder(tmp_path / "none", **{name: 0})
 
 
-def test_the_reader_finds_places_at_their_dates(scenes):
+def test_the_reader_finds_locations_at_their_dates(scenes):
     assert scenes["location"].nunique() == 4 * 9
     assert [name for name in scenes.attrs["skipped"] if sample_folder.NO_HEADER in name]
     assert scenes["band_names"].iloc[0] == "blue,green,red,nir,swir"

@@ -1,9 +1,8 @@
-"""A folder as lesson 07 needs it: dated GeoTIFFs of five bands, as untidy as a real one.
+"""A folder of dated GeoTIFFs with five bands, as untidy as a real one.
 
-Blue, green and red come from NASA's Blue Marble (real imagery, about 7.4 km a pixel), brought into
-a map projection of Europe. What differs between dates is simulated. The two infrared bands are
-invented from the other three by simple rules, and so are the strips that no sensor saw; and two
-files are broken on purpose.
+Blue, green and red are NASA's Blue Marble (real imagery, about 7.4 km per pixel) in a map
+projection of Europe. What differs between dates is simulated. Two infrared bands are invented from
+the other three, and so are strips without data; two files are broken on purpose.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from geossl.datasets.blue_marble import _acquire, _draws
 from geossl.utils.colors import PALETTE
 from geossl.utils.io import atomic_write
 from geossl.utils.seeds import derive_seed
+from geossl.utils.validate import PositiveInt, Seed, validated
 from geossl.viz.plots.base import get_axes
 
 BANDS = ("blue", "green", "red", "nir", "swir")
@@ -27,37 +27,29 @@ CRS = "EPSG:3035"  # Lambert's equal-area projection of Europe
 PIXEL_M = 5_000.0
 QUARTERS = ("NW", "NE", "SW", "SE")
 NO_HEADER, NO_PIXELS = "NE_2021-08-14.tif", "SW_2021-06-15.tif"  # the broken ones
-_MIDDLE = (4_800_000.0, 3_300_000.0)  # meters in `CRS`, in Bohemia
-_FULL = 6_500.0  # counts of a white cloud; 10,000 is a reflectance of 1
+_CENTER = (4_800_000.0, 3_300_000.0)  # meters in `CRS`, in Bohemia
+_WHITE = 6_500.0  # counts of a white cloud; 10,000 is a reflectance of 1
 _FIRST, _DAYS = np.datetime64("2018-01-01"), 3 * 365
 
 
+@validated
 def write_folder(
-    folder: str | os.PathLike[str], *, side_px: int = 480, dates: int = 4, seed: int = 0
-) -> Path:
-    """Write the folder; files that are there stay as they are.
+    folder: str | os.PathLike[str], *, side_px: PositiveInt = 480, dates: PositiveInt = 4,
+    seed: Seed = 0,
+) -> Path:  # fmt: skip
+    """Write the files that are missing, and return the folder.
 
-    Args:
-        folder: to write.
-        side_px: height and width of a scene; four of them lie around one point.
-        dates: scenes of each quarter, each at a date of its own.
-        seed: of the dates and of all that is simulated.
-
-    Returns:
-        The folder: ``dates`` scenes ``<quarter>_<date>.tif`` of each quarter, uint16, 0 where
-        there is no data; and two broken files.
+    Four quarters around one point have ``dates`` scenes each, ``<quarter>_<date>.tif``, ``side_px``
+    high and wide, uint16, 0 where there is no data.
 
     Raises:
-        ValueError: fewer than one date, or scenes of no pixel.
         ImportError: the packages of the Blue Marble are missing.
     """
-    if side_px < 1 or dates < 1:
-        raise ValueError(f"expected side_px >= 1 and dates >= 1, came {side_px} and {dates}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for quarter, name in enumerate(QUARTERS):
-        left = _MIDDLE[0] - (name[1] == "W") * side_px * PIXEL_M
-        top = _MIDDLE[1] + (name[0] == "N") * side_px * PIXEL_M
+        left = _CENTER[0] - (name[1] == "W") * side_px * PIXEL_M
+        top = _CENTER[1] + (name[0] == "N") * side_px * PIXEL_M
         rng = np.random.default_rng(derive_seed(seed, "scenes", quarter))
         days = np.sort(rng.choice(_DAYS, dates, replace=False))
         paths = [folder / f"{name}_{_FIRST + day}.tif" for day in days]
@@ -69,42 +61,32 @@ def write_folder(
             year_day = float((_FIRST + day - (_FIRST + day).astype("datetime64[Y]")).astype(int))
             pixels = _scene(ground, height, lat=lat, day=year_day, noise=int(noise))
             _write(path, pixels, left, top)
-    whole = sorted(path for path in folder.glob("SW_*.tif") if path.name != NO_PIXELS)[0]
     if not (folder / NO_PIXELS).exists():
-        content = whole.read_bytes()
-        with atomic_write(folder / NO_PIXELS) as part:  # the header stands first in it
+        content = min(folder.glob("SW_*.tif")).read_bytes()
+        with atomic_write(folder / NO_PIXELS) as part:  # the header is at the start
             part.write_bytes(content[: len(content) // 3])
     (folder / NO_HEADER).touch()
     return folder
 
 
 def plot_cells(table: pd.DataFrame, path: str, *, ax: Axes | None = None) -> Axes:
-    """A whole scene, and the cells that are cut out of it.
-
-    Args:
-        table: of `geossl.datasets.geotiff`.
-        path: of the scene, as in the table.
-        ax: where to draw; a new figure when None.
-    """
+    """Draw a scene and the cells of it in a table of `geossl.datasets.geotiff`."""
     import rasterio
 
     cells = table[table["path"] == path]
     names, crs = cells["band_names"].iloc[0].split(","), cells["crs"].iloc[0]
     bands = [int(band) for band in cells["bands"].iloc[0].split(",")]
-    shown = [bands[names.index(c)] for c in ("red", "green", "blue") if c in names]
-    shown = shown if len(shown) == 3 else (bands * 3)[:3]
+    rgb = [bands[names.index(color)] for color in ("red", "green", "blue") if color in names]
+    rgb = rgb if len(rgb) == 3 else (bands * 3)[:3]
     with rasterio.open(path) as file:
         shape = (3, min(file.height, 600), min(file.width, 600))
-        pixels = file.read(shown, out_shape=shape).astype(np.float64)
+        pixels = file.read(rgb, out_shape=shape).astype(np.float64)
         left, bottom, right, top = (v / 1000 for v in file.bounds)
     low, high = np.percentile(pixels[:, pixels.any(0)], [1, 99])
     ax = get_axes(ax, 5.2, 5.2)
     image = np.clip((pixels - low) / max(high - low, 1e-9), 0, 1).transpose(1, 2, 0)
     ax.imshow(image, extent=(left, right, bottom, top))
-    x, y = (
-        np.unique(cells[[a, b]].to_numpy() / 1000)
-        for a, b in (("left", "right"), ("bottom", "top"))
-    )
+    x, y = (np.unique(cells[ends] / 1000) for ends in (["left", "right"], ["bottom", "top"]))
     ax.vlines(x, y.min(), y.max(), colors=PALETTE[1], linewidth=0.6)
     ax.hlines(y, x.min(), x.max(), colors=PALETTE[1], linewidth=0.6)
     ax.set_xlabel(f"x in {crs[:40]} / 1000")
@@ -116,25 +98,24 @@ def plot_cells(table: pd.DataFrame, path: str, *, ax: Axes | None = None) -> Axe
 def _scene(
     ground: np.ndarray, height: np.ndarray, *, lat: float, day: float, noise: int
 ) -> np.ndarray:
-    """Five bands ``(5, S, S)`` uint16 of a date; 0 where the sensor saw nothing."""
+    """Simulate the bands ``(5, S, S)`` uint16 of a date; 0 where there is no data."""
     side = len(height)
     draws, clouds = _draws(np.array([noise, noise]), side)
-    clouds, milder = clouds[:1], [0, 1, 2, 3, 4, 5, 9, 10, 11]
-    draws[:, milder] = 0.5 + 0.4 * (draws[:, milder] - 0.5)  # sensors of one kind, fair days
-    draws[:, [6, 8]] *= 0.6  # as chosen among many scenes: little haze, few clouds
-    # the second time the air is clearer, as it is for infrared
-    draws[1, 6] *= 0.25
-    where = np.full(1, lat), np.full(1, day)
-    red, green, blue = _acquire(ground[None], height[None], *where, draws[:1], clouds)[0].T / 255.0
-    r, g, b = _acquire(ground[None], height[None], *where, draws[1:], clouds)[0].T / 255.0
+    clouds, mild = clouds[:1], [0, 1, 2, 3, 4, 5, 9, 10, 11]
+    draws[:, mild] = 0.5 + 0.4 * (draws[:, mild] - 0.5)  # sensors of one kind, fair days
+    draws[:, [6, 8]] *= 0.6  # as if chosen among many scenes: little haze, few clouds
+    draws[1, 6] *= 0.25  # infrared sees through haze
+    scene = ground[None], height[None], np.full(1, lat), np.full(1, day)
+    red, green, blue = _acquire(*scene, draws[:1], clouds)[0].T / 255.0
+    r, g, b = _acquire(*scene, draws[1:], clouds)[0].T / 255.0
     mean = (r + g + b) / 3
     leaf = np.clip((g - b) * 10, 0, 1) * np.clip(1.5 - 2.5 * mean, 0, 1)
     snow = np.clip(mean * 3 - 1.6, 0, 1) * np.clip((b - r) * 15 + 0.7, 0, 1)
-    dry_land = np.clip((r - 0.5 * b) * 8, 0, 1)  # water swallows infrared
+    dry_land = np.clip((r - 0.5 * b) * 8, 0, 1)  # water absorbs infrared
     nir = dry_land * (0.7 * mean + 0.35 * leaf) + 0.02
     swir = dry_land * (0.9 * mean - 0.15 * leaf) * (1 - 0.8 * snow) + 0.01
     bands = np.stack([band.T for band in (blue, green, red, nir, swir)])
-    pixels = np.clip(np.rint(bands * _FULL), 1, 65535).astype(np.uint16)
+    pixels = np.clip(np.rint(bands * _WHITE), 1, 65535).astype(np.uint16)
     if draws[0, 8] < 0.3:  # the edge of the swath, slanted
         row, column = np.indices((side, side))
         pixels[:, column + 0.2 * row < 0.3 * side * draws[0, 9]] = 0
@@ -142,13 +123,13 @@ def _scene(
 
 
 def _ground(left: float, top: float, side_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """Colors ``(S, S, 3)`` uint8 and heights ``(S, S)`` in meters on the grid of a scene."""
+    """Resample colors ``(S, S, 3)`` uint8 and heights ``(S, S)`` in meters to a scene's grid."""
     from rasterio.crs import CRS as Crs
     from rasterio.enums import Resampling
     from rasterio.transform import from_origin
     from rasterio.warp import reproject
 
-    found = []
+    layers = []
     for image in earth.images():
         rows, columns, bands = image.shape
         out = np.zeros((bands, side_px, side_px), image.dtype)
@@ -161,8 +142,8 @@ def _ground(left: float, top: float, side_px: int) -> tuple[np.ndarray, np.ndarr
             dst_crs=Crs.from_user_input(CRS),
             resampling=Resampling.bilinear,
         )
-        found.append(out)
-    return found[0].transpose(1, 2, 0), found[1][0]
+        layers.append(out)
+    return layers[0].transpose(1, 2, 0), layers[1][0]
 
 
 def _write(path: Path, pixels: np.ndarray, left: float, top: float) -> None:
