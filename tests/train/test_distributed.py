@@ -27,7 +27,8 @@ pretraining = importlib.import_module("geossl.train.pretrain")
 
 CONFIG = PretrainConfig(
     epochs=2, batch_size=16, queue_size=40, projection_dim=16, transform=Views(size_px=16),
-    log_every=1, knn_every=2, precision="fp32", optimizer="sgd", lr=0.02, checkpoint_every_s=0, bn_splits=4,
+    log_every=1, knn_every=2, precision="fp32", optimizer="sgd", lr=0.02, checkpoint_every_s=0,
+    bn_splits=4,
 )  # fmt: skip
 GIVEN = {
     "pairs": pairs.temporal(), "seed": 1,
