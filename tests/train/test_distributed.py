@@ -91,19 +91,19 @@ def in_double():
     In float32 rounding decides which side of a ReLU's kink a value lies on where BatchNorm sees
     four equal images: the gradient jumps, and training makes a few per cent of it in ten steps.
     """
-    build, see = models.MoCo.__init__, Views.see
+    build, apply = models.MoCo.__init__, Views.apply
 
     def build_double(moco, *given, **options):
         build(moco, *given, **options)
         moco.double()
 
-    def see_double(views, chips, draws, *, mean, std):
-        return see(views, chips, draws, mean=mean.float(), std=std.float()).double()
+    def apply_double(views, chips, params, *, mean, std):
+        return apply(views, chips, params, mean=mean.float(), std=std.float()).double()
 
-    models.MoCo.__init__, Views.see = build_double, see_double
+    models.MoCo.__init__, Views.apply = build_double, apply_double
 
     def undo():
-        models.MoCo.__init__, Views.see = build, see
+        models.MoCo.__init__, Views.apply = build, apply
 
     return undo
 

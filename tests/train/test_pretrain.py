@@ -493,7 +493,7 @@ def test_clear_words_for_wrong_arguments(store, tmp_path):
         ValueError, match="`batch_size` x `accumulation_steps` must be <= .* got 4096 x 1"
     ):
         run_of(store, config=change(batch_size=4096))
-    with pytest.raises(ValueError, match="split 'nowhere'"):
+    with pytest.raises(ValueError, match="`split` must be one of .* got 'nowhere'"):
         run_of(store, config=change(split="nowhere"))
     with pytest.raises(ValueError, match="`label` must be a column .* got 'color'"):
         run_of(store, pairs=None, label="color")
