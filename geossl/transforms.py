@@ -288,6 +288,7 @@ def _constants(device: torch.device) -> tuple[Tensor, Tensor]:
 
 def _hue_rotation(turns: Tensor) -> Tensor:
     """Return ``(N, 3, 3)`` matrices that turn the hue by ``(N,)`` turns at constant luma (YIQ)."""
-    angle = turns * (2 * math.pi)
-    weights = torch.stack([torch.ones_like(angle), angle.cos(), angle.sin()], 1)  # (N, 3)
-    return torch.einsum("nk,kij->nij", weights, _constants(turns.device)[1])
+    angle = (turns * (2 * math.pi))[:, None, None]
+    constant, cos, sin = _constants(turns.device)[1]
+    # elementwise, so that a view does not depend on the size of its batch by rounding
+    return constant + angle.cos() * cos + angle.sin() * sin

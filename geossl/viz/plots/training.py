@@ -67,7 +67,7 @@ def plot_training(logs: pd.DataFrame) -> Figure:
     others = [name for name in metric_columns(logs) if name not in {*losses, *accuracies}]
     panels = {"loss (nats)": losses or ["loss"], "accuracy": [*accuracies, "knn"]}
     if others:
-        panels["other metrics"] = others
+        panels[metric_name(others[0]) if len(others) == 1 else "other metrics"] = others
     panels |= {
         "feature std (1 even, 0 collapse)": ["feature_std"],
         "effective rank (1 is collapse)": ["effective_rank"],
