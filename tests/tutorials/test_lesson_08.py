@@ -1,4 +1,4 @@
-"""What lesson 08 knows: boxes, average precision, windows, and scenes kept from the encoder."""
+"""Lesson 08: boxes, average precision, windows, and scenes kept from the encoder."""
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,8 @@ from geossl.tasks.segment import ClassMap
 HERE = from_origin(10, 50, 0.5, 0.5)
 
 
-def said(number, answer, given=None):
-    return checking.judge(number, answer, given).hint
+def hint(number, answer, data=None):
+    return checking.judge(number, answer, data).hint
 
 
 def confusion():
@@ -51,49 +51,49 @@ def scene(tmp_path_factory):
 def test_iou_right_and_wrong():
     given = ((0, 0, 6, 8), (2, 4, 10, 10))
     truth = float(box_iou(torch.tensor([given[0]]), torch.tensor([given[1]]))[0, 0])
-    assert said("08.1", truth, given) == ""
-    assert "twice" in said("08.1", 16 / 96, given)
-    assert "one of the boxes" in said("08.1", 16 / 48, given)
-    assert "shared area" in said("08.1", 16, given)
-    assert "between 0" in said("08.1", 7, given)
-    assert "larger left edge" in said("08.1", 0.77, given)
+    assert hint("08.1", truth, given) == ""
+    assert "twice" in hint("08.1", 16 / 96, given)
+    assert "one of the boxes" in hint("08.1", 16 / 48, given)
+    assert "shared area" in hint("08.1", 16, given)
+    assert "between 0" in hint("08.1", 7, given)
+    assert "larger left edge" in hint("08.1", 0.77, given)
     apart = ((0, 0, 1, 1), (5, 5, 6, 6))
-    assert said("08.1", 0.0, apart) == ""
+    assert hint("08.1", 0.0, apart) == ""
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_hits_and_average_precision_right_and_wrong(seed, scene):
-    given = truth, found = experiments.toy(seed)
+    given = truth, found = experiments.make_toy(seed)
     hit, precision = answers(truth, found)
     assert hit.sum() == 4 and len(found) == 7 and found["score"].is_monotonic_decreasing
-    assert said("08.2", hit.tolist(), given) == said("08.2", hit, given) == ""
+    assert hint("08.2", hit.tolist(), given) == hint("08.2", hit, given) == ""
     second, nothing = hit.copy(), hit.copy()
     second[4] = True
-    assert "found already" in said("08.2", second, given)
+    assert "found already" in hint("08.2", second, given)
     nothing[1] = True
-    assert "1 of 7 are wrong" in said("08.2", nothing, given)
+    assert "1 of 7 are wrong" in hint("08.2", nothing, given)
     values = box_iou(torch.tensor(found.to_numpy()[:, :4]), torch.tensor(truth.to_numpy()))
     third = hit.copy()
     third[int(((values.amax(1) > 0.2) & (values.amax(1) < 0.5)).nonzero()[0])] = True
-    assert "at least 0.5?" in said("08.2", third, given)
-    assert "shape (7,)" in said("08.2", hit[:4], given)
+    assert "at least 0.5?" in hint("08.2", third, given)
+    assert "shape (7,)" in hint("08.2", hit[:4], given)
     best = np.maximum.accumulate(precision[::-1])[::-1]
-    assert said("08.3", best[hit].sum() / 5, given) == ""
-    assert "mean over the hits" in said("08.3", best[hit].mean(), given)
-    assert "whole list" in said("08.3", 4 / 7, given)
+    assert hint("08.3", best[hit].sum() / 5, given) == ""
+    assert "mean over the hits" in hint("08.3", best[hit].mean(), given)
+    assert "entire list" in hint("08.3", 4 / 7, given)
     plain = precision[hit].sum() / 5
     if abs(plain - best[hit].sum() / 5) > 0.02:
-        assert "best precision from there" in said("08.3", plain, given)
+        assert "best precision from there" in hint("08.3", plain, given)
     table = {"path": scene, "label": "island"}
     counted = detect.measure(found.assign(**table), truth.assign(**table), scene, score=0)
-    assert said("08.3", counted.ap50, given) == ""
+    assert hint("08.3", counted.ap50, given) == ""
     outcome = counted.detections.sort_values("score", ascending=False)["outcome"] == "hit"
     assert outcome.tolist() == hit.tolist()
 
 
 def test_the_toy_differs_by_its_seed_and_lies_within():
-    one, other = experiments.toy(0), experiments.toy(1)
-    assert one[0].equals(experiments.toy(0)[0]) and not one[0].equals(other[0])
+    one, other = experiments.make_toy(0), experiments.make_toy(1)
+    assert one[0].equals(experiments.make_toy(0)[0]) and not one[0].equals(other[0])
     for truth, found in (one, other):
         both = np.concatenate([truth.to_numpy(), found[list(BOX)].to_numpy()])
         assert both.min() >= 0 and both.max() <= 100
@@ -103,12 +103,12 @@ def test_the_toy_differs_by_its_seed_and_lies_within():
 
 def test_iou_of_a_class_right_and_wrong():
     given = confusion(), "dry"
-    assert said("08.4", 20 / (4 + 20 + 6 + 1 + 3), given) == ""
-    assert "percentage" in said("08.4", 2000 / 34, given)
-    assert "recall" in said("08.4", 20 / 30, given)
-    assert "precision" in said("08.4", 20 / 24, given)
-    assert "this class" in said("08.4", 20 / 100, given)
-    assert "stands twice" in said("08.4", 20 / 54, given)
+    assert hint("08.4", 20 / (4 + 20 + 6 + 1 + 3), given) == ""
+    assert "in percent" in hint("08.4", 2000 / 34, given)
+    assert "recall" in hint("08.4", 20 / 30, given)
+    assert "precision" in hint("08.4", 20 / 24, given)
+    assert "this class" in hint("08.4", 20 / 100, given)
+    assert "right ones twice" in hint("08.4", 20 / 54, given)
 
 
 def test_reading_a_map_right_and_wrong(tmp_path):
@@ -121,11 +121,11 @@ def test_reading_a_map_right_and_wrong(tmp_path):
         file.write(values, 1)
         file.update_tags(1, class_0="ocean", class_1="dry", class_2="cold")
     path = tmp_path / "map.tif"
-    assert said("08.5", " Dry ", (path, (13.25, 48.75))) == ""
-    assert "index(lon, lat)" in said("08.5", "cold", (path, (13.25, 48.75)))
-    assert said("08.5", "ocean", (path, (44.75, 49.25))) == ""
-    assert "comes first" in said("08.5", "cold", (path, (44.75, 49.25)))
-    assert "must be one of these words" in said("08.5", "desert", (path, (13.25, 48.75)))
+    assert hint("08.5", " Dry ", (path, (13.25, 48.75))) == ""
+    assert "index(lon, lat)" in hint("08.5", "cold", (path, (13.25, 48.75)))
+    assert hint("08.5", "ocean", (path, (44.75, 49.25))) == ""
+    assert "comes first" in hint("08.5", "cold", (path, (44.75, 49.25)))
+    assert "must be one of these words" in hint("08.5", "desert", (path, (13.25, 48.75)))
 
 
 # --- the material ---------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_no_chip_reaches_into_a_test_scene():
     )
     rng = np.random.default_rng(0)
     places = pd.DataFrame({"lon": rng.uniform(-180, 180, 4000), "lat": rng.uniform(-60, 80, 4000)})
-    given = experiments.held_out(places, scenes)
+    given = experiments.split_by_scene(places, scenes)
     assert set(given["split"]) == {"train", "val", "test"} and "split" not in places
     for scene in scenes[scenes["split"] == "test"].itertuples():
         kept = given[given["split"] == "train"]
@@ -146,22 +146,24 @@ def test_no_chip_reaches_into_a_test_scene():
         dlon *= 111 * np.cos(np.radians(kept["lat"]))
         assert np.maximum(dlat, dlon).min() > 120  # half of a chip
     across = pd.DataFrame({"lon": [-179.9], "lat": [-15.0]})  # just over the date line
-    assert experiments.held_out(across, scenes)["split"].tolist() == ["test"]
+    assert experiments.split_by_scene(across, scenes)["split"].tolist() == ["test"]
 
 
 def test_fewer_scenes_are_drawn_from_each_split():
     scenes = pd.DataFrame({"path": list("abcdefgh"), "split": ["train"] * 5 + ["test"] * 3})
-    few = experiments.fewer(scenes, {"train": 2}, seed=1)
+    few = experiments.sample_scenes(scenes, {"train": 2}, seed=1)
     assert few["split"].tolist() == ["train"] * 2 + ["test"] * 3
-    drawn = {tuple(experiments.fewer(scenes, {"train": 2}, seed=s)["path"][:2]) for s in range(8)}
+    drawn = {
+        tuple(experiments.sample_scenes(scenes, {"train": 2}, seed=s)["path"][:2]) for s in range(8)
+    }
     assert len(drawn) > 1
-    assert experiments.fewer(scenes, {"train": 99}).equals(scenes)
+    assert experiments.sample_scenes(scenes, {"train": 99}).equals(scenes)
 
 
 def test_the_large_scene_lies_where_it_says(tmp_path, monkeypatch):
     world = np.random.default_rng(0).integers(0, 255, (2700, 5400, 3), dtype=np.uint8)
     monkeypatch.setattr(experiments.earth, "world_image", lambda: world)
-    path = experiments.large_scene(tmp_path / "a" / "x.tif", west=-2, north=50, width_deg=4,
+    path = experiments.write_large_scene(tmp_path / "a" / "x.tif", west=-2, north=50, width_deg=4,
                                 height_deg=3)  # fmt: skip
     with rasterio.open(path) as file:
         assert file.shape == (45, 60) and file.bounds == (-2, 47, 2, 50)
@@ -169,17 +171,17 @@ def test_the_large_scene_lies_where_it_says(tmp_path, monkeypatch):
         seen = file.read()[:, row, column]
     assert seen.tolist() == world[int((90 - 48.99) * 15), int((180 + 0.51) * 15)].tolist()
     before = path.stat().st_mtime_ns
-    assert experiments.large_scene(path).stat().st_mtime_ns == before
+    assert experiments.write_large_scene(path).stat().st_mtime_ns == before
 
 
 def test_the_figures_of_lesson_08(scene):
-    truth, found = experiments.toy(2)
+    truth, found = experiments.make_toy(2)
     boxes = truth.assign(
         path=scene, label=["island", "lake"] * 2 + ["lake"], crowd=[True] + [False] * 4
     )
     ax = figures.plot_boxes(scene, boxes)
     words = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert words == ["island (1)", "lake (3)", "not asked for (1)"] and len(ax.patches) == 5
+    assert words == ["island (1)", "lake (3)", "does not count (1)"] and len(ax.patches) == 5
     figure = figures.plot_pairs_of_boxes([((0, 0, 4, 4), (2, 2, 5, 5)),
                                                    ((0, 0, 1, 1), (3, 3, 4, 4))])  # fmt: skip
     assert [len(ax.patches) for ax in figure.axes] == [3, 2]
@@ -198,8 +200,8 @@ def test_the_figures_of_lesson_08(scene):
     assert "(25.0%)" in titles[1] and "(0.0%)" in titles[3]
 
 
-def test_comparisons_side_by_side():
+def test_results_are_listed_by_task():
     rows = [type("Row", (), {"method": m, "value": v, "low": 0.1, "high": 0.2})()
             for m, v in (("random", 0.11), ("mine", 0.19))]  # fmt: skip
-    table = experiments.side_by_side({"x": rows, "y": rows[:1]})
+    table = experiments.results_table({"x": rows, "y": rows[:1]})
     assert table.to_numpy().tolist()[1] == ["mine", "x", 0.19, 0.1, 0.2] and len(table) == 3

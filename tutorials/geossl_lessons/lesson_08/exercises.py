@@ -1,137 +1,123 @@
-"""What `check` knows of lesson 08."""
+"""Right answers and hints of lesson 08."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
-from geossl_lessons.checking import NotYet, as_array, as_choice, as_number
+from geossl_lessons.checking import (
+    NotYet,
+    as_array,
+    as_choice,
+    as_number,
+    grade_number,
+    grade_share,
+)
 
-_LEAST_IOU = 0.5
+_MIN_IOU = 0.5
 
 
-def exercise_1(answer: object, given: Any) -> None:
-    """IoU of two boxes; ``given`` is ``(first, second)``, each left, top, right, bottom."""
-    value, (first, second) = as_number(answer), given
-    shared, all_of_it = _counted(first, second)
-    truth = shared / all_of_it
-    if math.isclose(value, truth, abs_tol=0.005):
-        return
-    sizes = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
-    if math.isclose(value, shared / sum(sizes), abs_tol=0.005):
-        raise NotYet("The shared part is in the sum of both areas twice: take it off once.")
-    if any(math.isclose(value, shared / size, abs_tol=0.005) for size in sizes):
-        raise NotYet("That is the share of one of the boxes. Divide by what either of them covers.")
-    if math.isclose(value, shared, abs_tol=0.05):
-        raise NotYet("That is the shared area. Divide it by the area that either box covers.")
-    if not 0 <= value <= 1:
-        raise NotYet("An IoU lies between 0 (apart) and 1 (the same box).")
-    raise NotYet(
-        "The shared part reaches from the larger left edge to the smaller right edge, and likewise "
+def exercise_1(answer: object, data: Any) -> None:
+    """Check the IoU of two boxes; ``data`` is ``(first, second)``: left, top, right, bottom."""
+    shared, *sizes = _areas(*data)
+    one_box = "That is the share of one of the boxes. Divide by the area that either box covers."
+    mistakes = {
+        shared / sum(sizes): "The shared part is in the sum twice: subtract it once.",
+        shared / sizes[0]: one_box,
+        shared / sizes[1]: one_box,
+        shared: "That is the shared area. Divide it by the area that either box covers.",
+    }
+    hint = (
+        "The shared part goes from the larger left edge to the smaller right edge, and likewise "
         "from top to bottom. Its area over the area that either box covers is the IoU."
     )
+    if not 0 <= as_number(answer) <= 1:
+        hint = "An IoU is between 0 (apart) and 1 (the same box)."
+    truth = shared / (sum(sizes) - shared)
+    grade_number(answer, truth, mistakes, hint=hint, rel_tol=0, abs_tol=0.005)
 
 
-def exercise_2(answer: object, given: Any) -> None:
-    """Which detections are hits; ``given`` is ``(truth, found)`` of `outlined.toy`."""
-    truth, found = given
-    marks = as_array(answer, (len(found),)).astype(bool).tolist()
-    right, doubles, poor = _hits(truth.iloc[:, :4].to_numpy(), found.iloc[:, :4].to_numpy())
-    if marks == right:
+def exercise_2(answer: object, data: Any) -> None:
+    """Check which detections are hits; ``data`` is ``(truth, detections)`` of `make_toy`."""
+    hits, doubles, poor = _match(*data)
+    marks = as_array(answer, (len(hits),)).astype(bool).tolist()
+    if marks == hits:
         return
     for number in doubles:
         if marks[number]:
             raise NotYet(
-                f"Detection {number + 1} lies on a box that a surer one has found already: the "
+                f"Detection {number + 1} is on a box that a surer one has found already: the "
                 "second on a box is a false alarm."
             )
     for number in poor:
         if marks[number]:
             raise NotYet(f"Detection {number + 1} overlaps its box; is its IoU at least 0.5?")
-    wrong = sum(mark != real for mark, real in zip(marks, right, strict=True))
+    wrong = sum(mark != hit for mark, hit in zip(marks, hits, strict=True))
     raise NotYet(
-        f"{wrong} of {len(right)} are wrong. A hit has an IoU of at least 0.5 with a true box that "
+        f"{wrong} of {len(hits)} are wrong. A hit has an IoU of at least 0.5 with a true box that "
         "no surer detection has found."
     )
 
 
-def exercise_3(answer: object, given: Any) -> None:
-    """Average precision; ``given`` is ``(truth, found)`` of `outlined.toy`."""
-    truth, found = given
-    value = as_number(answer)
-    right, _, _ = _hits(truth.iloc[:, :4].to_numpy(), found.iloc[:, :4].to_numpy())
-    precision = [sum(right[: n + 1]) / (n + 1) for n in range(len(right))]
-    best = [max(precision[n:]) for n in range(len(right))]
-    area = sum(best[n] for n in range(len(right)) if right[n]) / len(truth)
-    if abs(value - area) <= 0.006:  # COCO takes the mean of 101 recalls
-        return
-    plain = sum(precision[n] for n in range(len(right)) if right[n]) / len(truth)
-    if abs(value - plain) <= 0.003:
-        raise NotYet(
+def exercise_3(answer: object, data: Any) -> None:
+    """Check the average precision; ``data`` is ``(truth, detections)`` of `make_toy`."""
+    boxes, hit = len(data[0]), np.array(_match(*data)[0])
+    precision = [hit[: n + 1].mean() for n in range(len(hit))]
+    best = np.array([max(precision[n:]) for n in range(len(hit))])
+    whole_list = "That is the precision or the recall of the entire list; AP goes down the list."
+    mistakes = {
+        np.array(precision)[hit].sum() / boxes: (
             "Nearly: at each hit take the best precision from there on down the list, which may "
-            "come later."
-        )
-    hits = sum(right)
-    if hits and abs(value - area * len(truth) / hits) <= 0.003:
-        raise NotYet("That is the mean over the hits. A box that is missed counts too, with 0.")
-    if abs(value - hits / len(right)) <= 0.003 or abs(value - hits / len(truth)) <= 0.003:
-        raise NotYet(
-            "That is the precision or the recall of the whole list; AP goes down the list."
-        )
-    raise NotYet(
+            "be at a later hit."
+        ),
+        best[
+            hit
+        ].mean(): "That is the mean over the hits. A box that is missed counts too, with 0.",
+        hit.mean(): whole_list,
+        hit.sum() / boxes: whole_list,
+    }
+    hint = (
         "For each of the hits: the best precision from there on. Add them up and divide by the "
         "number of true boxes."
     )
+    # COCO takes the mean of 101 recalls, hence the tolerance
+    grade_number(answer, best[hit].sum() / boxes, mistakes, hint=hint, rel_tol=0, abs_tol=0.006)
 
 
-def exercise_4(answer: object, given: Any) -> None:
-    """IoU of a class; ``given`` is ``(confusion, name)``, rows the truth, columns the guess."""
-    value, (confusion, name) = as_number(answer), given
-    names, table = list(confusion.index), confusion.to_numpy()
-    place = names.index(name)
-    both = union = 0
-    for i in range(len(names)):
-        for j in range(len(names)):
-            both += int(table[i, j]) if i == place and j == place else 0
-            union += int(table[i, j]) if place in (i, j) else 0
-    if math.isclose(value, both / union, abs_tol=0.003):
-        return
-    if math.isclose(value, 100 * both / union, abs_tol=0.3):
-        raise NotYet("The number is right as a percentage; give it as a share between 0 and 1.")
-    if math.isclose(value, both / max(1, table[place].sum()), abs_tol=0.003):
-        raise NotYet(
-            "That is the recall: of the true pixels. Add what was invented to the divisor."
-        )
-    if math.isclose(value, both / max(1, table[:, place].sum()), abs_tol=0.003):
-        raise NotYet(
-            "That is the precision: of what was drawn. Add what was missed to the divisor."
-        )
-    if math.isclose(value, both / table.sum(), abs_tol=1e-4):
-        raise NotYet("Divide by the pixels that are of this class in the truth or in the map.")
-    raise NotYet(
+def exercise_4(answer: object, data: Any) -> None:
+    """Check the IoU of a class; ``data`` is ``(confusion, name)``, rows the truth."""
+    confusion, name = data
+    right, true, drawn = confusion.loc[name, name], confusion.loc[name].sum(), confusion[name].sum()
+    mistakes = {
+        right / true: "That is the recall: of the true pixels. Add what was invented.",
+        right / drawn: "That is the precision: of the drawn pixels. Add what was missed.",
+        right / confusion.to_numpy().sum(): (
+            "Divide by the pixels that are of this class in the truth or in the map."
+        ),
+    }
+    hint = (
         f"Right are confusion.loc['{name}', '{name}'] pixels. Divide by the row and the column of "
-        "the class together, where what is right stands twice."
+        "the class together, which contain the right ones twice."
     )
+    grade_share(answer, right / (true + drawn - right), mistakes, hint=hint, abs_tol=0.003)
 
 
-def exercise_5(answer: object, given: Any) -> None:
-    """What a map says of a place; ``given`` is ``(path of the GeoTIFF, (lon, lat))``."""
+def exercise_5(answer: object, data: Any) -> None:
+    """Check what a map says at a position; ``data`` is ``(path of the GeoTIFF, (lon, lat))``."""
     import rasterio
 
-    path, (lon, lat) = given
+    path, (lon, lat) = data
     with rasterio.open(path) as file:
-        tags = file.tags(1)
-        names = [tags[f"class_{i}"] for i in range(len(tags)) if f"class_{i}" in tags]
-        (value,) = next(file.sample([(lon, lat)]))
-        pixels, (height, width) = file.read(1), file.shape
+        tags, pixels = file.tags(1), file.read(1)
+        row, column = file.index(lon, lat)
         swapped = file.index(lat, lon)
-    chosen, truth = as_choice(answer, names), names[int(value)]
-    if chosen == truth:
+    names = [tags[f"class_{i}"] for i in range(len(tags)) if f"class_{i}" in tags]
+    choice = as_choice(answer, names)
+    if choice == names[pixels[row, column]]:
         return
-    inside = 0 <= swapped[0] < height and 0 <= swapped[1] < width
-    if inside and names[int(pixels[swapped])] == chosen:
+    inside = 0 <= swapped[0] < pixels.shape[0] and 0 <= swapped[1] < pixels.shape[1]
+    if inside and names[pixels[swapped]] == choice:
         raise NotYet("Which of the two numbers comes first? file.index takes lon, then lat.")
     raise NotYet(
         "file.index(lon, lat) gives row and column; the value of that pixel is the number of a "
@@ -139,36 +125,26 @@ def exercise_5(answer: object, given: Any) -> None:
     )
 
 
-def _counted(first: Any, second: Any, steps: int = 400) -> tuple[float, float]:
-    """Shared and covered area, by counting the points of a fine grid."""
-    a, b = np.asarray(first, float), np.asarray(second, float)
-    low, high = np.minimum(a[:2], b[:2]), np.maximum(a[2:], b[2:])
-    axes = [low[i] + (np.arange(steps) + 0.5) / steps * (high[i] - low[i]) for i in (0, 1)]
-    x, y = np.meshgrid(*axes)
-    inside = [(x >= c[0]) & (x < c[2]) & (y >= c[1]) & (y < c[3]) for c in (a, b)]
-    point = float(np.prod((high - low) / steps))
-    return point * (inside[0] & inside[1]).sum(), point * (inside[0] | inside[1]).sum()
-
-
-def _hits(truth: np.ndarray, found: np.ndarray) -> tuple[list[bool], list[int], list[int]]:
-    """Whether each detection hits, the surest first; which are doubles, which overlap poorly."""
-    right, doubles, poor, taken = [], [], [], set()
-    for number, box in enumerate(found):
-        values = [_iou(box, real) for real in truth]
-        free = [i for i, v in enumerate(values) if v >= _LEAST_IOU and i not in taken]
-        right.append(bool(free))
+def _match(truth: Any, detections: Any) -> tuple[list[bool], list[int], list[int]]:
+    """Say which detections hit, and number those on a box found already and those that miss it."""
+    hits, doubles, poor, taken = [], [], [], set()
+    for number, box in enumerate(detections.iloc[:, :4].to_numpy()):
+        areas = [_areas(box, true) for true in truth.iloc[:, :4].to_numpy()]
+        iou = [shared / (a + b - shared) for shared, a, b in areas]
+        free = [i for i, value in enumerate(iou) if value >= _MIN_IOU and i not in taken]
+        hits.append(bool(free))
         if free:
-            taken.add(max(free, key=lambda i: values[i]))
-        elif max(values) >= _LEAST_IOU:
+            taken.add(max(free, key=lambda i: iou[i]))
+        elif max(iou) >= _MIN_IOU:
             doubles.append(number)
-        elif max(values) > 0:
+        elif max(iou) > 0:
             poor.append(number)
-    return right, doubles, poor
+    return hits, doubles, poor
 
 
-def _iou(first: np.ndarray, second: np.ndarray) -> float:
+def _areas(first: Any, second: Any) -> tuple[float, float, float]:
+    """Return the area that two boxes share, and their own."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
-    shared = max(width, 0) * max(height, 0)
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
-    return shared / (areas - shared)
+    own = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
+    return max(width, 0) * max(height, 0), own[0], own[1]

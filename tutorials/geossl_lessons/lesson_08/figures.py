@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import ArrayLike
 
@@ -21,16 +21,13 @@ from geossl.viz.plots.base import get_axes, new_figure, style_axes
 
 _LINES = ("-", "--", ":", "-.")
 _CROWD = "#bbbbbb"
-_ABOVE = 4  # detections of the toy named above; the fifth is the second on a box
+_LEFT = 4  # detections of the toy with their number at the left; the fifth is the second on a box
 
 
 def plot_boxes(path: str, boxes: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """A scene with its boxes: a color and a line for each label; gray ones do not count.
+    """Draw a scene with its boxes, in a style for each label; gray ones do not count.
 
-    Args:
-        path: of the scene.
-        boxes: of `geossl.datasets.blue_marble_tasks.islands`.
-        ax: where to draw; a new figure when None.
+    ``boxes`` are of `geossl.datasets.blue_marble_tasks.islands`.
     """
     import rasterio
 
@@ -38,15 +35,13 @@ def plot_boxes(path: str, boxes: pd.DataFrame, *, ax: Axes | None = None) -> Axe
         pixels = file.read()
     ax = get_axes(ax, 6.2, 6.6)
     ax.imshow(pixels.transpose(1, 2, 0), interpolation="nearest")
-    mine = boxes[boxes["path"] == path]
-    names = sorted(mine["label"].unique())
-    for number, name in enumerate(names):
-        some = mine[(mine["label"] == name) & ~mine["crowd"]]
+    boxes = boxes[boxes["path"] == path]
+    crowd = boxes[boxes["crowd"]]
+    for number, name in enumerate(sorted(boxes["label"].unique())):
+        targets = boxes[(boxes["label"] == name) & ~boxes["crowd"]]
         style = PALETTE[(4, 6)[number % 2]], _LINES[number % len(_LINES)]
-        _outline(ax, some, *style)
-        ax.plot([], [], color=style[0], linestyle=style[1], label=f"{name} ({len(some)})")
-    _outline(ax, mine[mine["crowd"]], _CROWD, ":")
-    ax.plot([], [], color=_CROWD, linestyle=":", label=f"not asked for ({mine['crowd'].sum()})")
+        _outline(ax, targets, *style, label=f"{name} ({len(targets)})")
+    _outline(ax, crowd, _CROWD, ":", label=f"does not count ({len(crowd)})")
     ax.set_xlim(0, pixels.shape[2])  # outlines do not widen it
     ax.set_ylim(pixels.shape[1], 0)
     ax.set_xlabel("pixels from the left")
@@ -55,38 +50,30 @@ def plot_boxes(path: str, boxes: pd.DataFrame, *, ax: Axes | None = None) -> Axe
     return ax
 
 
-def _outline(ax: Axes, boxes: pd.DataFrame, color: str, line: str) -> None:
-    for x0, y0, x1, y1 in boxes[list(BOX)].to_numpy():
-        edge = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=color, linestyle=line,
-                         linewidth=1.6)  # fmt: skip
+def _outline(ax: Axes, boxes: pd.DataFrame, color: str, line: str, *, label: str) -> None:
+    ax.plot([], [], color=color, linestyle=line, label=label)
+    for box in boxes[list(BOX)].to_numpy():
+        edge = _draw_box(ax, box, fill=False, edgecolor=color, linestyle=line, linewidth=1.6)
         edge.set_path_effects([Stroke(linewidth=2.8, foreground="#000000"), Normal()])
-        ax.add_patch(edge)
+
+
+def _draw_box(ax: Axes, box: np.ndarray, **style: Any) -> Patch:
+    return ax.add_patch(Rectangle(tuple(box[:2]), *(box[2:] - box[:2]), **style))
 
 
 def plot_pairs_of_boxes(pairs: Sequence[tuple[ArrayLike, ArrayLike]]) -> Figure:
-    """Pairs of boxes side by side; what both share is filled and hatched.
-
-    Args:
-        pairs: two boxes ``(left, top, right, bottom)`` each.
-    """
+    """Draw pairs of boxes ``(left, top, right, bottom)``; what both share is hatched."""
     figure, axes = new_figure(2.1 * len(pairs), 2.5, ncols=len(pairs), squeeze=False)
     corners = np.array([np.asarray(box, float) for pair in pairs for box in pair])
     low, high = corners[:, :2].min(0) - 1, corners[:, 2:].max(0) + 1
     for number, (ax, pair) in enumerate(zip(axes[0], pairs, strict=True)):
         a, b = (np.asarray(box, float) for box in pair)
         for box, color, line in ((a, PALETTE[4], "-"), (b, PALETTE[5], "--")):
-            look: dict[str, Any] = {
-                "edgecolor": color,
-                "linestyle": line,
-                "linewidth": 2.2,
-                "fill": False,
-            }
-            ax.add_patch(Rectangle(tuple(box[:2]), *(box[2:] - box[:2]), **look))
-        inner = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
-        if (inner[1] > inner[0]).all():
-            shared = Rectangle(inner[0], *(inner[1] - inner[0]), facecolor="#dddddd", zorder=0)
-            shared.set(edgecolor="#888888", hatch="//", linewidth=0)
-            ax.add_patch(shared)
+            _draw_box(ax, box, fill=False, edgecolor=color, linestyle=line, linewidth=2.2)
+        shared = np.concatenate([np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])])
+        if (shared[2:] > shared[:2]).all():
+            _draw_box(ax, shared, facecolor="#dddddd", edgecolor="#888888", hatch="//",
+                      linewidth=0, zorder=0)  # fmt: skip
         ax.set_xlim(low[0], high[0])
         ax.set_ylim(high[1], low[1])
         ax.set_aspect("equal")
@@ -95,18 +82,16 @@ def plot_pairs_of_boxes(pairs: Sequence[tuple[ArrayLike, ArrayLike]]) -> Figure:
     return figure
 
 
-def plot_toy(truth: pd.DataFrame, found: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """The boxes of `outlined.toy`, and its detections numbered from 1 in the order of the table."""
+def plot_toy(truth: pd.DataFrame, detections: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw the boxes of `make_toy`, and its detections with their numbers from 1."""
     ax = get_axes(ax, 5.4, 5.2)
-    for x0, y0, x1, y1 in truth[list(BOX)].to_numpy():
-        ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, facecolor="#e8e8e8",
-                               edgecolor="#333333", linewidth=1.6))  # fmt: skip
-    for number, (x0, y0, x1, y1) in enumerate(found[list(BOX)].to_numpy(), 1):
-        ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=PALETTE[5],
-                               linestyle="--", linewidth=1.8))  # fmt: skip
-        at, side = ((x0, y0), "left") if number <= _ABOVE else ((x1, y1), "right")
-        ax.annotate(str(number), at, (3 if side == "left" else -3, 2), textcoords="offset points",
-                    fontsize=11, color="#8a3b00", ha=side, fontweight="bold")  # fmt: skip
+    for box in truth[list(BOX)].to_numpy():
+        _draw_box(ax, box, facecolor="#e8e8e8", edgecolor="#333333", linewidth=1.6)
+    for number, box in enumerate(detections[list(BOX)].to_numpy(), 1):
+        _draw_box(ax, box, fill=False, edgecolor=PALETTE[5], linestyle="--", linewidth=1.8)
+        corner, shift, side = (box[:2], 3, "left") if number <= _LEFT else (box[2:], -3, "right")
+        ax.annotate(str(number), corner, (shift, 2), textcoords="offset points", fontsize=11,
+                    color="#8a3b00", ha=side, fontweight="bold")  # fmt: skip
     ax.set_xlim(0, 100)
     ax.set_ylim(100, 0)
     ax.set_aspect("equal")
@@ -116,23 +101,20 @@ def plot_toy(truth: pd.DataFrame, found: pd.DataFrame, *, ax: Axes | None = None
 
 
 def plot_precision_recall(hits: Sequence[bool], boxes: int, *, ax: Axes | None = None) -> Axes:
-    """Precision and recall down a list of detections, and the area that average precision is.
+    """Draw precision and recall down a list of detections, and the area of average precision.
 
-    Args:
-        hits: whether each detection is right, the highest score first.
-        boxes: number of true boxes.
-        ax: where to draw; a new figure when None.
+    ``hits`` says whether each detection is right, by score; ``boxes`` is the number of true boxes.
     """
-    right = np.cumsum(np.asarray(hits, bool))
-    precision, recall = right / np.arange(1, len(right) + 1), right / boxes
+    count = np.cumsum(np.asarray(hits, bool))
+    precision, recall = count / np.arange(1, len(count) + 1), count / boxes
     best = np.maximum.accumulate(precision[::-1])[::-1]
     ax = style_axes(get_axes(ax, 5.6, 3.6))
     ax.step([0, *recall], [best[0], *best], where="pre", color=PALETTE[0], linewidth=2,
             label="best precision from here on")  # fmt: skip
     ax.fill_between([0, *recall], [best[0], *best], step="pre", color=PALETTE[0], alpha=0.15)
     ax.plot(recall, precision, "o", color=PALETTE[5], label="after each detection")
-    for number, place in enumerate(zip(recall, precision, strict=True), 1):
-        ax.annotate(str(number), place, (5, -11), textcoords="offset points", fontsize=8)
+    for number, point in enumerate(zip(recall, precision, strict=True), 1):
+        ax.annotate(str(number), point, (5, -11), textcoords="offset points", fontsize=8)
     ax.set_xlim(0, 1.02)
     ax.set_ylim(0, 1.08)
     ax.set_xlabel("recall: share of the true boxes that are found")
@@ -142,30 +124,27 @@ def plot_precision_recall(hits: Sequence[bool], boxes: int, *, ax: Axes | None =
 
 
 def plot_class_maps(maps: Mapping[str, ClassMap], *, count: int = 6) -> Figure:
-    """Maps of one scene below each other, each beside where it differs from the last of them.
+    """Draw maps of one scene, and next to each where it differs from the last of them.
 
-    Args:
-        maps: name -> map; the last one is what the others are compared with.
-        count: classes in the legend.
+    The legend has the first ``count`` classes.
     """
     last = list(maps.values())[-1]
     colors = [PALETTE[i % len(PALETTE)] for i in range(len(last.classes))]
     transform, (height, width) = last.grid.transform, last.values.shape
     left, top = transform * (0, 0)
     right, bottom = transform * (width, height)
-    high = 5.4 * height / width
-    figure, axes = new_figure(11, (high + 0.35) * len(maps) + 0.4, nrows=len(maps), ncols=2,
-                           squeeze=False)  # fmt: skip
-    for (one, other), (name, found) in zip(axes, maps.items(), strict=True):
-        apart = found.values != last.values
-        pictures = ((one, found.values, colors, len(colors)), (other, apart, ["#f2f2f2", "k"], 2))
-        for ax, values, palette, most in pictures:
-            ax.imshow(values, cmap=ListedColormap(palette[:most]), vmin=-0.5, vmax=most - 0.5,
+    height_in = (5.4 * height / width + 0.35) * len(maps) + 0.4
+    figure, axes = new_figure(11, height_in, nrows=len(maps), ncols=2, squeeze=False)
+    for line, (name, one) in zip(axes, maps.items(), strict=True):
+        differs = one.values != last.values
+        pictures = ((one.values, colors), (differs, ["#f2f2f2", "k"]))
+        for ax, (values, palette) in zip(line, pictures, strict=True):
+            ax.imshow(values, cmap=ListedColormap(palette), vmin=-0.5, vmax=len(palette) - 0.5,
                       extent=(left, right, bottom, top), interpolation="nearest")  # fmt: skip
             ax.tick_params(labelsize=8)
-        one.set_title(name, fontsize=9)
-        one.set_ylabel("latitude (degrees)", fontsize=8)
-        other.set_title(f"black: differs from the last map ({apart.mean():.1%})", fontsize=9)
+        line[0].set_title(name, fontsize=9)
+        line[0].set_ylabel("latitude (degrees)", fontsize=8)
+        line[1].set_title(f"black: differs from the last map ({differs.mean():.1%})", fontsize=9)
     for ax in axes[-1]:
         ax.set_xlabel("longitude (degrees)", fontsize=8)
     patches = [Rectangle((0, 0), 1, 1, color=color) for color in colors[:count]]
