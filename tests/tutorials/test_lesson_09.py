@@ -1,4 +1,4 @@
-"""What lesson 09 knows: speed, arithmetic, time and money, and trainings in processes."""
+"""Lesson 09: speed, arithmetic, time and money, and trainings in processes."""
 
 import json
 import math
@@ -18,8 +18,8 @@ from geossl import models
 from geossl.train.throughput import Throughput, measure_throughput
 
 
-def said(number, answer, given=None):
-    return checking.judge(number, answer, given).hint
+def hint(number, answer, data=None):
+    return checking.judge(number, answer, data).hint
 
 
 # --- the exercises --------------------------------------------------------------------------------
@@ -28,49 +28,49 @@ def said(number, answer, given=None):
 def test_days_right_and_wrong():
     given = (1_000, 20, Throughput(0.5, 0.4, 0.6))
     days = 1_000 * 20 / 0.5 / 86_400
-    assert said("09.1", days, given) == ""
-    assert "in seconds" in said("09.1", 40_000, given)
-    assert "in hours" in said("09.1", days * 24, given)
-    assert "in years" in said("09.1", days / 365.25, given)
-    assert "one pass" in said("09.1", days / 20, given)
-    assert "not two" in said("09.1", 2 * days, given)
-    assert "make days" in said("09.1", 12345, given)
+    assert hint("09.1", days, given) == ""
+    assert "in seconds" in hint("09.1", 40_000, given)
+    assert "in hours" in hint("09.1", days * 24, given)
+    assert "in years" in hint("09.1", days / 365.25, given)
+    assert "one pass" in hint("09.1", days / 20, given)
+    assert "not two" in hint("09.1", 2 * days, given)
+    assert "make days" in hint("09.1", 12345, given)
 
 
 @pytest.mark.parametrize("pair", [(256, 1), (256, 3), (256, 2), (257, 2), (1, 2), (512, 6), (3, 0)])
 def test_sums_in_bf16(pair):
     truth = torch.tensor(float(sum(pair))).bfloat16()
-    assert said("09.2", truth, pair) == said("09.2", float(truth), pair) == ""
+    assert hint("09.2", truth, pair) == hint("09.2", float(truth), pair) == ""
     if float(truth) != sum(pair):
-        assert "between two" in said("09.2", sum(pair), pair)
-    assert "says it" in said("09.2", 7777, pair)
-    assert said("09.2", "x", pair)
+        assert "between two" in hint("09.2", sum(pair), pair)
+    assert "Try torch" in hint("09.2", 7777, pair)
+    assert hint("09.2", "x", pair)
 
 
 def test_what_travels_right_and_wrong():
     given = (torch.nn.Linear(999, 1000), 4)  # a million numbers
     truth = 2 * 3 / 4 * 4e6 / 1e6
-    assert said("09.3", truth, given) == ""
-    assert "one way" in said("09.3", truth / 2, given)
-    assert "size of the gradients" in said("09.3", 4, given)
-    assert "4 bytes" in said("09.3", truth / 4, given)
-    assert "unit" in said("09.3", truth * 1e6, given)
-    assert "(P - 1)" in said("09.3", 77, given)
+    assert hint("09.3", truth, given) == ""
+    assert "one round" in hint("09.3", truth / 2, given)
+    assert "size of the gradients" in hint("09.3", 4, given)
+    assert "4 bytes" in hint("09.3", truth / 4, given)
+    assert "unit" in hint("09.3", truth * 1e6, given)
+    assert "(P - 1)" in hint("09.3", 77, given)
 
 
 def test_lost_work_and_passes_right_and_wrong():
-    assert said("09.4", 8 * 5 / 60, (8, 10)) == ""
-    assert "worst case" in said("09.4", 8 * 10 / 60, (8, 10))
-    assert "one GPU" in said("09.4", 5 / 60, (8, 10))
-    assert "GPU-minutes" in said("09.4", 40, (8, 10))
-    assert "average age" in said("09.4", 3, (8, 10))
+    assert hint("09.4", 8 * 5 / 60, (8, 10)) == ""
+    assert "worst case" in hint("09.4", 8 * 10 / 60, (8, 10))
+    assert "one GPU" in hint("09.4", 5 / 60, (8, 10))
+    assert "GPU-minutes" in hint("09.4", 40, (8, 10))
+    assert "average age" in hint("09.4", 3, (8, 10))
     given = (100.0, 2.0, Throughput(500, 400, 600), 300_000)
     passes = 50 * 3600 * 500 / 300_000
-    assert said("09.5", passes, given) == ""
-    assert "pairs a second" in said("09.5", passes / 3600, given)
-    assert "number of pairs" in said("09.5", passes * 300_000, given)
-    assert "what one pass costs" in said("09.5", 100 / passes, given)
-    assert "times 3600" in said("09.5", 5, given)
+    assert hint("09.5", passes, given) == ""
+    assert "pairs per second" in hint("09.5", passes / 3600, given)
+    assert "number of pairs" in hint("09.5", passes * 300_000, given)
+    assert "what one pass costs" in hint("09.5", 100 / passes, given)
+    assert "times 3600" in hint("09.5", 5, given)
 
 
 # --- speed, arithmetic, money ---------------------------------------------------------------------
@@ -99,7 +99,7 @@ def test_operations_are_those_of_the_layers():
             )
     encoder.eval()(torch.zeros(1, 3, 32, 32))
     forward, first = sum(seen), seen[0]
-    counted = costs.gflop_per_pair(encoder, size_px=32) * 1e9
+    counted = costs.count_gflop_per_pair(encoder, size_px=32) * 1e9
     head = 2 * (256 * 256 + 256 * 128)
     # forward twice, backward to the weights, backward to the inputs but for the first layer
     assert counted == pytest.approx(4 * (forward + head) - first, rel=1e-6)
@@ -107,16 +107,16 @@ def test_operations_are_those_of_the_layers():
 
 
 def test_time_and_money():
-    rate = costs.on_card(100.0, 10.0, share=(0.5, 0.1, 1.0))
+    rate = costs.estimate_throughput(100.0, 10.0, share=(0.5, 0.1, 1.0))
     assert (rate.value, rate.low, rate.high) == (5_000, 1_000, 10_000)
-    table = costs.plan({"a": (rate, 2.0), "b": (rate, math.nan)}, pairs=5_000 * 3600 * 10)
+    table = costs.plan_training({"a": (rate, 2.0), "b": (rate, math.nan)}, pairs=5_000 * 3600 * 10)
     assert list(table.columns) == ["machine", "pairs/s", "time", "dollars"]
     assert table["time"][0] == "10 hours (5.0 hours to 2.1 days)"
     assert table["dollars"].tolist() == ["20 (10 to 100)", "–"]
     assert table["pairs/s"][0] == "5,000 (1,000 to 10,000)"
     told = {0.5: "30 minutes", 1: "60 minutes", 1.5: "1.5 hours", 30: "30 hours", 36: "1.5 days",
             24 * 365.25 * 15: "15 years", 0.001: "0.060 minutes"}  # fmt: skip
-    assert {hours: costs.duration(hours) for hours in told} == told
+    assert {hours: costs.format_hours(hours) for hours in told} == told
 
 
 def test_the_figures_of_lesson_09():
@@ -130,7 +130,7 @@ def test_the_figures_of_lesson_09():
     assert [t.get_text() for t in ax.texts] == ["10 hours", "5.0 hours"]
     steps = np.arange(1, 7)
     two = {name: pd.DataFrame({"step": steps, "loss": steps + i}) for i, name in enumerate("ab")}
-    lines = figures.plot_alike(two).lines
+    lines = figures.plot_two_runs(two).lines
     assert [line.get_ydata().tolist() for line in lines] == [[*range(1, 7)], [*range(2, 8)]]
     assert lines[0].get_linestyle() != lines[1].get_linestyle()
     whole = pd.DataFrame({"step": steps, "loss": 1.0 / steps, "seconds": steps * 1.0})
@@ -144,24 +144,24 @@ def test_the_figures_of_lesson_09():
 
 
 def test_a_line_is_what_one_types(tmp_path):
-    line = launch.Line(tmp_path / "a b", tmp_path / "out", 2.5, processes=2)
+    line = launch.Command(tmp_path / "a b", tmp_path / "out", 2.5, processes=2)
     assert str(line).startswith("torchrun --standalone --nproc-per-node 2 -m geossl pretrain '")
-    assert str(launch.Line(tmp_path, tmp_path, 1)).startswith("geossl pretrain /")
+    assert str(launch.Command(tmp_path, tmp_path, 1)).startswith("geossl pretrain /")
     assert "--epochs 2.5 --batch-size 64" in str(line)
-    assert line.log().empty
-    with pytest.raises(FileNotFoundError, match=r"expected a checkpoint at .*last\.pt"):
-        line.kept()
+    assert line.read_log().empty
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*last\.pt\. Run it first"):
+        line.checkpoint_step()
 
 
 def test_a_half_written_log_is_read_as_far_as_it_goes(tmp_path):
-    line = launch.Line(tmp_path, tmp_path, 1)
+    line = launch.Command(tmp_path, tmp_path, 1)
     whole = "".join(json.dumps({"step": n, "loss": 0.5}) + "\n" for n in (1, 2))
     (tmp_path / "log.jsonl").write_text(whole + '{"step": 3, "lo')
-    assert line.log()["step"].tolist() == [1, 2]
+    assert line.read_log()["step"].tolist() == [1, 2]
 
 
 def test_a_failure_says_why(tmp_path):
-    line = launch.Line(tmp_path / "absent", tmp_path / "out", 1)
+    line = launch.Command(tmp_path / "absent", tmp_path / "out", 1)
     with pytest.raises(RuntimeError, match=r"ended with 2: .*absent"):
         line.run()
     with pytest.raises(RuntimeError, match=r"ended with 2: .*absent"):
@@ -171,22 +171,22 @@ def test_a_failure_says_why(tmp_path):
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
     write_store(tmp_path / "chips", places=40)
     whole, killed = (
-        launch.Line(tmp_path / "chips", tmp_path / name, 6, batch_size=16) for name in ("a", "b")
+        launch.Command(tmp_path / "chips", tmp_path / name, 6, batch_size=16) for name in ("a", "b")
     )
-    killed.out.mkdir()
-    (killed.out / "rubbish").write_text("of a former run")
+    killed.output_dir.mkdir()
+    (killed.output_dir / "rubbish").write_text("of a former run")
     step = killed.kill_at(2)
-    assert not (killed.out / "rubbish").exists()
-    assert 2 <= step and killed.kept() <= step
+    assert not (killed.output_dir / "rubbish").exists()
+    assert 2 <= step and killed.checkpoint_step() <= step
     whole.run()
-    steps = int(whole.log()["step"].iloc[-1])
-    stopped_early = killed.kept() < steps
+    steps = int(whole.read_log()["step"].iloc[-1])
+    stopped_early = killed.checkpoint_step() < steps
     killed.run()
-    assert killed.log()["step"].tolist() == list(range(1, steps + 1)) and stopped_early
-    assert launch.apart(whole, killed) == 0
-    other = launch.Line(tmp_path / "chips", tmp_path / "c", 6, batch_size=16, seed=1)
+    assert killed.read_log()["step"].tolist() == list(range(1, steps + 1)) and stopped_early
+    assert launch.max_weight_difference(whole, killed) == 0
+    other = launch.Command(tmp_path / "chips", tmp_path / "c", 6, batch_size=16, seed=1)
     other.run()
-    assert launch.apart(whole, other) > 0
+    assert launch.max_weight_difference(whole, other) > 0
 
 
 def test_processes_are_started_by_torchrun(tmp_path, monkeypatch):
@@ -197,7 +197,7 @@ def test_processes_are_started_by_torchrun(tmp_path, monkeypatch):
         return SimpleNamespace(communicate=lambda timeout: ("", ""), returncode=0)
 
     monkeypatch.setattr(subprocess, "Popen", start)
-    launch.Line(tmp_path, tmp_path, 1, processes=3).run()
+    launch.Command(tmp_path, tmp_path, 1, processes=3).run()
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     assert seen["command"][:8] == [*start, "--nproc-per-node", "3", "-m", "geossl"]
     assert seen["env"]["OMP_NUM_THREADS"] == "1"

@@ -1,111 +1,95 @@
-"""What `check` knows of lesson 09."""
+"""Right answers and hints of lesson 09."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from geossl_lessons.checking import NotYet, as_number
+from geossl_lessons.checking import NotYet, as_number, grade_number
 
 _DAY_S = 86_400
-_BF16_DIGITS = 8  # binary digits of a bf16 number, the leading one included
+_BF16_BITS = 8  # binary digits of a bf16 number, with the leading one
 
 
-def exercise_1(answer: object, given: Any) -> None:
-    """Days of a training; ``given`` is ``(images, passes, rate)``."""
-    value, (images, passes, rate) = as_number(answer), given
-    truth = passes * (images / (rate.value * _DAY_S))
-    if math.isclose(value, truth, rel_tol=0.02):
-        return
+def exercise_1(answer: object, data: Any) -> None:
+    """Check the days of a training; ``data`` is ``(images, passes, rate)``."""
+    images, passes, rate = data
+    days = passes * images / rate.value / _DAY_S
     units = {"seconds": _DAY_S, "minutes": 1440, "hours": 24, "weeks": 1 / 7, "years": 1 / 365}
-    for name, size in units.items():
-        if math.isclose(value, truth * size, rel_tol=0.02):
-            raise NotYet(f"Right, but in {name}; days are asked for.")
-    if math.isclose(value * passes, truth, rel_tol=0.02):
-        raise NotYet("That is one pass; the training has many.")
-    if math.isclose(value, 2 * truth, rel_tol=0.02):
-        raise NotYet(
-            "A pair is one query with its key: a picture gives one pair in a pass, not two."
-        )
-    raise NotYet("Pairs of all passes, over pairs a second, are seconds. Then make days of them.")
+    mistakes = {days * size: f"Right, but in {name}. Give days." for name, size in units.items()}
+    mistakes |= {
+        days / passes: "That is one pass; the training has many.",
+        2 * days: "A pair is one query with its key: a picture gives one pair in a pass, not two.",
+    }
+    hint = (
+        "The pairs of all passes divided by pairs per second are seconds. Then make days of them."
+    )
+    grade_number(answer, days, mistakes, hint=hint, rel_tol=0.02)
 
 
-def exercise_2(answer: object, given: Any) -> None:
-    """A sum in bf16; ``given`` is its two whole numbers."""
-    wide = getattr(answer, "float", lambda: answer)()  # NumPy knows no bf16
-    value, total = as_number(wide), sum(given)
-    digits = total.bit_length()
-    step = 2 ** max(0, digits - _BF16_DIGITS)
+def exercise_2(answer: object, data: Any) -> None:
+    """Check a sum in bf16; ``data`` are its two whole numbers."""
+    value = as_number(getattr(answer, "float", lambda: answer)())  # NumPy has no bf16
+    total = sum(data)
+    step = 2 ** max(0, total.bit_length() - _BF16_BITS)  # from a number to the next
     below = total // step * step
-    rest = total - below
-    up = rest * 2 > step or (rest * 2 == step and below // step % 2 == 1)  # a tie goes to even
-    truth = below + step * up
-    if value == truth:
+    if value == step * round(total / step):  # a tie goes to the even one, in Python as well
         return
     if value == total:
         raise NotYet(
-            f"In bf16 the next number after {given[0]} is {below + step}: {total} lies between two "
+            f"In bf16 the next number after {data[0]} is {below + step}: {total} is between two "
             "numbers and is rounded to one of them."
         )
     if value in (below, below + step):
-        raise NotYet(
-            "Right between two numbers, the one with an even last digit (in bits) is taken."
-        )
-    raise NotYet("torch.tensor(256.0, dtype=torch.bfloat16) + 1 says it.")
+        raise NotYet("Right between two numbers, the one with an even last digit (in bits) wins.")
+    raise NotYet("Try torch.tensor(256.0, dtype=torch.bfloat16) + 1.")
 
 
-def exercise_3(answer: object, given: Any) -> None:
-    """Megabytes that a process sends in a step; ``given`` is ``(encoder, processes)``."""
-    value, (encoder, processes) = as_number(answer), given
+def exercise_3(answer: object, data: Any) -> None:
+    """Check the megabytes that a process sends in a step; ``data`` is ``(encoder, processes)``."""
+    encoder, processes = data
     size = sum(math.prod(weight.shape) for weight in encoder.parameters()) * 4 / 1e6
-    part, truth = size / processes, 0.0
-    for _ in range(2):  # a ring: once to sum, once to tell, each part handed on P - 1 times
-        for _ in range(processes - 1):
-            truth += part
-    if math.isclose(value, truth, rel_tol=0.02):
+    truth = 2 * (processes - 1) / processes * size
+    mistakes = {
+        truth * factor: "Right except for the unit: a megabyte is 10^6 bytes."
+        for factor in (1e3, 1e6, 1e-3, 1.048576, 1 / 1.048576)
+    }
+    mistakes |= {
+        truth / 4: "Each number has 4 bytes.",
+        size: "That is the size of the gradients. How often is each part sent?",
+        truth / 2: "That is one round only: first the sums are made, then they are sent to all.",
+    }
+    hint = "2 * (P - 1) / P times the size of the gradients, in 10^6 bytes."
+    grade_number(answer, truth, mistakes, hint=hint, rel_tol=0.02)
+
+
+def exercise_4(answer: object, data: Any) -> None:
+    """Check the GPU-hours lost by a kill; ``data`` is ``(GPUs, minutes between checkpoints)``."""
+    gpus, minutes = data
+    truth = gpus * minutes / 2 / 60
+    mistakes = {
+        2 * truth: "That is the worst case; on average the checkpoint is half as old.",
+        truth / gpus: "That is what one GPU loses; all of them do.",
+        truth * 60: "Right, but in GPU-minutes. Give hours.",
+    }
+    hint = "The average age of the last checkpoint, in hours, times the number of GPUs."
+    grade_number(answer, truth, mistakes, hint=hint, rel_tol=0.03)
+
+
+def exercise_5(answer: object, data: Any) -> None:
+    """Check the passes for a budget; ``data`` is ``(dollars, dollars an hour, rate, images)``."""
+    budget, price, rate, images = data
+    pass_dollars = images / rate.value / 3600 * price
+    truth = budget / pass_dollars
+    if as_number(answer) == math.floor(truth) > 0:
         return
-    if math.isclose(value, truth / 2, rel_tol=0.02):
-        raise NotYet("That is one way round: sums are made, and then told to all.")
-    if math.isclose(value, size, rel_tol=0.02):
-        raise NotYet("That is the size of the gradients. How often does each part travel?")
-    if math.isclose(value, truth / 4, rel_tol=0.02):
-        raise NotYet("Each number has 4 bytes.")
-    for factor in (1e3, 1e6, 1e-3, 1.048576, 1 / 1.048576):
-        if math.isclose(value, truth * factor, rel_tol=0.01):
-            raise NotYet("Right but for the unit: a megabyte is 10^6 bytes.")
-    raise NotYet("2 * (P - 1) / P times the size of the gradients, in 10^6 bytes.")
-
-
-def exercise_4(answer: object, given: Any) -> None:
-    """GPU-hours lost by a kill; ``given`` is ``(GPUs, minutes between checkpoints)``."""
-    value, (gpus, minutes) = as_number(answer), given
-    moments = [minutes * (i + 0.5) / 1000 for i in range(1000)]  # ages of the checkpoint
-    truth = gpus * sum(moments) / len(moments) / 60
-    if math.isclose(value, truth, rel_tol=0.03):
-        return
-    if math.isclose(value, 2 * truth, rel_tol=0.03):
-        raise NotYet("That is the worst case; on average the checkpoint is half as old.")
-    if math.isclose(value, truth / gpus, rel_tol=0.03):
-        raise NotYet("That is what one GPU loses; all of them do.")
-    if math.isclose(value, truth * 60, rel_tol=0.03):
-        raise NotYet("Right, but in GPU-minutes; hours are asked for.")
-    raise NotYet("The average age of the last checkpoint, in hours, times the number of GPUs.")
-
-
-def exercise_5(answer: object, given: Any) -> None:
-    """Passes that a budget buys; ``given`` is ``(dollars, dollars an hour, rate, images)``."""
-    value, (budget, price, rate, images) = as_number(answer), given
-    one_pass = images / rate.value / 3600 * price  # dollars
-    truth = budget / one_pass
-    if math.isclose(value, truth, rel_tol=0.02) or value == math.floor(truth) > 0:
-        return
-    if math.isclose(value, truth / 3600, rel_tol=0.02):
-        raise NotYet("The rate is pairs a second, the price dollars an hour: bring them together.")
-    if math.isclose(value, truth * images, rel_tol=0.02):
-        raise NotYet("That is the number of pairs; how many passes over all pictures are these?")
-    if math.isclose(value, one_pass, rel_tol=0.02):
-        raise NotYet("That is what one pass costs, in dollars. How many of them can you pay?")
-    raise NotYet(
-        "BUDGET over the price are hours; times 3600 and the pairs a second are pairs; a pass has "
-        "IMAGES of them."
+    mistakes = {
+        truth / 3600: "The rate is pairs per second, the price dollars per hour: convert one.",
+        truth * images: "That is the number of pairs; how many passes over all pictures are these?",
+        pass_dollars: "That is what one pass costs, in dollars. How many of them can you pay?",
+    }
+    hint = (
+        "BUDGET divided by the price are hours; times 3600 and the pairs per second are pairs; a "
+        "pass has IMAGES of them."
     )
+    grade_number(answer, truth, mistakes, hint=hint, rel_tol=0.02)

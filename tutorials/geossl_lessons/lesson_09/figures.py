@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from geossl.train.throughput import Throughput
 from geossl.utils.colors import GRAY, PALETTE
 from geossl.viz.plots.base import get_axes, new_figure, style_axes
-from geossl_lessons.lesson_09.costs import duration
+from geossl_lessons.lesson_09.costs import format_hours
 
 _BITS = {"fp32": 23, "fp16": 10, "bf16": 7}  # of the fraction
 _TICKS = {"hour": 1, "day": 24, "week": 168, "month": 730, "year": 8766, "10 years": 87_660,
@@ -20,7 +20,7 @@ _TICKS = {"hour": 1, "day": 24, "week": 168, "month": 730, "year": 8766, "10 yea
 
 
 def plot_gaps(*, ax: Axes | None = None) -> Axes:
-    """How far the next number is from a number, in three ways to write numbers down."""
+    """Draw the distance from a number to the next one, in three formats."""
     ax = style_axes(get_axes(ax, 6.0, 3.4))
     values = np.geomspace(0.01, 2000, 4000)
     styles = ((PALETTE[0], "-"), (PALETTE[2], "--"), (PALETTE[5], ":"))
@@ -34,28 +34,23 @@ def plot_gaps(*, ax: Axes | None = None) -> Axes:
 
 
 def plot_rates(rates: Mapping[str, Throughput], *, ax: Axes | None = None) -> Axes:
-    """Pairs a second, one line each, with their ranges."""
+    """Draw pairs per second with their ranges, one on each line."""
     ax = style_axes(get_axes(ax, 6.4, 0.9 + 0.4 * len(rates)))
-    for place, rate in enumerate(rates.values()):
-        ax.plot([rate.low, rate.high], [place, place], color=PALETTE[0], linewidth=2)
-        ax.plot(rate.value, place, "o", color=PALETTE[0])
-        ax.annotate(f"{rate.value:,.0f}", (rate.high, place), (7, 0), va="center",
+    for y, rate in enumerate(rates.values()):
+        ax.plot([rate.low, rate.high], [y, y], color=PALETTE[0], linewidth=2)
+        ax.plot(rate.value, y, "o", color=PALETTE[0])
+        ax.annotate(f"{rate.value:,.0f}", (rate.high, y), (7, 0), va="center",
                     textcoords="offset points", fontsize=9)  # fmt: skip
     ax.set_yticks(range(len(rates)), list(rates), fontsize=9)
     ax.set_ylim(len(rates) - 0.5, -0.5)
     ax.set_xlim(left=0)
     ax.margins(x=0.15)
-    ax.set_xlabel("pairs a second (line: smallest to largest of the repeats)")
+    ax.set_xlabel("pairs per second (line: smallest to largest of the repeats)")
     return ax
 
 
-def plot_alike(logs: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> Axes:
-    """The losses of two runs that should agree: the first a wide line, the second dashed on it.
-
-    Args:
-        logs: name -> log, two of them.
-        ax: where to draw; a new figure when None.
-    """
+def plot_two_runs(logs: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> Axes:
+    """Draw the losses of two runs that should agree: a wide line, and a dashed one on it."""
     ax = style_axes(get_axes(ax, 6.4, 3.2))
     styles = ((PALETTE[5], "-", 5, 0.5), (PALETTE[0], "--", 1.6, 1))
     for (name, log), (color, line, width, alpha) in zip(logs.items(), styles, strict=True):
@@ -67,26 +62,23 @@ def plot_alike(logs: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> A
     return ax
 
 
-def plot_resumed(whole: pd.DataFrame, before: pd.DataFrame, after: pd.DataFrame) -> Figure:
-    """The loss of a run that nobody stopped, and of one that was killed and went on.
+def plot_resumed(complete: pd.DataFrame, before: pd.DataFrame, after: pd.DataFrame) -> Figure:
+    """Draw the loss of a run without a stop, and of one that was killed and resumed.
 
-    Args:
-        whole: log of the first.
-        before: log of the second when it was killed.
-        after: its log in the end.
+    ``before`` is the log of the second when it was killed, ``after`` the one at its end.
     """
     figure, axes = new_figure(7.0, 4.2, nrows=2, sharex=True, sharey=True)
-    killed, kept = before["step"].iloc[-1], _last_alike(before, after)
-    for ax, title in zip(axes, ("nobody stopped it", "killed, and started again"), strict=True):
+    killed = before["step"].iloc[-1]
+    for ax, title in zip(axes, ("without a stop", "killed and resumed"), strict=True):
         style_axes(ax)
         ax.set_title(title, fontsize=10, loc="left")
         ax.set_ylabel("loss (nats)")
-    axes[0].plot(whole["step"], whole["loss"], color=PALETTE[0], linewidth=2)
+    axes[0].plot(complete["step"], complete["loss"], color=PALETTE[0], linewidth=2)
     axes[1].plot(before["step"], before["loss"], color=PALETTE[5], linewidth=4, alpha=0.5,
                  label="before it was killed")  # fmt: skip
-    later = after[after["step"] >= kept]
+    later = after[after["step"] >= _resumed_from(before, after)]
     axes[1].plot(later["step"], later["loss"], "--", color=PALETTE[0], linewidth=1.6,
-                 label="after it was started again")  # fmt: skip
+                 label="after it was resumed")  # fmt: skip
     axes[1].axvline(killed, color="k", linewidth=0.9, linestyle=":")
     axes[1].annotate("kill", (killed, axes[1].get_ylim()[1]), (3, -11), fontsize=9,
                      textcoords="offset points")  # fmt: skip
@@ -95,35 +87,33 @@ def plot_resumed(whole: pd.DataFrame, before: pd.DataFrame, after: pd.DataFrame)
     return figure
 
 
-def _last_alike(before: pd.DataFrame, after: pd.DataFrame) -> int:
-    """The last step that was not done again: the clock of its record is the same in both logs."""
+def _resumed_from(before: pd.DataFrame, after: pd.DataFrame) -> int:
+    """Find the last step that was not repeated: both logs have its record with the same time."""
     both = before.merge(after, on="step", suffixes=("", "_after"))
     same = both["step"][both["seconds"] == both["seconds_after"]]
     return int(same.max()) if len(same) else 0
 
 
-def plot_times(times: Mapping[str, tuple[Throughput, bool]], *, pairs: float,
-               ax: Axes | None = None) -> Axes:  # fmt: skip
-    """How long a training takes on some machines, on a logarithmic scale.
+def plot_times(
+    rates: Mapping[str, tuple[Throughput, bool]], *, pairs: float, ax: Axes | None = None
+) -> Axes:
+    """Draw how long a training of so many pairs takes on machines, on a logarithmic scale.
 
-    Args:
-        times: machine -> its rate, and whether it was measured.
-        pairs: of the whole training.
-        ax: where to draw; a new figure when None.
+    ``rates`` holds for each machine its rate, and whether it was measured.
     """
-    ax = style_axes(get_axes(ax, 8.0, 1.1 + 0.42 * len(times)))
-    for place, (rate, measured) in enumerate(times.values()):
+    ax = style_axes(get_axes(ax, 8.0, 1.1 + 0.42 * len(rates)))
+    for y, (rate, measured) in enumerate(rates.values()):
         likely, least, most = (pairs / v / 3600 for v in (rate.value, rate.high, rate.low))
         color, mark = (PALETTE[0], "o") if measured else (GRAY, "s")
-        ax.plot([least, most], [place, place], color=color, linewidth=3)
-        ax.plot(likely, place, mark, color=color, markersize=7)
-        ax.annotate(duration(likely), (likely, place), (0, 8), ha="center",
+        ax.plot([least, most], [y, y], color=color, linewidth=3)
+        ax.plot(likely, y, mark, color=color, markersize=7)
+        ax.annotate(format_hours(likely), (likely, y), (0, 8), ha="center",
                     textcoords="offset points", fontsize=9)  # fmt: skip
     ax.plot([], [], "o-", color=PALETTE[0], label="measured here")
-    ax.plot([], [], "s-", color=GRAY, label="by data sheet and assumption")
+    ax.plot([], [], "s-", color=GRAY, label="estimated from the data sheet")
     ax.set_xscale("log")
-    ax.set_yticks(range(len(times)), list(times), fontsize=9)
-    ax.set_ylim(len(times) - 0.4, -0.7)
+    ax.set_yticks(range(len(rates)), list(rates), fontsize=9)
+    ax.set_ylim(len(rates) - 0.4, -0.7)
     ax.set_xticks(list(_TICKS.values()), [f"1 {n}" if n.isalpha() else n for n in _TICKS])
     ax.minorticks_off()
     ax.tick_params(axis="x", labelsize=8)

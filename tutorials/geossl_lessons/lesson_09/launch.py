@@ -1,4 +1,4 @@
-"""Trainings in processes of their own, as lesson 09 starts them: by torchrun, killed, resumed."""
+"""Start trainings in their own processes: with torchrun, killed, and resumed."""
 
 from __future__ import annotations
 
@@ -14,134 +14,135 @@ from pathlib import Path
 
 import pandas as pd
 
+from geossl.utils.validate import Positive, PositiveInt, Seed, check_fields
+
 _POLL_S = 0.02
-_LONGEST_S = 600
+_LIMIT_S = 600
 
 
 @dataclass(frozen=True)
-class Line:
-    """A training as one types it.
+class Command:
+    """A training as you type it.
 
     Attributes:
-        store: folder of the chip store.
-        out: folder of the run.
+        store: directory of the chip store.
+        output_dir: directory of the run.
         epochs: passes over the training chips.
         batch_size: pairs of all processes in a step.
-        processes: how many; more than one by torchrun.
+        processes: how many; more than one are started by torchrun.
         seed: of the run.
     """
 
     store: Path
-    out: Path
-    epochs: float
-    batch_size: int = 64
-    processes: int = 1
-    seed: int = 0
+    output_dir: Path
+    epochs: Positive
+    batch_size: PositiveInt = 64
+    processes: PositiveInt = 1
+    seed: Seed = 0
 
-    def arguments(self) -> list[str]:
-        """What follows ``geossl``."""
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def _arguments(self) -> list[str]:
+        fixed = "--bn-splits 2 --queue-size 512 --log-every 1 --knn-every 0 --checkpoint-every-s 0"
         return [
-            "pretrain", str(self.store), "--output-dir", str(self.out), "--epochs", f"{self.epochs:g}",
-            "--batch-size", str(self.batch_size), "--bn-splits", "2", "--queue-size", "512", "--log-every", "1",
-            "--knn-every", "0", "--checkpoint-every-s", "0", "--device", "cpu", "--precision", "fp32",
-            "--seed", str(self.seed),
+            "pretrain", str(self.store), "--output-dir", str(self.output_dir),
+            "--epochs", f"{self.epochs:g}", "--batch-size", str(self.batch_size), *fixed.split(),
+            "--device", "cpu", "--precision", "fp32", "--seed", str(self.seed),
         ]  # fmt: skip
 
     def __str__(self) -> str:
         start = f"torchrun --standalone --nproc-per-node {self.processes} -m geossl"
-        return f"{start if self.processes > 1 else 'geossl'} {shlex.join(self.arguments())}"
+        return f"{start if self.processes > 1 else 'geossl'} {shlex.join(self._arguments())}"
 
-    def start(self) -> subprocess.Popen[str]:
-        """Start it with this Python and a thread a process, whoever starts it."""
+    def _start(self) -> subprocess.Popen[str]:
+        """Start it with this Python and one thread per process."""
         command = [sys.executable, "-m"]
         if self.processes > 1:
             command += ["torch.distributed.run", "--standalone"]
             command += ["--nproc-per-node", str(self.processes), "-m"]
         return subprocess.Popen(
-            [*command, "geossl", *self.arguments()], stdout=subprocess.DEVNULL,
+            [*command, "geossl", *self._arguments()], stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace",
             env=os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
         )  # fmt: skip
 
     def run(self) -> float:
-        """Run it to its end; the seconds it took, the start of Python included.
+        """Run it to its end, and return the seconds it took, with the start of Python.
 
         Raises:
-            RuntimeError: it failed; the last line that it said.
+            RuntimeError: it failed, with the last line of its output.
         """
-        began = time.monotonic()
-        process = self.start()
+        began, process = time.monotonic(), self._start()
         try:
-            _, said = process.communicate(timeout=_LONGEST_S)
+            _, output = process.communicate(timeout=_LIMIT_S)
         except BaseException:
             process.kill()
             process.communicate()
             raise
         if process.returncode:
-            raise RuntimeError(f"{self} ended with {process.returncode}: {_last(said)}")
+            raise self._failure(process, output)
         return time.monotonic() - began
 
     def kill_at(self, step: int) -> int:
-        """Start it anew, and kill it, as the system does, when its log has come to a step.
+        """Start it in an empty directory, and kill it when its log has reached a step.
 
-        What the folder held is removed first. A training that ends before it is noticed is over.
-
-        Returns:
-            The last step in its log when it was dead.
+        Returns the last step in its log. A short training may end before it is killed.
 
         Raises:
             RuntimeError: it failed by itself.
         """
-        shutil.rmtree(self.out, ignore_errors=True)
-        process, began = self.start(), time.monotonic()
+        shutil.rmtree(self.output_dir, ignore_errors=True)
+        began, process = time.monotonic(), self._start()
         try:
-            while process.poll() is None and time.monotonic() - began < _LONGEST_S:
-                log = self.log()
-                if len(log) and log["step"].iloc[-1] >= step and (self.out / "last.pt").exists():
+            while process.poll() is None and time.monotonic() - began < _LIMIT_S:
+                log = self.read_log()
+                if len(log) and log["step"].iloc[-1] >= step and self._checkpoint.exists():
                     break
                 time.sleep(_POLL_S)
         finally:
             process.kill()
-            _, said = process.communicate()
-        log = self.log()
+            _, output = process.communicate()
+        log = self.read_log()
         if process.returncode > 0 or log.empty:
-            raise RuntimeError(f"{self} ended with {process.returncode}: {_last(said)}")
+            raise self._failure(process, output)
         return int(log["step"].iloc[-1])
 
-    def log(self) -> pd.DataFrame:
-        """The log that it has written so far, a row a record; a line half written is left out."""
-        path, records = self.out / "log.jsonl", []
-        if path.exists():
-            for line in path.read_text("utf-8").splitlines():
-                try:
-                    records.append(json.loads(line))
-                except ValueError:
-                    break
+    def _failure(self, process: subprocess.Popen[str], output: str) -> RuntimeError:
+        lines = [line.strip() for line in output.splitlines() if line.strip()]
+        reason = lines[-1][:300] if lines else "it wrote no message"
+        return RuntimeError(f"{self} ended with {process.returncode}: {reason}")
+
+    def read_log(self) -> pd.DataFrame:
+        """Read the log so far, a row per record, without a last line that is half written."""
+        path, records = self.output_dir / "log.jsonl", []
+        for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                break
         return pd.DataFrame(records)
 
-    def kept(self) -> int:
-        """The step of its last checkpoint.
+    @property
+    def _checkpoint(self) -> Path:
+        return self.output_dir / "last.pt"
+
+    def checkpoint_step(self) -> int:
+        """Read the step of the last checkpoint.
 
         Raises:
             FileNotFoundError: there is none.
         """
         import torch
 
-        path = self.out / "last.pt"
-        if not path.exists():
-            raise FileNotFoundError(f"expected a checkpoint at {path}, found none; run it first")
-        return int(torch.load(path, map_location="cpu", weights_only=True)["step"])
+        if not self._checkpoint.exists():
+            raise FileNotFoundError(f"There is no checkpoint at {self._checkpoint}. Run it first.")
+        return int(torch.load(self._checkpoint, map_location="cpu", weights_only=True)["step"])
 
 
-def apart(first: Line, second: Line) -> float:
-    """The largest difference between the weights of the encoders of two runs; 0 is bit for bit."""
+def max_weight_difference(first: Command, second: Command) -> float:
+    """Compare the encoders of two runs: 0 means equal bit for bit."""
     from safetensors.torch import load_file
 
-    one, other = (load_file(line.out / "encoder.safetensors") for line in (first, second))
+    one, other = (load_file(c.output_dir / "encoder.safetensors") for c in (first, second))
     return max(float((one[name].double() - other[name].double()).abs().max()) for name in one)
-
-
-def _last(said: str) -> str:
-    """The last line that says something."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "it said nothing"
