@@ -76,11 +76,11 @@ def test_exercise_2_is_the_share_of_two_axes():
 
 def test_exercise_3_is_the_nearest_of_another_location():
     vectors = np.array([[1.0, 0], [9, 0.1], [1, 0.3], [9, 9]])  # row 3 is long, not alike
-    given = (vectors, np.array([0, 0, 1, 2]), 0)
-    assert hint("05.3", 2, given) == ""
-    assert "itself" in hint("05.3", 0, given) and "another date" in hint("05.3", 1, given)
-    assert "0.7071, the best one has 0.9578" in hint("05.3", 3, given)
-    assert "from 0 to 3" in hint("05.3", 7, given) and "from 0 to 3" in hint("05.3", -1, given)
+    data = (vectors, np.array([0, 0, 1, 2]), 0)
+    assert hint("05.3", 2, data) == ""
+    assert "itself" in hint("05.3", 0, data) and "another date" in hint("05.3", 1, data)
+    assert "0.7071, the best one has 0.9578" in hint("05.3", 3, data)
+    assert "from 0 to 3" in hint("05.3", 7, data) and "from 0 to 3" in hint("05.3", -1, data)
 
 
 def test_exercise_4_is_the_surest_of_the_wrong():

@@ -68,15 +68,15 @@ def test_nearest_neighbor():
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     y = np.where(x[:, 0] > 0, "a", "b")
     y[:20] = "a"  # the two directions differ
-    given = (x[:60], y[:60], x[60:], y[60:])
+    data = (x[:60], y[:60], x[60:], y[60:])
     cosine = x[60:] @ x[:60].T
     truth, far = ((y[:60][pick] == y[60:]).mean() for pick in (cosine.argmax(1), cosine.argmin(1)))
-    assert hint("06.2", truth, given) == ""
-    assert "percent" in hint("06.2", 100 * truth, given)
-    assert "least similar" in hint("06.2", far, given)
+    assert hint("06.2", truth, data) == ""
+    assert "percent" in hint("06.2", 100 * truth, data)
+    assert "least similar" in hint("06.2", far, data)
     turned = (y[60:][cosine.argmax(0)] == y[:60]).mean()
-    assert "Swap them" in hint("06.2", turned, given)
-    assert "largest cosine" in hint("06.2", 0.01, given)
+    assert "Swap them" in hint("06.2", turned, data)
+    assert "largest cosine" in hint("06.2", 0.01, data)
 
 
 def test_interval_over_places():
@@ -110,12 +110,12 @@ def test_verdict():
 def test_few_labels():
     rows = {"share": [0.1, 0.1, 1.0, 1.0], "value": [0.3, 0.4, 0.5, 0.5]}
     base, ours = pd.DataFrame(rows), pd.DataFrame(rows | {"value": [0.4, 0.44, 0.9, 0.9]})
-    given = (ours, base)
-    assert hint("06.5", 7.0, given) == ""
-    assert "subtract the untrained" in hint("06.5", -7.0, given)
-    assert "hundred times" in hint("06.5", 0.07, given)
-    assert "only the smallest" in hint("06.5", 23.5, given)
-    assert "mean of value" in hint("06.5", 1.0, given)
+    data = (ours, base)
+    assert hint("06.5", 7.0, data) == ""
+    assert "subtract the untrained" in hint("06.5", -7.0, data)
+    assert "hundred times" in hint("06.5", 0.07, data)
+    assert "only the smallest" in hint("06.5", 23.5, data)
+    assert "mean of value" in hint("06.5", 1.0, data)
 
 
 # --- how it judges --------------------------------------------------------------------------------

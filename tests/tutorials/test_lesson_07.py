@@ -63,16 +63,16 @@ def test_ndvi():
     chip = rng.integers(1, 4000, (4, 6, 6)).astype(np.uint16)
     nir, red = (chip[band].astype(float) for band in (3, 2))
     truth = ((nir - red) / (nir + red)).mean()
-    given = (chip, 3, 2)
-    assert hint("07.3", truth, given) == ""
-    assert "red above infrared" in hint("07.3", ((chip[3] - chip[2]) / (nir + red)).mean(), given)
-    assert "sign" in hint("07.3", -truth, given)
+    data = (chip, 3, 2)
+    assert hint("07.3", truth, data) == ""
+    assert "red above infrared" in hint("07.3", ((chip[3] - chip[2]) / (nir + red)).mean(), data)
+    assert "sign" in hint("07.3", -truth, data)
     of_means = (nir.mean() - red.mean()) / (nir.mean() + red.mean())
-    assert "pixel by pixel" in hint("07.3", of_means, given)
-    assert "between" in hint("07.3", 40, given) and "each pixel" in hint("07.3", 0.9, given)
+    assert "pixel by pixel" in hint("07.3", of_means, data)
+    assert "between" in hint("07.3", 40, data) and "each pixel" in hint("07.3", 0.9, data)
     chip[:, 0] = 0  # pixels without data say nothing
     with_data = ((nir - red) / (nir + red))[1:].mean()
-    assert hint("07.3", with_data, given) == ""
+    assert hint("07.3", with_data, data) == ""
 
 
 def test_the_shortest_way(scenes):

@@ -26,9 +26,9 @@ def confusion():
     return pd.DataFrame([[50, 1, 2], [4, 20, 6], [0, 3, 14]], names, names)
 
 
-def answers(truth, found):
+def answers(truth, detections):
     """Hits and precision of a toy, by torchvision's overlaps."""
-    overlap = box_iou(torch.tensor(found.to_numpy()[:, :4]), torch.tensor(truth.to_numpy()))
+    overlap = box_iou(torch.tensor(detections.to_numpy()[:, :4]), torch.tensor(truth.to_numpy()))
     of = [int(row.argmax()) if row.max() >= 0.5 else -1 for row in overlap]
     hit = np.array([box >= 0 and box not in of[:n] for n, box in enumerate(of)])
     return hit, hit.cumsum() / np.arange(1, len(hit) + 1)
@@ -49,44 +49,44 @@ def scene(tmp_path_factory):
 
 
 def test_iou_right_and_wrong():
-    given = ((0, 0, 6, 8), (2, 4, 10, 10))
-    truth = float(box_iou(torch.tensor([given[0]]), torch.tensor([given[1]]))[0, 0])
-    assert hint("08.1", truth, given) == ""
-    assert "twice" in hint("08.1", 16 / 96, given)
-    assert "one of the boxes" in hint("08.1", 16 / 48, given)
-    assert "shared area" in hint("08.1", 16, given)
-    assert "between 0" in hint("08.1", 7, given)
-    assert "larger left edge" in hint("08.1", 0.77, given)
+    data = ((0, 0, 6, 8), (2, 4, 10, 10))
+    truth = float(box_iou(torch.tensor([data[0]]), torch.tensor([data[1]]))[0, 0])
+    assert hint("08.1", truth, data) == ""
+    assert "twice" in hint("08.1", 16 / 96, data)
+    assert "one of the boxes" in hint("08.1", 16 / 48, data)
+    assert "shared area" in hint("08.1", 16, data)
+    assert "between 0" in hint("08.1", 7, data)
+    assert "larger left edge" in hint("08.1", 0.77, data)
     apart = ((0, 0, 1, 1), (5, 5, 6, 6))
     assert hint("08.1", 0.0, apart) == ""
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_hits_and_average_precision_right_and_wrong(seed, scene):
-    given = truth, found = experiments.make_toy(seed)
-    hit, precision = answers(truth, found)
-    assert hit.sum() == 4 and len(found) == 7 and found["score"].is_monotonic_decreasing
-    assert hint("08.2", hit.tolist(), given) == hint("08.2", hit, given) == ""
+    data = truth, detections = experiments.make_toy(seed)
+    hit, precision = answers(truth, detections)
+    assert hit.sum() == 4 and len(detections) == 7 and detections["score"].is_monotonic_decreasing
+    assert hint("08.2", hit.tolist(), data) == hint("08.2", hit, data) == ""
     second, nothing = hit.copy(), hit.copy()
     second[4] = True
-    assert "found already" in hint("08.2", second, given)
+    assert "found already" in hint("08.2", second, data)
     nothing[1] = True
-    assert "1 of 7 are wrong" in hint("08.2", nothing, given)
-    values = box_iou(torch.tensor(found.to_numpy()[:, :4]), torch.tensor(truth.to_numpy()))
+    assert "1 of 7 are wrong" in hint("08.2", nothing, data)
+    values = box_iou(torch.tensor(detections.to_numpy()[:, :4]), torch.tensor(truth.to_numpy()))
     third = hit.copy()
     third[int(((values.amax(1) > 0.2) & (values.amax(1) < 0.5)).nonzero()[0])] = True
-    assert "at least 0.5?" in hint("08.2", third, given)
-    assert "shape (7,)" in hint("08.2", hit[:4], given)
+    assert "at least 0.5?" in hint("08.2", third, data)
+    assert "shape (7,)" in hint("08.2", hit[:4], data)
     best = np.maximum.accumulate(precision[::-1])[::-1]
-    assert hint("08.3", best[hit].sum() / 5, given) == ""
-    assert "mean over the hits" in hint("08.3", best[hit].mean(), given)
-    assert "entire list" in hint("08.3", 4 / 7, given)
+    assert hint("08.3", best[hit].sum() / 5, data) == ""
+    assert "mean over the hits" in hint("08.3", best[hit].mean(), data)
+    assert "entire list" in hint("08.3", 4 / 7, data)
     plain = precision[hit].sum() / 5
     if abs(plain - best[hit].sum() / 5) > 0.02:
-        assert "best precision from there" in hint("08.3", plain, given)
+        assert "best precision from there" in hint("08.3", plain, data)
     table = {"path": scene, "label": "island"}
-    counted = detect.measure(found.assign(**table), truth.assign(**table), scene, score=0)
-    assert hint("08.3", counted.ap50, given) == ""
+    counted = detect.measure(detections.assign(**table), truth.assign(**table), scene, score=0)
+    assert hint("08.3", counted.ap50, data) == ""
     outcome = counted.detections.sort_values("score", ascending=False)["outcome"] == "hit"
     assert outcome.tolist() == hit.tolist()
 
@@ -94,21 +94,21 @@ def test_hits_and_average_precision_right_and_wrong(seed, scene):
 def test_the_toy_differs_by_its_seed_and_lies_within():
     one, other = experiments.make_toy(0), experiments.make_toy(1)
     assert one[0].equals(experiments.make_toy(0)[0]) and not one[0].equals(other[0])
-    for truth, found in (one, other):
-        both = np.concatenate([truth.to_numpy(), found[list(BOX)].to_numpy()])
+    for truth, detections in (one, other):
+        both = np.concatenate([truth.to_numpy(), detections[list(BOX)].to_numpy()])
         assert both.min() >= 0 and both.max() <= 100
         apart = box_iou(*[torch.tensor(truth.to_numpy())] * 2)
         assert torch.equal(apart > 0, torch.eye(5, dtype=torch.bool))
 
 
 def test_iou_of_a_class_right_and_wrong():
-    given = confusion(), "dry"
-    assert hint("08.4", 20 / (4 + 20 + 6 + 1 + 3), given) == ""
-    assert "in percent" in hint("08.4", 2000 / 34, given)
-    assert "recall" in hint("08.4", 20 / 30, given)
-    assert "precision" in hint("08.4", 20 / 24, given)
-    assert "this class" in hint("08.4", 20 / 100, given)
-    assert "right ones twice" in hint("08.4", 20 / 54, given)
+    data = confusion(), "dry"
+    assert hint("08.4", 20 / (4 + 20 + 6 + 1 + 3), data) == ""
+    assert "in percent" in hint("08.4", 2000 / 34, data)
+    assert "recall" in hint("08.4", 20 / 30, data)
+    assert "precision" in hint("08.4", 20 / 24, data)
+    assert "this class" in hint("08.4", 20 / 100, data)
+    assert "right ones twice" in hint("08.4", 20 / 54, data)
 
 
 def test_reading_a_map_right_and_wrong(tmp_path):
@@ -137,13 +137,13 @@ def test_no_chip_reaches_into_a_test_scene():
     )
     rng = np.random.default_rng(0)
     places = pd.DataFrame({"lon": rng.uniform(-180, 180, 4000), "lat": rng.uniform(-60, 80, 4000)})
-    given = experiments.split_by_scene(places, scenes)
-    assert set(given["split"]) == {"train", "val", "test"} and "split" not in places
+    locations = experiments.split_by_scene(places, scenes)
+    assert set(locations["split"]) == {"train", "val", "test"} and "split" not in places
     for scene in scenes[scenes["split"] == "test"].itertuples():
-        kept = given[given["split"] == "train"]
-        dlat = np.clip(np.abs(kept["lat"] - scene.lat) - 15, 0, None) * 111
-        dlon = np.clip(np.abs((kept["lon"] - scene.lon + 180) % 360 - 180) - 15, 0, None)
-        dlon *= 111 * np.cos(np.radians(kept["lat"]))
+        train = locations[locations["split"] == "train"]
+        dlat = np.clip(np.abs(train["lat"] - scene.lat) - 15, 0, None) * 111
+        dlon = np.clip(np.abs((train["lon"] - scene.lon + 180) % 360 - 180) - 15, 0, None)
+        dlon *= 111 * np.cos(np.radians(train["lat"]))
         assert np.maximum(dlat, dlon).min() > 120  # half of a chip
     across = pd.DataFrame({"lon": [-179.9], "lat": [-15.0]})  # just over the date line
     assert experiments.split_by_scene(across, scenes)["split"].tolist() == ["test"]
@@ -175,7 +175,7 @@ def test_the_large_scene_lies_where_it_says(tmp_path, monkeypatch):
 
 
 def test_the_figures_of_lesson_08(scene):
-    truth, found = experiments.make_toy(2)
+    truth, detections = experiments.make_toy(2)
     boxes = truth.assign(
         path=scene, label=["island", "lake"] * 2 + ["lake"], crowd=[True] + [False] * 4
     )
@@ -186,7 +186,7 @@ def test_the_figures_of_lesson_08(scene):
                                                    ((0, 0, 1, 1), (3, 3, 4, 4))])  # fmt: skip
     assert [len(ax.patches) for ax in figure.axes] == [3, 2]
     assert figure.axes[0].patches[2].get_bbox().bounds == (2, 2, 2, 2)
-    numbers = [text.get_text() for text in figures.plot_toy(truth, found).texts]
+    numbers = [text.get_text() for text in figures.plot_toy(truth, detections).texts]
     assert numbers == list("1234567")
     ax = figures.plot_precision_recall([True, False, True, False], 4)
     assert ax.lines[1].get_xydata().tolist() == [[0.25, 1], [0.25, 0.5], [0.5, 2 / 3], [0.5, 0.5]]

@@ -26,15 +26,15 @@ def hint(number, answer, data=None):
 
 
 def test_days_right_and_wrong():
-    given = (1_000, 20, Throughput(0.5, 0.4, 0.6))
+    data = (1_000, 20, Throughput(0.5, 0.4, 0.6))
     days = 1_000 * 20 / 0.5 / 86_400
-    assert hint("09.1", days, given) == ""
-    assert "in seconds" in hint("09.1", 40_000, given)
-    assert "in hours" in hint("09.1", days * 24, given)
-    assert "in years" in hint("09.1", days / 365.25, given)
-    assert "one pass" in hint("09.1", days / 20, given)
-    assert "not two" in hint("09.1", 2 * days, given)
-    assert "make days" in hint("09.1", 12345, given)
+    assert hint("09.1", days, data) == ""
+    assert "in seconds" in hint("09.1", 40_000, data)
+    assert "in hours" in hint("09.1", days * 24, data)
+    assert "in years" in hint("09.1", days / 365.25, data)
+    assert "one pass" in hint("09.1", days / 20, data)
+    assert "not two" in hint("09.1", 2 * days, data)
+    assert "make days" in hint("09.1", 12345, data)
 
 
 @pytest.mark.parametrize("pair", [(256, 1), (256, 3), (256, 2), (257, 2), (1, 2), (512, 6), (3, 0)])
@@ -48,14 +48,14 @@ def test_sums_in_bf16(pair):
 
 
 def test_what_travels_right_and_wrong():
-    given = (torch.nn.Linear(999, 1000), 4)  # a million numbers
+    data = (torch.nn.Linear(999, 1000), 4)  # a million numbers
     truth = 2 * 3 / 4 * 4e6 / 1e6
-    assert hint("09.3", truth, given) == ""
-    assert "one round" in hint("09.3", truth / 2, given)
-    assert "size of the gradients" in hint("09.3", 4, given)
-    assert "4 bytes" in hint("09.3", truth / 4, given)
-    assert "unit" in hint("09.3", truth * 1e6, given)
-    assert "(P - 1)" in hint("09.3", 77, given)
+    assert hint("09.3", truth, data) == ""
+    assert "one round" in hint("09.3", truth / 2, data)
+    assert "size of the gradients" in hint("09.3", 4, data)
+    assert "4 bytes" in hint("09.3", truth / 4, data)
+    assert "unit" in hint("09.3", truth * 1e6, data)
+    assert "(P - 1)" in hint("09.3", 77, data)
 
 
 def test_lost_work_and_passes_right_and_wrong():
@@ -64,13 +64,13 @@ def test_lost_work_and_passes_right_and_wrong():
     assert "one GPU" in hint("09.4", 5 / 60, (8, 10))
     assert "GPU-minutes" in hint("09.4", 40, (8, 10))
     assert "average age" in hint("09.4", 3, (8, 10))
-    given = (100.0, 2.0, Throughput(500, 400, 600), 300_000)
+    data = (100.0, 2.0, Throughput(500, 400, 600), 300_000)
     passes = 50 * 3600 * 500 / 300_000
-    assert hint("09.5", passes, given) == ""
-    assert "pairs per second" in hint("09.5", passes / 3600, given)
-    assert "number of pairs" in hint("09.5", passes * 300_000, given)
-    assert "what one pass costs" in hint("09.5", 100 / passes, given)
-    assert "times 3600" in hint("09.5", 5, given)
+    assert hint("09.5", passes, data) == ""
+    assert "pairs per second" in hint("09.5", passes / 3600, data)
+    assert "number of pairs" in hint("09.5", passes * 300_000, data)
+    assert "what one pass costs" in hint("09.5", 100 / passes, data)
+    assert "times 3600" in hint("09.5", 5, data)
 
 
 # --- speed, arithmetic, money ---------------------------------------------------------------------

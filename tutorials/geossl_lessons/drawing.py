@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -37,7 +38,9 @@ def plot_chip_rows(
     return figure
 
 
-def draw_world(ax: Axes, *, strength: float = 0.3, aspect: str = "equal") -> Axes:
+def draw_world(
+    ax: Axes, *, strength: float = 0.3, aspect: Literal["equal", "auto"] = "equal"
+) -> Axes:
     """Draw a pale map of the world in degrees, without axes; ``strength`` 0 is white."""
     pale = 255 - (255 - world_image()[::6, ::6].astype(np.float32)) * strength
     ax.imshow(pale.astype(np.uint8), extent=(-180, 180, -90, 90), aspect=aspect)
