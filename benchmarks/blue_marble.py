@@ -1,8 +1,8 @@
-"""The paper's table in miniature: Blue Marble, held-out blocks, three seeds, all methods.
+"""The paper's table in miniature: all methods on the Blue Marble, held-out blocks, three seeds.
 
-    make study            about half an hour on two idle cores; a killed study goes on where it was
+    make study            about half an hour on two idle cores; resumes
 
-Writes blue_marble.md and blue_marble.json beside itself. Every method has the same steps, batch,
+Writes blue_marble.md and blue_marble.json to this folder. Every method has the same steps, batch,
 queue, encoder and augmentation; the recipe was chosen on the val split (RECIPE below).
 """
 
@@ -24,7 +24,7 @@ ALL = ("random", *METHODS)
 
 
 def measure(method: str, seed: int) -> dict[str, float]:
-    """Pre-train by one method with one seed and measure on the test blocks."""
+    """Pre-train with one method and seed, and measure on the test blocks."""
     store = geossl.ChipStore.open(FOLDER / "chips")
     if method == "random":
         embeddings = evaluate.random_features(store, seed=seed)
@@ -50,9 +50,9 @@ def measure(method: str, seed: int) -> dict[str, float]:
 
 
 def page(records: Records) -> str:
-    """The page, with what was found."""
+    """Render the page from the records."""
     gaps = [
-        f"| {a} less {b} | " + " | ".join(records.paired(a, b, m) for m in METRICS) + " |"
+        f"| {a} minus {b} | " + " | ".join(records.paired(a, b, m) for m in METRICS) + " |"
         for a, b in (
             ("moco", "random"),
             ("moco+tp", "moco"),
@@ -63,19 +63,19 @@ def page(records: Records) -> str:
         )
     ]
     r = RECIPE
-    return f"""# Blue Marble: do place and time close the gap?
+    return f"""# Blue Marble: do location and time close the gap to supervised training?
 
 Made by `make study` on {hardware()}.
 
-6,000 places x 4 simulated dates, 32 px; 25 % of the places in held-out blocks of 10 degrees.
+6,000 locations x 4 simulated dates, 32 px; 25 % of the locations in held-out blocks of 10 degrees.
 `linear_main`, `knn_main`: probes of the Koeppen-Geiger main class (5 classes); `linear_full`: of the
-full class (30); on single images, none of whose places was trained on. `recall_at_1`: a test place at
-its first date is found among all test places at their last. Mean ± standard deviation over
+full class (30); on single images of locations that were not trained on. `recall_at_1`: a test location
+at its first date is retrieved among all test locations at their last. Mean ± standard deviation over
 {len(SEEDS)} seeds of weights, pairs, views and clusters; data and split are the same.
 
 {records.table(ALL, METRICS)}
 
-Paired differences, seed by seed: mean (smallest to largest).
+Paired differences per seed: mean (smallest to largest).
 
 | difference | {" | ".join(METRICS)} |
 |{"---|" * (len(METRICS) + 1)}
@@ -85,25 +85,25 @@ The same for all methods: the small encoder, {r.epochs:g} epochs, batch {r.batch
 cosine decay, queue {r.queue_size}, momentum {r.momentum:g}, temperature {r.temperature:g}, one batch norm over
 the batch, crops of {r.transform.crop[0]:g} to {r.transform.crop[1]:g} of the area, jitter
 {r.transform.brightness:g}, hue {r.transform.hue:g}, the eight symmetries of a square; 100 geo clusters.
-Supervised training sees the full class.
+Supervised training uses the full class.
 
 How the recipe was chosen: on the val split with seed 0 only, by the linear probe of MoCo-v2+TP, first
 among some ten settings of crop, jitter, splits of the batch norm and learning rate (the figures of the
-test blocks were printed beside them, but did not choose). A study of three seeds with that recipe (SGD
+test blocks were printed too, but not used). A study of three seeds with that recipe (SGD
 0.06, queue 4096, four splits, 12 epochs) gave MoCo-v2 .544, +TP .551, +Geo .564, +Geo+TP .570, supervised
 .565. As the contrastive loss of +TP rose again while the learning rate fell, there was a second round on
 val, main class, 8 epochs: +TP .586 with that recipe (MoCo-v2 .588), .578 with one batch norm, .586 with
 momentum .999, .579 with a queue of 1024, .566 with temperature .1, .578 with half the learning rate, .607
 with AdamW (MoCo-v2 .579), .614 with AdamW and a queue of 1024, .611 with three times its learning rate.
 The same recipe then serves every method, which may favor the one that it was chosen with. The images of
-a place at other dates are simulated (season, snow, light, haze, clouds, sensor), so these figures say
-what the method does with such changes, not what real dates look like:
-for that see [real_imagery.md](real_imagery.md).
+a location at other dates are simulated (season, snow, light, haze, clouds, sensor): these figures show
+how the methods deal with such changes, not with real ones. For real dates see
+[real_imagery.md](real_imagery.md).
 """
 
 
 def main() -> None:
-    """Build the store, run the jobs, write the page."""
+    """Build the store, run the jobs and write the page."""
     scenes = datasets.blue_marble(places=6_000, dates=4, seed=0)
     geossl.ChipStore.build(FOLDER / "chips", scenes, size_px=32)
     jobs = [(method, seed) for seed in SEEDS for method in ALL]

@@ -1,11 +1,11 @@
-"""What processes tell each other in a step, beside the least they must, and how gradients travel best.
+"""Bytes that processes send per training step against the minimum, and ways to send gradients.
 
-    python benchmarks/communication.py        some two minutes on two idle cores
+    python benchmarks/communication.py        about two minutes on two idle cores
 
-Real runs under torchrun, whose collectives are counted: the bytes that a process sends in a step if
-the collectives are rings. The least is a ring all-reduce of the gradients and every key once. Then
-the seconds of a step with one flat bucket (ours), with DistributedDataParallel, and without
-communication, in turn in the same processes. Writes communication.md and communication.json.
+Counts the collectives of real runs under torchrun: the bytes that a process sends in a step if the
+collectives are rings. The minimum is a ring all-reduce of the gradients, and every key once. Then
+times a step with one flat bucket (ours), with DistributedDataParallel and without communication, in
+turn in the same processes. Writes communication.md and communication.json to this folder.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from study import Records, hardware
 import geossl
 from geossl import models
 from geossl.transforms import Views
-from geossl.utils import dist as distributed
+from geossl.utils import dist as geossl_dist
 
 HERE = Path(__file__).parent
 BATCH, DIM, REPEATS, STEPS = 256, 128, 5, 4
@@ -39,52 +39,50 @@ CONFIG = geossl.PretrainConfig(
 SHAPES = {"small": "small", "resnet18": "standard", "resnet50": "standard"}  # encoder: stem
 
 
-def counted(folder: Path) -> dict[str, float]:
-    """Bytes that this process sends in a step, by encoder and parts of BatchNorm."""
+def count_megabytes(folder: Path) -> dict[str, float]:
+    """Count the megabytes that this process sends in a step, by encoder."""
     store, sent, ranks = geossl.ChipStore.open(folder), [0.0], dist.get_world_size()
     reduce, gather = dist.all_reduce, dist.all_gather
 
-    def all_reduce(tensor, *given, group=None, **options):
+    def all_reduce(tensor, *args, group=None, **options):
         size = dist.get_world_size(group)
         sent[0] += 2 * (size - 1) / size * tensor.nbytes
-        return reduce(tensor, *given, group=group, **options)
+        return reduce(tensor, *args, group=group, **options)
 
-    def all_gather(parts, mine, *given, group=None, **options):
+    def all_gather(parts, mine, *args, group=None, **options):
         sent[0] += (dist.get_world_size(group) - 1) * mine.nbytes
-        return gather(parts, mine, *given, group=group, **options)
+        return gather(parts, mine, *args, group=group, **options)
 
     dist.all_reduce, dist.all_gather = all_reduce, all_gather
-    found = {}
+    megabytes = {}
     for name, stem in SHAPES.items():
-        for splits in (ranks, 1):
-            config = replace(CONFIG, encoder=name, stem=stem, bn_splits=splits)
-            run = geossl.pretrain(store, pairs=geossl.pairs.temporal(), config=config)
-            before = sent[0]
-            run._one_step()
-            gradients = 4 * sum(p.numel() for p in run._learned)
-            least = 2 * (ranks - 1) / ranks * gradients + (ranks - 1) / ranks * BATCH * DIM * 4
-            kind = "apart" if splits > 1 else "together"
-            found[f"{name} {kind} sent_mb"] = (sent[0] - before) / 1e6
-            found[f"{name} {kind} least_mb"] = least / 1e6
+        config = replace(CONFIG, encoder=name, stem=stem, bn_splits=ranks)
+        run = geossl.pretrain(store, pairs=geossl.pairs.temporal(), config=config)
+        before = sent[0]
+        run._one_step()
+        gradients = 4 * sum(p.numel() for p in run._parameters)
+        minimum = 2 * (ranks - 1) / ranks * gradients + (ranks - 1) / ranks * BATCH * DIM * 4
+        megabytes[f"{name} sent_mb"] = (sent[0] - before) / 1e6
+        megabytes[f"{name} least_mb"] = minimum / 1e6
     dist.all_reduce, dist.all_gather = reduce, gather
-    return found
+    return megabytes
 
 
 class _Forward(torch.nn.Module):
-    """DistributedDataParallel wants one forward."""
+    """Encoder and head as one module, which DistributedDataParallel needs."""
 
     def __init__(self, moco: models.MoCo):
         super().__init__()
         self.encoder, self.head = moco.encoder, moco.head
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Projections."""
+        """Return the projections."""
         return self.head(self.encoder(x))
 
 
-def timed() -> dict[str, float]:
-    """Seconds of a forward and backward pass and what follows, in turn."""
-    found = {}
+def time_passes() -> dict[str, float]:
+    """Measure the seconds of a forward and backward pass with each way of sending, in turn."""
+    seconds = {}
     for name, stem in list(SHAPES.items())[:2]:
         x = torch.randn(16, 3, 32, 32)
         plain = _Forward(
@@ -96,45 +94,45 @@ def timed() -> dict[str, float]:
             net = wrapped if way == "ddp" else plain
             net(x).square().mean().backward()
             if way == "flat":
-                distributed.all_reduce_mean([p.grad for p in plain.parameters()])
+                geossl_dist.all_reduce_mean([p.grad for p in plain.parameters()])
             plain.zero_grad(set_to_none=True)
 
         for repeat in range(REPEATS + 1):
             for way in ("alone", "flat", "ddp"):
-                distributed.gather_objects(None)
+                geossl_dist.gather_objects(None)
                 began = time.perf_counter()
                 for _ in range(STEPS):
                     step(way)
-                distributed.gather_objects(None)
+                geossl_dist.gather_objects(None)
                 if repeat:  # the first one warms up
-                    found[f"{name} {way} {repeat}"] = (time.perf_counter() - began) / STEPS
-    return found
+                    seconds[f"{name} {way} {repeat}"] = (time.perf_counter() - began) / STEPS
+    return seconds
 
 
-def work(folder: Path, out: Path) -> None:
-    """What one of the processes does."""
+def work(folder: Path, output: Path) -> None:
+    """Measure in one of the processes; the first writes the results."""
     torch.set_num_threads(1)
-    distributed.init_process_group(torch.device("cpu"))
-    found = {"sent": counted(folder), "seconds": timed()}
-    if distributed.rank() == 0:
-        out.write_text(json.dumps(found), "utf-8")
+    geossl_dist.init_process_group(torch.device("cpu"))
+    results = {"sent": count_megabytes(folder), "seconds": time_passes()}
+    if geossl_dist.rank() == 0:
+        output.write_text(json.dumps(results), "utf-8")
 
 
-def launched(ranks: int, folder: Path) -> dict[str, dict[str, float]]:
-    """What the first of several processes found."""
-    out = folder / "found.json"
+def launch(ranks: int, folder: Path) -> dict[str, dict[str, float]]:
+    """Start several processes and return the results of the first."""
+    output = folder / "results.json"
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
     quiet = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore::FutureWarning"}
     subprocess.run(
-        [*line, str(ranks), __file__, str(folder), str(out)],
+        [*line, str(ranks), __file__, str(folder), str(output)],
         check=True,
         env={**os.environ, **quiet},
     )
-    return json.loads(out.read_text("utf-8"))
+    return json.loads(output.read_text("utf-8"))
 
 
 def main() -> None:
-    """Measure, and write what was seen."""
+    """Measure, and write records and page."""
     records = Records(HERE / "communication.json")
     records.rows = []
     volumes, times, load = [], [], os.getloadavg()[0]
@@ -142,22 +140,18 @@ def main() -> None:
         folder = Path(name) / "chips"
         synthetic.store(folder, 2 * BATCH, size_px=32)
         for ranks in (2, 4):
-            found = launched(ranks, folder)
+            results = launch(ranks, folder)
             for shape in SHAPES:
-                for kind in ("apart", "together"):
-                    sent, least = (
-                        found["sent"][f"{shape} {kind} {m}_mb"] for m in ("sent", "least")
-                    )
-                    method = f"{shape} {kind} {ranks}"
-                    records.add(method, 0, {"sent_mb": sent, "least_mb": least})
-                    volumes.append(
-                        f"| {ranks} | {shape} | {kind} | {least:.2f} | {sent:.2f} | {sent / least:.3f} |"
-                    )
+                sent, least = (results["sent"][f"{shape} {m}_mb"] for m in ("sent", "least"))
+                records.add(f"{shape} apart {ranks}", 0, {"sent_mb": sent, "least_mb": least})
+                volumes.append(
+                    f"| {ranks} | {shape} | apart | {least:.2f} | {sent:.2f} | {sent / least:.3f} |"
+                )
             for shape in list(SHAPES)[:2]:
                 ways = {}
                 for way in ("alone", "flat", "ddp"):
                     seconds = [
-                        found["seconds"][f"{shape} {way} {r}"] for r in range(1, REPEATS + 1)
+                        results["seconds"][f"{shape} {way} {r}"] for r in range(1, REPEATS + 1)
                     ]
                     for seed, value in enumerate(seconds):
                         records.add(f"{shape} {way} {ranks}", seed, {"seconds": value})
@@ -166,23 +160,22 @@ def main() -> None:
                 times.append(f"| {ranks} | {shape} | {cells} |")
     text = "\n".join(
         [
-            "# What processes tell each other",
+            "# What processes send each other",
             "",
-            f"`python benchmarks/communication.py` ({hardware()}; {load:.0f} other processes wanted the cores).",
+            f"`python benchmarks/communication.py` ({hardware()}; {load:.0f} other processes were running).",
             "",
-            f"Megabytes that a process sends in a step, batch {BATCH}, keys of {DIM} numbers, collectives taken",
-            "as rings. `apart`: each process normalizes its own part (`bn_splits` = processes); `together`:",
-            "`bn_splits=1`, all processes share the statistics of every BatchNorm.",
+            f"Megabytes that a process sends per step, batch {BATCH}, keys of {DIM} numbers, if collectives are",
+            "rings. `apart`: each process normalizes its own part of the batch (`bn_splits` = processes).",
             "",
-            "| processes | encoder | BatchNorm | least, MB | sent, MB | ratio |",
+            "| processes | encoder | BatchNorm | minimum, MB | sent, MB | ratio |",
             "|---|---|---|---|---|---|",
             *volumes,
             "",
-            "Milliseconds of a forward and backward pass of 16 images of 32 px a process (median, range of",
+            "Milliseconds of a forward and backward pass of 16 images of 32 px per process (median, range of",
             f"{REPEATS} repeats, in turn), over gloo on this machine: without communication, with one flat",
             "all-reduce (ours), with DistributedDataParallel. More processes than cores wait for each other.",
             "",
-            "| processes | encoder | alone | flat | DDP |",
+            "| processes | encoder | no communication | flat | DDP |",
             "|---|---|---|---|---|",
             *times,
             "",

@@ -1,9 +1,9 @@
-"""Data at scale: a million rows opened and described, ten thousand JPEGs made a chip store.
+"""Data at scale: open and describe a million rows, build a chip store from ten thousand JPEGs.
 
-    make data             some five minutes on two cores; writes data.md and data.json beside itself
+    make data             about five minutes on two cores
 
-Decoding is compared, in turn within each repeat, with Pillow and torchvision that only decode, by as
-many threads.
+Compares the build, in turn within each repeat, with Pillow and torchvision, which only decode, on the
+same number of threads. Writes data.md and data.json to this folder.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ HERE = Path(__file__).parent
 ROWS, FILES, SIDE, CHIP, REPEATS, THREADS = 1_000_000, 10_000, 512, 128, 3, 2
 
 
-def table_of(path: Path) -> None:
-    """A csv of a million rows, four dates a place, and the first of its images."""
+def write_table(path: Path) -> None:
+    """Write a csv of a million rows, four dates per location, and the first of its images."""
     from PIL import Image
 
     (path.parent / "images" / "0").mkdir(parents=True)
     Image.new("RGB", (64, 64)).save(path.parent / "images" / "0" / "0.jpg")
     rng = np.random.default_rng(0)
-    place = np.arange(ROWS) // 4
+    location = np.arange(ROWS) // 4
     pd.DataFrame({
         "path": [f"images/{i // 1000}/{i}.jpg" for i in range(ROWS)],
-        "location": place,
+        "location": location,
         "time": pd.date_range("2000-01-01", periods=ROWS, freq="7min").strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "lon": rng.uniform(-180, 180, ROWS // 4).round(5)[place],
-        "lat": rng.uniform(-80, 80, ROWS // 4).round(5)[place],
-        "label": np.array(["forest", "crop", "water"])[place % 3],
+        "lon": rng.uniform(-180, 180, ROWS // 4).round(5)[location],
+        "lat": rng.uniform(-80, 80, ROWS // 4).round(5)[location],
+        "label": np.array(["forest", "crop", "water"])[location % 3],
     }).to_csv(path, index=False)  # fmt: skip
 
 
-def opened(path: Path) -> dict[str, float]:
-    """Seconds and gigabytes of opening and describing a csv, in a process of its own."""
+def measure_open(path: Path) -> dict[str, float]:
+    """Measure seconds and gigabytes to open and describe a csv, in a new process."""
     code = (
         "import sys, time, resource; t = time.perf_counter()\n"
         "from geossl import describe, open_scenes\n"
@@ -55,8 +55,8 @@ def opened(path: Path) -> dict[str, float]:
     return {"csv_1m_s": seconds, "csv_1m_gb": gigabytes}
 
 
-def photographs(folder: Path) -> list[str]:
-    """JPEGs cut out of the Blue Marble: real detail, 512 px, quality 90."""
+def write_jpegs(folder: Path) -> list[str]:
+    """Cut JPEGs out of the Blue Marble: real detail, 512 px, quality 90; return their paths."""
     from PIL import Image
 
     from geossl.data import earth
@@ -73,7 +73,7 @@ def photographs(folder: Path) -> list[str]:
 
 
 def pillow(path: str) -> None:
-    """Decode and nothing else."""
+    """Only decode, with Pillow."""
     from PIL import Image
 
     with Image.open(path) as file:
@@ -81,7 +81,7 @@ def pillow(path: str) -> None:
 
 
 def pillow_scaled(path: str) -> None:
-    """Decode at the scale that is wanted, which jpeg allows."""
+    """Only decode, with Pillow, at the smallest scale of the JPEG that is large enough."""
     from PIL import Image
 
     with Image.open(path) as file:
@@ -90,21 +90,21 @@ def pillow_scaled(path: str) -> None:
 
 
 def torchvision(path: str) -> None:
-    """Decode and nothing else."""
+    """Only decode, with torchvision."""
     from torchvision.io import decode_jpeg, read_file
 
     decode_jpeg(read_file(path))
 
 
 def rate(work: Callable[[], object]) -> float:
-    """Images per second."""
+    """Return images per second."""
     began = time.perf_counter()
     work()
     return FILES / (time.perf_counter() - began)
 
 
-def measured(paths: list[str], folder: Path) -> dict[str, float]:
-    """Rates of the bare decoders and of our store, in turn."""
+def measure_rates(paths: list[str], folder: Path) -> dict[str, float]:
+    """Measure the rates of the plain decoders and of our build, in turn."""
     import torch
 
     import geossl
@@ -115,33 +115,33 @@ def measured(paths: list[str], folder: Path) -> dict[str, float]:
         pd.DataFrame({"path": paths, "location": range(FILES)}), reader="images"
     )
 
-    def bare(decode: Callable[[str], None]) -> Callable[[], object]:
+    def decode_all(decode: Callable[[str], None]) -> Callable[[], object]:
         def work() -> object:
             with ThreadPoolExecutor(THREADS) as pool:
                 return list(pool.map(decode, paths, chunksize=64))
 
         return work
 
-    found = {f.__name__: rate(bare(f)) for f in (pillow, torchvision, pillow_scaled)}
-    found["geossl"] = rate(
+    rates = {f.__name__: rate(decode_all(f)) for f in (pillow, torchvision, pillow_scaled)}
+    rates["geossl"] = rate(
         lambda: geossl.ChipStore.build(
             folder, scenes, size_px=CHIP, num_workers=THREADS, progress=False
         )
     )
-    return found
+    return rates
 
 
 def main() -> None:
-    """Measure, write the records and the page."""
+    """Measure, and write records and page."""
     records = Records(HERE / "data.json")
     records.rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        table_of(folder / "million.csv")
-        paths = photographs(folder / "jpg")
+        write_table(folder / "million.csv")
+        paths = write_jpegs(folder / "jpg")
         for repeat in range(REPEATS):
-            records.add("geossl", repeat, opened(folder / "million.csv"))
-            for method, value in measured(paths, folder / f"store-{repeat}").items():
+            records.add("geossl", repeat, measure_open(folder / "million.csv"))
+            for method, value in measure_rates(paths, folder / f"store-{repeat}").items():
                 records.add(method, repeat, {"images_per_s": value})
             print(records.rows[-1], flush=True)
     (HERE / "data.md").write_text(page(records), "utf-8")
@@ -149,7 +149,7 @@ def main() -> None:
 
 
 def page(records: Records) -> str:
-    """The page, with what was found."""
+    """Render the page from the records."""
     frame = pd.DataFrame(records.rows)
 
     def spread(metric: str, method: str = "geossl", digits: int = 0) -> str:
@@ -164,11 +164,11 @@ def page(records: Records) -> str:
         for key, name in (
             (
                 "geossl",
-                "geossl: a chip store of 128 px, decoded, cut, resized, written, checksummed",
+                "geossl: a chip store of 128 px: decode, crop, resize, write, checksum",
             ),
-            ("pillow", "Pillow, decoding alone"),
-            ("torchvision", "torchvision.io, decoding alone"),
-            ("pillow_scaled", "Pillow, decoding alone at a quarter of the size (`draft`)"),
+            ("pillow", "Pillow, decoding only"),
+            ("torchvision", "torchvision.io, decoding only"),
+            ("pillow_scaled", "Pillow, decoding only, at a quarter of the size (`draft`)"),
         )
     ]
     return f"""# Data at scale
@@ -176,16 +176,16 @@ def page(records: Records) -> str:
 Made by `make data` on {hardware()}. Median (smallest
 to largest) of {REPEATS} repeats.
 
-- A csv of {ROWS:,} rows is opened by `open_scenes`, checked and described in {spread("csv_1m_s", digits=1)} s,
-  start of Python included, in {spread("csv_1m_gb", digits=2)} GB.
-- {FILES:,} JPEGs of {SIDE} px, {THREADS} threads, the files in the cache of the system:
+- `open_scenes` opens, checks and describes a csv of {ROWS:,} rows in {spread("csv_1m_s", digits=1)} s, the start of
+  Python included, with {spread("csv_1m_gb", digits=2)} GB of memory.
+- {FILES:,} JPEGs of {SIDE} px, {THREADS} threads, files in the system's cache:
 
-| way | images per s | geossl over it |
+| method | images per s | geossl / method |
 |---|---|---|
 {chr(10).join(lines)}
 
-A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for less work; the store asks for the smallest that
-is large enough, and Pillow is the well-kept library that offers it.
+A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size with less work. The build uses the smallest of these that
+is large enough, through Pillow.
 """
 
 

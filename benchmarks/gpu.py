@@ -1,13 +1,13 @@
 """The training loop on a GPU: ResNet-50, 224 px views, bf16, compiled, chips on the GPU.
 
-    PYTHONPATH=. python benchmarks/gpu.py             ends within ten minutes
-    PYTHONPATH=. python benchmarks/gpu.py --small     a shrunk form on the CPU proves that it works
+    PYTHONPATH=. python benchmarks/gpu.py             at most ten minutes
+    PYTHONPATH=. python benchmarks/gpu.py --small     a small form on the CPU, to see that it works
 
 `geossl` is the training loop end to end, `model_only` the same model on one fixed batch without data,
-views or logs, `dataloader` the same model behind JPEGs, PIL, torchvision and a DataLoader of all
-cores, as the paper's. In turn, several times. Synthetic pixels: only rates are measured. Writes
-gpu.md and gpu.json beside itself. Without a GPU the small form runs, and the figures stay "not
-measured".
+views or logs, `dataloader` the same model fed by JPEGs, PIL, torchvision and a DataLoader of all
+cores, like the paper's. They run in turn, several times, on synthetic pixels: only rates are measured.
+Writes gpu.md and gpu.json to this folder. Without a GPU the small form runs, and the figures stay
+"not measured".
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from geossl.transforms import moco_v2
 HERE = Path(__file__).parent
 METHODS = ("geossl", "model_only", "dataloader")
 METRICS = ("pairs_per_s", "share_of_roofline", "memory_gb")
-REPEATS, INTERVALS, EXTRA = 3, 3, 20  # steps beyond the measured ones, for what else is looked at
-SYNCHRONISING = (
+REPEATS, INTERVALS, EXTRA = 3, 3, 20  # steps after the measured ones, for the profiler
+SYNCHRONIZING = (
     "cudaDeviceSynchronize", "cudaStreamSynchronize", "cudaEventSynchronize", "cudaMemcpy",
     "Memcpy HtoD (Pageable -> Device)", "Memcpy DtoH (Device -> Pageable)",
 )  # fmt: skip
@@ -51,7 +51,7 @@ SYNCHRONISING = (
 
 @dataclass(frozen=True)
 class Setting:
-    """What is run: on a GPU, or small on the CPU."""
+    """Configuration of the runs: on a GPU, or small on the CPU."""
 
     device: torch.device
     config: geossl.PretrainConfig
@@ -62,7 +62,7 @@ class Setting:
 
     @property
     def side(self) -> int:
-        """Height and width of a view."""
+        """Return the height and width of a view."""
         return self.config.transform.size_px or self.size_px
 
 
@@ -84,7 +84,7 @@ SMALL = Setting(
 
 
 def end_to_end(store: geossl.ChipStore, setting: Setting, seed: int) -> tuple[float, str]:
-    """Pairs/s of the training loop, its logs included; and who waited for the GPU on the way."""
+    """Measure pairs/s of the training loop with its logs; describe its waits for the GPU."""
     config = setting.config
     steps = setting.interval * (1 + INTERVALS) + EXTRA
     epochs = steps / (len(store) // config.batch_size)
@@ -96,22 +96,22 @@ def end_to_end(store: geossl.ChipStore, setting: Setting, seed: int) -> tuple[fl
         for _ in islice(logs, 1 + INTERVALS):  # the first interval compiles
             marks.append(time.perf_counter())
     rate = INTERVALS * setting.interval * config.batch_size / (marks[-1] - marks[0])
-    return rate, waiting(run, setting) if seed == 0 else ""
+    return rate, describe_waits(run, setting) if seed == 0 else ""
 
 
-def waiting(run: Any, setting: Setting) -> str:
-    """Where the host waits for the device within an interval, and what the device spends time on."""
+def describe_waits(run: Any, setting: Setting) -> str:
+    """Profile some steps: say where the host waits for the device, and print the costly kernels."""
     for _ in range(EXTRA // 4):
         run._one_step()
     synchronize(setting.device)
     with torch.profiler.profile() as profile:
         for _ in range(EXTRA // 4):
             run._one_step()
-    seen = collections.Counter(e.name for e in profile.events() if e.name in SYNCHRONISING)
+    counts = collections.Counter(e.name for e in profile.events() if e.name in SYNCHRONIZING)
     order = "self_device_time_total" if setting.device.type == "cuda" else "self_cpu_time_total"
     print(profile.key_averages().table(sort_by=order, row_limit=25, max_name_column_width=80))
-    found = ", ".join(f"{n} x {name}" for name, n in seen.items()) or "none"
-    text = f"in {EXTRA // 4} steps the profiler saw these synchronizing calls: {found}"
+    calls = ", ".join(f"{n} x {name}" for name, n in counts.items()) or "none"
+    text = f"in {EXTRA // 4} steps the profiler saw these synchronizing calls: {calls}"
     if setting.device.type == "cuda":
         torch.cuda.set_sync_debug_mode("error")
         try:
@@ -127,7 +127,7 @@ def waiting(run: Any, setting: Setting) -> str:
 
 
 def bare_step(setting: Setting, seed: int) -> Callable[[Tensor, Tensor], None]:
-    """The model's part of a step, by hand: query, key, loss, backward, step, queue."""
+    """Return the model's part of a step, by hand: query, key, loss, backward, optimizer, queue."""
     config, device = setting.config, setting.device
     fast = config.precision == "bf16"
     layout = torch.channels_last if fast else torch.contiguous_format
@@ -157,7 +157,7 @@ def bare_step(setting: Setting, seed: int) -> Callable[[Tensor, Tensor], None]:
 
 
 def model_only(setting: Setting, seed: int) -> float:
-    """Pairs/s of the model on one fixed batch."""
+    """Measure pairs/s of the model on one fixed batch."""
     step = bare_step(setting, seed)
     x = torch.randn(setting.config.batch_size, 3, setting.side, setting.side, device=setting.device)
     x = x.contiguous(memory_format=torch.channels_last)
@@ -165,9 +165,11 @@ def model_only(setting: Setting, seed: int) -> float:
 
 
 def dataloader(paths: list[str], setting: Setting, seed: int) -> float:
-    """Pairs/s of the same model behind files, PIL, torchvision and a DataLoader."""
+    """Measure pairs/s of the same model fed by files, PIL, torchvision and a DataLoader."""
     step, batch = bare_step(setting, seed), setting.config.batch_size
-    warm = setting.interval // 2 + 2 * setting.num_workers  # what was loaded while it compiled
+    warm = (
+        setting.interval // 2 + 2 * setting.num_workers
+    )  # also uses up what was loaded during compilation
     loader = DataLoader(
         jpegs.Pairs(paths, jpegs.view(setting.side), (warm + setting.interval + 1) * batch),
         batch_size=batch, num_workers=setting.num_workers, drop_last=True,
@@ -178,7 +180,7 @@ def dataloader(paths: list[str], setting: Setting, seed: int) -> float:
 
 
 def rate_of(work: Callable[[], None], setting: Setting, *, warm: int) -> float:
-    """Pairs/s of so many steps of one interval, after some that do not count."""
+    """Measure pairs/s over the steps of one interval, after warm-up steps."""
     for _ in range(warm):
         work()
     synchronize(setting.device)
@@ -189,8 +191,8 @@ def rate_of(work: Callable[[], None], setting: Setting, *, warm: int) -> float:
     return setting.interval * setting.config.batch_size / (time.perf_counter() - began)
 
 
-def alone(work: Callable[[], Any], setting: Setting) -> tuple[Any, float]:
-    """The result of a method that starts with an empty GPU, and the gigabytes it took at most."""
+def measure_alone(work: Callable[[], Any], setting: Setting) -> tuple[Any, float]:
+    """Run a method on an empty GPU; return its result and its peak memory in gigabytes."""
     gc.collect()
     torch.compiler.reset()  # else its cache of compiled code fills up and the rest runs eagerly
     if setting.device.type != "cuda":
@@ -201,9 +203,9 @@ def alone(work: Callable[[], Any], setting: Setting) -> tuple[Any, float]:
 
 
 def measure(setting: Setting, records: Records, *, minutes: float) -> str:
-    """All methods in turn, while so many minutes last; who waited for the GPU."""
+    """Measure all methods in turn within a time limit; return a description of the waits."""
     began, config, waited = time.perf_counter(), setting.config, ""
-    counts = roofline.counted(config, batch_size=config.batch_size, size_px=setting.side)
+    counts = roofline.count_step(config, batch_size=config.batch_size, size_px=setting.side)
     peak = limits(setting)
     floor = roofline.floor_s(counts, *peak)
     with tempfile.TemporaryDirectory() as temporary:
@@ -219,7 +221,7 @@ def measure(setting: Setting, records: Records, *, minutes: float) -> str:
                 "model_only": lambda s=seed: model_only(setting, s),
                 "dataloader": lambda s=seed: dataloader(paths, setting, s),
             }.items():
-                result, memory = alone(work, setting)
+                result, memory = measure_alone(work, setting)
                 if method == "geossl":
                     result, text = result
                     waited = waited or text
@@ -238,7 +240,7 @@ def measure(setting: Setting, records: Records, *, minutes: float) -> str:
 
 
 def limits(setting: Setting) -> tuple[float, float]:
-    """TFLOP/s and TB/s of the card by its data sheet, else as measured."""
+    """Return TFLOP/s and TB/s of the card from its data sheet, else as measured."""
     if setting.device.type == "cuda":
         key = roofline.card(torch.cuda.get_device_name())
         if key is not None:
@@ -247,9 +249,9 @@ def limits(setting: Setting) -> tuple[float, float]:
 
 
 def counts_text() -> str:
-    """What a step costs at least, by counting."""
+    """Render the counted minimal costs of a step."""
     config = GPU.config
-    counts = roofline.counted(config, batch_size=config.batch_size, size_px=GPU.side)
+    counts = roofline.count_step(config, batch_size=config.batch_size, size_px=GPU.side)
     flops, moved = (sum(column) / config.batch_size for column in zip(*counts, strict=True))
     lines = [
         f"| {name} | {tflops:,} | {tb:g} | {tflops * 1e12 / flops:,.0f} | "
@@ -257,9 +259,9 @@ def counts_text() -> str:
         for name, (tflops, tb) in roofline.CARDS.items()
     ]
     return f"""Counted, not measured: one pair (query forward and backward, key forward) takes {flops / 1e9:.1f} GFLOP in
-convolutions and matrix products, and at least {moved / 1e9:.3f} GB to and from memory when each of them reads its
-inputs and writes its outputs once in bf16 (batch norm, ReLU and the optimizer counted as nothing). Each is bound
-by arithmetic or by memory; the sum is the roofline. Dense bf16 TFLOP/s and TB/s are NVIDIA's data sheets'.
+convolutions and matrix products, and at least {moved / 1e9:.3f} GB of memory traffic if each of them reads its
+inputs and writes its outputs once in bf16 (batch norm, ReLU and the optimizer count as nothing). Each is limited
+by arithmetic or by memory; the sum is the roofline. Dense bf16 TFLOP/s and TB/s are from NVIDIA's data sheets.
 
 | card | TFLOP/s | TB/s | pairs/s by arithmetic alone | pairs/s at the roofline |
 |---|---|---|---|---|
@@ -268,18 +270,18 @@ by arithmetic or by memory; the sum is the roofline. Dense bf16 TFLOP/s and TB/s
 
 
 def page(records: Records, waited: str) -> str:
-    """The page, with what was found or that nothing was."""
+    """Render the page from the records; without any it says that nothing was measured."""
     head = f"""# On a GPU
 
 `PYTHONPATH=. python benchmarks/gpu.py`: ResNet-50, views of {GPU.side} px from chips of {GPU.size_px} px, batch {GPU.config.batch_size},
 queue {GPU.config.queue_size:,}, bf16, channels_last, compiled, chips on the GPU. `geossl` is the training loop end to end, its
 logs (one every {GPU.interval} steps) included; `model_only` the same model on one fixed batch; `dataloader` the same model
-behind JPEGs of {GPU.size_px} px, PIL, torchvision's transforms and a DataLoader with a worker a core, files in the
-cache of the system.
+fed by JPEGs of {GPU.size_px} px, PIL, torchvision's transforms and a DataLoader with one worker per core, files in the
+system's cache.
 """
     if not records.rows:
-        found = "**Not measured**: no GPU was at hand. The small form runs on the CPU, as a test."
-        return f"{head}\n{found}\n\n{counts_text()}"
+        note = "**Not measured**: no GPU was available. The small form runs on the CPU, as a test."
+        return f"{head}\n{note}\n\n{counts_text()}"
     rates = {
         (r["method"], r["seed"]): r["value"] for r in records.rows if r["metric"] == METRICS[0]
     }
@@ -293,36 +295,38 @@ On {hardware()}; mean ± standard deviation of {len(seeds)} repeats in turn.
 
 {records.table(METHODS, METRICS)}
 
-- The loop reaches {np.mean(shares):.1%} of the model-only rate ({min(shares):.1%} to {max(shares):.1%}; aimed at: 90 %), and
+- The loop reaches {np.mean(shares):.1%} of the model-only rate ({min(shares):.1%} to {max(shares):.1%}; target: 90 %), and
   {np.mean(times):.2f} ({min(times):.2f} to {max(times):.2f}) times the rate of the DataLoader.
-- Roofline: {tflops:,g} TFLOP/s and {tb:g} TB/s (data sheet, or measured where the card is not listed). Measured here:
-  {product:,.0f} TFLOP/s in a product of 8,192-wide matrices, {copy:.2f} TB/s in a copy.
+- Roofline: {tflops:,g} TFLOP/s and {tb:g} TB/s (data sheet, or measured if the card is not listed). Measured here:
+  {product:,.0f} TFLOP/s in a product of matrices of 8,192 columns, {copy:.2f} TB/s in a copy.
 - Waiting for the GPU: {waited}. The profiler itself synchronizes the device once at its end.
 
 {counts_text()}"""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure in turn, and write what was seen."""
+    """Measure, and write records and page."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--small", action="store_true", help="a shrunk form on the CPU")
-    parser.add_argument("--minutes", type=float, default=9, help="how long another repeat may last")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of gpu.md and gpu.json")
-    given = parser.parse_args(arguments)
-    small = given.small or not torch.cuda.is_available()
-    records = Records(given.out / "gpu.json")
+    parser.add_argument("--small", action="store_true", help="run a small form on the CPU")
+    parser.add_argument(
+        "--minutes", type=float, default=9, help="no repeat starts that would end later"
+    )
+    parser.add_argument("--output-dir", type=Path, default=HERE, help="of gpu.md and gpu.json")
+    args = parser.parse_args(arguments)
+    small = args.small or not torch.cuda.is_available()
+    records = Records(args.output_dir / "gpu.json")
     if small:
         with tempfile.TemporaryDirectory() as folder:
-            print(measure(SMALL, Records(Path(folder) / "small.json"), minutes=given.minutes))
-        print("this was the small form on the CPU; its figures are not kept")
+            print(measure(SMALL, Records(Path(folder) / "small.json"), minutes=args.minutes))
+        print("This was the small form on the CPU; its figures are not saved.")
         if records.rows:
             return
     else:
         records.rows = []
-        waited = measure(GPU, records, minutes=given.minutes)
+        waited = measure(GPU, records, minutes=args.minutes)
     records.write()
-    (given.out / "gpu.md").write_text(page(records, "" if small else waited), "utf-8")
-    print((given.out / "gpu.md").read_text("utf-8"))
+    (args.output_dir / "gpu.md").write_text(page(records, "" if small else waited), "utf-8")
+    print((args.output_dir / "gpu.md").read_text("utf-8"))
 
 
 if __name__ == "__main__":

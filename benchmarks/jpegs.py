@@ -1,4 +1,4 @@
-"""The way that most people feed a model: JPEGs, PIL, torchvision's transforms, a Dataset of pairs."""
+"""The usual way to load images: JPEGs, PIL, torchvision's transforms and a Dataset of pairs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torchvision import transforms
 
 
 class Pairs(Dataset):
-    """Two views of two files of one place."""
+    """One view each of two files of a location."""
 
     def __init__(self, paths: list[str], view: Callable[[Any], Tensor], count: int):
         self.paths, self.view, self.count = paths, view, count
@@ -33,24 +33,24 @@ class Pairs(Dataset):
 
 
 def view(side: int) -> Callable[[Any], Tensor]:
-    """The paper's augmentation of a PIL image, to views of ``side`` px."""
+    """Return the paper's augmentation of a PIL image, to views of ``side`` px."""
     return transforms.Compose([
         transforms.RandomResizedCrop(side, scale=(0.08, 1.0)),
         transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
         transforms.RandomGrayscale(p=0.2),
-        transforms.RandomApply([_blurred], p=0.5),
+        transforms.RandomApply([_blur], p=0.5),
         transforms.RandomHorizontalFlip(),
         transforms.ToTensor(),
         transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
     ])  # fmt: skip
 
 
-def _blurred(image: Image.Image) -> Image.Image:
+def _blur(image: Image.Image) -> Image.Image:
     return image.filter(ImageFilter.GaussianBlur(random.uniform(0.1, 2)))
 
 
 def pictures(folder: Path, count: int, *, size_px: int) -> list[str]:
-    """JPEGs, smooth with some grain, quality 90."""
+    """Write smooth JPEGs with some grain, quality 90, and return their paths."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     paths = []

@@ -1,4 +1,4 @@
-"""What a GPU could do at most: operations and bytes of one step, beside what the card can do."""
+"""Roofline of a GPU: operations and bytes of one training step, and the limits of the card."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from torch.utils.flop_counter import flop_registry
 
 from geossl import PretrainConfig, losses, models
 
-# words of the card's name -> dense bf16 TFLOP/s and memory TB/s, of NVIDIA's data sheets; the first fits
+# words of the card's name -> dense bf16 TFLOP/s and memory TB/s of NVIDIA's data sheets; the first
+# match counts
 CARDS = {
     "H100 PCIe": (756, 2.0),
     "H100 NVL": (835, 3.9),
@@ -32,7 +33,7 @@ _BYTES = 2  # of a bf16 number
 
 
 class _Counter(TorchDispatchMode):
-    """Operations and fewest bytes of every convolution and matrix product."""
+    """Count the operations and the fewest bytes of every convolution and matrix product."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,18 +44,20 @@ class _Counter(TorchDispatchMode):
         out = func(*args, **kwargs)
         formula = flop_registry.get(func._overloadpacket)
         if formula is not None:
-            seen = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, Tensor)]
-            moved = _BYTES * sum(t.numel() for t in seen)
+            tensors = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, Tensor)]
+            moved = _BYTES * sum(t.numel() for t in tensors)
             self.counts.append((formula(*args, **kwargs, out_val=out), moved))
         return out
 
 
-def counted(config: PretrainConfig, *, batch_size: int, size_px: int) -> list[tuple[float, float]]:
-    """(operations, bytes) of each convolution and product of one step: query, key, loss, backward.
+def count_step(
+    config: PretrainConfig, *, batch_size: int, size_px: int
+) -> list[tuple[float, float]]:
+    """Return (operations, bytes) of each convolution and product of a step, by counting.
 
-    Bytes: every input read once, every output written once, in bf16. What lies between two of them
-    (batch norm, ReLU, additions) could be merged with them and counts nothing, nor does the optimizer.
-    Nothing is computed.
+    A step is query, key, loss and backward. Bytes: every input read once, every output written once,
+    in bf16. What lies between two of them (batch norm, ReLU, additions) could be fused with them and
+    counts as nothing, as does the optimizer. Nothing is computed.
     """
     encoder = models.build_encoder(config.encoder, stem=config.stem)
     moco = models.MoCo(encoder, queue_size=config.queue_size).to("meta").train()
@@ -68,18 +71,18 @@ def counted(config: PretrainConfig, *, batch_size: int, size_px: int) -> list[tu
 
 
 def floor_s(counts: list[tuple[float, float]], tflops: float, tb_per_s: float) -> float:
-    """Seconds that a card needs at least: each operation is bound by arithmetic or by memory."""
+    """Return the seconds a card needs at least: arithmetic or memory limits each operation."""
     return sum(max(flops / tflops, moved / tb_per_s) for flops, moved in counts) / 1e12
 
 
 def card(name: str) -> str | None:
-    """The entry of `CARDS` for the name that CUDA gives a GPU; None when it is not listed."""
+    """Return the entry of `CARDS` for the name that CUDA gives a GPU; None if it is not listed."""
     words = set(re.findall(r"\w+", name.lower()))
     return next((key for key in CARDS if set(key.lower().split()) <= words), None)
 
 
 def ceilings(device: torch.device, *, small: bool) -> tuple[float, float]:
-    """Measured TFLOP/s of a large bf16 matrix product and TB/s of a large copy, read and written."""
+    """Measure TFLOP/s of a large bf16 matrix product and TB/s of a large copy (read and write)."""
     side, length = (256, 2**20) if small else (8192, 2**31)
     a, b = (torch.randn(side, side, device=device).bfloat16() for _ in range(2))
     here, there = (
@@ -100,6 +103,6 @@ def ceilings(device: torch.device, *, small: bool) -> tuple[float, float]:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""What the studies share: the methods of the paper, jobs in parallel, records, and tables."""
+"""Shared by the studies: the methods of the paper, parallel jobs, records and tables."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from geossl import pairs
+from geossl import __version__, pairs
 from geossl.utils.io import atomic_write
 
-# method -> (pair policy or None, geo clusters?, labels?)
+# method -> (pair sampler or None, geo clusters?, labels?)
 METHODS = {
     "supervised": (None, False, True),
     "geoloc": (None, True, False),
@@ -29,18 +29,18 @@ METHODS = {
 
 
 class Records:
-    """A json list of ``{"method", "metric", "seed", "value"}`` on disk; a study adds to it."""
+    """Results of a study: a JSON list of ``{"method", "metric", "seed", "value"}`` on disk."""
 
     def __init__(self, path: Path):
         self.path = path
         self.rows = json.loads(path.read_text("utf-8")) if path.exists() else []
 
     def has(self, method: str, seed: int) -> bool:
-        """Whether a method and seed was measured."""
+        """Return whether a method was measured with a seed."""
         return any(r["method"] == method and r["seed"] == seed for r in self.rows)
 
     def add(self, method: str, seed: int, values: dict[str, float]) -> None:
-        """Add the metrics of one method and seed, and write."""
+        """Add the metrics of one method and seed, and write the file."""
         self.rows += [
             {"method": method, "metric": metric, "seed": seed, "value": round(float(value), 5)}
             for metric, value in values.items()
@@ -48,28 +48,28 @@ class Records:
         self.write()
 
     def write(self) -> None:
-        """Write the list, sorted, a record a line."""
+        """Write the sorted list, one record per line."""
         rows = sorted(self.rows, key=lambda r: (r["metric"], r["method"], r["seed"]))
         text = "[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n"
         with atomic_write(self.path) as part:
             part.write_text(text, "utf-8")
 
     def table(self, methods: Iterable[str], metrics: Iterable[str]) -> str:
-        """Markdown: mean and standard deviation over the seeds."""
+        """Return a Markdown table of means and standard deviations over the seeds."""
         metrics = list(metrics)
         lines = ["| method | " + " | ".join(metrics) + " |", "|---" * (len(metrics) + 1) + "|"]
         frame = pd.DataFrame(self.rows, columns=["method", "metric", "seed", "value"])
         for method in methods:
             cells = []
             for metric in metrics:
-                found = frame[(frame["method"] == method) & (frame["metric"] == metric)]["value"]
-                cell = "not measured" if found.empty else f"{found.mean():.3f}"
-                cells.append(cell + (f" ± {found.std():.3f}" if len(found) > 1 else ""))
+                values = frame[(frame["method"] == method) & (frame["metric"] == metric)]["value"]
+                cell = "not measured" if values.empty else f"{values.mean():.3f}"
+                cells.append(cell + (f" ± {values.std():.3f}" if len(values) > 1 else ""))
             lines.append(f"| {method} | " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
     def paired(self, a: str, b: str, metric: str) -> str:
-        """Difference of two methods, seed by seed: mean, and smallest and largest of several."""
+        """Return the difference of two methods per seed: its mean and, for several, its range."""
         values = {(r["method"], r["seed"]): r["value"] for r in self.rows if r["metric"] == metric}
         seeds = sorted(s for m, s in values if m == a and (b, s) in values)
         if not seeds:
@@ -85,10 +85,10 @@ def run_jobs(
     folder: Path,
     result: Path,
 ) -> Records:
-    """Measure (method, seed) jobs in one process a core, one thread each; done ones are kept.
+    """Measure (method, seed) jobs in one process per core, with one thread each; resumes.
 
-    The script calls itself with ``--part i/n``; each part has its own file of records in
-    ``folder``, and all end in ``result``.
+    The script calls itself with ``--part i/n``. Each part has its own file of records in
+    ``folder``; together they are written to ``result``.
     """
     part = sys.argv[sys.argv.index("--part") + 1] if "--part" in sys.argv else None
     if part is not None:
@@ -102,9 +102,9 @@ def run_jobs(
         return records
     n = os.cpu_count() or 1
     command = [sys.executable, *sys.argv]
-    running = [subprocess.Popen([*command, "--part", f"{i}/{n}"]) for i in range(n)]
-    if any([process.wait() for process in running]):
-        raise SystemExit("a part of the study failed; mend the cause, the same line goes on")
+    parts = [subprocess.Popen([*command, "--part", f"{i}/{n}"]) for i in range(n)]
+    if any([process.wait() for process in parts]):
+        raise SystemExit("A part of the study failed. Fix the cause; the same command resumes.")
     records = Records(result)
     records.rows = [r for i in range(n) for r in Records(folder / f"records-{i}.json").rows]
     records.write()
@@ -112,7 +112,7 @@ def run_jobs(
 
 
 def hardware() -> str:
-    """Processor, cores and versions, for the foot of a page."""
+    """Return the processor, its cores and the versions, for the head of a page."""
     name = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
@@ -120,6 +120,6 @@ def hardware() -> str:
         name = names[0] if names else name
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
-        f"{name}, {os.cpu_count()} cores{gpu}; torch {torch.__version__}, "
+        f"geossl {__version__}, {name}, {os.cpu_count()} cores{gpu}; torch {torch.__version__}, "
         f"Python {platform.python_version()}"
     )

@@ -1,4 +1,4 @@
-"""Synthetic chips, where only rates and sizes are measured: random pixels, places on the sphere."""
+"""Random pixels at random locations, for benchmarks that measure only rates and sizes."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _ROWS = 65_536  # chips written at a time
 
 
 def table(rows: int) -> pd.DataFrame:
-    """A scene table of ``rows`` chips, four dates a place, places uniform on the sphere."""
+    """Return a scene table of ``rows`` chips: four dates per location, uniform on the sphere."""
     rng = np.random.default_rng(0)
-    places = -(-rows // DATES)
-    at = np.arange(rows) // DATES
+    locations = -(-rows // DATES)
+    location = np.arange(rows) // DATES
     years = pd.to_datetime(["2001-01-01", "2006-04-01", "2011-07-01", "2016-10-01"], utc=True)
     return pd.DataFrame({
         "path": pd.Categorical.from_codes(np.zeros(rows, np.int8), categories=["random"]),
-        "location": at,
+        "location": location,
         "time": years.as_unit("us")[np.arange(rows) % DATES],
-        "lon": rng.uniform(-180, 180, places)[at],
-        "lat": np.degrees(np.arcsin(rng.uniform(-1, 1, places)))[at],
+        "lon": rng.uniform(-180, 180, locations)[location],
+        "lat": np.degrees(np.arcsin(rng.uniform(-1, 1, locations)))[location],
         "label": pd.Categorical.from_codes(np.zeros(rows, np.int8), categories=["none"]),
         "split": pd.Categorical.from_codes(np.zeros(rows, np.int8), categories=["train"]),
     })  # fmt: skip
 
 
 def store(folder: Path, rows: int, *, size_px: int) -> geossl.ChipStore:
-    """A chip store of random uint8 pixels in three bands."""
+    """Write a chip store of random uint8 pixels in three bands."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     shape = (rows, 3, size_px, size_px)

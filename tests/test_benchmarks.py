@@ -37,7 +37,7 @@ def run_script(*arguments):
 def test_the_gpu_script_runs_in_small_on_the_cpu_and_keeps_what_was_measured(tmp_path):
     kept = [{"method": "geossl", "metric": "pairs_per_s", "seed": 0, "value": 1.0}]
     (tmp_path / "gpu.json").write_text(json.dumps(kept))
-    said = run_script(BENCHMARKS / "gpu.py", "--small", "--out", tmp_path)
+    said = run_script(BENCHMARKS / "gpu.py", "--small", "--output-dir", tmp_path)
     for method in ("geossl", "model_only", "dataloader"):
         assert f"{method} 0 {{'pairs_per_s'" in said
     assert "the profiler saw these synchronizing calls: none" in said
@@ -60,7 +60,7 @@ def test_operations_and_bytes_are_counted_as_by_hand(benchmarks):
     import geossl
 
     config = geossl.paper_config(queue_size=1000)
-    counts = roofline.counted(config, batch_size=2, size_px=224)
+    counts = roofline.count_step(config, batch_size=2, size_px=224)
     # ResNet-50 takes 4.089e9 multiply-adds an image at 224 px (torchvision's own figure, its last
     # layer included); forward twice and backward as two more, less the gradient of the image
     resnet = 2 * 4 * (4.089e9 - 2048 * 1000) - 2 * 3 * 64 * 49 * 112 * 112
@@ -132,7 +132,7 @@ def test_growth_runs_in_small(benchmarks, tmp_path):
     import growth
 
     figure = tmp_path / "growth.png"
-    run_script(BENCHMARKS / "growth.py", "--small", "--out", tmp_path, "--figure", figure)
+    run_script(BENCHMARKS / "growth.py", "--small", "--output-dir", tmp_path, "--figure", figure)
     rows = json.loads((tmp_path / "growth.json").read_text())
     want = {f"{name}_1e{e}" for e in (3, 4) for name in (*growth.STORES, *growth.TABLES)}
     assert {r["metric"] for r in rows} == want and all(r["value"] >= 0 for r in rows)
