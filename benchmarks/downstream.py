@@ -194,7 +194,7 @@ method; that is why training is longer now.
 
 
 def main() -> None:
-    """Build the stores, run the jobs, write the page."""
+    """Build the stores, run the jobs and write the page."""
     if not (SHARED / "ports_sentinel2").is_dir():
         raise SystemExit(
             f"This study needs the images of {SHARED}, which are not published; no such folder."

@@ -56,7 +56,7 @@ class Setting:
     device: torch.device
     config: geossl.PretrainConfig
     size_px: int = 256
-    places: int = 2048
+    locations: int = 2048
     interval: int = 40  # steps
     num_workers: int = os.cpu_count() or 1
 
@@ -79,7 +79,7 @@ SMALL = Setting(
         GPU.config, encoder="small", batch_size=16, queue_size=256, transform=moco_v2(32), precision="fp32",
         compile=False, device="cpu", log_every=2,
     ),
-    size_px=40, places=64, interval=2, num_workers=1,
+    size_px=40, locations=64, interval=2, num_workers=1,
 )  # fmt: skip
 
 
@@ -171,7 +171,7 @@ def dataloader(paths: list[str], setting: Setting, seed: int) -> float:
         setting.interval // 2 + 2 * setting.num_workers
     )  # also uses up what was loaded during compilation
     loader = DataLoader(
-        jpegs.Pairs(paths, jpegs.view(setting.side), (warm + setting.interval + 1) * batch),
+        jpegs.Pairs(paths, jpegs.make_transform(setting.side), (warm + setting.interval + 1) * batch),
         batch_size=batch, num_workers=setting.num_workers, drop_last=True,
         pin_memory=setting.device.type == "cuda",
     )  # fmt: skip
@@ -211,9 +211,9 @@ def measure(setting: Setting, records: Records, *, minutes: float) -> str:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         store = synthetic.store(
-            folder / "chips", setting.places * synthetic.DATES, size_px=setting.size_px
+            folder / "chips", setting.locations * synthetic.DATES, size_px=setting.size_px
         )
-        paths = jpegs.pictures(folder / "jpg", setting.places, size_px=setting.size_px)
+        paths = jpegs.write_jpegs(folder / "jpg", setting.locations, size_px=setting.size_px)
         for seed in range(REPEATS if setting is GPU else 1):
             start = time.perf_counter()
             for method, work in {

@@ -32,7 +32,7 @@ class Pairs(Dataset):
         return images[0], images[1]
 
 
-def view(side: int) -> Callable[[Any], Tensor]:
+def make_transform(side: int) -> Callable[[Any], Tensor]:
     """Return the paper's augmentation of a PIL image, to views of ``side`` px."""
     return transforms.Compose([
         transforms.RandomResizedCrop(side, scale=(0.08, 1.0)),
@@ -49,7 +49,7 @@ def _blur(image: Image.Image) -> Image.Image:
     return image.filter(ImageFilter.GaussianBlur(random.uniform(0.1, 2)))
 
 
-def pictures(folder: Path, count: int, *, size_px: int) -> list[str]:
+def write_jpegs(folder: Path, count: int, *, size_px: int) -> list[str]:
     """Write smooth JPEGs with some grain, quality 90, and return their paths."""
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -58,7 +58,7 @@ def pictures(folder: Path, count: int, *, size_px: int) -> list[str]:
         coarse = Image.fromarray(rng.integers(0, 256, (24, 24, 3), np.uint8))
         smooth = np.asarray(coarse.resize((size_px, size_px), Image.Resampling.BICUBIC))
         grain = rng.integers(-12, 12, (size_px, size_px, 1))
-        picture = np.clip(smooth + grain, 0, 255).astype(np.uint8)
+        pixels = np.clip(smooth + grain, 0, 255).astype(np.uint8)
         paths.append(str(folder / f"{i}.jpg"))
-        Image.fromarray(picture).save(paths[-1], quality=90)
+        Image.fromarray(pixels).save(paths[-1], quality=90)
     return paths

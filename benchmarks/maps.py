@@ -1,10 +1,10 @@
-"""How maps and explorers grow: seconds and megabytes from a thousand to a million places.
+"""Growth of maps and explorers: seconds and megabytes from a thousand to a million locations.
 
-    make maps       some minutes; needs Chromium, and ../shared/data for the points
+    make maps       a few minutes; needs Chromium, and ../shared/data for the points
 
-Maps: real photo coordinates, repeated with a jitter of 0.2 degrees for the million. Explorer: a box
-dragged over 100,000 chips in a JupyterLab, until the gallery shows the selection. Writes maps.md
-and maps.json beside itself; a chip store of 300 MB stays in runs/maps.
+Maps: coordinates of real photos, repeated with a jitter of 0.2 degrees for the million. Explorer: the
+time from a box dragged over 100,000 chips in JupyterLab until the gallery shows the selection. Writes
+maps.md and maps.json to this folder; a chip store of 300 MB stays in runs/maps.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ REPEATS = 3
 
 
 def table(count: int) -> pd.DataFrame:
-    """A scene table of that many places."""
+    """Return a scene table of ``count`` locations."""
     points = pd.read_csv(POINTS)
     rng = np.random.default_rng(0)
     row = np.arange(count) % len(points)
-    again = (np.arange(count) >= len(points))[:, None]
-    place = points[["LON", "LAT"]].to_numpy()[row] + again * rng.normal(0, 0.2, (count, 2))
+    repeated = (np.arange(count) >= len(points))[:, None]
+    position = points[["LON", "LAT"]].to_numpy()[row] + repeated * rng.normal(0, 0.2, (count, 2))
     return pd.DataFrame({
-        "location": np.arange(count), "lon": (place[:, 0] + 180) % 360 - 180,
-        "lat": np.clip(place[:, 1], -89, 89),
+        "location": np.arange(count), "lon": (position[:, 0] + 180) % 360 - 180,
+        "lat": np.clip(position[:, 1], -89, 89),
         "label": np.array(["a", "b", "c", "d", "e"])[rng.integers(0, 5, count)],
     })  # fmt: skip
 
 
-def drawn_after(browser: Browser, path: Path) -> float:
-    """Seconds from opening a file until its places, or the picture of them, are there."""
+def time_drawing(browser: Browser, path: Path) -> float:
+    """Return the seconds from opening a file until its locations, or their image, are drawn."""
     page = browser.new_page(viewport={"width": 1200, "height": 750})
     start = time.perf_counter()
     page.goto(path.as_uri())
@@ -92,7 +92,7 @@ WATCH = """() => {
 
 
 def gallery_seconds(browser: Browser) -> list[float]:
-    """Seconds from letting go of a box over 100,000 chips until their gallery is drawn."""
+    """Return the seconds from releasing a box over 100,000 chips until their gallery is drawn."""
     if not (CHIPS / "store.json").exists():
         geossl.ChipStore.build(CHIPS, datasets.blue_marble(places=25_000, dates=4), size_px=32)
     with tempfile.TemporaryDirectory() as folder, jupyterlab(Path(folder)) as address:
@@ -112,13 +112,46 @@ def gallery_seconds(browser: Browser) -> list[float]:
     return seconds
 
 
+def page(records: Records) -> str:
+    """Render the page from the records."""
+
+    def values(metric: str) -> list[float]:
+        return [r["value"] for r in records.rows if r["metric"] == metric]
+
+    def spread(numbers: list[float]) -> str:
+        return f"{statistics.median(numbers):.2f} ({min(numbers):.2f} to {max(numbers):.2f})"
+
+    lines = []
+    for name in SIZES:
+        cells = [spread(values(f"{what}_{name}")) for what in ("python_s", "html_mb", "browser_s")]
+        method = next(r["method"] for r in records.rows if r["metric"] == f"html_mb_{name}")
+        lines.append(f"| {name} | {method} | " + " | ".join(cells) + " |")
+    gallery = values("gallery_s_100k")
+    return f"""# Maps from a thousand to a million locations
+
+Made by `make maps` on {hardware()}.
+
+Median (smallest to largest) of {REPEATS} repeats. Python: `map_scenes` and saving, after the first map
+of the session (which prepares the base layer). Browser: headless Chromium without a GPU, 1200 x 750,
+from opening the file until the locations are drawn.
+
+| locations | method | Python, s | HTML, MB | browser, s |
+|---|---|---|---|---|
+{chr(10).join(lines)}
+
+`EmbeddingExplorer` of 100,000 chips in JupyterLab, from releasing a box on the map or the scatter plot
+until the gallery of the selection is drawn: {statistics.median(gallery):.2f} s ({min(gallery):.2f}
+to {max(gallery):.2f}, {len(gallery)} boxes).
+"""
+
+
 def main() -> None:
-    """Measure every size, and write the page."""
+    """Measure every size, and write records and page."""
     records = Records(HERE / "maps.json")
     records.rows = []
-    maps.map_scenes(table(10))  # the base layer is made once a session
-    with sync_playwright() as running, tempfile.TemporaryDirectory() as folder:
-        browser = running.chromium.launch(executable_path=chromium_path(), args=FLAGS)
+    maps.map_scenes(table(10))  # the base layer is made once per session
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        browser = playwright.chromium.launch(executable_path=chromium_path(), args=FLAGS)
         for name, count in SIZES.items():
             scenes = table(count)
             method = "points" if count <= 2_000 else "packed" if count <= 200_000 else "raster"
@@ -129,40 +162,14 @@ def main() -> None:
                 values = {
                     f"python_s_{name}": time.perf_counter() - start,
                     f"html_mb_{name}": path.stat().st_size / 1e6,
-                    f"browser_s_{name}": drawn_after(browser, path),
+                    f"browser_s_{name}": time_drawing(browser, path),
                 }
                 records.add(method, repeat, values)
                 print(method, name, values, flush=True)
-        gallery = gallery_seconds(browser)
-        for repeat, value in enumerate(gallery):
+        for repeat, value in enumerate(gallery_seconds(browser)):
             records.add("embedding_explorer", repeat, {"gallery_s_100k": value})
         browser.close()
-    lines = []
-    for name in SIZES:
-        cells = []
-        for what in ("python_s", "html_mb", "browser_s"):
-            values = [r["value"] for r in records.rows if r["metric"] == f"{what}_{name}"]
-            cells.append(
-                f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
-            )
-        method = next(r["method"] for r in records.rows if r["metric"] == f"html_mb_{name}")
-        lines.append(f"| {name} | {method} | " + " | ".join(cells) + " |")
-    text = f"""# Maps from a thousand to a million places
-
-Made by `make maps` on {hardware()}.
-
-Median (smallest to largest) of {REPEATS} repeats. Python: `map_scenes` and saving, after the first map
-of the session (which prepares the base layer). Browser: headless Chromium without a GPU, 1200 x 750,
-from opening the file until the places are drawn.
-
-| places | way | Python, s | HTML, MB | browser, s |
-|---|---|---|---|---|
-{chr(10).join(lines)}
-
-`EmbeddingExplorer` of 100,000 chips in JupyterLab, from letting go of a box on the map or the scatter
-until the gallery of the selection is drawn: {statistics.median(gallery):.2f} s ({min(gallery):.2f}
-to {max(gallery):.2f}, {len(gallery)} boxes).
-"""
+    text = page(records)
     (HERE / "maps.md").write_text(text, "utf-8")
     print(text)
 

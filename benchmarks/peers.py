@@ -1,14 +1,15 @@
-"""What people use today, as their own examples use it, and a bare loop: for speed.py, quality.py.
+"""Other libraries, set up as in their own examples, and a bare loop: for speed.py and quality.py.
 
 - `lightly`: MoCo-v2 as in lightly's example for PyTorch (its dataset, transform, head, memory bank).
 - `torchgeo`: torchgeo's MoCoTask with its kornia augmentations, data module and Lightning's Trainer.
-- `paper`: the way of the paper's code: PIL, torchvision transforms, a glob for another date of the
-  place, DataLoader, DistributedDataParallel with shuffled keys, accuracies read every step. Our words;
-  one process, as there is one device.
-- `bare`: the model step alone, written by hand around geossl's encoder, on views that are there.
+- `paper`: the steps of the paper's code, written anew: PIL, torchvision transforms, a glob for another
+  date of the location, DataLoader, DistributedDataParallel with shuffled keys, accuracies read every
+  step. One process, as there is one device.
+- `bare`: only the model step, written by hand around geossl's encoder, on precomputed views.
 
-All have ResNet-18 with its usual stem, a head 512-512-128 and the queue that is asked for. Folders of
-images hold a folder a place: ``<place>/<date>.jpg``. The packages are `pip install 'geossl[bench]'`.
+All have a ResNet-18 with its usual stem, a head 512-512-128 and a queue of ``queue_size``. Folders of
+images have a folder per location: ``<location>/<date>.jpg``. `pip install 'geossl[bench]'` installs
+the packages.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -37,22 +39,22 @@ from torchvision.transforms import v2 as T
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and std of RGB in [0, 1]
 
 
-class Watch:
-    """CPU seconds of this process by stage; a stage inside another is not counted twice."""
+class Stopwatch:
+    """Measure CPU seconds of this process by stage; a nested stage is not counted twice."""
 
     def __init__(self) -> None:
         self.spent: Counter[str] = Counter()
         self._stage, self._since = "rest", time.process_time()
 
     def switch(self, stage: str) -> str:
-        """From now on it is another stage; returns the one before."""
+        """Start another stage; return the previous one."""
         now = time.process_time()
         self.spent[self._stage] += now - self._since
         before, self._stage, self._since = self._stage, stage, now
         return before
 
-    def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, its time counted as that stage."""
+    def wrap(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap a function so that its time counts as a stage."""
         return partial(self._call, stage, function)
 
     def _call(self, stage: str, function: Callable[..., Any], *args: Any, **named: Any) -> Any:
@@ -65,22 +67,22 @@ class Watch:
 
 @dataclass
 class Pipeline:
-    """A way to train: ``for _ in epoch()`` passes once over the images, one step at a time."""
+    """A training pipeline: ``for _ in epoch()`` passes once over the images, step by step."""
 
     epoch: Callable[[], Iterator[None]]
     backbone: nn.Module  # what is evaluated
-    watch: Watch
+    watch: Stopwatch
 
 
-def resnet() -> nn.Module:
-    """ResNet-18 without its last layer."""
+def build_resnet() -> nn.Module:
+    """Build a ResNet-18 without its last layer."""
     net = torchvision.models.resnet18()
     net.fc = nn.Identity()
     return net
 
 
-def loader_of(dataset: Any, batch_size: int, num_workers: int) -> DataLoader:
-    """Shuffled whole batches; workers stay, so that short epochs do not pay for their start."""
+def make_loader(dataset: Any, batch_size: int, num_workers: int) -> DataLoader:
+    """Make a loader of full, shuffled batches; its workers persist over short epochs."""
     return DataLoader(
         dataset, batch_size, shuffle=True, drop_last=True, num_workers=num_workers,
         persistent_workers=num_workers > 0,
@@ -96,7 +98,7 @@ def lightly(
     num_workers: int = 0,
     epochs: int = 10,
 ) -> Pipeline:
-    """MoCo-v2 out of lightly's parts, in the order and with the settings of its example."""
+    """Set up MoCo-v2 with lightly, in the order and with the settings of its example."""
     from lightly.data import LightlyDataset
     from lightly.loss import NTXentLoss
     from lightly.models.modules import MoCoProjectionHead
@@ -104,21 +106,21 @@ def lightly(
     from lightly.transforms.moco_transform import MoCoV2Transform
     from lightly.utils.scheduler import cosine_schedule
 
-    watch = Watch()
-    transform = watch.timed("views", MoCoV2Transform(input_size=size))
+    watch = Stopwatch()
+    transform = watch.wrap("views", MoCoV2Transform(input_size=size))
     dataset = LightlyDataset(str(folder), transform=transform)
-    dataset.dataset.loader = watch.timed("decode", dataset.dataset.loader)
-    loader = loader_of(dataset, batch_size, num_workers)
-    net, head = resnet(), MoCoProjectionHead(512, 512, 128)
+    dataset.dataset.loader = watch.wrap("decode", dataset.dataset.loader)
+    loader = make_loader(dataset, batch_size, num_workers)
+    net, head = build_resnet(), MoCoProjectionHead(512, 512, 128)
     slow_net, slow_head = copy.deepcopy(net), copy.deepcopy(head)
     deactivate_requires_grad(slow_net)
     deactivate_requires_grad(slow_head)
     criterion = NTXentLoss(memory_bank_size=(queue_size, 128))
     optimizer = torch.optim.SGD([*net.parameters(), *head.parameters()], lr=0.06)
-    passed = iter(range(10**9))
+    epoch_numbers = count()
 
     def epoch() -> Iterator[None]:
-        momentum = cosine_schedule(min(next(passed), epochs), epochs, 0.996, 1)
+        momentum = cosine_schedule(min(next(epoch_numbers), epochs), epochs, 0.996, 1)
         total = 0.0
         for (x_query, x_key), _, _ in loader:
             watch.switch("model")
@@ -140,23 +142,23 @@ def lightly(
 def torchgeo(
     folder: Path, size: int, *, batch_size: int, queue_size: int, num_workers: int = 0
 ) -> Pipeline:
-    """MoCoTask of torchgeo, version 2, fitted by Lightning in a thread; `epoch` yields once, at its end."""
+    """Set up torchgeo's MoCoTask (v2), fitted by Lightning in a thread; `epoch` yields at its end."""
     from lightning.pytorch import Callback, Trainer
     from torchgeo.datamodules import NonGeoDataModule
     from torchgeo.datasets import NonGeoClassificationDataset
     from torchgeo.trainers import MoCoTask
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    watch = Watch()
+    watch = Stopwatch()
     task = MoCoTask(
         model="resnet18", in_channels=3, version=2, layers=2, hidden_dim=512, output_dim=128,
         lr=0.03, weight_decay=1e-4, temperature=0.07, memory_bank_size=queue_size, moco_momentum=0.999,
         size=size,
     )  # fmt: skip
     for augmentation in {task.augmentation1, task.augmentation2}:
-        augmentation.forward = watch.timed("views", augmentation.forward)
+        augmentation.forward = watch.wrap("views", augmentation.forward)
     dataset = NonGeoClassificationDataset(str(folder))
-    dataset._load_image = watch.timed("decode", dataset._load_image)
+    dataset._load_image = watch.wrap("decode", dataset._load_image)
 
     class Data(NonGeoDataModule):
         def setup(self, stage: str) -> None:
@@ -178,7 +180,7 @@ def torchgeo(
             done.release()
 
     data = Data(NonGeoClassificationDataset, batch_size=batch_size, num_workers=num_workers)
-    data.aug = watch.timed("views", data.aug)  # to [0, 1]
+    data.aug = watch.wrap("views", data.aug)  # to [0, 1]
 
     def fit() -> None:
         trainer = Trainer(
@@ -202,14 +204,14 @@ def torchgeo(
         go.release()
         done.acquire()
         if not fitting:
-            raise RuntimeError("Lightning's fit ended; its own message stands above")
+            raise RuntimeError("Lightning's fit ended; see its own message above.")
         yield
 
     return Pipeline(epoch, task.backbone, watch)
 
 
 class Dates(Dataset):
-    """An image and another date of its place, found by listing the folder, as the paper's loader."""
+    """An image and another date of its location, found by listing the folder, as in the paper."""
 
     def __init__(self, folder: Path, read: Callable[..., Any], transform: Callable[..., Any]):
         self.paths = sorted(str(p) for p in folder.glob("*/*.jpg"))
@@ -224,8 +226,8 @@ class Dates(Dataset):
         return [self.transform(self.read(p)) for p in (path, random.choice(others or [path]))]
 
 
-def opened(path: str) -> Any:
-    """The decoded file."""
+def decode(path: str) -> Any:
+    """Decode an image file."""
     from PIL import Image
 
     with Image.open(path) as file:
@@ -236,7 +238,7 @@ class Blur:
     """PIL's Gaussian blur of a random sigma."""
 
     def __call__(self, image: Any) -> Any:
-        """PIL image -> PIL image."""
+        """Blur a PIL image."""
         from PIL import ImageFilter
 
         return image.filter(ImageFilter.GaussianBlur(radius=random.uniform(0.1, 2.0)))
@@ -252,13 +254,13 @@ def paper(
     lr: float = 0.03,
     temperature: float = 0.02,
 ) -> Pipeline:
-    """Temporal pairs by the paper's way, with its settings; images over 2 x size shrink to that."""
+    """Set up temporal pairs as in the paper's code; images larger than 2 x size are reduced to that."""
     import torch.distributed as dist
 
     if not dist.is_initialized():
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    watch = Watch()
-    large = opened(next(str(p) for p in folder.glob("*/*.jpg"))).size[0] > 2 * size
+    watch = Stopwatch()
+    large = decode(next(str(p) for p in folder.glob("*/*.jpg"))).size[0] > 2 * size
     transform = T.Compose([
         *([T.Resize(2 * size)] if large else []),
         T.RandomResizedCrop(size, scale=(0.2, 1.0)),
@@ -270,24 +272,24 @@ def paper(
         T.ToDtype(torch.float32, scale=True),
         T.Normalize(*IMAGENET),
     ])  # fmt: skip
-    dataset = Dates(folder, watch.timed("decode", opened), watch.timed("views", transform))
-    loader = loader_of(dataset, batch_size, num_workers)
-    net = resnet()
+    dataset = Dates(folder, watch.wrap("decode", decode), watch.wrap("views", transform))
+    loader = make_loader(dataset, batch_size, num_workers)
+    net = build_resnet()
     model = nn.Sequential(net, nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 128))
     slow = copy.deepcopy(model).requires_grad_(False)
     wrapped = nn.parallel.DistributedDataParallel(model)
     negatives, pointer = F.normalize(torch.randn(128, queue_size), dim=0), torch.zeros(1).long()
     optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, weight_decay=1e-4)
     criterion = nn.CrossEntropyLoss()
-    seen: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
 
-    def keys(x: Tensor) -> Tensor:
-        """Images and order go round all processes, as shuffling BN does; here there is one."""
-        everything = [torch.empty_like(x)]
-        dist.all_gather(everything, x)
+    def encode_keys(x: Tensor) -> Tensor:
+        """Send images and order to all processes, as for shuffling BN; here there is one."""
+        gathered = [torch.empty_like(x)]
+        dist.all_gather(gathered, x)
         order = torch.randperm(len(x))
         dist.broadcast(order, src=0)
-        return F.normalize(slow(torch.cat(everything)[order]), dim=1)[order.argsort()]
+        return F.normalize(slow(torch.cat(gathered)[order]), dim=1)[order.argsort()]
 
     def epoch() -> Iterator[None]:
         for x_query, x_key in loader:
@@ -296,7 +298,7 @@ def paper(
             with torch.no_grad():
                 for q, k in zip(model.parameters(), slow.parameters(), strict=True):
                     k.data = k.data * 0.999 + q.data * 0.001
-                key = keys(x_key)
+                key = encode_keys(x_key)
             same = torch.einsum("nd,nd->n", query, key)[:, None]
             other = torch.einsum("nd,dk->nk", query, negatives.clone())
             logits = torch.cat([same, other], 1) / temperature
@@ -306,7 +308,7 @@ def paper(
             target = torch.zeros(len(logits), dtype=torch.long)
             loss = criterion(logits, target)
             best = logits.topk(5, 1).indices == 0
-            seen.update(top1=best[:, 0].sum().item(), top5=best.sum().item(), loss=loss.item())
+            totals.update(top1=best[:, 0].sum().item(), top5=best.sum().item(), loss=loss.item())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -319,8 +321,8 @@ def paper(
 def bare(
     encoder: nn.Module, size: int, *, batch_size: int, queue_size: int, steps: int
 ) -> Pipeline:
-    """The model step of MoCo-v2 and nothing else, on random views; an epoch has that many steps."""
-    watch = Watch()
+    """Set up only the model step of MoCo-v2, on random views; an epoch has ``steps`` steps."""
+    watch = Stopwatch()
     net = copy.deepcopy(encoder).train()
     model = nn.Sequential(net, nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 128))
     slow = copy.deepcopy(model).requires_grad_(False)

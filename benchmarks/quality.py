@@ -1,11 +1,11 @@
-"""Time to quality: seconds of training until the linear probe on the Blue Marble passes a mark.
+"""Time to quality: seconds of training until a linear probe on the Blue Marble reaches a target.
 
-    python benchmarks/quality.py    about 15 minutes on two idle cores; a killed run goes on where it was
+    python benchmarks/quality.py    about 15 minutes on two idle cores; resumes
 
-The same images for all: geossl reads them from a chip store, lightly's MoCo-v2 and the paper's way
-(peers.py) from JPEGs of the same chips. The probe is measured on val after every half pass, the clock
-stopped; who is not there after LIMIT_S seconds is given up. Writes quality.md and quality.json beside
-itself, and `seconds_to_quality` into speed.json.
+All methods use the same images: geossl reads them from a chip store, lightly's MoCo-v2 and the paper's
+code (peers.py) from JPEGs of the same chips. The probe is measured on val after every half pass, while
+the clock is stopped; a method stops after LIMIT_S seconds. Writes quality.md and quality.json to this
+folder, and `seconds_to_quality` into speed.json.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from geossl import datasets, evaluate, models
 
 HERE = Path(__file__).parent
 FOLDER = HERE.parent / "runs" / "quality"
-MARK = 0.57  # of val; chosen before the others ran, where geossl was after two passes
+TARGET = 0.57  # of val: that of geossl after two passes, chosen before the others ran
 LIMIT_S = 120
 SEEDS = (0, 1, 2)
 METHODS = ("geossl", "lightly", "paper")
-UNTRAINED = {"small": "small", "resnet18": "standard"}  # encoders of these ways -> their stem
+UNTRAINED = {"small": "small", "resnet18": "standard"}  # encoders of these methods -> their stem
 BATCH, SIZE, WORKERS = 128, 32, 2
 RECIPE = geossl.PretrainConfig(epochs=3, knn_every=0)
 
 
 def images(store: geossl.ChipStore) -> Path:
-    """The training chips as JPEGs, a folder a place."""
+    """Write the training chips as JPEGs, one folder per location."""
     from PIL import Image
 
     folder = FOLDER / "images"
@@ -52,18 +52,18 @@ def images(store: geossl.ChipStore) -> Path:
 
 
 def quality(store: geossl.ChipStore, encoder: models.Encoder, split: str) -> float:
-    """Linear probe: learned on one date of each training place, measured on all of val or test."""
+    """Measure a linear probe: fitted on one date of each training location, tested on a split."""
     table = store.scenes
     first = ~table.duplicated("location")
     part = table["split"].where(~((table["split"] == "train") & ~first), "unused")
-    wanted = np.flatnonzero(part.isin(["train", split]))
-    embeddings = geossl.embed(store, encoder, index=wanted)
-    measured = part.iloc[wanted].replace({split: "test"}).reset_index(drop=True)
-    return evaluate.linear(embeddings, split=measured, l2=1e-3).value
+    rows = np.flatnonzero(part.isin(["train", split]))
+    embeddings = geossl.embed(store, encoder, index=rows)
+    probe_split = part.iloc[rows].replace({split: "test"}).reset_index(drop=True)
+    return evaluate.linear(embeddings, split=probe_split, l2=1e-3).value
 
 
 def ours(store: geossl.ChipStore, seed: int) -> tuple[models.Encoder, Iterator[int]]:
-    """A run of geossl, which yields the pairs that it trained."""
+    """Return the encoder of a geossl run, and an iterator that trains and yields pairs trained."""
     training = store.scenes[store.scenes["split"] == "train"]
     run = geossl.pretrain(
         store,
@@ -83,7 +83,7 @@ def ours(store: geossl.ChipStore, seed: int) -> tuple[models.Encoder, Iterator[i
 
 
 def theirs(method: str, store: geossl.ChipStore, seed: int) -> tuple[models.Encoder, Iterator[int]]:
-    """A peer's pipeline, which yields the pairs that it trained."""
+    """Return the same for a pipeline of another library."""
     import peers
 
     torch.manual_seed(seed)
@@ -105,29 +105,30 @@ def theirs(method: str, store: geossl.ChipStore, seed: int) -> tuple[models.Enco
 
 
 def measure(method: str, seed: int) -> dict[str, float]:
-    """Train until the mark is passed or the time is up."""
+    """Train until the target is reached or the time is up."""
     store = geossl.ChipStore.open(FOLDER / "chips")
     every = int((store.scenes["split"] == "train").sum()) // 2
     encoder, steps = ours(store, seed) if method == "geossl" else theirs(method, store, seed)
     wall = cpu = 0.0
     pairs, due, best = 0, every, 0.0
-    while best < MARK and wall < LIMIT_S:
+    while best < TARGET and wall < LIMIT_S:
         began, began_cpu = time.perf_counter(), time.process_time()
         more = next(steps, 0)
         wall += time.perf_counter() - began
         cpu += time.process_time() - began_cpu
         pairs += more
         if pairs >= due or not more:
-            found, due = quality(store, encoder, "val"), due + every
-            best = max(best, found)
+            accuracy, due = quality(store, encoder, "val"), due + every
+            best = max(best, accuracy)
             encoder.train()
             print(
-                f"{method} seed {seed}: {pairs:,} pairs, {wall:.1f} s, val {found:.4f}", flush=True
+                f"{method} seed {seed}: {pairs:,} pairs, {wall:.1f} s, val {accuracy:.4f}",
+                flush=True,
             )
         if not more:
             break
     return {
-        "seconds_to_quality": wall if best >= MARK else np.nan,
+        "seconds_to_quality": wall if best >= TARGET else np.nan,
         "seconds": wall,
         "main_cpu_seconds": cpu,
         "pairs": pairs,
@@ -136,8 +137,8 @@ def measure(method: str, seed: int) -> dict[str, float]:
     }
 
 
-def at_the_start(name: str, seed: int) -> dict[str, float]:
-    """The probe of an untrained encoder."""
+def measure_untrained(name: str, seed: int) -> dict[str, float]:
+    """Measure the probe of an untrained encoder."""
     store = geossl.ChipStore.open(FOLDER / "chips")
     encoder = models.build_encoder(
         name, stem=UNTRAINED[name], mean=store.mean.tolist(), std=store.std.tolist(), seed=seed
@@ -146,7 +147,7 @@ def at_the_start(name: str, seed: int) -> dict[str, float]:
 
 
 def page(records: Records) -> str:
-    """The page, with what was found."""
+    """Render the page from the records."""
     frame = pd.DataFrame(records.rows)
     table = frame.pivot_table(
         index="seed", columns=["method", "metric"], values="value", dropna=False
@@ -167,12 +168,12 @@ def page(records: Records) -> str:
 
     rows = []
     for method in METHODS:
-        whole, pairs = table[method, "seconds"], table[method, "pairs"]
-        ratio = whole / table["geossl", "seconds"]
+        seconds, pairs = table[method, "seconds"], table[method, "pairs"]
+        ratio = seconds / table["geossl", "seconds"]
         missed = "at least " if table[method, "seconds_to_quality"].isna().any() else ""
         rows.append(
             f"| {method} | {time_of(method)} | {missed}{ratio.median():.1f} ({ratio.min():.1f} to "
-            f"{ratio.max():.1f}) | {cell(method, 'pairs')} | {(whole / pairs * 1e3).median():.2f} | "
+            f"{ratio.max():.1f}) | {cell(method, 'pairs')} | {(seconds / pairs * 1e3).median():.2f} | "
             f"{cell(method, 'best_val', 3)} | {cell(method, 'test', 3)} |"
         )
     r = RECIPE
@@ -180,40 +181,40 @@ def page(records: Records) -> str:
 
 Made by `python benchmarks/quality.py` on {hardware()}.
 
-Seconds of training until a linear probe of the climate (5 classes) reaches {MARK} on val; the clock
-stands while it is measured, after every half pass. 6,000 places x 4 simulated dates, 32 px; the probe
-learns on one date of each training place. Median (smallest to largest) of {len(SEEDS)} seeds; target: the
-others take 5 times as long. Test is measured at the end of the clock; nothing was chosen by it.
+Seconds of training until a linear probe of the climate (5 classes) reaches {TARGET} on val; the clock
+stops while it is measured, after every half pass. 6,000 locations x 4 simulated dates, 32 px; the probe
+is fitted on one date of each training location. Median (smallest to largest) of {len(SEEDS)} seeds; target: the
+others take 5 times as long. The test split is measured at the end; nothing was chosen on it.
 
 Untrained, the small encoder has {cell("small", "start_val", 3)} on val, the ResNet-18 of the
-others {cell("resnet18", "start_val", 3)}: its usual stem leaves one pixel of 32. Who goes below where it began is learning
-something else than climates.
+others {cell("resnet18", "start_val", 3)}: its usual stem reduces 32 pixels to one. A method that falls below its start
+learns something other than climates.
 
-| way | seconds | over geossl's | pairs | ms a pair | best on val | test |
+| method | seconds | / geossl | pairs | ms per pair | best on val | test |
 |---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-Time is pairs times cost of a pair, and both differ:
+Time is the number of pairs times the cost of a pair, and both differ:
 
 - geossl: its recipe for two cores (`PretrainConfig` of [blue_marble.md](blue_marble.md)), MoCo-v2+Geo+TP:
   the small encoder, AdamW {r.lr:g} with a cosine that ends after {r.epochs:g} passes, batch {r.batch_size}, queue
-  {r.queue_size}, momentum {r.momentum:g}, temperature {r.temperature:g}; keys are other dates of the place, 100 geo
+  {r.queue_size}, momentum {r.momentum:g}, temperature {r.temperature:g}; keys are other dates of the location, 100 geo
   clusters are predicted, crops of {r.transform.crop[0]:g} to 1, light jitter, the eight symmetries; chips from a
-  store, views made a batch at a time; bf16 where the processor has AMX. (Three passes: with two, one seed of
+  store, views made batch by batch; bf16 if the processor has AMX. (Three passes: with two, one seed of
   two ended at .5695.)
-- lightly: its MoCo-v2 example as it stands (ResNet-18, queue 4096, SGD 0.06, momentum 0.996 to 1,
-  temperature 0.5, `MoCoV2Transform`) with batch {BATCH} and {WORKERS} workers. It knows neither place nor date.
+- lightly: its MoCo-v2 example, unchanged (ResNet-18, queue 4096, SGD 0.06, momentum 0.996 to 1,
+  temperature 0.5, `MoCoV2Transform`) with batch {BATCH} and {WORKERS} workers. It uses neither location nor date.
 - paper: temporal pairs with the paper's settings (SGD 0.03, momentum 0.999, temperature 0.02, MoCo-v2's
-  transforms) on ResNet-18, batch {BATCH}, queue 4096, {WORKERS} workers. These settings were made for ResNet-50,
+  transforms) on ResNet-18, batch {BATCH}, queue 4096, {WORKERS} workers. These settings were chosen for ResNet-50,
   a batch of 256 and 200 passes.
 
-So this says what a learner gets who takes each as it comes; how the loops compare at equal work is in
-[speed.md](speed.md), how the methods compare in equal hands in [blue_marble.md](blue_marble.md).
+So this compares each library with its own settings. For the loops at equal work see [speed.md](speed.md),
+for the methods with equal settings [blue_marble.md](blue_marble.md).
 """
 
 
 def main() -> None:
-    """Build the store, measure what is not measured yet, write records and page."""
+    """Build the store, measure what is missing, and write records and page."""
     scenes = datasets.blue_marble(places=6_000, dates=4, seed=0)
     store = geossl.ChipStore.build(FOLDER / "chips", scenes, size_px=SIZE)
     images(store)
@@ -221,19 +222,19 @@ def main() -> None:
     for seed in SEEDS:
         for name in UNTRAINED:
             if not records.has(name, seed):
-                records.add(name, seed, at_the_start(name, seed))
+                records.add(name, seed, measure_untrained(name, seed))
         for method in METHODS:
             if not records.has(method, seed):
                 records.add(method, seed, measure(method, seed))
-    ended = Records(HERE / "quality.json")
-    ended.rows = records.rows
-    ended.write()
+    final = Records(HERE / "quality.json")
+    final.rows = records.rows
+    final.write()
     speed = Records(HERE / "speed.json")
     new = [r for r in records.rows if r["metric"] == "seconds_to_quality"]
     speed.rows = [r for r in speed.rows if r["metric"] != "seconds_to_quality"] + new
     speed.write()
     records.path.unlink()
-    (HERE / "quality.md").write_text(page(ended), "utf-8")
+    (HERE / "quality.md").write_text(page(final), "utf-8")
     print((HERE / "quality.md").read_text("utf-8"))
 
 

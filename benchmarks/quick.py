@@ -1,11 +1,11 @@
-"""Has a hot function become slower? Each beside a matrix product on the same machine.
+"""Check whether a hot function became slower, relative to a matrix product on the same machine.
 
     make bench-quick                          under a minute; compares with quick.json
-    python benchmarks/quick.py --write        stores what it finds there instead
+    python benchmarks/quick.py --write        writes the results to quick.json instead
 
 A figure is CPU time on one thread over that of a product of two 1024 x 1024 float32 matrices, measured
-in turn; so runs on different machines compare, roughly: processors differ in the balance of arithmetic
-and memory, by up to the factor below which nothing is said.
+in turn, so that runs on different machines compare roughly: processors differ in the balance of
+arithmetic and memory. Ratios below ``NOTABLE`` are not reported.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from geossl.evaluate import metrics
 from geossl.transforms import Views, moco_v2
 
 PATH = Path(__file__).with_name("quick.json")
-REPEATS, SECONDS = 7, 0.05  # a function is called for about so long a repeat
-MOVED = 1.5  # a ratio to the stored one that is worth a word
+REPEATS, SECONDS = 7, 0.05  # of a repeat of one function, about
+NOTABLE = 1.5  # ratio to the stored figure that is reported
 
 
-def functions(folder: Path) -> dict[str, Callable[[], object]]:
-    """The hot functions, each on data of a usual size."""
+def hot_functions(folder: Path) -> dict[str, Callable[[], object]]:
+    """Return the hot functions, each on data of a typical size."""
     g = torch.Generator().manual_seed(0)
     rng = np.random.default_rng(0)
     mean, std = torch.full((3,), 100.0), torch.full((3,), 50.0)
@@ -50,22 +50,22 @@ def functions(folder: Path) -> dict[str, Callable[[], object]]:
 
     query, key = torch.randn(2, 128, 128, generator=g)
     queue = F.normalize(torch.randn(4096, 128, generator=g), dim=1)
-    location, held = torch.arange(128), torch.arange(4096)
+    location, queue_location = torch.arange(128), torch.arange(4096)
     guess, cluster = torch.randn(128, 100, generator=g), torch.arange(128) % 100
 
     def contrast() -> None:
-        mask = losses.same_location(location, held)
+        mask = losses.same_location(location, queue_location)
         losses.info_nce(query.requires_grad_(), key, queue, mask=mask).backward()
 
-    places = pd.DataFrame({
+    scenes = pd.DataFrame({
         "location": np.arange(100_000) // 4,
         "time": pd.Timestamp("2020-01-01", tz="UTC") + pd.to_timedelta(np.arange(100_000), "D"),
         "lon": rng.uniform(-180, 180, 25_000).repeat(4),
         "lat": rng.uniform(-80, 80, 25_000).repeat(4),
     })  # fmt: skip
-    clusters = geossl.GeoClusters.fit(places[:4_000], k=100)
-    temporal = geossl.pairs.temporal().prepare(places)
-    spatial = geossl.pairs.spatial(radius_km=200).prepare(places[:4_000])
+    clusters = geossl.GeoClusters.fit(scenes[:4_000], k=100)
+    temporal = geossl.pairs.temporal().prepare(scenes)
+    spatial = geossl.pairs.spatial(radius_km=200).prepare(scenes[:4_000])
     vectors, codes = torch.randn(4096, 256, generator=g), torch.arange(4096) % 10
     rows = torch.randint(0, len(store), (512,), generator=g)
     encoder = models.build_encoder("small")
@@ -82,7 +82,7 @@ def functions(folder: Path) -> dict[str, Callable[[], object]]:
             guess.requires_grad_(), cluster
         ).backward(),
         "geo clusters assigned, 100,000 positions, k 100": lambda: clusters.assign(
-            places["lon"], places["lat"]
+            scenes["lon"], scenes["lat"]
         ),
         "temporal pairs drawn, 100,000 chips": lambda: temporal(g),
         "spatial pairs drawn, 4,000 chips": lambda: spatial(g),
@@ -101,7 +101,7 @@ def functions(folder: Path) -> dict[str, Callable[[], object]]:
 
 
 def cpu_ms(function: Callable[[], object], calls: int) -> float:
-    """CPU milliseconds of a call, the mean of several."""
+    """Return the CPU milliseconds of a call, the mean over ``calls``."""
     began = time.process_time()
     for _ in range(calls):
         function()
@@ -109,42 +109,42 @@ def cpu_ms(function: Callable[[], object], calls: int) -> float:
 
 
 def main() -> None:
-    """Measure, and compare or write."""
+    """Measure, and compare with the stored figures or write them."""
     torch.set_num_threads(1)
     records = Records(PATH)
     stored = pd.DataFrame(records.rows, columns=["method", "metric", "seed", "value"])
     stored = stored.groupby("metric")["value"].median()
     a, b = torch.randn(2, 1024, 1024)
     with tempfile.TemporaryDirectory() as folder:
-        hot = functions(Path(folder) / "chips")
+        hot = hot_functions(Path(folder) / "chips")
         calls = {}
         for name, function in {"": lambda: a @ b, **hot}.items():
             function()  # the first call allocates
             calls[name] = max(1, round(SECONDS * 1e3 / max(cpu_ms(function, 1), 1e-3)))
-        found: dict[str, list[float]] = {name: [] for name in hot}
+        ratios: dict[str, list[float]] = {name: [] for name in hot}
         for _ in range(REPEATS):
             for name, function in hot.items():
                 unit = cpu_ms(lambda: a @ b, calls[""])
-                found[name].append(cpu_ms(function, calls[name]) / unit)
+                ratios[name].append(cpu_ms(function, calls[name]) / unit)
     print(f"{hardware()}; CPU time over a 1024 x 1024 float32 matrix product, one thread\n")
-    moved = []
-    for name, values in found.items():
+    changed = []
+    for name, values in ratios.items():
         value, before = float(np.median(values)), stored.get(name, np.nan)
         print(f"{value:9.3f}  stored {before:9.3f}  {value / before:5.2f} x  {name}")
-        if not 1 / MOVED <= value / before <= MOVED:
-            moved.append(name)
+        if not 1 / NOTABLE <= value / before <= NOTABLE:
+            changed.append(name)
     if "--write" in sys.argv:
         records.rows = [
             {"method": "geossl", "metric": name, "seed": repeat, "value": round(value, 5)}
-            for name, values in found.items()
+            for name, values in ratios.items()
             for repeat, value in enumerate(values)
         ]
         records.write()
-        print(f"\nwritten to {PATH}")
-    elif moved:
-        print(f"\nmoved by more than {MOVED} x (or new): {'; '.join(moved)}")
+        print(f"\nWritten to {PATH}")
+    elif changed:
+        print(f"\nChanged by more than {NOTABLE} x (or new): {'; '.join(changed)}")
     else:
-        print(f"\nnothing moved by more than {MOVED} x")
+        print(f"\nNothing changed by more than {NOTABLE} x")
 
 
 if __name__ == "__main__":

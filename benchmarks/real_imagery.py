@@ -1,10 +1,11 @@
-"""Real imagery from folder to result: NAIP and Landsat, the same place at another date.
+"""Real imagery from folder to result: NAIP and Landsat, the same location at another date.
 
     geossl fetch naip landsat     real GeoTIFFs, public domain, 33 MB
-    make real                     about 50 minutes on two cores, goes on where it was
+    make real                     about 50 minutes on two cores; resumes
 
-Pre-training on the western two thirds, recall@1 between the first and the last date on the eastern
-third, beside random features and HOG. Writes real_imagery.md and real_imagery.json beside itself.
+Pre-trains on the western two thirds and measures recall@1 between the first and the last date on the
+eastern third, compared with random features and HOG. Writes real_imagery.md and real_imagery.json to
+this folder.
 The recipe was chosen on a strip of the western two thirds (see the page), never on the eastern third.
 """
 
@@ -41,17 +42,17 @@ AREAS = {  # folder, band names, queue, epochs (1,800 and 900 steps)
 
 
 def build(area: str) -> geossl.ChipStore:
-    """The chip store of an area, 64 px at stride 32, split west and east."""
+    """Build the chip store of an area: 64 px at stride 32, split into west and east."""
     folder, names, _, _ = AREAS[area]
-    at = SHARED / folder if (SHARED / folder).is_dir() else FETCHED / area
-    scenes = datasets.geotiff(at, chip_px=64, stride_px=32, band_names=names, test_side="east")
+    images = SHARED / folder if (SHARED / folder).is_dir() else FETCHED / area
+    scenes = datasets.geotiff(images, chip_px=64, stride_px=32, band_names=names, test_side="east")
     complete = scenes.groupby("location")["time"].transform("nunique")
-    scenes = scenes[complete == scenes["time"].nunique()]  # places seen at every date
+    scenes = scenes[complete == scenes["time"].nunique()]  # locations present at every date
     return geossl.ChipStore.build(FOLDER / area / "chips", scenes, size_px=64)
 
 
 def measure(method: str, seed: int) -> dict[str, float]:
-    """Both areas by one method with one seed."""
+    """Pre-train with one method and seed, and measure in both areas."""
     values = {}
     for area, (_, _, queue, epochs) in AREAS.items():
         store = geossl.ChipStore.open(FOLDER / area / "chips")
@@ -77,48 +78,48 @@ def measure(method: str, seed: int) -> dict[str, float]:
             embeddings = geossl.embed(store, run.encoder)
         apart = (store.scenes["row"] % 64 == 0) & (store.scenes["column"] % 64 == 0)
         tiles = embeddings.subset(np.asarray(apart))
-        for name, found, center in (
+        for name, part, center in (
             ("recall_at_1", tiles, False),
             ("recall_at_1_centered", tiles, True),
             ("recall_at_1_overlapping", embeddings, False),
         ):
-            result = evaluate.same_location(found, split="test", center_dates=center)
+            result = evaluate.same_location(part, split="test", center_dates=center)
             values[f"{area}_{name}"] = result.value
     return values
 
 
 def page(records: Records) -> str:
-    """The page, with what was found."""
-    about = []
+    """Render the page from the records."""
+    areas = []
     for area in AREAS:
         table = geossl.ChipStore.open(FOLDER / area / "chips").scenes
         count = table.groupby("split")["location"].nunique()
         test = table[table["split"] == "test"]
         tiles = test[(test["row"] % 64 == 0) & (test["column"] % 64 == 0)]["location"].nunique()
-        about.append(
-            f"- {area}: {count['train']} overlapping places to train on, {count['test']} to test "
-            f"({tiles} of them apart), {table['time'].nunique()} dates "
+        areas.append(
+            f"- {area}: {count['train']} overlapping locations to train on, {count['test']} to test "
+            f"({tiles} of them do not overlap), {table['time'].nunique()} dates "
             f"({table['time'].min():%Y} to {table['time'].max():%Y})"
         )
     gaps = [
-        f"- {area}: +TP less MoCo-v2 {records.paired('moco+tp', 'moco', f'{area}_recall_at_1')}"
+        f"- {area}: +TP minus MoCo-v2 {records.paired('moco+tp', 'moco', f'{area}_recall_at_1')}"
         for area in AREAS
     ]
-    return f"""# Real imagery: the same place at another date
+    return f"""# Real imagery: the same location at another date
 
-Made by `make real`, after `geossl fetch naip landsat` where the images are not at hand, on {hardware()}.
+Made by `make real` (`geossl fetch naip landsat` downloads the images) on {hardware()}.
 
 Chips of 64 px at stride 32 from real GeoTIFFs, pre-training on the western two thirds. A query is a
-place of the eastern third at its first date, the gallery all places of that third at the last.
-`recall_at_1` counts tiles that do not overlap; `_centered` takes the mean vector of each date out
-first; `_overlapping` has all tiles at stride 32, where a neighbor that shares half of its pixels is
+location of the eastern third at its first date, the gallery all locations of that third at the last.
+`recall_at_1` counts tiles that do not overlap; `_centered` subtracts the mean vector of each date
+first; `_overlapping` uses all tiles at stride 32, where a neighbor that shares half of its pixels is
 a wrong answer. Mean ± standard deviation over {len(SEEDS)} seeds; HOG has none.
 
-{chr(10).join(about)}
+{chr(10).join(areas)}
 
 {records.table(("random", "hog", *LEARNED), METRICS)}
 
-Paired differences of recall_at_1, seed by seed: mean (smallest to largest).
+Paired differences of recall_at_1 per seed: mean (smallest to largest).
 
 {chr(10).join(gaps)}
 
@@ -131,20 +132,20 @@ NAIP: queue {AREAS["naip"][2]}, {AREAS["naip"][3]} epochs (1,800 steps), Landsat
 How the recipe was chosen: NAIP, +TP, seed 0, trained on the western two thirds of the western part and
 measured on its eastern strip, by recall@1 of overlapping tiles. Of thirteen settings, three things
 mattered: the number of steps (.44 after 576, .76 after 1,800), no mirror flips (.44 against .39; both
-dates show a place the same way up), and one batch norm in place of four splits (.39 against .27).
+dates show a location the same way up), and one batch norm in place of four splits (.39 against .27).
 A first run of three seeds with crops from .3 of the area and temperature .2 then gave +TP .644 and
-HOG .545 on the eastern third. As that is close, there was a second round on another cut of the strip
+HOG .545 on the eastern third. As this is close, there was a second round on another cut of the strip
 (HOG .69): .70 as it was, .75 with crops from .6, .73 with temperature .1, .82 with both; weaker or
-stronger colors and training tiles at stride 16 did not help. The page is the run with both.
+stronger colors and training tiles at stride 16 did not help. This page is the run with both.
 """
 
 
 def main() -> None:
-    """Build the stores, run the jobs, write the page."""
+    """Build the stores, run the jobs and write the page."""
     for area in AREAS:
         if not (SHARED / AREAS[area][0]).is_dir() and not (FETCHED / area).is_dir():
             raise SystemExit(
-                f"expected real imagery at {FETCHED / area}, found no folder; run: "
+                f"This study needs real imagery in {FETCHED / area}; no such folder. Run: "
                 f"geossl fetch {' '.join(AREAS)}"
             )
         build(area)

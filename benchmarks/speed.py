@@ -1,12 +1,12 @@
-"""CPU ms a positive pair, against what people use today: split, in turn, one and two threads.
+"""CPU ms per positive pair, compared with other libraries, by stage, on one and two threads.
 
-    python benchmarks/speed.py     half an hour on two idle cores; a killed run goes on where it was
+    python benchmarks/speed.py     half an hour on two idle cores; resumes
 
-Writes speed.md and speed.json beside itself. ResNet-18 with its usual stem, batch 64, queue 4096, fp32
-and eager. In a round every method has a new process of its own and waits; a block of steps each, in an order
-that turns by one, and figures are compared within the round. New, because where a process happens to lie in
-memory was seen to cost it up to a tenth for as long as it lives. `geossl_tuned` has what we offer besides. See
-peers.py for the others.
+Writes speed.md and speed.json to this folder. ResNet-18 with its usual stem, batch 64, queue 4096, fp32
+and eager. In each round every method starts in a new process; the processes run a block of steps each, in
+an order that rotates, and figures are compared within the round. The processes are new because the layout
+of its memory was seen to slow a process down by up to a tenth for as long as it lives. `geossl_tuned` has
+all options for speed. See peers.py for the others.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from study import Records
 
 HERE = Path(__file__).parent
 FOLDER = HERE.parent / "runs" / "speed"
-BATCH, QUEUE, PLACES = 64, 4096, 128  # two dates a place
+BATCH, QUEUE, LOCATIONS = 64, 4096, 128  # two dates per location
 ROUNDS = {1: 9, 2: 3}  # by threads
 SIZES = {64: (64, 64), 512: (192, 96)}  # side of the files -> of our chips, of a view
-STEPS = 2 * PLACES // BATCH  # of a block: an epoch
+STEPS = 2 * LOCATIONS // BATCH  # of a block: an epoch
 METHODS = ("geossl", "geossl_tuned", "lightly", "torchgeo", "paper", "bare")
 
 
 def images(side: int) -> Path:
-    """JPEGs cut out of the Blue Marble's land, two a place."""
+    """Cut JPEGs out of the Blue Marble's land, two per location; return their folder."""
     from PIL import Image
 
     from geossl.data import earth
@@ -54,11 +54,11 @@ def images(side: int) -> Path:
     height, width = picture.shape[:2]
     part = folder.with_suffix(".part")
     made = 0
-    while made < 2 * PLACES:
+    while made < 2 * LOCATIONS:
         y, x = rng.integers(0, (height - side, width - side))
         lon, lat = (x + side / 2) / width * 360 - 180, 90 - (y + side / 2) / height * 180
         if earth.on_land(np.array([lon]), np.array([lat]))[0]:
-            path = part / f"place-{made // 2:04d}" / f"{made % 2}.jpg"
+            path = part / f"location-{made // 2:04d}" / f"{made % 2}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture[y : y + side, x : x + side]).save(path, quality=90)
             made += 1
@@ -66,8 +66,8 @@ def images(side: int) -> Path:
     return folder
 
 
-def store_of(side: int) -> tuple[Any, float]:
-    """The chip store of the images, and the CPU ms an image that its making took if it was not there."""
+def build_store(side: int) -> tuple[Any, float]:
+    """Return the chip store of the images, and the CPU ms per image that it took to build."""
     import geossl
     from geossl.datasets.raster import chips
 
@@ -84,7 +84,7 @@ def store_of(side: int) -> tuple[Any, float]:
 
 
 def cpu_seconds() -> float:
-    """Of this process and of its workers, those that have ended too."""
+    """Return the CPU seconds of this process and all its workers, past and present."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     total = time.process_time() + ended.ru_utime + ended.ru_stime
     for worker in multiprocessing.active_children():
@@ -94,7 +94,7 @@ def cpu_seconds() -> float:
 
 
 class Ours:
-    """A run of geossl whose blocks are its log intervals, its views and its reads timed."""
+    """A run of geossl whose blocks are its log intervals."""
 
     def __init__(self, side: int, **changes: Any):
         import geossl
@@ -106,39 +106,39 @@ class Ours:
             transform=moco_v2(SIZES[side][1]),
         )  # fmt: skip
         self.run = geossl.pretrain(
-            store_of(side)[0], pairs=geossl.pairs.same_image(), config=replace(config, **changes)
+            build_store(side)[0], pairs=geossl.pairs.same_image(), config=replace(config, **changes)
         )
         self.blocks = iter(self.run)
 
     def block(self) -> None:
-        """One interval."""
+        """Train one interval."""
         next(self.blocks)
 
 
-def timed_parts(spent: Counter[str]) -> None:
-    """From now on views and reads of geossl add their thread's CPU seconds to ``spent``."""
+def time_stages(spent: Counter[str]) -> None:
+    """Make views and reads of geossl add their thread's CPU seconds to ``spent``."""
     from geossl import ChipStore
     from geossl.transforms import Views
 
-    def timed(owner: Any, name: str, stage: str) -> None:
-        plain = getattr(owner, name)
+    def wrap(owner: Any, name: str, stage: str) -> None:
+        original = getattr(owner, name)
 
         def wrapper(*args: Any, **named: Any) -> Any:
             began = time.thread_time()
-            result = plain(*args, **named)
+            result = original(*args, **named)
             spent[stage] += time.thread_time() - began
             return result
 
         setattr(owner, name, wrapper)
 
-    timed(Views, "see", "views")
-    timed(ChipStore, "gather", "decode")
+    wrap(Views, "apply", "views")
+    wrap(ChipStore, "gather", "decode")
 
 
-def block_of(
+def make_block(
     method: str, side: int, *, num_workers: int, spent: Counter[str]
 ) -> tuple[Callable[[], object], Counter[str]]:
-    """What trains a block by a method, and where its stages are counted."""
+    """Return a function that trains a block with a method, and the counter of its stages."""
     import peers
 
     size = SIZES[side][1]
@@ -148,8 +148,8 @@ def block_of(
         encoder = Ours(side, precision="fp32").run.encoder
         pipeline = peers.bare(encoder, size, batch_size=BATCH, queue_size=QUEUE, steps=STEPS)
     else:
-        way = getattr(peers, method)
-        pipeline = way(
+        make_pipeline = getattr(peers, method)
+        pipeline = make_pipeline(
             images(side), size, batch_size=BATCH, queue_size=QUEUE, num_workers=num_workers
         )
 
@@ -164,19 +164,19 @@ def block_of(
 
 
 def serve(method: str, threads: int) -> None:
-    """One method in a process of its own: for each side that comes in, a block and its figures."""
+    """Run one method in this process: for each side read from stdin, print a block's figures."""
     torch.set_num_threads(threads)
     spent: Counter[str] = Counter()
-    timed_parts(spent)
+    time_stages(spent)
     num_workers = 0 if threads == 1 else threads
-    sides = {s: block_of(method, s, num_workers=num_workers, spent=spent) for s in SIZES}
+    sides = {s: make_block(method, s, num_workers=num_workers, spent=spent) for s in SIZES}
     for block, _ in sides.values():  # not counted: the first steps allocate
         block()
     print("@ ready", flush=True)
     for line in sys.stdin:
         side, ms = int(line), 1e3 / (STEPS * BATCH)
         block, parts = sides[side]
-        block()  # not counted: what it needs may have been put away while it waited
+        block()  # not counted: caches may have gone cold while it waited
         parts.clear()
         cpu, wall = cpu_seconds(), time.perf_counter()
         block()
@@ -186,14 +186,14 @@ def serve(method: str, threads: int) -> None:
             f"pair_wall_ms_{side}_{threads}t": wall * ms,
         }
         if threads == 1:
-            values = split(method, side, cpu * ms, {k: s * ms for k, s in parts.items()})
+            values = split_stages(method, side, cpu * ms, {k: s * ms for k, s in parts.items()})
         print("@", json.dumps(values), flush=True)
     sys.stdout.flush()
     os._exit(0)  # workers and Lightning's thread have nothing to save
 
 
-class Served:
-    """A method in its process, waiting between blocks."""
+class Server:
+    """A method in its own process, which waits between blocks."""
 
     def __init__(self, method: str, threads: int):
         command = [sys.executable, *sys.argv, "--serve", method, str(threads)]
@@ -204,15 +204,15 @@ class Served:
         )
 
     def answer(self) -> str:
-        """The next line that is meant for us."""
+        """Return the next line of its protocol."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith("@ "):
                 return line[2:]
-        raise SystemExit(f"{self.method} failed; mend the cause, the same line goes on")
+        raise SystemExit(f"{self.method} failed. Fix the cause; the same command resumes.")
 
     def block(self, side: int) -> dict[str, float]:
-        """Train a block; its figures."""
+        """Train a block and return its figures."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{side}\n")
         self.process.stdin.flush()
@@ -226,48 +226,48 @@ class Served:
 
 
 def measure(threads: int) -> None:
-    """All rounds at a number of threads; those that are done are kept."""
+    """Measure the missing rounds with a number of threads."""
     records = Records(FOLDER / f"records-{threads}.json")
     records.rows = [r for r in records.rows if records.has(METHODS[-1], r["seed"])]
     todo = [r for r in range(ROUNDS[threads]) if not records.has(METHODS[-1], r)]
     for turn in todo:
-        served = [Served(method, threads) for method in METHODS]  # they start together
+        servers = [Server(method, threads) for method in METHODS]  # they start together
         try:
-            found: dict[str, dict[str, float]] = {method: {} for method in METHODS}
-            for one in served:
-                one.answer()
+            figures: dict[str, dict[str, float]] = {method: {} for method in METHODS}
+            for server in servers:
+                server.answer()
             for side in SIZES:
                 for k in range(len(METHODS)):
-                    one = served[(k + turn) % len(METHODS)]
-                    found[one.method] |= one.block(side)
+                    server = servers[(k + turn) % len(METHODS)]
+                    figures[server.method] |= server.block(side)
         finally:
-            for one in served:
-                one.close()
+            for server in servers:
+                server.close()
         for method in METHODS:  # the last of them marks the round as done
-            records.add(method, turn, found[method])
-        print(f"round {turn} of {threads} thread(s):", found, flush=True)
+            records.add(method, turn, figures[method])
+        print(f"round {turn} of {threads} thread(s):", figures, flush=True)
 
 
-def split(method: str, side: int, whole: float, spent: dict[str, float]) -> dict[str, float]:
-    """Figures of a block, in ms a pair; geossl's loop counts as part of its model step."""
+def split_stages(method: str, side: int, total: float, spent: dict[str, float]) -> dict[str, float]:
+    """Return a block's figures in ms per pair; geossl's loop counts as part of its model step."""
     view = SIZES[side][1]
     if method == "bare":
-        return {f"model_ms_{view}": whole}
+        return {f"model_ms_{view}": total}
     views, decode = spent["views"], spent["decode"]
     if not views:
-        raise SystemExit(f"the views of {method} were not timed: is another function drawing them?")
-    model = spent.get("model", whole - views - decode)
+        raise SystemExit(f"The views of {method} were not timed. Does another function make them?")
+    model = spent.get("model", total - views - decode)
     return {
         f"decode_ms_{side}": decode,
         f"views_ms_{view}": views,
         f"model_ms_{view}": model,
-        f"rest_ms_{side}": whole - decode - views - model,
-        f"pair_ms_{side}": whole,
+        f"rest_ms_{side}": total - decode - views - model,
+        f"pair_ms_{side}": total,
     }
 
 
 def main() -> None:
-    """Make the images, measure in a process for each number of threads, write records and page."""
+    """Make the images, measure with each number of threads, and write records and page."""
     if "--serve" in sys.argv:
         method, threads = sys.argv[sys.argv.index("--serve") + 1 :]
         return serve(method, int(threads))
@@ -276,7 +276,7 @@ def main() -> None:
     if not made.rows:
         for side in SIZES:
             shutil.rmtree(FOLDER / f"chips-{side}", ignore_errors=True)
-        cost = {f"store_ms_{side}": store_of(side)[1] for side in SIZES}
+        cost = {f"store_ms_{side}": build_store(side)[1] for side in SIZES}
         made.add("geossl", 0, cost)
     for threads in ROUNDS:
         measure(threads)

@@ -120,6 +120,6 @@ def hardware() -> str:
         name = names[0] if names else name
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
-        f"geossl {__version__}, {name}, {os.cpu_count()} cores{gpu}; torch {torch.__version__}, "
+        f"{name}, {os.cpu_count()} cores{gpu}; geossl {__version__}, torch {torch.__version__}, "
         f"Python {platform.python_version()}"
     )

@@ -22,30 +22,30 @@ BENCHMARKS = ROOT / "benchmarks"
 
 @pytest.fixture
 def benchmarks(monkeypatch):
-    """The scripts of benchmarks/ can be imported."""
+    """Make the scripts of benchmarks/ importable."""
     monkeypatch.syspath_prepend(BENCHMARKS)
 
 
 def run_script(*arguments):
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
 
 
-def test_the_gpu_script_runs_in_small_on_the_cpu_and_keeps_what_was_measured(tmp_path):
-    kept = [{"method": "geossl", "metric": "pairs_per_s", "seed": 0, "value": 1.0}]
-    (tmp_path / "gpu.json").write_text(json.dumps(kept))
-    said = run_script(BENCHMARKS / "gpu.py", "--small", "--output-dir", tmp_path)
+def test_the_small_form_of_the_gpu_script_runs_on_the_cpu_and_leaves_measured_figures(tmp_path):
+    measured = [{"method": "geossl", "metric": "pairs_per_s", "seed": 0, "value": 1.0}]
+    (tmp_path / "gpu.json").write_text(json.dumps(measured))
+    output = run_script(BENCHMARKS / "gpu.py", "--small", "--output-dir", tmp_path)
     for method in ("geossl", "model_only", "dataloader"):
-        assert f"{method} 0 {{'pairs_per_s'" in said
-    assert "the profiler saw these synchronizing calls: none" in said
-    assert json.loads((tmp_path / "gpu.json").read_text()) == kept
+        assert f"{method} 0 {{'pairs_per_s'" in output
+    assert "the profiler saw these synchronizing calls: none" in output
+    assert json.loads((tmp_path / "gpu.json").read_text()) == measured
     assert not (tmp_path / "gpu.md").exists()
 
 
-def test_without_a_gpu_its_page_says_not_measured(benchmarks, tmp_path, capsys):
+def test_without_a_gpu_the_page_says_not_measured(benchmarks, tmp_path, capsys):
     import gpu
     from study import Records
 
@@ -75,12 +75,12 @@ def test_operations_and_bytes_are_counted_as_by_hand(benchmarks):
     assert roofline.card("NVIDIA GH200 480GB") is None
 
 
-class Waits(TorchDispatchMode):
-    """Notes what makes the host wait for a GPU: plain copies to or from it, numbers read, inv."""
+class WaitRecorder(TorchDispatchMode):
+    """Record what makes the host wait for a GPU: blocking copies, numbers read, inv."""
 
     def __init__(self):
         super().__init__()
-        self.seen = []
+        self.calls = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
@@ -89,12 +89,12 @@ class Waits(TorchDispatchMode):
         if any(word in name for word in ("local_scalar", "nonzero", "linalg_inv")) or (
             "copy" in name and len(kinds) > 1 and not (kwargs or {}).get("non_blocking")
         ):
-            self.seen.append((name, kinds, traceback.format_stack()[-3:]))
+            self.calls.append((name, kinds, traceback.format_stack()[-3:]))
         return out
 
 
 def test_nothing_in_a_step_makes_the_host_wait_for_a_gpu():
-    """With fake tensors of a GPU, which need none; `benchmarks/gpu.py` asks a real one."""
+    """Uses fake tensors of a GPU, which need none; `benchmarks/gpu.py` checks on a real one."""
     from geossl import losses, models, transforms
     from geossl.evaluate import metrics
 
@@ -102,8 +102,8 @@ def test_nothing_in_a_step_makes_the_host_wait_for_a_gpu():
     encoder = models.build_encoder("small")
     transforms._constants.cache_clear()
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    for _ in range(2):  # the first sends constants
-        with fake, Waits() as waits:
+    for _ in range(2):  # the first pass sends constants
+        with fake, WaitRecorder() as waits:
             chips = torch.empty(8, 3, 32, 32, dtype=torch.uint8, device=device)
             draws, std = torch.empty(8, 30, device=device), torch.ones(3, device=device)
             rows = torch.arange(8, device=device)
@@ -123,19 +123,19 @@ def test_nothing_in_a_step_makes_the_host_wait_for_a_gpu():
             )
             losses.geo_cross_entropy(embedding[:, :5], rows)
             metrics.accuracy(embedding[:, :5], rows)
-    transforms._constants.cache_clear()  # they are fake
+    transforms._constants.cache_clear()  # those are fake
     assert x.device.type == query.device.type == "cuda"
-    assert waits.seen == []
+    assert waits.calls == []
 
 
-def test_growth_runs_in_small(benchmarks, tmp_path):
+def test_the_small_form_of_growth_runs(benchmarks, tmp_path):
     import growth
 
     figure = tmp_path / "growth.png"
     run_script(BENCHMARKS / "growth.py", "--small", "--output-dir", tmp_path, "--figure", figure)
     rows = json.loads((tmp_path / "growth.json").read_text())
-    want = {f"{name}_1e{e}" for e in (3, 4) for name in (*growth.STORES, *growth.TABLES)}
-    assert {r["metric"] for r in rows} == want and all(r["value"] >= 0 for r in rows)
+    expected = {f"{name}_1e{e}" for e in (3, 4) for name in (*growth.STORES, *growth.TABLES)}
+    assert {r["metric"] for r in rows} == expected and all(r["value"] >= 0 for r in rows)
     page = (tmp_path / "growth.md").read_text()
     assert page.count("| what | 10^3 | 10^4 | last step |") == 2 and "nan" not in page
     assert figure.stat().st_size > 10_000
@@ -147,20 +147,22 @@ def test_growth_measures_memory_and_draws_as_many_batches_as_it_says(benchmarks)
     import geossl
 
     with growth.Peak() as peak:
-        fresh = mmap.mmap(-1, 50_000_000, flags=mmap.MAP_PRIVATE)  # not what was freed before
+        fresh = mmap.mmap(
+            -1, 50_000_000, flags=mmap.MAP_PRIVATE
+        )  # memory that was not freed before
         np.frombuffer(fresh, np.uint8)[:] = 1
         time.sleep(0.1)
     assert 45 < peak.mb < 80
     table = growth.synthetic.table(1000)
-    found = list(growth.batches(geossl.pairs.temporal().prepare(table)))
-    assert len(found) == growth.BATCHES
-    assert all(len(query) == len(key) == growth.BATCH for query, key in found)
+    batches = list(growth.batches(geossl.pairs.temporal().prepare(table)))
+    assert len(batches) == growth.BATCHES
+    assert all(len(query) == len(key) == growth.BATCH for query, key in batches)
     assert (table["location"].value_counts() == 4).all()
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Folder of the shrunk world study, its store built in two parts."""
+    """Return the folder of the small world study, whose store is built in two parts."""
     folder = tmp_path_factory.mktemp("world") / "small"
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(BENCHMARKS)
@@ -173,11 +175,11 @@ def world(tmp_path_factory):
     return folder
 
 
-def test_the_world_study_in_parts_gives_what_one_call_gives(benchmarks, world, tmp_path, capsys):
-    """One call in a process that has only what training needs, against a call a unit of work."""
+def test_the_world_study_in_parts_equals_one_call(benchmarks, world, tmp_path, capsys):
+    """Compare one call, in a process without the extras, with one call per unit of work."""
     code = f"""
         import sys
-        import torchvision  # reaches for PIL itself
+        import torchvision  # imports PIL itself
 
         class Blocker:
             def find_spec(self, name, path=None, target=None):
@@ -191,14 +193,14 @@ def test_the_world_study_in_parts_gives_what_one_call_gives(benchmarks, world, t
         world_study.main(sys.argv[1:])
     """
     line = ["--small", "--methods", "moco+geo+tp", "--seeds", "1"]
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    for folder in (whole, parts):
+    single, parts = tmp_path / "single", tmp_path / "parts"
+    for folder in (single, parts):
         folder.mkdir()
         (folder / "chips").symlink_to(world / "chips")
         for file in world.glob("clusters-*.json"):
             (folder / file.name).write_bytes(file.read_bytes())
-    said = run_script("-c", textwrap.dedent(code), *line, "--folder", whole)
-    assert "0 of 8 figures are left" in said and "step 11 of 11" in said
+    output = run_script("-c", textwrap.dedent(code), *line, "--folder", single)
+    assert "0 of 8 figures are left" in output and "step 11 of 11" in output
 
     import world_study
 
@@ -206,26 +208,26 @@ def test_the_world_study_in_parts_gives_what_one_call_gives(benchmarks, world, t
     while left:
         left = world_study.main([*line, "--folder", str(parts), "--minutes", "0"])
         calls += 1
-    assert calls == 4 + 1 + 8  # log records, the embedding, the figures
+    assert calls == 4 + 1 + 8  # log records, embedding, figures
     assert world_study.main([*line, "--folder", str(parts), "--minutes", "0"]) == 0
-    one, other = ((f / "world_study.json").read_bytes() for f in (whole, parts))
+    one, other = ((f / "world_study.json").read_bytes() for f in (single, parts))
     assert one == other and len(json.loads(one)) == 8
-    one, other = (load_file(f / "moco+geo+tp-0" / "encoder.safetensors") for f in (whole, parts))
+    one, other = (load_file(f / "moco+geo+tp-0" / "encoder.safetensors") for f in (single, parts))
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert not list(parts.glob("moco*.parquet")) and not list(parts.glob("*/last.pt"))
 
 
-def test_the_world_study_has_every_method_and_says_what_is_not_measured(
+def test_the_world_study_has_every_method_and_says_if_nothing_is_measured(
     benchmarks, world, tmp_path, monkeypatch, capsys
 ):
     import world_study
 
     monkeypatch.setattr(world_study, "METRICS", ("knn_main",))
-    line = ["--small", "--folder", str(world), "--seeds", "1", "--out", str(tmp_path)]
+    line = ["--small", "--folder", str(world), "--seeds", "1", "--output-dir", str(tmp_path)]
     assert world_study.main(line) == 0
     rows = json.loads((tmp_path / "world_study.json").read_text())
     assert {r["method"] for r in rows} == set(world_study.ALL) and len(rows) == 7
     from study import Records
 
-    page = world_study.page(Records(tmp_path / "none.json"), place="nowhere")
+    page = world_study.page(Records(tmp_path / "none.json"), machine="nowhere")
     assert "**Not measured**" in page and "±" not in page.split("| method")[1]
