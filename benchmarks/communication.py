@@ -81,7 +81,7 @@ class _Forward(torch.nn.Module):
 
 
 def time_passes() -> dict[str, float]:
-    """Measure the seconds of a forward and backward pass with each way of sending, in turn."""
+    """Measure the seconds of a forward and backward pass with each method of sending, in turn."""
     seconds = {}
     for name, stem in list(SHAPES.items())[:2]:
         x = torch.randn(16, 3, 32, 32)

@@ -211,7 +211,7 @@ def torchgeo(
 
 
 class Dates(Dataset):
-    """An image and another date of its location, found by listing the folder, as in the paper."""
+    """An image and another date of its location from a listing of the folder, as in the paper."""
 
     def __init__(self, folder: Path, read: Callable[..., Any], transform: Callable[..., Any]):
         self.paths = sorted(str(p) for p in folder.glob("*/*.jpg"))

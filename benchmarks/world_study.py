@@ -1,4 +1,4 @@
-"""The study at scale: Blue Marble, 100,000 places x 8 dates at 64 px, ResNet-50, all methods.
+"""The study at scale: Blue Marble, 100,000 locations x 8 dates at 64 px, ResNet-50, all methods.
 
     python benchmarks/world_study.py --build --minutes 9   repeat until the store is complete (about 13
                                                            minutes on one core, 2 on 16; 10 GB); needs
@@ -38,7 +38,7 @@ HERE = Path(__file__).parent
 ALL = ("random", *METHODS)
 SEEDS = (0, 1, 2)
 LABELS = {"main": "label", "full": "climate"}
-SHARES = (1, 10, 100)  # % of the training places that keep their label
+SHARES = (1, 10, 100)  # % of the training locations that keep their label
 METRICS = (
     *(f"linear_{name}_{share}" for name in LABELS for share in SHARES), "knn_main", "recall_at_1",
 )  # fmt: skip
