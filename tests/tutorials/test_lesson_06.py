@@ -42,9 +42,9 @@ def result_of(table, share, seed, alike=0.8):
     place = table["location"].to_numpy()[test]
     of_place = rng.random(place.max() + 1)[place]
     draw = np.where(rng.random(len(test)) < alike, of_place, rng.random(len(test)))
-    seen = pd.DataFrame({"row": test, "location": place, "hit": draw < share})
-    value, low, high = evaluate.bootstrap.share_interval(seen["hit"].to_numpy(), place, seed)
-    return evaluate.ProbeResult("top-1", value, low, high, 0.3, 9, len(test), seen)
+    predictions = pd.DataFrame({"row": test, "location": place, "hit": draw < share})
+    value, low, high = evaluate.bootstrap.share_interval(predictions["hit"].to_numpy(), place, seed)
+    return evaluate.ProbeResult("top-1", value, low, high, 0.3, 9, len(test), predictions)
 
 
 TABLE = table_of(places=400)
@@ -190,9 +190,9 @@ def test_tables_and_pictures_say_what_was_found():
 
 def test_the_study_is_that_of_the_benchmarks():
     rows = pd.DataFrame(json.loads((BENCHMARKS / "blue_marble.json").read_text("utf-8")))
-    found = rows[rows["metric"] == "linear_main"].groupby("method")["value"]
+    by_method = rows[rows["metric"] == "linear_main"].groupby("method")["value"]
     for name, (mean, std) in experiments.STUDY.items():
-        values = found.get_group(NAMES[name])
+        values = by_method.get_group(NAMES[name])
         assert round(values.mean(), 3) == mean and round(values.std(), 3) == std, name
 
 

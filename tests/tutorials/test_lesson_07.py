@@ -123,10 +123,10 @@ def test_the_scenes_lie_where_they_say(folder):
             row, column = np.indices(file.shape)
             x, y = file.transform * (column.ravel() + 0.5, row.ravel() + 0.5)
             lon, lat = map(np.array, transform(file.crs, "EPSG:4326", x, y))
-        seen = pixels.any(0).ravel()
+        with_pixels = pixels.any(0).ravel()
         water = np.stack([pixels[3].ravel() < 1500, pixels[4].ravel() < 1000]).all(0)
-        dark.append(water[seen])
-        land.append(earth.on_land(lon, lat)[seen])
+        dark.append(water[with_pixels])
+        land.append(earth.on_land(lon, lat)[with_pixels])
     dark, land = np.concatenate(dark), np.concatenate(land)
     assert (~land).sum() > 200 and dark[~land].mean() > dark[land].mean() + 0.3
 

@@ -168,8 +168,8 @@ def test_the_large_scene_lies_where_it_says(tmp_path, monkeypatch):
     with rasterio.open(path) as file:
         assert file.shape == (45, 60) and file.bounds == (-2, 47, 2, 50)
         row, column = file.index(0.51, 48.99)
-        seen = file.read()[:, row, column]
-    assert seen.tolist() == world[int((90 - 48.99) * 15), int((180 + 0.51) * 15)].tolist()
+        values = file.read()[:, row, column]
+    assert values.tolist() == world[int((90 - 48.99) * 15), int((180 + 0.51) * 15)].tolist()
     before = path.stat().st_mtime_ns
     assert experiments.write_large_scene(path).stat().st_mtime_ns == before
 
@@ -195,7 +195,7 @@ def test_the_figures_of_lesson_08(scene):
     last = np.zeros((8, 10), np.uint8)
     other = last.copy()
     other[:2] = 1
-    maps = {n: ClassMap(v, ("a", "b"), grid) for n, v in (("cut", other), ("whole", last))}
+    maps = {n: ClassMap(v, ("a", "b"), grid) for n, v in (("cut", other), ("all", last))}
     titles = [ax.get_title() for ax in figures.plot_class_maps(maps).axes]
     assert "(25.0%)" in titles[1] and "(0.0%)" in titles[3]
 

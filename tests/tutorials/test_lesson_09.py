@@ -91,14 +91,14 @@ def test_speed_is_measured_and_changes_nothing(bf16):
 
 def test_operations_are_those_of_the_layers():
     encoder = models.build_encoder("small")
-    seen = []
+    flops = []
     for module in encoder.modules():
         if isinstance(module, torch.nn.Conv2d):
             module.register_forward_hook(
-                lambda m, x, y: seen.append(2 * y.numel() * m.weight[0].numel())
+                lambda m, x, y: flops.append(2 * y.numel() * m.weight[0].numel())
             )
     encoder.eval()(torch.zeros(1, 3, 32, 32))
-    forward, first = sum(seen), seen[0]
+    forward, first = sum(flops), flops[0]
     counted = costs.count_gflop_per_pair(encoder, size_px=32) * 1e9
     head = 2 * (256 * 256 + 256 * 128)
     # forward twice, backward to the weights, backward to the inputs but for the first layer
@@ -114,9 +114,9 @@ def test_time_and_money():
     assert table["time"][0] == "10 hours (5.0 hours to 2.1 days)"
     assert table["dollars"].tolist() == ["20 (10 to 100)", "–"]
     assert table["pairs/s"][0] == "5,000 (1,000 to 10,000)"
-    told = {0.5: "30 minutes", 1: "60 minutes", 1.5: "1.5 hours", 30: "30 hours", 36: "1.5 days",
+    words = {0.5: "30 minutes", 1: "60 minutes", 1.5: "1.5 hours", 30: "30 hours", 36: "1.5 days",
             24 * 365.25 * 15: "15 years", 0.001: "0.060 minutes"}  # fmt: skip
-    assert {hours: costs.format_hours(hours) for hours in told} == told
+    assert {hours: costs.format_hours(hours) for hours in words} == words
 
 
 def test_the_figures_of_lesson_09():
@@ -133,9 +133,9 @@ def test_the_figures_of_lesson_09():
     lines = figures.plot_two_runs(two).lines
     assert [line.get_ydata().tolist() for line in lines] == [[*range(1, 7)], [*range(2, 8)]]
     assert lines[0].get_linestyle() != lines[1].get_linestyle()
-    whole = pd.DataFrame({"step": steps, "loss": 1.0 / steps, "seconds": steps * 1.0})
-    before, after = whole.head(4), whole.assign(seconds=[1, 2, 9, 10, 11, 12])
-    axes = figures.plot_resumed(whole, before, after).axes
+    complete = pd.DataFrame({"step": steps, "loss": 1.0 / steps, "seconds": steps * 1.0})
+    before, after = complete.head(4), complete.assign(seconds=[1, 2, 9, 10, 11, 12])
+    axes = figures.plot_resumed(complete, before, after).axes
     assert axes[1].lines[1].get_xdata().tolist() == [2, 3, 4, 5, 6]  # from the checkpoint on
     assert axes[1].lines[2].get_xdata()[0] == 4
 
@@ -155,8 +155,8 @@ def test_a_line_is_what_one_types(tmp_path):
 
 def test_a_half_written_log_is_read_as_far_as_it_goes(tmp_path):
     line = launch.Command(tmp_path, tmp_path, 1)
-    whole = "".join(json.dumps({"step": n, "loss": 0.5}) + "\n" for n in (1, 2))
-    (tmp_path / "log.jsonl").write_text(whole + '{"step": 3, "lo')
+    complete = "".join(json.dumps({"step": n, "loss": 0.5}) + "\n" for n in (1, 2))
+    (tmp_path / "log.jsonl").write_text(complete + '{"step": 3, "lo')
     assert line.read_log()["step"].tolist() == [1, 2]
 
 
@@ -170,7 +170,7 @@ def test_a_failure_says_why(tmp_path):
 
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
     write_store(tmp_path / "chips", places=40)
-    whole, killed = (
+    complete, killed = (
         launch.Command(tmp_path / "chips", tmp_path / name, 6, batch_size=16) for name in ("a", "b")
     )
     killed.output_dir.mkdir()
@@ -178,26 +178,26 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
     step = killed.kill_at(2)
     assert not (killed.output_dir / "rubbish").exists()
     assert 2 <= step and killed.checkpoint_step() <= step
-    whole.run()
-    steps = int(whole.read_log()["step"].iloc[-1])
+    complete.run()
+    steps = int(complete.read_log()["step"].iloc[-1])
     stopped_early = killed.checkpoint_step() < steps
     killed.run()
     assert killed.read_log()["step"].tolist() == list(range(1, steps + 1)) and stopped_early
-    assert launch.max_weight_difference(whole, killed) == 0
+    assert launch.max_weight_difference(complete, killed) == 0
     other = launch.Command(tmp_path / "chips", tmp_path / "c", 6, batch_size=16, seed=1)
     other.run()
-    assert launch.max_weight_difference(whole, other) > 0
+    assert launch.max_weight_difference(complete, other) > 0
 
 
 def test_processes_are_started_by_torchrun(tmp_path, monkeypatch):
-    seen = {}
+    call = {}
 
     def start(command, **options):
-        seen.update(options, command=command)
+        call.update(options, command=command)
         return SimpleNamespace(communicate=lambda timeout: ("", ""), returncode=0)
 
     monkeypatch.setattr(subprocess, "Popen", start)
     launch.Command(tmp_path, tmp_path, 1, processes=3).run()
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    assert seen["command"][:8] == [*start, "--nproc-per-node", "3", "-m", "geossl"]
-    assert seen["env"]["OMP_NUM_THREADS"] == "1"
+    assert call["command"][:8] == [*start, "--nproc-per-node", "3", "-m", "geossl"]
+    assert call["env"]["OMP_NUM_THREADS"] == "1"
