@@ -16,7 +16,7 @@ from geossl import geo
 from geossl.data import scenes
 from geossl.data.files import DatasetError, read_json
 from geossl.utils.io import atomic_write
-from geossl.utils.validate import PositiveInt, Seed, check_fields, validated
+from geossl.utils.validate import PositiveInt, Seed, advise, check_fields, validated
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -117,6 +117,8 @@ class GeoClusters:
     def assign(self, lon: ArrayLike, lat: ArrayLike) -> np.ndarray:
         """Return the cluster ``(M,)`` int64 of positions in degrees: that of the nearest center."""
         lon, lat = np.atleast_1d(lon), np.atleast_1d(lat)
+        if lon.shape != lat.shape or bool((np.abs(lat) > 90).any()):
+            raise ValueError("`lon` and `lat` must have one length, and `lat` be from -90 to 90.")
         centers = self._points()
         half = (centers**2).sum(1) / 2  # nearest = largest dot product less half the norm
         parts = [
@@ -241,6 +243,9 @@ class GeoClusters:
         with atomic_write(path) as part:
             frame = pd.DataFrame({"cluster": cluster, "path": table["path"].to_numpy()})
             frame.to_csv(part, index=False)
+
+
+advise(GeoClusters, "Load them with GeoClusters.load(path).")
 
 
 def _points(lon: ArrayLike, lat: ArrayLike, on: Metric) -> np.ndarray:

@@ -24,7 +24,7 @@ from geossl.models.encoder import Encoder
 from geossl.utils import dist
 from geossl.utils.device import select_device
 from geossl.utils.io import atomic_write
-from geossl.utils.validate import PositiveInt, check, validated
+from geossl.utils.validate import PositiveInt, advise, check, validated
 
 if TYPE_CHECKING:
     import geopandas
@@ -299,3 +299,6 @@ def _row_numbers(name: str, index: ArrayLike, count: int) -> np.ndarray:
         f"`{name}` must be row numbers from 0 to {count - 1} or a mask of {count} rows, got "
         f"{rows.dtype}{values} of shape {rows.shape}."
     )
+
+
+advise(Embeddings, "Load them with Embeddings.load(path).")

@@ -18,7 +18,15 @@ from torch import Tensor
 
 from geossl import geo
 from geossl.data import scenes
-from geossl.utils.validate import NonNegative, Positive, Seed, check, check_fields, validated
+from geossl.utils.validate import (
+    NonNegative,
+    Positive,
+    Seed,
+    advise,
+    check,
+    check_fields,
+    validated,
+)
 
 __all__ = ["PairSampler", "mixture", "report", "same_image", "spatial", "temporal"]
 
@@ -262,6 +270,7 @@ class Mixture:
 
 
 same_image, temporal, spatial = SameImage, Temporal, Spatial
+advise(PairSampler, "Use e.g. geossl.pairs.temporal(), or an object with `name` and `prepare`.")
 
 
 def mixture(*parts: tuple[PairSampler, float]) -> Mixture:

@@ -143,3 +143,59 @@ def test_objectives_and_pairs_that_do_not_fit_are_refused(store):
         pretrain(store, objectives=[lambda: None])
     with pytest.raises(TypeError, match="`pairs` must be a PairSampler, got 'temporal'"):
         pretrain(store, pairs="temporal")
+
+
+def test_what_a_loss_or_a_sampler_returns_is_checked(store):
+    class Alone(geossl.train.Objective):
+        name = "alone"
+
+        def loss(self, model, batch):
+            return batch.embedding.mean()
+
+    class Detached(Alone):
+        def loss(self, model, batch):
+            return batch.embedding.mean().detach(), {}
+
+    class Number(Alone):
+        def loss(self, model, batch):
+            return batch.embedding.mean(), {"x": "high"}
+
+    class Silent(geossl.train.Objective):
+        name = "silent"
+
+    for objective, message in (
+        (Alone(), r"must return \(loss, metrics\), got Tensor"),
+        (Detached(), "a scalar tensor with gradient"),
+        (Number(), "scalar tensors as its metrics"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            next(iter(pretrain(store, objectives=[objective], config=TINY)))
+    with pytest.raises(NotImplementedError, match="Silent needs a method `loss`"):
+        next(iter(pretrain(store, objectives=[Silent()], config=TINY)))
+
+    class Sampler:
+        name = "wrong"
+
+        def __init__(self, result):
+            self.result = result
+
+        def prepare(self, table):
+            return lambda generator: self.result
+
+    rows = torch.arange(20)
+    for result, message in (
+        (None, "must draw two int64 tensors"),
+        ((rows, rows[:5]), "must draw two int64 tensors"),
+        ((rows.float(), rows), "must draw two int64 tensors"),
+        ((rows, rows + 1000), "must draw rows from 0 to 39"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            pretrain(store, pairs=Sampler(result), config=TINY)
+
+
+def test_a_run_does_not_begin_in_a_chip_store_or_a_file(store, tmp_path):
+    with pytest.raises(ValueError, match="holds a chip store"):
+        pretrain(store, pairs=pairs.temporal(), config=TINY, output_dir=store.path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="is a file"):
+        pretrain(store, pairs=pairs.temporal(), config=TINY, output_dir=tmp_path / "file")

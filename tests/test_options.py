@@ -268,3 +268,14 @@ def test_typing_errors_no_longer_train():
         PretrainConfig(batch_size=2.5)
     with pytest.raises(TypeError, match="`store` must be a ChipStore"):
         pretrain("runs/chips", pairs=pairs.temporal())
+
+
+def test_wrong_calls_are_named_as_python_names_them():
+    with pytest.raises(
+        TypeError, match=r"pretrain\(\) got an unexpected keyword argument 'epochs'"
+    ):
+        pretrain(None, epochs=1)
+    with pytest.raises(TypeError, match="`pairs` must be a PairSampler.* got the class Temporal"):
+        pretrain(object.__new__(geossl.ChipStore), pairs=pairs.temporal)
+    with pytest.raises(TypeError, match=r"got 'chips'. Open one with ChipStore.open\(path\)"):
+        pretrain("chips", pairs=pairs.temporal())

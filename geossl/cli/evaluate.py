@@ -71,6 +71,8 @@ def map(source: Positional[Path], *, output: Output[Path], color: str | None = N
     from geossl.utils.io import atomic_write
     from geossl.viz import maps
 
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"`--output` must end in .html, got {output.name!r}.")
     if source.suffix == ".json":
         drawing = maps.map_clusters(GeoClusters.load(source))
     elif not source.is_dir() and Embeddings.is_file(source):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from pathlib import Path
 from typing import Literal
 
@@ -48,8 +49,14 @@ def pretrain(
     """
     import geossl
     from geossl.data import streaming
+    from geossl.data.scenes import rows_of_split
     from geossl.utils import dist
 
+    temporal_only = (min_gap_days, max_gap_days, season, single_date) != (0, None, None, "self")
+    if temporal_only and pairs != "temporal":
+        raise ValueError(
+            f"Gaps, `--season` and `--single-date` need `--pairs temporal`, got {pairs}."
+        )
     opened = streaming.open_store(store)
     sampler = None
     if pairs == "same-image":
@@ -62,7 +69,8 @@ def pretrain(
     elif pairs == "spatial":
         sampler = geossl.pairs.spatial(radius_km=radius_km)
     if sampler is not None and dist.rank() == 0:
-        report = geossl.pairs.report(sampler, opened.scenes)
+        rows = rows_of_split(opened.scenes, config.split).numpy()
+        report = geossl.pairs.report(sampler, opened.scenes.iloc[rows])
         print_line(f"pairs: {report['n_pairs']:,}, {report['degenerate_share']:.1%} self-pairs")
     run = geossl.pretrain(
         opened,
@@ -77,7 +85,8 @@ def pretrain(
         last = run.logs.iloc[-1]
         print_line(
             f"{output_dir}: {run.step} steps in {last['seconds']:.0f} s, loss {last['loss']:.3f}, "
-            f"effective rank {last['effective_rank']:.0f}, kNN {last['knn']:.3f}"
+            f"effective rank {last['effective_rank']:.0f}"
+            + ("" if isnan(last["knn"]) else f", kNN {last['knn']:.3f}")
         )
 
 

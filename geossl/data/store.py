@@ -16,7 +16,7 @@ from torch import Tensor
 
 from geossl.data.build import ChipBuilder, damaged_store_error, read_store_json
 from geossl.data.pixels import join_constants
-from geossl.utils.validate import PositiveInt, validated
+from geossl.utils.validate import PositiveInt, advise, validated
 
 __all__ = ["ChipStore"]
 
@@ -208,3 +208,6 @@ def fields_of(info: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a store that are in its json file."""
     same = {name: info[name] for name in ("bands", "dtype", "size_px", "rgb")}
     return {**same, **{name: np.array(info[name], np.float32) for name in ("mean", "std")}}
+
+
+advise(ChipStore, "Open one with ChipStore.open(path).")

@@ -63,13 +63,18 @@ def register(
             to show), ``units`` and ``source``; found out from the first chip if None.
 
     Raises:
-        ValueError: the name is not an identifier, or ``bands`` comes without ``read``.
+        ValueError: the name is no identifier, is taken by geossl, or ``bands`` comes without
+            ``read``.
 
     Example:
         >>> register("mine", open=my_table, read=my_chips, bands=("red", "green", "blue"))
     """
     if not name.isidentifier():
         raise ValueError(f"`name` must be an identifier, got {name!r}.")
+    known = _DATA_SETS.get(name)
+    ours = known is not None and known.open.__module__.startswith("geossl.datasets.")
+    if ours and known is not None and known.open.__module__ != open.__module__:
+        raise ValueError(f"`name` must not be that of a data set of geossl, got {name!r}.")
     if read is None and bands is not None:
         raise ValueError("`bands` needs `read`; image files have their bands in the scene table.")
     if read is None:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from geossl.utils.validate import PositiveInt, Seed, validated
+from geossl.utils.validate import PositiveInt, Seed, advise, validated
 
 EncoderName = Literal["small", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 Stem = Literal["small", "standard"]
@@ -230,3 +230,6 @@ def has_correct_bf16_gradients(
             "precision='fp32' or larger views."
         )
     return correct
+
+
+advise(Encoder, "Load one with geossl.models.load(path).")

@@ -128,6 +128,10 @@ class RunDirectory:
         """Make the directory, or see that it holds this run."""
         if self.path is None:
             return
+        if self.path.is_file():
+            raise NotADirectoryError(f"`output_dir` must be a directory, {self.path} is a file.")
+        if (self.path / "store.json").exists():
+            raise ValueError(f"`output_dir` {self.path} holds a chip store. Use another directory.")
         self.path.mkdir(parents=True, exist_ok=True)
         known = self.path / "config.json"
         if not known.exists():

@@ -93,7 +93,7 @@ class PairLoader:
             if self._draw is None:
                 rows = (torch.randperm(len(self.rows), generator=generator),)
             else:
-                rows = self._draw(generator)
+                rows = _check_pairs(self._draw(generator), len(self.rows))
             size = self._config.batch_size
             rows = self._store.arrange(rows, self.rows, batch_size=size, generator=generator)
             self._epoch_pairs = (epoch, rows)
@@ -140,6 +140,20 @@ class PairLoader:
                     part, mine, order, location, targets, (), tuple(d[mine] for d in draws)
                 ),
             )
+
+
+def _check_pairs(pairs: Any, count: int) -> tuple[Tensor, Tensor]:
+    """Check that a sampler drew rows of queries and keys among ``count`` training chips."""
+    ok = isinstance(pairs, tuple) and len(pairs) == 2
+    ok = ok and all(isinstance(rows, Tensor) and rows.dtype == torch.int64 for rows in pairs)
+    if not ok or pairs[0].ndim != 1 or pairs[0].shape != pairs[1].shape:
+        raise TypeError("`pairs` must draw two int64 tensors (N,): rows of queries and of keys.")
+    if (
+        len(pairs[0])
+        and not 0 <= int(torch.cat(pairs).min()) <= int(torch.cat(pairs).max()) < count
+    ):
+        raise ValueError(f"`pairs` must draw rows from 0 to {count - 1} of the training table.")
+    return pairs
 
 
 class ChipPrefetcher:

@@ -21,7 +21,7 @@ from geossl.clusters import GeoClusters
 from geossl.data import scenes
 from geossl.models.moco import MoCo
 from geossl.utils import dist
-from geossl.utils.validate import NonNegative, Positive, validated
+from geossl.utils.validate import NonNegative, Positive, check, validated
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Objective:
         Returns:
             A scalar with gradient, and scalars by name.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs a method `loss`.")
 
     def after_backward(self, model: MoCo, batch: Batch) -> None:
         """Update what the loss must not see yet, such as a queue."""
@@ -261,6 +261,8 @@ def check_objectives(objectives: Sequence[Objective], *, has_pairs: bool) -> Non
             )
     if not objectives:
         raise ValueError("No objective given. Pass at least one of `pairs`, `geo` or `label`.")
+        check(f"weight of {objective.name}", objective.weight, NonNegative)
+        check(f"views of {objective.name}", objective.views, Literal[1, 2])
     names = [objective.name for objective in objectives]
     for name in names:
         if not isinstance(name, str) or not name.isidentifier() or names.count(name) > 1:
@@ -272,6 +274,26 @@ def check_objectives(objectives: Sequence[Objective], *, has_pairs: bool) -> Non
         )
     if has_pairs and not paired:
         raise ValueError(f"`pairs` must be None: none of the objectives {names} uses two views.")
+
+
+def check_result(objective: Objective, result: Any) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """Check what the loss of an objective returned: a scalar to minimize, and metrics.
+
+    Raises:
+        TypeError: it is something else, or has no gradient.
+    """
+    name = type(objective).__name__
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(
+            f"`{name}.loss` must return (loss, metrics), got {type(result).__name__}. "
+            "Return e.g. `value, {}`."
+        )
+    value, metrics = result
+    if not isinstance(value, Tensor) or value.ndim or not value.requires_grad:
+        raise TypeError(f"`{name}.loss` must return a scalar tensor with gradient as its loss.")
+    if not all(isinstance(m, Tensor) and not m.ndim for m in metrics.values()):
+        raise TypeError(f"`{name}.loss` must return scalar tensors as its metrics.")
+    return value, metrics
 
 
 def describe_objectives(objectives: Sequence[Objective]) -> dict[str, Any]:

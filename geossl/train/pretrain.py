@@ -41,6 +41,7 @@ from geossl.train.objectives import (
     LabelClassification,
     Objective,
     check_objectives,
+    check_result,
     describe_objectives,
 )
 from geossl.train.setup import build_model, memory_format
@@ -222,8 +223,6 @@ class Run:
                 bar.update(log.step - bar.n)
         return self
 
-    # --- the algorithm ------------------------------------------------------------------------
-
     def _one_step(self) -> None:
         """Do one optimizer step, in the order of the algorithm."""
         config, moco = self.config, self._moco
@@ -237,7 +236,7 @@ class Run:
             total = torch.zeros((), device=self.device)
             values = {}
             for objective in self.objectives:
-                loss, scores = objective.loss(moco, batch)
+                loss, scores = check_result(objective, objective.loss(moco, batch))
                 total = total + objective.weight * loss
                 values[f"{objective.name}_loss"] = loss
                 values |= {f"{objective.name}_{name}": score for name, score in scores.items()}
@@ -285,8 +284,6 @@ class Run:
         """Return what the processes average: gradients, and running statistics of BatchNorm."""
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         return [*gradients, *(b for n, b in self._moco.named_buffers() if "running_" in n)]
-
-    # --- logs and checkpoints -----------------------------------------------------------------
 
     def _interval_means(self) -> dict[str, float]:
         """Return means over the interval and all processes."""

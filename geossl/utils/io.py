@@ -27,6 +27,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: the disk is full or the folder is not writable; ``path`` is left as it was.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a directory. Pass the name of a file.")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:

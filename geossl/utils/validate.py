@@ -34,6 +34,7 @@ Longitude = Annotated[float, Interval(ge=-180, le=180)]  # degrees
 Latitude = Annotated[float, Interval(ge=-90, le=90)]  # degrees
 Seed = Annotated[int, Ge(0)]
 
+_ADVICE: dict[Any, str] = {}
 _FIELD_HINTS: dict[type, dict[str, Any]] = {}
 _ARRAY_LIKE = frozenset(typing.get_args(ArrayLike))
 
@@ -68,7 +69,11 @@ def validated(function: Callable[P, R]) -> Callable[P, R]:
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         if not hints:
             hints.update(_hints_of(function, signature))
-        for name, value in signature.bind(*args, **kwargs).arguments.items():
+        try:
+            arguments = signature.bind(*args, **kwargs).arguments
+        except TypeError:  # Python's own message names the function
+            arguments = {}
+        for name, value in arguments.items():
             hint = hints[name]
             if hint is Any:
                 continue
@@ -84,6 +89,11 @@ def validated(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return checked
+
+
+def advise(kind: type, advice: str) -> None:
+    """Add a sentence to the message that refuses something in place of a ``kind``."""
+    _ADVICE[kind] = f" {advice}"
 
 
 def check_fields(instance: Any) -> None:
@@ -254,7 +264,8 @@ def _check_plain(name: str, value: Any, hint: Any, *, finite: bool = True) -> No
     elif isinstance(kind, type) and (
         not getattr(kind, "_is_protocol", False) or getattr(kind, "_is_runtime_protocol", False)
     ):
-        _require(name, value, hint, isinstance(value, kind))
+        given_class = isinstance(value, type) and kind is not type
+        _require(name, value, hint, isinstance(value, kind) and not given_class)
 
 
 def _check_tuple(name: str, value: Any, hint: Any, args: tuple[Any, ...]) -> None:
@@ -269,7 +280,8 @@ def _check_tuple(name: str, value: Any, hint: Any, args: tuple[Any, ...]) -> Non
 
 def _require(name: str, value: Any, hint: Any, ok: bool) -> None:
     if not ok:
-        raise TypeError(f"`{name}` must be {_words(hint)}, got {_shown(value)}.")
+        advice = _ADVICE.get(typing.get_origin(hint) or hint, "")
+        raise TypeError(f"`{name}` must be {_words(hint)}, got {_shown(value)}.{advice}")
 
 
 def _words(hint: Any) -> str:
@@ -309,5 +321,7 @@ def _shown(value: Any) -> str:
     if plain or (isinstance(value, tuple | list) and len(repr(value)) <= 80):
         text = repr(value)
         return text if len(text) <= 80 else f"{text[:77]}..."
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     word = type(value).__name__
     return f"a{'n' if word[0] in 'AEIOUaeiou' else ''} {word}"

@@ -19,7 +19,8 @@ def list_folder(folder: str | os.PathLike[str], what: str) -> list[os.DirEntry[s
         FileNotFoundError: there is no such folder; ``what`` says what it should contain.
     """
     if not os.path.isdir(folder):
-        raise FileNotFoundError(f"The folder {folder} does not exist. It should contain {what}.")
+        problem = "is a file" if os.path.exists(folder) else "does not exist"
+        raise FileNotFoundError(f"The folder {folder} {problem}. It should contain {what}.")
     return list_entries(folder)
 
 
