@@ -1,8 +1,7 @@
 """Sample positive pairs: (query, key) indices of a whole epoch, no pixels.
 
-A sampler is prepared once for a scene table, then drawn once an epoch: every eligible chip is a
-query exactly once, in random order, and its key is uniform over the chips that the sampler allows.
-Neither step loops over samples.
+A sampler is prepared once for a scene table, then drawn once an epoch: each eligible chip is a
+query once, in random order, and its key is uniform over the chips that the sampler allows.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ class _Named:
     @property
     def name(self) -> str:
         """The sampler's function, and its options that are not at their default."""
-        function = {"SameImage": "same_image"}.get(type(self).__name__, type(self).__name__.lower())
+        function = "same_image" if isinstance(self, SameImage) else type(self).__name__.lower()
         options = [
             f"{f.name}={getattr(self, f.name)!r}"
             for f in fields(self)  # type: ignore[arg-type]
@@ -104,8 +103,7 @@ class _Candidates:
 class SameImage(_Named):
     """Pair each chip with itself: query and key are two views of it.
 
-    Source:
-        MoCo-v2, arXiv 2003.04297.
+    Source: MoCo-v2, arXiv 2003.04297.
     """
 
     def prepare(self, table: pd.DataFrame) -> Draw:
@@ -197,7 +195,7 @@ class Spatial(_Named):
         ValueError: on `prepare`, when no two locations are within the radius.
 
     Source:
-        Tile2Vec, arXiv 1805.02855, for the idea of neighbors as positives.
+        Tile2Vec, arXiv 1805.02855: neighbors as positives.
     """
 
     radius_km: Positive
@@ -280,11 +278,10 @@ def mixture(*parts: tuple[PairSampler, float]) -> Mixture:
         parts: ``(sampler, weight)``, weights > 0, in any unit.
 
     Raises:
-        TypeError: a part is no sampler with its weight.
-        ValueError: no part, or a weight that is not > 0.
+        TypeError, ValueError: no part, or one that is no sampler with a weight > 0.
     """
     if not parts:
-        raise ValueError("`parts` must hold one (sampler, weight) or more, got none.")
+        raise ValueError("`parts` must hold a (sampler, weight), got none.")
     for i, part in enumerate(parts):
         check(f"parts[{i}]", part, tuple[PairSampler, Positive])
     return Mixture(tuple((sampler, float(weight)) for sampler, weight in parts))
@@ -300,9 +297,8 @@ def report(sampler: PairSampler, table: pd.DataFrame, *, seed: Seed = 0) -> dict
         seed: of the epoch.
 
     Returns:
-        ``n_pairs``; ``degenerate`` and ``degenerate_share``: pairs of a chip with itself;
-        ``dropped``: chips that are no query; ``gap_days_median``, ``gap_days_max`` and
-        ``distance_km_median`` over the others (nan when there are none).
+        ``n_pairs``, ``degenerate`` (a chip with itself), ``degenerate_share``, ``dropped`` chips;
+        ``gap_days_median``, ``gap_days_max``, ``distance_km_median`` of the others, nan if none.
     """
     draw = sampler.prepare(table)
     query, key = (rows.numpy() for rows in draw(torch.Generator().manual_seed(seed)))

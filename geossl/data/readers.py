@@ -104,7 +104,7 @@ def load_plugins() -> None:
     for entry in importlib.metadata.entry_points(group=_ENTRY_POINTS):
         try:
             entry.load()
-        except ImportError as error:
+        except Exception as error:  # whatever a plugin does, the other data sets work
             warnings.warn(
                 f"The data sets of {entry.value} cannot be imported: {error}.", stacklevel=2
             )

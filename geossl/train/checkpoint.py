@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from geossl.data.scenes import location_codes
 from geossl.data.store import ChipStore
 from geossl.models import state_dicts, weights
 from geossl.models.encoder import Encoder
@@ -47,7 +49,9 @@ class RunDirectory:
     ):
         self.path = None if path is None else Path(path)
         self._writes_to = self.path if dist.rank() == 0 else None
-        self._settings = json.loads(json.dumps({"format": FORMAT, **settings}))
+        self._settings = json.loads(
+            json.dumps({"format": FORMAT, **settings}, default=lambda number: number.item())
+        )
         self._every_s = every_s
         self._step, self._saved_at, self._took = -1, -math.inf, 0.0
         for rank, other in enumerate(dist.gather_objects(self._settings)):
@@ -72,6 +76,8 @@ class RunDirectory:
         content = None if alone else io.BytesIO(dist.run_on_rank_zero(path.read_bytes))
         with state_dicts.open_checkpoint(path, content) as state:
             self._step, self._saved_at = state["step"], time.monotonic()
+            if state["has_encoder"] and not (path.parent / "encoder.safetensors").exists():
+                self._step = -1  # it is written again
             return state
 
     def write_log(self, records: list[dict[str, Any]]) -> None:
@@ -115,12 +121,12 @@ class RunDirectory:
             return
         assert self._writes_to is not None
         began = time.monotonic()
-        with atomic_write(self._writes_to / "last.pt") as part:
-            content = {"format": FORMAT, "settings": self._settings, "step": step, **state}
-            torch.save(content, part)
-        if encoder is not None:
+        if encoder is not None:  # first: after a kill the run resumes and writes it again
             path = self._writes_to / "encoder.safetensors"
             weights.save_encoder(encoder, path, metadata=note or {})
+        content = {"format": FORMAT, "settings": self._settings, "step": step, **state}
+        with atomic_write(self._writes_to / "last.pt") as part:
+            torch.save(content | {"has_encoder": encoder is not None}, part)
         self._step, self._saved_at = step, time.monotonic()
         self._took = self._saved_at - began
 
@@ -162,15 +168,18 @@ class RunDirectory:
 
 def store_fingerprint(store: ChipStore) -> list[Any]:
     """Return what tells the chips of one store from those of another, as JSON can hold it."""
+    table = store.scenes
+    times = table["time"].astype("datetime64[us, UTC]").astype("int64").to_numpy()
+    digest = hashlib.blake2b(location_codes(table).tobytes() + times.tobytes(), digest_size=8)
     shape = [len(store), store.size_px, list(store.bands)]
-    return [*shape, store.mean.tolist(), *store.ordering]
+    return [*shape, store.mean.tolist(), digest.hexdigest(), *store.ordering]
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return settings that differ, by name; those of nested dictionaries by their own name."""
     found: dict[str, tuple[Any, Any]] = {}
-    for name, ours in here.items():
-        theirs = there.get(name)
+    for name in {**there, **here}:
+        ours, theirs = here.get(name, "absent"), there.get(name, "absent")
         if isinstance(ours, dict) and isinstance(theirs, dict):
             found |= _differences(theirs, ours)
         elif theirs != ours:

@@ -71,7 +71,13 @@ class PairLoader:
         targets = {o.name: o.prepare(table) for o in objectives}
         self._targets = {name: target for name, target in targets.items() if target is not None}
         paired = [o for o in objectives if o.views == 2]
-        self._shuffles = config.bn_splits > 1 and all(o.allows_shuffled_keys for o in paired)
+        ordered = [o.name for o in paired if not o.allows_shuffled_keys]
+        if config.bn_splits > 1 and ordered:
+            raise ValueError(
+                f"`bn_splits` must be 1 for the objective {ordered[0]!r}, got {config.bn_splits}. "
+                "More splits shuffle the keys: see `Objective.allows_shuffled_keys`."
+            )
+        self._shuffles = config.bn_splits > 1
         self.location = torch.from_numpy(scenes.location_codes(table))  # (M,)
         self._prefetcher: ChipPrefetcher | None = None
         self._epoch_pairs: tuple[int, tuple[Tensor, ...]] = (-1, ())

@@ -7,6 +7,7 @@ subclass of `Objective`, passed as ``objectives=[...]``.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -209,7 +210,7 @@ class GeoClassification(Classification):
             "on": on,
             "k": clusters.k,
             "space": clusters.on,
-            "centers": float(np.sum(clusters.centers)),
+            "centers": hashlib.blake2b(clusters.centers.tobytes(), digest_size=8).hexdigest(),
         }
 
     def prepare(self, table: pd.DataFrame) -> Tensor:
@@ -244,6 +245,8 @@ class LabelClassification(Classification):
         if len(names) < 2:
             raise ValueError(f"`label` needs two classes or more, {self.label!r} has {len(names)}.")
         self.num_classes = len(names)
+        digest = hashlib.blake2b(codes.tobytes(), digest_size=8).hexdigest()
+        self.settings = {"column": self.label, "codes": digest}
         return torch.from_numpy(codes)
 
 
@@ -261,10 +264,13 @@ def check_objectives(objectives: Sequence[Objective], *, has_pairs: bool) -> Non
             )
     if not objectives:
         raise ValueError("No objective given. Pass at least one of `pairs`, `geo` or `label`.")
+    names = [objective.name for objective in objectives]
+    for objective in objectives:
         check(f"weight of {objective.name}", objective.weight, NonNegative)
         check(f"views of {objective.name}", objective.views, Literal[1, 2])
-    names = [objective.name for objective in objectives]
     for name in names:
+        if hasattr(nn.ModuleDict(), str(name)):
+            raise ValueError(f"`name` of an objective must not be {name!r}, a word of torch.")
         if not isinstance(name, str) or not name.isidentifier() or names.count(name) > 1:
             raise ValueError(f"Each of `objectives` needs a `name` of its own, got {names}.")
     paired = [objective.name for objective in objectives if objective.views == 2]
@@ -291,7 +297,9 @@ def check_result(objective: Objective, result: Any) -> tuple[Tensor, Mapping[str
     value, metrics = result
     if not isinstance(value, Tensor) or value.ndim or not value.requires_grad:
         raise TypeError(f"`{name}.loss` must return a scalar tensor with gradient as its loss.")
-    if not all(isinstance(m, Tensor) and not m.ndim for m in metrics.values()):
+    if not isinstance(metrics, Mapping) or not all(
+        isinstance(m, Tensor) and not m.ndim for m in metrics.values()
+    ):
         raise TypeError(f"`{name}.loss` must return scalar tensors as its metrics.")
     return value, metrics
 

@@ -93,8 +93,7 @@ def pretrain(
         ConnectionError: another process died; the same call resumes from the last checkpoint.
 
     Example:
-        >>> run = pretrain(store, pairs=geossl.pairs.temporal(), output_dir="runs/tp")
-        >>> for log in run:
+        >>> for log in pretrain(store, pairs=geossl.pairs.temporal(), output_dir="runs/tp"):
         ...     print(log.step, log.loss)
     """
     config = config or PretrainConfig()
@@ -276,8 +275,8 @@ class Run:
             key_order=loaded.key_order,
             location=loaded.location,
             targets=loaded.targets,
-            embedding=embedding,
-            projection=projection,
+            embedding=embedding.float(),
+            projection=projection.float(),
         )
 
     def _shared(self) -> list[Tensor]:
@@ -339,9 +338,13 @@ class Run:
         """Load the checkpoint of the directory, if there is one."""
         state = self._directory.load()
         if state is not None:
-            self._moco.load_state_dict(state["model"])
-            optim.load_optimizer_state(self._optimizer, state["optimizer"])
-            self.step, self._seconds = state["step"], state["seconds"]
-            self._sums = {name: value.to(self.device) for name, value in state["sums"].items()}
-            self._interval, self._records = state["interval"], state["records"]
+            try:
+                self._moco.load_state_dict(state["model"])
+                optim.load_optimizer_state(self._optimizer, state["optimizer"])
+                self.step, self._seconds = state["step"], state["seconds"]
+                self._sums = {name: value.to(self.device) for name, value in state["sums"].items()}
+                self._interval, self._records = state["interval"], state["records"]
+            except (KeyError, RuntimeError) as error:
+                message = f"{self._directory.path}/last.pt is damaged. Train in another directory."
+                raise ValueError(message) from error
         self._directory.write_log(self._records)
