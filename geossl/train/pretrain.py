@@ -67,20 +67,18 @@ def pretrain(
 ) -> Run:
     """Set up the pre-training of an encoder; iterate over the result to train.
 
-    Under ``torchrun``, or inside a process group, all processes make the same call and train
-    together. The first one writes.
+    Under ``torchrun`` all processes make the same call and train together; the first one writes.
 
     Args:
         store: the chips.
         pairs: which two chips are a positive pair, e.g. `geossl.pairs.temporal()`.
         geo: geo clusters to predict.
         label: column of labels to predict (supervised training).
-        objectives: losses on the pairs or the queries, in place of the contrastive one that
-            ``pairs`` stands for; ``geo`` and ``label`` add theirs.
+        objectives: losses in place of the contrastive one; ``geo`` and ``label`` add theirs.
         config: all other settings.
         output_dir: directory of the run. An unfinished run of the same settings in it is resumed
             exactly; None keeps nothing on disk.
-        seed: of the weights, the pairs and the views. The global random state is not touched.
+        seed: of weights, pairs and views; the global random state is not touched.
 
     Returns:
         A `Run`: ``for log in run: ...``, then ``run.encoder``.
@@ -267,6 +265,8 @@ class Run:
             for chips, draws in zip(loaded.chips, loaded.draws, strict=True)
         )  # (n, C, H, W) each
         embedding, projection = self._moco.query(views[0])  # (n, E), (n, D)
+        if self._moco.bf16:
+            embedding, projection = embedding.float(), projection.float()
         return Batch(
             part=loaded.part,
             size=self.config.batch_size,
@@ -275,8 +275,8 @@ class Run:
             key_order=loaded.key_order,
             location=loaded.location,
             targets=loaded.targets,
-            embedding=embedding.float(),
-            projection=projection.float(),
+            embedding=embedding,
+            projection=projection,
         )
 
     def _shared(self) -> list[Tensor]:

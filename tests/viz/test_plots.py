@@ -71,7 +71,7 @@ def test_training_shows_whatever_metrics_a_log_has():
     assert lines == {
         "loss (nats)": {"contrastive": [3.0, 2.0], "mine": [1.0, 0.5]},
         "accuracy": {"geo": [0.1, 0.2], "kNN": [0.4]},
-        "other metrics": {"mine variance": [0.3, 0.2]},
+        "mine variance": {"mine variance": [0.3, 0.2]},
         "feature std (1 even, 0 collapse)": {"feature std": [0.9, 0.9]},
         "effective rank (1 is collapse)": {"effective rank": [3.0, 7.0]},
     }
