@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,6 @@ from geossl.utils.validate import (
 )
 
 Freeze = Literal["none", "norm", "all"]
-FREEZE: tuple[str, ...] = get_args(Freeze)
 Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 
