@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -12,6 +11,7 @@ from torch import Tensor
 from geossl.models import state_dicts
 from geossl.models.encoder import Encoder, EncoderName, build_encoder
 from geossl.models.state_dicts import CheckpointError, format_keys
+from geossl.utils.io import file_digest
 
 LayoutName = Literal["moco", "seco", "resnet"]
 InputName = Literal["imagenet", "seco", "ssl4eo", "unit"]
@@ -192,8 +192,7 @@ def _detect_input(
     """Return the input that the file is known to need, and how it is known."""
     if (layout, bands) in _INPUT_OF_LAYOUT:
         return _INPUT_OF_LAYOUT[layout, bands], "layout"
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:8]
+    digest = file_digest(path, algorithm="sha256")[:8]
     if digest in _PUBLISHED:
         return _PUBLISHED[digest], "digest"
     head = tensors.get("fc.weight")

@@ -5,7 +5,6 @@ A file is read as tensors and plain values only; nothing in it is ever run.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -18,12 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from geossl.utils.io import atomic_write
+from geossl.utils.io import atomic_write, digest
 
 _NESTED = ("state_dict", "model", "model_state_dict")  # keys that hold the state dict itself
 _LIGHTNING = ("pytorch_lightning.", "lightning.", "lightning_fabric.")
@@ -154,10 +154,11 @@ def open_checkpoint(path: Path, content: io.BytesIO | None = None) -> Iterator[A
 
 def weights_digest(module: nn.Module) -> str:
     """Return 16 hexadecimal digits that identify the values of a module."""
-    digest = hashlib.blake2b(digest_size=8)
-    for value in module.state_dict().values():
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return digest(*map(_bytes_of, module.state_dict().values()))
+
+
+def _bytes_of(value: Tensor) -> np.ndarray:
+    return value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
 
 
 def read_state_dict(path: Path) -> tuple[dict[str, Tensor], list[str]]:

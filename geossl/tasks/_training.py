@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from geossl.train.checkpoint import RunDirectory
 from geossl.train.optim import check_finite_loss, load_optimizer_state, set_learning_rates
 from geossl.utils.cpu import single_threaded
 from geossl.utils.device import select_precision, use_fused
+from geossl.utils.io import digest
 from geossl.utils.seeds import derive_seed
 
 Batch = TypeVar("Batch")
@@ -57,8 +57,7 @@ def start_run(
 
 def table_digest(*tables: pd.DataFrame) -> str:
     """Return 16 hexadecimal digits that identify the content of tables."""
-    text = "\n\n".join(table.to_csv(index=False) for table in tables)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return digest("\n\n".join(table.to_csv(index=False) for table in tables).encode())
 
 
 def train_epochs(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import math
@@ -20,7 +19,7 @@ from geossl.data.store import ChipStore
 from geossl.models import state_dicts, weights
 from geossl.models.encoder import Encoder
 from geossl.utils import dist
-from geossl.utils.io import atomic_write
+from geossl.utils.io import atomic_write, digest
 
 FORMAT = 2  # 1 was that of version 0.1
 
@@ -170,9 +169,9 @@ def store_fingerprint(store: ChipStore) -> list[Any]:
     """Return what tells the chips of one store from those of another, as JSON can hold it."""
     table = store.scenes
     times = table["time"].astype("datetime64[us, UTC]").astype("int64").to_numpy()
-    digest = hashlib.blake2b(location_codes(table).tobytes() + times.tobytes(), digest_size=8)
     shape = [len(store), store.size_px, list(store.bands)]
-    return [*shape, store.mean.tolist(), digest.hexdigest(), *store.ordering]
+    places = digest(location_codes(table).tobytes(), times.tobytes())
+    return [*shape, store.mean.tolist(), places, *store.ordering]
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

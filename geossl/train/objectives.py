@@ -7,7 +7,6 @@ subclass of `Objective`, passed as ``objectives=[...]``.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,6 +21,7 @@ from geossl.clusters import GeoClusters
 from geossl.data import scenes
 from geossl.models.moco import MoCo
 from geossl.utils import dist
+from geossl.utils.io import digest
 from geossl.utils.validate import NonNegative, Positive, check, validated
 
 
@@ -210,7 +210,7 @@ class GeoClassification(Classification):
             "on": on,
             "k": clusters.k,
             "space": clusters.on,
-            "centers": hashlib.blake2b(clusters.centers.tobytes(), digest_size=8).hexdigest(),
+            "centers": digest(clusters.centers.tobytes()),
         }
 
     def prepare(self, table: pd.DataFrame) -> Tensor:
@@ -245,8 +245,7 @@ class LabelClassification(Classification):
         if len(names) < 2:
             raise ValueError(f"`label` needs two classes or more, {self.label!r} has {len(names)}.")
         self.num_classes = len(names)
-        digest = hashlib.blake2b(codes.tobytes(), digest_size=8).hexdigest()
-        self.settings = {"column": self.label, "codes": digest}
+        self.settings = {"column": self.label, "codes": digest(codes.tobytes())}
         return torch.from_numpy(codes)
 
 

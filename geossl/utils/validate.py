@@ -11,6 +11,8 @@ import functools
 import inspect
 import math
 import numbers
+import operator
+import os
 import sys
 import types
 import typing
@@ -18,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union
 
 import numpy as np
-from annotated_types import Ge, Gt, Interval, Le, Lt
+from annotated_types import Ge, Gt, Interval
 from numpy.typing import ArrayLike
 
 P = ParamSpec("P")
@@ -36,6 +38,12 @@ Seed = Annotated[int, Ge(0)]
 
 _ADVICE: dict[Any, str] = {}
 _FIELD_HINTS: dict[type, dict[str, Any]] = {}
+_BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+_PLAIN_WORDS: dict[Any, str] = {
+    float: "a number", int: "an integer", bool: "True or False", str: "a string",
+    np.ndarray: "an array", dict: "a dictionary", Mapping: "a dictionary", Callable: "a function",
+    os.PathLike: "a path", type(None): "None", None: "None",
+}  # fmt: skip
 _ARRAY_LIKE = frozenset(typing.get_args(ArrayLike))
 
 
@@ -52,7 +60,8 @@ def validated(function: Callable[P, R]) -> Callable[P, R]:
 
     Returns:
         The function, which raises TypeError for an argument of a wrong type, and ValueError for one
-        that is out of its range, is no finite number, or is none of the words of a ``Literal``.
+        that is out of its range, is no finite number, or is none of the words of a ``Literal``. It
+        gets Python's own numbers, words and lists for those of numpy, see `check`.
 
     Example:
         >>> @validated
@@ -70,23 +79,21 @@ def validated(function: Callable[P, R]) -> Callable[P, R]:
         if not hints:
             hints.update(_hints_of(function, signature))
         try:
-            arguments = signature.bind(*args, **kwargs).arguments
+            bound = signature.bind(*args, **kwargs)
         except TypeError:  # Python's own message names the function
-            arguments = {}
-        for name, value in arguments.items():
+            return function(*args, **kwargs)
+        for name, value in bound.arguments.items():
             hint = hints[name]
             if hint is Any:
                 continue
             kind = signature.parameters[name].kind
             if kind is inspect.Parameter.VAR_POSITIONAL:
-                for item in value:
-                    check(name, item, hint)
+                bound.arguments[name] = tuple(check(name, item, hint) for item in value)
             elif kind is inspect.Parameter.VAR_KEYWORD:
-                for key, item in value.items():
-                    check(key, item, hint)
+                bound.arguments[name] = {k: check(k, item, hint) for k, item in value.items()}
             elif value is not signature.parameters[name].default:
-                check(name, value, hint)
-        return function(*args, **kwargs)
+                bound.arguments[name] = check(name, value, hint)
+        return function(*bound.args, **bound.kwargs)
 
     return checked
 
@@ -104,10 +111,10 @@ def check_fields(instance: Any) -> None:
         ValueError: a field is out of its range, not finite, or none of the words of a ``Literal``.
     """
     for name, hint in _field_hints(type(instance)).items():
-        check(name, getattr(instance, name), hint)
+        object.__setattr__(instance, name, check(name, getattr(instance, name), hint))
 
 
-def check(name: str, value: Any, hint: Any) -> None:
+def check(name: str, value: Any, hint: Any) -> Any:
     """Check one value against a type hint.
 
     Args:
@@ -115,24 +122,30 @@ def check(name: str, value: Any, hint: Any) -> None:
         value: what was passed.
         hint: a type, or a form of `typing`; hints that say nothing testable accept everything.
 
+    Returns:
+        The value; Python's own number, string or truth value for one of numpy, and a list for an
+        array, a generator or another ordered collection where the hint is a ``Sequence``.
+
     Raises:
         TypeError: a wrong type.
         ValueError: out of range, not finite, or an unknown word.
     """
     origin = typing.get_origin(hint)
     if hint is Any or isinstance(hint, TypeVar | str):
-        return
+        return value
     if origin is Annotated:
         inner, *constraints = typing.get_args(hint)
-        _check_plain(name, value, inner, finite=AllowInfinity not in constraints)
+        value = _check_plain(name, value, inner, finite=AllowInfinity not in constraints)
         for constraint in constraints:
             _check_range(name, value, constraint)
-    elif origin is Literal:
+        return value
+    if origin is Literal:
+        value = _as_plain(value)
         _check_word(name, value, typing.get_args(hint))
-    elif origin in (Union, types.UnionType):
-        _check_union(name, value, typing.get_args(hint))
-    else:
-        _check_plain(name, value, hint)
+        return value
+    if origin in (Union, types.UnionType):
+        return _check_union(name, value, typing.get_args(hint))
+    return _check_plain(name, value, hint)
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
@@ -177,22 +190,20 @@ def _resolve(annotation: Any, scope: Mapping[str, Any]) -> Any:
         return Any
 
 
-def _check_union(name: str, value: Any, options: tuple[Any, ...]) -> None:
+def _check_union(name: str, value: Any, options: tuple[Any, ...]) -> Any:
     if value is None and type(None) in options:
-        return
+        return value
     if _ARRAY_LIKE.issubset(options):  # its parts are protocols, which refuse a plain number
         if _is_array_like(value):
-            return
+            return value
         options = (np.ndarray, *(option for option in options if option not in _ARRAY_LIKE))
     rest = [option for option in options if option is not type(None)]
     if len(rest) == 1:
-        check(name, value, rest[0])
-        return
+        return check(name, value, rest[0])
     refusal: Exception | None = None
     for option in rest:
         try:
-            check(name, value, option)
-            return
+            return check(name, value, option)
         except ValueError as error:
             refusal = error
         except TypeError:
@@ -220,40 +231,45 @@ def _check_word(name: str, value: Any, choices: tuple[Any, ...]) -> None:
 
 def _check_range(name: str, value: Any, constraint: Any) -> None:
     for bound in constraint if isinstance(constraint, Interval) else [constraint]:
-        ok, words = True, ""
-        if isinstance(bound, Gt):
-            ok, words = value > bound.gt, f"> {bound.gt}"
-        elif isinstance(bound, Ge):
-            ok, words = value >= bound.ge, f">= {bound.ge}"
-        elif isinstance(bound, Lt):
-            ok, words = value < bound.lt, f"< {bound.lt}"
-        elif isinstance(bound, Le):
-            ok, words = value <= bound.le, f"<= {bound.le}"
-        if not ok:
-            raise ValueError(f"`{name}` must be {words}, got {value!r}.")
+        for word, symbol in _BOUNDS.items():
+            limit = getattr(bound, word, None)
+            if limit is not None and not getattr(operator, word)(value, limit):
+                raise ValueError(f"`{name}` must be {symbol} {limit}, got {_shown(value)}.")
 
 
-def _check_plain(name: str, value: Any, hint: Any, *, finite: bool = True) -> None:
+def _as_plain(value: Any) -> Any:
+    """Return Python's own number, string or truth value for an array without dimensions."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        plain = value.item()
+        return plain if isinstance(plain, bool | numbers.Number | str) else value
+    return value
+
+
+def _check_plain(name: str, value: Any, hint: Any, *, finite: bool = True) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     kind = origin or hint
+    if kind in (float, int, bool, str):
+        value = _as_plain(value)
     if kind is float:
         _require(name, value, hint, isinstance(value, numbers.Real) and not isinstance(value, bool))
-        if math.isnan(value) or (finite and math.isinf(value)):
-            raise ValueError(f"`{name}` must be finite, got {value!r}.")
+        try:
+            ok = math.isfinite(value) or (math.isinf(value) and not finite)
+        except OverflowError:  # an integer of more than 308 digits
+            ok = False
+        if not ok:
+            raise ValueError(f"`{name}` must be finite, got {_shown(value)}.")
     elif kind is int:
         whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
         _require(name, value, hint, whole)
-    elif kind is bool:
-        _require(name, value, hint, isinstance(value, bool | np.bool_))
     elif kind is tuple and args:
-        _check_tuple(name, value, hint, args)
-    elif kind in (list, Sequence, Iterable, set, frozenset):
-        _require(
-            name, value, hint, isinstance(value, Iterable) and not isinstance(value, str | bytes)
-        )
+        return _check_tuple(name, value, hint, args)
+    elif kind in (list, Sequence):
+        return _check_list(name, value, hint, args)
+    elif kind in (Iterable, set, frozenset):
+        ok = isinstance(value, Iterable) and not isinstance(value, str | bytes)
+        _require(name, value, hint, ok)
         if args and isinstance(value, list | tuple):
-            for i, item in enumerate(value):
-                check(f"{name}[{i}]", item, args[0])
+            return _check_list(name, value, hint, args)
     elif kind in (dict, Mapping):
         _require(name, value, hint, isinstance(value, Mapping))
         for key, item in value.items() if args else ():
@@ -266,16 +282,33 @@ def _check_plain(name: str, value: Any, hint: Any, *, finite: bool = True) -> No
     ):
         given_class = isinstance(value, type) and kind is not type
         _require(name, value, hint, isinstance(value, kind) and not given_class)
+    return value
 
 
-def _check_tuple(name: str, value: Any, hint: Any, args: tuple[Any, ...]) -> None:
+def _check_list(name: str, value: Any, hint: Any, args: tuple[Any, ...]) -> Any:
+    unordered = isinstance(value, str | bytes | set | frozenset | Mapping)
+    _require(name, value, hint, isinstance(value, Iterable) and not unordered)
+    plain = value
+    if not isinstance(value, list | tuple):
+        plain = value.tolist() if hasattr(value, "tolist") else list(value)
+    _require(name, value, hint, isinstance(plain, list | tuple))
+    return _check_items(name, plain, args[:1] * len(plain))
+
+
+def _check_tuple(name: str, value: Any, hint: Any, args: tuple[Any, ...]) -> Any:
     _require(name, value, hint, isinstance(value, tuple | list))
     if args[-1] is Ellipsis:
         args = (args[0],) * len(value)
     if len(value) != len(args):
         raise ValueError(f"`{name}` must have {len(args)} values, got {_shown(value)}.")
-    for i, (item, part) in enumerate(zip(value, args, strict=True)):
-        check(f"{name}[{i}]", item, part)
+    return _check_items(name, value, args)
+
+
+def _check_items(name: str, value: list | tuple, hints: tuple[Any, ...]) -> list | tuple:
+    plain = [check(f"{name}[{i}]", *pair) for i, pair in enumerate(zip(value, hints, strict=False))]
+    if all(map(operator.is_, plain, value)):
+        return value
+    return plain if isinstance(value, list) else tuple(plain)
 
 
 def _require(name: str, value: Any, hint: Any, ok: bool) -> None:
@@ -293,25 +326,15 @@ def _words(hint: Any) -> str:
         return f"one of {list(args)}"
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(_words(option) for option in args))
-    if hint in (None, type(None)):
-        return "None"
     kind = origin or hint
-    plain = {float: "a number", int: "an integer", bool: "True or False", str: "a string"}
-    plain[np.ndarray] = "an array"
-    if kind in plain:
-        return plain[kind]
+    if kind in _PLAIN_WORDS:
+        return _PLAIN_WORDS[kind]
     if kind is tuple and args and args[-1] is not Ellipsis:
         return f"a tuple of {len(args)}"
     if kind in (list, Sequence, Iterable, tuple, set, frozenset):
         item = getattr(args[0], "__name__", "") if args else ""
         return f"a list of {item}" if item else "a list"
-    if kind in (dict, Mapping):
-        return "a dictionary"
-    if kind is Callable:
-        return "a function"
     word = getattr(kind, "__name__", str(kind))
-    if word == "PathLike":
-        return "a path"
     return f"a{'n' if word[0] in 'AEIOU' else ''} {word}"
 
 
