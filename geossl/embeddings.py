@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,9 +18,9 @@ from torch.nn.functional import normalize
 from tqdm.auto import tqdm
 
 from geossl.data import scenes
-from geossl.data.files import DatasetError
 from geossl.data.store import ChipStore
 from geossl.data.table_files import to_geo, write
+from geossl.data.vector_files import has_vectors, read_vectors
 from geossl.models.encoder import Encoder
 from geossl.utils import dist
 from geossl.utils.device import select_device
@@ -134,48 +135,51 @@ class Embeddings:
 
     @classmethod
     @validated
-    def load(cls, path: str | os.PathLike[str]) -> Embeddings:
-        """Read a file of `save`.
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        vectors: str | os.PathLike[str] | None = None,
+        column: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        skip_bad: bool = False,
+    ) -> Embeddings:
+        """Read a file of `save`, or vectors of another tool.
+
+        Takes a table with a column of lists or with numbered columns (parquet, csv), an .npy with
+        a table of the same name beside it, or an .npz; see `geossl.data.vector_files` for the
+        layouts, among them those of Major TOM, Clay and AlphaEarth.
+
+        Args:
+            path: .parquet, .csv, .npy or .npz file, or a directory of parquet files.
+            vectors: .npy file ``(M, E)`` with the vectors of the table ``path``.
+            column: column of lists, or prefix of numbered columns, where a table has several.
+            columns: its column names -> ours, e.g. ``{"longitude": "lon"}``.
+            skip_bad: leave out rows whose vector is missing, of another length or not finite.
 
         Raises:
             FileNotFoundError: there is no such file, or its file of vectors is gone.
-            DatasetError: it holds no embeddings, or its vectors do not fit.
+            DatasetError: it holds no vectors, or a bad one: names row and column.
+            ValueError: a suffix, column or scene table that cannot be used.
         """
         path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"There are no embeddings at {path}.")
-        if not cls.is_file(path):
-            raise DatasetError(
-                f"{path} has no column {_COLUMN!r}. Write it with Embeddings.save()."
-            )
-        table = pd.read_parquet(path)
-        lists, separate = table.pop(_COLUMN), _vectors_path(path)
-        if path.suffix == ".geoparquet":
-            table = table.drop(columns="geometry", errors="ignore")
-        if lists.isna().all() and not separate.is_file():
-            raise FileNotFoundError(
-                f"The vectors of {path} must be at {separate}, but there is no file. Move the two "
-                "together."
-            )
-        try:
-            vectors = np.load(separate) if lists.isna().all() else np.stack(lists.to_list())
-            return cls(vectors, table)
-        except (ValueError, TypeError, EOFError):
-            raise DatasetError(
-                f"The vectors of {path} are damaged or do not fit its scenes. Embed them again."
-            ) from None
+        if vectors is None and _has_separate_vectors(path):
+            vectors = _vectors_path(path)
+            if not vectors.is_file():
+                raise FileNotFoundError(
+                    f"The vectors of {path} must be at {vectors}, but there is no file. Move the "
+                    "two together."
+                )
+        array, table = read_vectors(
+            path, vectors=vectors, column=column, columns=columns, skip_bad=skip_bad
+        )
+        return cls(array, table.drop(columns=_COLUMN, errors="ignore"))
 
     @staticmethod
     @validated
     def is_file(path: str | os.PathLike[str]) -> bool:
-        """Return whether a file is a parquet file with embeddings."""
-        import pyarrow
-        from pyarrow import parquet
-
-        try:
-            return _COLUMN in parquet.read_schema(path).names
-        except (pyarrow.ArrowInvalid, OSError):
-            return False
+        """Return whether `load` finds vectors in a file, judged by its columns."""
+        return has_vectors(path) or _has_separate_vectors(Path(path))
 
     def to_geo(self) -> geopandas.GeoDataFrame:
         """Return the scenes as a GeoDataFrame with a column ``embedding``."""
@@ -280,6 +284,18 @@ def neighbors(
         rows.append(best.indices)
         similarities.append(best.values)
     return torch.cat(rows).numpy(), torch.cat(similarities).numpy()
+
+
+def _has_separate_vectors(path: Path) -> bool:
+    """Return whether a parquet file of `Embeddings.save` has its vectors in a file of their own."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        schema = parquet.read_schema(path)
+    except (pyarrow.ArrowInvalid, OSError):
+        return False
+    return _COLUMN in schema.names and pyarrow.types.is_null(schema.field(_COLUMN).type)
 
 
 def _vectors_path(path: Path) -> Path:

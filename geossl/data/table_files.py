@@ -77,9 +77,9 @@ def write(scenes: pd.DataFrame, path: str | os.PathLike[str]) -> None:
         if path.suffix == ".csv":
             scenes.to_csv(part, index=False)
         elif path.suffix == ".parquet":
-            _without_attrs(scenes).to_parquet(part, index=False)
+            _without_attrs(scenes).to_parquet(part, index=False, write_page_checksum=True)
         else:
-            to_geo(scenes).to_parquet(part, index=False)
+            to_geo(scenes).to_parquet(part, index=False, write_page_checksum=True)
 
 
 @validated
