@@ -206,7 +206,11 @@ def _vector_column(table: pd.DataFrame, column: str | None, path: Path) -> str:
 def _candidates(table: pd.DataFrame, *, least: int) -> Iterator[list[str]]:
     """Yield columns that may hold vectors, the likeliest names first; others need ``least``."""
     lists = {str(name): _list_length(table[name]) for name in table if _is_object(table[name])}
-    numbered = {prefix: len(names) for prefix, names in _numbered(table).items()}
+    numbered = {
+        prefix: len(names)
+        for prefix, names in _numbered(table).items()
+        if sum(map(pd.api.types.is_numeric_dtype, table[names].dtypes)) > len(names) / 2
+    }
     yield [name for name, n in lists.items() if n and name.lower() in _VECTOR_NAMES]
     yield [name for name in numbered if name.lower().strip("_-. ") in _PREFIXES]
     yield [name for name, n in lists.items() if n >= least]
@@ -225,11 +229,11 @@ def _list_length(values: pd.Series) -> int:
 
 
 def _numbered(table: pd.DataFrame) -> dict[str, list[str]]:
-    """Return the columns of numbers of each prefix, in the order of numbers from 0 or 1."""
+    """Return the columns of each prefix, in the order of their numbers from 0 or 1."""
     groups: dict[str, dict[int, str]] = {}
     for name in table.columns:
         match = _NUMBERED.fullmatch(str(name))
-        if match and pd.api.types.is_numeric_dtype(table[name].dtype):
+        if match:
             groups.setdefault(match[1], {})[int(match[2])] = name
     return {
         prefix: [names[i] for i in sorted(names)]
@@ -238,19 +242,22 @@ def _numbered(table: pd.DataFrame) -> dict[str, list[str]]:
     }
 
 
-def _pop_vectors(table: pd.DataFrame, where: str) -> list[Any] | np.ndarray:
-    """Remove the vectors from a table: a row each, or an array ``(M, E)``."""
+def _pop_vectors(table: pd.DataFrame, where: str) -> list[Any] | np.ndarray | pd.DataFrame:
+    """Remove the vectors from a table: a list for each row, or their numbered columns."""
     if where in table:
         return table.pop(where).tolist()
-    names = _numbered(table)[where]
-    array = table[names].to_numpy(np.float64)
-    if names == _ALPHA_EARTH and (table[names].dtypes.map(lambda d: d.kind) == "i").all():
-        array = np.where(array == -128, np.nan, np.sign(array) * (array / 127.5) ** 2)
-    table.drop(columns=names, inplace=True)
-    return array
+    columns = pd.DataFrame({name: table.pop(name) for name in _numbered(table)[where]})
+    if (
+        list(columns) == _ALPHA_EARTH
+        and (columns.dtypes.map(lambda dtype: dtype.kind) == "i").all()
+    ):
+        columns = (np.sign(columns) * (columns / 127.5) ** 2).where(columns != -128)
+    return columns
 
 
-def _to_array(rows: list[Any] | np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
+def _to_array(
+    rows: list[Any] | np.ndarray | pd.DataFrame,
+) -> tuple[np.ndarray, dict[int, str]]:
     """Convert rows to ``(M, E)`` float32 without the bad ones, and say what is wrong with those."""
     problems: dict[int, str] = {}
     if isinstance(rows, list):
@@ -261,17 +268,23 @@ def _to_array(rows: list[Any] | np.ndarray) -> tuple[np.ndarray, dict[int, str]]
         for i, row in enumerate(converted):
             if isinstance(row, np.ndarray) and len(row) != width:
                 problems[i] = f"{len(row)} values, where most rows have {width}"
-        rows = np.full((len(converted), width), np.nan)
+        array = np.full((len(converted), width), np.nan)
         for i, row in enumerate(converted):
             if i not in problems:
-                rows[i] = row
+                array[i] = row
+    elif isinstance(rows, pd.DataFrame):
+        array = rows.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    else:
+        array = rows
     with np.errstate(over="ignore"):  # beyond float32: infinite, and said below
-        array = rows.astype(np.float32)
+        array = array.astype(np.float32)
     finite = np.isfinite(array)
-    for i in np.flatnonzero(~finite.all(1)):
-        if i not in problems:
-            first = int(np.flatnonzero(~finite[i])[0])
-            problems[int(i)] = f"value {first} is {array[i, first]}"
+    for i in np.flatnonzero(~finite.all(1)).tolist():
+        j = int(np.argmin(finite[i]))
+        if isinstance(rows, pd.DataFrame):
+            problems[i] = f"{rows.columns[j]!r} is {rows.iloc[i, j]}"
+        else:
+            problems.setdefault(i, f"value {j} is {array[i, j]}")
     return np.delete(array, list(problems), 0), problems
 
 
@@ -279,14 +292,15 @@ def _numbers(value: Any) -> np.ndarray | str:
     """Return a list of numbers as float64 ``(E,)``, or what is wrong with it."""
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return "no vector"
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes, not numbers"
+    if isinstance(value, str) and "..." in value:
+        return "a text that was shortened by '...'"
+    text = isinstance(value, str)
     try:
-        if isinstance(value, str):
-            if "..." in value:
-                return "a text that was shortened by '...'"
-            value = re.split(r"[,;\s]+", value.strip("[](){} \n").strip())
-        elif isinstance(value, bytes):
-            return f"{len(value)} bytes, not numbers"
-        array = np.asarray(value, np.float64)
+        array = np.asarray(
+            re.split(r"[,;\s]+", value.strip("[](){} \n")) if text else value, np.float64
+        )
     except (ValueError, TypeError):
         return f"{str(value)[:40]!r}, not numbers"
     return array if array.ndim == 1 and array.size else f"numbers of shape {array.shape}"

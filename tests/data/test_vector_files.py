@@ -177,7 +177,7 @@ def test_an_earth_engine_table_of_alpha_earth(tmp_path, quantized):
     assert (scenes["time"] == pd.Timestamp(2024, 1, 1, tz="UTC")).all()
     table.loc[2, names] = -128 if quantized else np.nan  # masked
     table.to_csv(tmp_path / "aef.csv", index=False)
-    with pytest.raises(DatasetError, match="1 of 6 vectors in 'A' .* row 2: value 0 is nan"):
+    with pytest.raises(DatasetError, match="1 of 6 vectors in 'A' .* row 2: 'A00' is nan"):
         read_vectors(tmp_path / "aef.csv")
     assert len(read_vectors(tmp_path / "aef.csv", skip_bad=True)[0]) == 5
 
@@ -214,6 +214,16 @@ def test_a_text_that_is_no_vector(tmp_path, text, problem):
     pd.DataFrame({"embedding": rows}).to_csv(tmp_path / "v.csv", index=False)
     with pytest.raises(DatasetError, match=f"row 1: .*{problem}"):
         read_vectors(tmp_path / "v.csv")
+
+
+def test_a_word_in_a_numbered_column_is_named(tmp_path):
+    table = pd.DataFrame(VECTORS, columns=[f"emb_{i}" for i in range(12)]).astype(object)
+    table.loc[3, "emb_7"] = "?"
+    table.to_csv(tmp_path / "v.csv", index=False)
+    with pytest.raises(DatasetError, match=r"'emb_' .* row 3: 'emb_7' is \?. Repair"):
+        read_vectors(tmp_path / "v.csv")
+    vectors, _ = read_vectors(tmp_path / "v.csv", skip_bad=True)
+    np.testing.assert_allclose(vectors, np.delete(VECTORS, 3, 0), rtol=1e-6)
 
 
 def test_several_columns_of_vectors_are_not_guessed(tmp_path):
