@@ -43,7 +43,8 @@ class Embeddings:
 
     Attributes:
         vectors: ``(M, E)`` float32.
-        scenes: scene table, row i = vector i.
+        scenes: scene table, row i = vector i; columns that it lacks are added as missing values,
+            and each row is a location of its own without a column ``location``.
     """
 
     vectors: np.ndarray
@@ -58,6 +59,10 @@ class Embeddings:
                 f"`vectors` must be (M, E), a row for each of the {len(self.scenes)} `scenes`, got "
                 f"shape {self.vectors.shape}."
             )
+        if len(self) and not set(scenes.COLUMNS) <= set(self.scenes):
+            rows = self.scenes.get("location", pd.Series(range(len(self)), self.scenes.index))
+            table = scenes.check(self.scenes.assign(location=rows), positions=False)
+            object.__setattr__(self, "scenes", table)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -84,9 +89,14 @@ class Embeddings:
             by: a date is an exact time (scenes of many locations at once), or a calendar year.
 
         Raises:
-            ValueError: most dates have one location only, so that nothing of it would remain.
+            ValueError: no row has a time, or most dates have one location only, so that nothing of
+                it would remain.
         """
         times = self.scenes["time"]
+        if times.isna().all():
+            raise ValueError(
+                f"The mean of each date needs times, but no row of {len(self)} has one."
+            )
         dates = pd.factorize(times if by == "time" else times.dt.year, use_na_sentinel=False)[0]
         codes = pd.Series(scenes.location_codes(self.scenes))
         alone = int((codes.groupby(dates).transform("nunique") == 1).sum())

@@ -23,7 +23,7 @@ def probe(
     """Predict a label from embeddings, tested on locations held out in space.
 
     Args:
-        embeddings: files of geossl embed.
+        embeddings: files of geossl embed, or vectors of another tool (parquet, csv, npy, npz).
         label: column of labels.
         kind: linear classifier, or vote of the nearest neighbors.
         split: the table's own split, or a new one by blocks of space.
@@ -43,7 +43,7 @@ def retrieve(
     """Find each location again at another date, among all of them: recall.
 
     Args:
-        embeddings: files of geossl embed.
+        embeddings: files of geossl embed, or vectors of another tool (parquet, csv, npy, npz).
         split: only locations of this split, if the table has one; None for all.
         seed: seed of the bootstrap.
     """

@@ -172,7 +172,8 @@ def require_positions(scenes: pd.DataFrame, purpose: str) -> None:
     if without:
         raise ValueError(
             f"`scenes` must have coordinates in every row for {purpose}, but {without} of "
-            f"{len(scenes)} rows have none. Leave these rows out."
+            f"{len(scenes)} rows have none. "
+            + ("Fill lon and lat." if without == len(scenes) else "Leave these rows out.")
         )
 
 

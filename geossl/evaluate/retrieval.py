@@ -59,9 +59,11 @@ def same_location(
     part = embeddings.subset(rows)
     query, gallery = _first_and_later(part.scenes, key)
     if len(query) < 2:
+        dated = part.scenes["time"].notna().sum()
         raise ValueError(
             f"`embeddings` needs at least two locations with two dates, got {len(query)} among "
-            f"{part.scenes['location'].nunique()} locations."
+            f"{part.scenes['location'].nunique()} locations ({dated} of {len(part)} rows have a "
+            "time)."
         )
     if center_dates:
         part = part.centered(by="time" if center_dates is True else center_dates)

@@ -92,9 +92,10 @@ def split_rows(
     )
     for part, rows in (("train", train), ("test", test)):
         if len(rows) == 0:
+            other = ", e.g. split='blocks'" if table["lon"].notna().all() else ""
             raise ValueError(
                 f"No row of split {part!r} has a {label!r} ({count_values(names)}). Use a `split` "
-                "with labeled 'train' and 'test' rows, e.g. split='blocks'."
+                f"with labeled 'train' and 'test' rows{other}."
             )
     return train, val, test
 

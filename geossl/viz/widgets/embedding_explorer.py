@@ -36,8 +36,8 @@ class EmbeddingExplorer(widgets.VBox):
         selected: the `geossl.Embeddings` of the selection.
 
     Args:
-        embeddings: vectors and their scenes; rows with NaN or without a position are left out, and
-            the status line says so.
+        embeddings: vectors and their scenes; rows with NaN, or without a position where others
+            have one, are left out, and the status line says so.
         store: chip store whose row i is row i of the embeddings, for the pictures.
         other: embeddings of the same rows by another encoder, for comparison.
         names: of the two encoders.
@@ -70,14 +70,14 @@ class EmbeddingExplorer(widgets.VBox):
                     f"got {len(value)}."
                 )
         check_table(embeddings.scenes, label=label)
-        usable = np.isfinite(embeddings.scenes[["lon", "lat"]].to_numpy(float)).all(1)
+        positions = np.isfinite(embeddings.scenes[["lon", "lat"]].to_numpy(float)).all(1)
+        self._map_title = "map" if positions.any() else "map: no row has a position"
+        usable = positions | (not positions.any())
         for one in (embeddings, other):
             if one is not None:
                 usable &= np.isfinite(one.vectors).all(1)
         if not usable.any():
-            raise ValueError(
-                "`embeddings` needs rows with a position and finite vectors, got none."
-            )
+            raise ValueError("`embeddings` needs rows with finite vectors, got none.")
         self._rows = np.flatnonzero(usable)
         self._embeddings, self._store = embeddings.subset(self._rows), store
         self._other = None if other is None else other.subset(self._rows)
@@ -144,7 +144,7 @@ class EmbeddingExplorer(widgets.VBox):
             self._projections[method] = self._points(method)
         with self.views.hold_trait_notifications():
             self.views.first, self.views.second = self._projections[method]
-            self.views.titles = ["map", *(f"{n}: {name}" for n in self._names)]
+            self.views.titles = [self._map_title, *(f"{n}: {name}" for n in self._names)]
         self._status.show(f"{name} of {count} in {time.monotonic() - start:.1f} s")
 
     def _points(self, method: Method) -> list[bytes]:
