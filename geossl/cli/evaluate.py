@@ -18,6 +18,7 @@ def probe(
     label: str = "label",
     kind: Literal["linear", "knn"] = "linear",
     split: Literal["column", "blocks"] = "column",
+    block_deg: float = 10.0,
     seed: int = 0,
 ) -> None:
     """Predict a label from embeddings, tested on locations held out in space.
@@ -27,13 +28,17 @@ def probe(
         label: column of labels.
         kind: linear classifier, or vote of the nearest neighbors.
         split: the table's own split, or a new one by blocks of space.
+        block_deg: side of the blocks in degrees.
         seed: seed of the split and the bootstrap.
     """
     from geossl import Embeddings, evaluate
 
     measure = evaluate.linear if kind == "linear" else evaluate.knn
     for path in embeddings:
-        result = measure(Embeddings.load(path), label=label, split=split, device="auto", seed=seed)
+        result = measure(
+            Embeddings.load(path), label=label, split=split, block_deg=block_deg, device="auto",
+            seed=seed,
+        )  # fmt: skip
         print_line(f"{path}: {result}")
 
 

@@ -10,6 +10,8 @@ import contextlib
 import importlib
 import inspect
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -42,6 +44,9 @@ _COMMANDS = {  # module and function; only the module of the command that runs i
     "demo": "demo.demo",
     "doctor": "doctor.doctor",
 }
+_VALUE = (
+    r"\"[^\"]*\"|'[^']*'|\([^)]*\)|\[[^]]*\]|[\w+-]+(?:\.\w+)*"  # of an option, as Python has it
+)
 _OLD_COMMANDS = {"check": "doctor", "transfer": "compare"}
 _OLD_OPTIONS = {
     "--accumulate": "--accumulation-steps",
@@ -75,6 +80,27 @@ def main(args: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from None
 
 
+def _use_flags(message: str, command: Callable[..., None]) -> str:
+    """Write the options of a command as on the command line: ``k=3`` as ``--k 3``."""
+    for name, parameter in inspect.signature(command).parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            flag = "--" + name.replace("_", "-")
+            message = re.sub(
+                rf"`?(?<![\w/.]){name}=({_VALUE})`?", lambda m, f=flag: _flag(f, m[1]), message
+            )
+            message = message.replace(f"`{name}`", f"`{flag}`")
+    return message
+
+
+def _flag(flag: str, value: str) -> str:
+    """Write a flag with a value of Python: a text, a sequence of numbers, or one word."""
+    if value[0] in "'\"":
+        words = [shlex.quote(value[1:-1])]
+    else:
+        words = [word for word in re.split(r"[()\[\], ]+", value) if word not in ("", "True")]
+    return "`" + " ".join([flag, *words]) + "`"
+
+
 def _run(words: list[str]) -> None:
     if words and words[0] in _OLD_COMMANDS:
         old, words[0] = words[0], _OLD_COMMANDS[words[0]]
@@ -85,7 +111,13 @@ def _run(words: list[str]) -> None:
             command, options = _load(name), words[length:]
             options = _rename_old_options(options, command)
             style = (tyro.conf.PositionalMetavarFromFieldName,)
-            tyro.cli(command, prog=f"geossl {name}", args=options, config=style)
+            try:
+                tyro.cli(command, prog=f"geossl {name}", args=options, config=style)
+            except ConnectionError:
+                raise
+            except (ValueError, TypeError, OSError) as error:
+                _print_error(_use_flags(str(error), command))
+                raise SystemExit(2) from None
             return
     group = "scenes " if words[:1] == ["scenes"] else ""
     tyro.extras.subcommand_cli_from_dict(  # no command is named: prints the list, or what is wrong

@@ -224,12 +224,13 @@ def split_by_blocks(
     require_positions(scenes, "a split by blocks of space")
     codes = location_codes(scenes)
     first = scenes.iloc[first_rows(codes)]
-    block = geo.block_ids(first["lon"].to_numpy(), first["lat"].to_numpy(), block_deg=block_deg)
+    lon, lat = first["lon"].to_numpy(), first["lat"].to_numpy()
+    block = geo.block_ids(lon, lat, block_deg=block_deg)
     blocks, block_of, sizes = np.unique(block, return_inverse=True, return_counts=True)
     if len(blocks) < len(shares):
         raise ValueError(
             f"`block_deg` = {block_deg} gives {len(blocks)} blocks, but the splits {list(shares)} "
-            "need one each. Use a smaller `block_deg`."
+            f"need one each. {_suggest_blocks(lon, lat, len(shares))}"
         )
     target = np.array(list(shares.values())) / sum(shares.values()) * len(first)
     filled = np.zeros(len(shares))
@@ -241,6 +242,16 @@ def split_by_blocks(
         filled[split_of[b]] += sizes[b]
     names = np.array(list(shares), dtype=object)
     return pd.Series(names[split_of[block_of.reshape(-1)]][codes], name="split")
+
+
+def _suggest_blocks(lon: np.ndarray, lat: np.ndarray, splits: int) -> str:
+    """Say which ``block_deg`` gives at least five blocks for each split, or the most there are."""
+    places = len(np.unique(np.stack([lon, lat]), axis=1).T)
+    sizes = [digit * 10.0**power for power in range(1, -6, -1) for digit in (5, 2, 1)]
+    for size in sizes:
+        if len(np.unique(geo.block_ids(lon, lat, block_deg=size))) >= min(5 * splits, places):
+            return f"Use block_deg={size:g}." if places >= splits else "Use more locations."
+    return "Use more locations."
 
 
 @validated

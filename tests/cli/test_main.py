@@ -193,7 +193,7 @@ def test_a_truncated_file_is_named_and_skipped_when_told(folder, tmp_path, capsy
     table, store = tmp_path / "t.parquet", tmp_path / "chips"
     scenes_of(folder, table)
     said = refused(capsys, "chips", table, "--size-px", 16, "--output-dir", store)
-    assert "area_2018.tif" in said and "skip_bad" in said
+    assert "area_2018.tif" in said and "--skip-bad" in said
     assert not (store / "store.json").exists()
     run("chips", table, "--size-px", 16, "--output-dir", store, "--skip-bad")
     assert "area_2018.tif" in capsys.readouterr().out
@@ -240,12 +240,31 @@ def test_coordinates_that_do_not_do(tmp_path, capsys, lon, lat, words):
     assert not (tmp_path / "c.json").exists()
 
 
+def test_messages_name_the_flags_of_the_command():
+    from geossl.cli.main import _use_flags
+
+    def command(store, *, block_deg=1.0, scale=None, skip_bad=False, dates=None):
+        pass
+
+    for message, flags in (
+        ("`block_deg` must be > 0, got -1.", "`--block-deg` must be > 0, got -1."),
+        ("Use block_deg=0.2.", "Use `--block-deg 0.2`."),
+        ("pass `skip_bad=True` to", "pass `--skip-bad` to"),
+        ("Pass `scale=(0, 255)`.", "Pass `--scale 0 255`."),
+        ('Pass `dates="%d-%m-%Y"`.', "Pass `--dates %d-%m-%Y`."),
+        ("e.g. dates='a b'.", "e.g. `--dates 'a b'`."),
+        ("`store` has k=3.", "`store` has k=3."),
+        ("D/scale=3/a.tif is not there", "D/scale=3/a.tif is not there"),
+    ):
+        assert _use_flags(message, command) == flags
+
+
 def test_arguments_that_ask_for_too_much(folder, tmp_path, capsys):
     table, store, out = tmp_path / "t.parquet", tmp_path / "chips", tmp_path / "run"
     scenes_of(folder, table)
     run("chips", table, "--size-px", 16, "--output-dir", store)
     said = refused(capsys, "clusters", store, "--k", 99, "--output", tmp_path / "c.json")
-    assert "`k` must be <= 16" in said and "got 99" in said
+    assert "`--k` must be <= 16" in said and "got 99" in said
     assert "Use a smaller batch" in refused(
         capsys, "pretrain", store, "--output-dir", out, "--batch-size", 4096
     )

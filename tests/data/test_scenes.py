@@ -148,8 +148,17 @@ def test_a_split_keeps_blocks_and_places_together_and_meets_the_shares():
 
 
 def test_a_split_needs_a_block_each():
-    with pytest.raises(ValueError, match="smaller `block_deg`"):
+    with pytest.raises(ValueError, match="need one each. Use more locations"):
         scenes.split_by_blocks(table(), block_deg=10)
+    for extent in (0.003, 0.2, 1.5):  # 300 m to 150 km
+        rng = np.random.default_rng(0)
+        lon, lat = np.array([[7.0], [46.0]]) + rng.uniform(0, extent, (2, 60))
+        area = pd.DataFrame({"location": range(60), "lon": lon, "lat": lat})
+        with pytest.raises(ValueError, match=r"Use block_deg=[\de.-]+\.$") as refusal:
+            scenes.split_by_blocks(area)
+        block_deg = float(str(refusal.value).rpartition("=")[2].rstrip("."))
+        assert extent / 30 < block_deg < extent
+        assert set(scenes.split_by_blocks(area, block_deg=block_deg)) == {"train", "val", "test"}
     three = scenes.split_by_blocks(world(3, seed=1), block_deg=1)
     assert set(three) == {"train", "val", "test"}
     with pytest.raises(ValueError, match="`shares.*test.*` must be > 0"):

@@ -65,6 +65,15 @@ def test_a_data_set_is_built_from_a_folder_of_scenes(tmp_path):
     assert "look at this" not in told and "\n2 pictures" in told
 
 
+def test_vectors_of_another_tool_are_explored_without_labels_or_chips(tmp_path):
+    rng = np.random.default_rng(0)
+    vectors = pd.DataFrame(rng.normal(size=(40, 8)), columns=[f"emb_{i}" for i in range(8)])
+    vectors = vectors.assign(lon=rng.uniform(5, 6, 40), lat=rng.uniform(45, 46, 40))
+    vectors.to_csv(tmp_path / "vectors.csv", index=False)
+    shown = run("explore_embeddings.ipynb", tmp_path, EMBEDDINGS=str(tmp_path / "vectors.csv"))
+    assert shown.count("EmbeddingExplorer(") == 2 and "0 images selected" in shown
+
+
 @pytest.mark.parametrize("name", ["explore_clusters.ipynb", "explore_embeddings.ipynb"])
 def test_the_explorers_run(tmp_path, name):
     told = run(name, tmp_path, PLACES=60)
