@@ -21,6 +21,8 @@ from geossl.data import scenes
 from geossl.data.store import ChipStore
 from geossl.data.table_files import to_geo, write
 from geossl.data.vector_files import has_vectors, read_vectors
+from geossl.datasets.raster.files import is_tiff
+from geossl.datasets.raster.pixel_vectors import read_pixel_vectors
 from geossl.models.encoder import Encoder
 from geossl.utils import dist
 from geossl.utils.device import select_device
@@ -153,19 +155,22 @@ class Embeddings:
         column: str | None = None,
         columns: Mapping[str, str] | None = None,
         skip_bad: bool = False,
+        max_pixels: PositiveInt = 20_000,
     ) -> Embeddings:
         """Read a file of `save`, or vectors of another tool.
 
         Takes a table with a column of lists or with numbered columns (parquet, csv), an .npy with
-        a table of the same name beside it, or an .npz; see `geossl.data.vector_files` for the
-        layouts, among them those of Major TOM, Clay and AlphaEarth.
+        a table of the same name beside it, an .npz, or a GeoTIFF with a vector in each pixel. See
+        `geossl.data.vector_files` and `geossl.datasets.raster.pixel_vectors` for the layouts, among
+        them those of Major TOM, Clay, TESSERA and AlphaEarth.
 
         Args:
-            path: .parquet, .csv, .npy or .npz file, or a directory of parquet files.
+            path: .parquet, .csv, .npy, .npz or .tif file, or a directory of parquet files.
             vectors: .npy file ``(M, E)`` with the vectors of the table ``path``.
             column: column of lists, or prefix of numbered columns, where a table has several.
             columns: its column names -> ours, e.g. ``{"longitude": "lon"}``.
             skip_bad: leave out rows whose vector is missing, of another length or not finite.
+            max_pixels: most pixels to take from a GeoTIFF, on a regular grid.
 
         Raises:
             FileNotFoundError: there is no such file, or its file of vectors is gone.
@@ -173,6 +178,8 @@ class Embeddings:
             ValueError: a suffix, column or scene table that cannot be used.
         """
         path = Path(path)
+        if is_tiff(path):
+            return cls(*read_pixel_vectors(path, max_pixels=max_pixels))
         if vectors is None and _has_separate_vectors(path):
             vectors = _vectors_path(path)
             if not vectors.is_file():
@@ -189,7 +196,7 @@ class Embeddings:
     @validated
     def is_file(path: str | os.PathLike[str]) -> bool:
         """Return whether `load` finds vectors in a file, judged by its columns."""
-        return has_vectors(path) or _has_separate_vectors(Path(path))
+        return has_vectors(path) or is_tiff(path) or _has_separate_vectors(Path(path))
 
     def to_geo(self) -> geopandas.GeoDataFrame:
         """Return the scenes as a GeoDataFrame with a column ``embedding``."""

@@ -85,9 +85,8 @@ def _use_flags(message: str, command: Callable[..., None]) -> str:
     for name, parameter in inspect.signature(command).parameters.items():
         if parameter.kind is parameter.KEYWORD_ONLY:
             flag = "--" + name.replace("_", "-")
-            message = re.sub(
-                rf"`?(?<![\w/.]){name}=({_VALUE})`?", lambda m, f=flag: _flag(f, m[1]), message
-            )
+            for call in re.finditer(rf"`?(?<![\w/.]){name}=({_VALUE})`?", message):
+                message = message.replace(call[0], _flag(flag, call[1]))
             message = message.replace(f"`{name}`", f"`{flag}`")
     return message
 

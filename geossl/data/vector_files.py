@@ -91,7 +91,8 @@ def read_vectors(
     else:
         table = _load_arrays(path) if path.suffix == ".npz" else _read_table(path)
     if vectors is not None:
-        where, values = Path(vectors).name, _load_array(Path(vectors))
+        where = Path(vectors).name
+        values: Any = _load_array(Path(vectors))
     else:
         where = _vector_column(table, column, path)
         values = _pop_vectors(table, where)
@@ -160,6 +161,11 @@ def _load_array(path: Path) -> np.ndarray:
         raise FileNotFoundError(f"There are no vectors at {path}.") from None
     except (ValueError, OSError, EOFError):
         raise DatasetError(f"{path} cannot be read as an .npy file of numbers.") from None
+    if isinstance(array, np.ndarray) and array.ndim == 3:
+        raise DatasetError(
+            f"{path} holds vectors of pixels without positions, shape {array.shape}. Export a "
+            "GeoTIFF instead (geotessera download --format tiff), or reshape it to (M, E)."
+        )
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "iuf":
         shape = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else "npz"
         raise DatasetError(f"{path} must hold numbers of shape (M, E), got {shape}.")

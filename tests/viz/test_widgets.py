@@ -348,10 +348,11 @@ def test_rows_that_cannot_be_shown_are_left_out_and_said():
     choose(seen, [5])  # the sixth that is shown: row 6 of what was given
     assert seen.selection.tolist() == [6]
     assert "<script>" not in seen._counts.value and "<script>" not in seen._legend.value
-    with pytest.raises(
-        ValueError, match="`embeddings` needs rows with a position and finite vectors, got none"
-    ):
+    with pytest.raises(ValueError, match="`embeddings` needs rows with finite vectors, got none"):
         EmbeddingExplorer(Embeddings(np.full_like(broken, np.nan), table_))
+    table_[["lon", "lat"]] = np.nan
+    nowhere = EmbeddingExplorer(Embeddings(found.vectors, table_))
+    assert "left out" not in status(nowhere) and "no row has a position" in nowhere.views.titles[0]
     with pytest.raises(
         ValueError, match="`other` must have the same 120 rows as the embeddings, got 118"
     ):
