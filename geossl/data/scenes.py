@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BOX", "COLUMNS", "MAX_SPREAD_DEG", "check", "first_rows", "label_codes", "location_codes",
-    "read", "require_positions", "rows_of_split", "scattered_rows", "split_by_blocks",
+    "read", "require_columns", "require_positions", "rows_of_split", "scattered_rows",
+    "split_by_blocks",
 ]  # fmt: skip
 
 COLUMNS = ("path", "location", "time", "lon", "lat", "label", "split")
@@ -162,12 +163,27 @@ def scattered_rows(codes: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> np.nd
 
 
 @validated
+def require_columns(scenes: pd.DataFrame, *names: str) -> None:
+    """Refuse a table that lacks a column.
+
+    Raises:
+        ValueError: which.
+    """
+    if missing := [name for name in names if name not in scenes]:
+        raise ValueError(
+            f"`scenes` needs the columns {', '.join(names)}; {', '.join(missing)} is missing among "
+            f"{[str(name)[:40] for name in scenes.columns[:20]]}. Rename or add it."
+        )
+
+
+@validated
 def require_positions(scenes: pd.DataFrame, purpose: str) -> None:
     """Refuse a table with rows that have no coordinates.
 
     Raises:
         ValueError: how many there are, and what needs the coordinates.
     """
+    require_columns(scenes, "lon", "lat")
     without = int((~np.isfinite(scenes[["lon", "lat"]].to_numpy(float)).all(1)).sum())
     if without:
         raise ValueError(
@@ -180,6 +196,7 @@ def require_positions(scenes: pd.DataFrame, purpose: str) -> None:
 @validated
 def location_codes(scenes: pd.DataFrame) -> np.ndarray:
     """Return codes ``(M,)`` int64 of the locations, 0, 1, 2, ... in order of first appearance."""
+    require_columns(scenes, "location")
     return pd.factorize(scenes["location"])[0].astype(np.int64)
 
 

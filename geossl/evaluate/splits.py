@@ -109,6 +109,11 @@ def require_label(table: pd.DataFrame, label: str) -> None:
     if table[label].isna().all():
         raise ValueError(f"`label` needs a column with labels, but {label!r} has none in "
                          f"{len(table)} rows.")  # fmt: skip
+    if pd.api.types.is_float_dtype(table[label].dtype) and (table[label].dropna() % 1 != 0).any():
+        raise ValueError(
+            f"`label` needs a column of classes, but {label!r} holds numbers such as "
+            f"{table[label].dropna().iloc[0]:g}. Group them first, e.g. with pandas.cut()."
+        )
 
 
 def get_column(table: pd.DataFrame, name: str) -> pd.Series:

@@ -165,6 +165,13 @@ def test_a_split_needs_a_block_each():
         scenes.split_by_blocks(world(9), shares={"train": 1, "test": 0})
 
 
+def test_tables_without_a_column_that_is_needed_are_refused():
+    with pytest.raises(ValueError, match="`scenes` needs the columns location; location is miss"):
+        scenes.location_codes(table().drop(columns="location"))
+    with pytest.raises(ValueError, match="needs the columns lon, lat; lon is missing among"):
+        scenes.require_positions(table().drop(columns="lon"), "a test")
+
+
 def test_codes():
     assert scenes.location_codes(table(location=["z", "a", "z"])).tolist() == [0, 1, 0]
     codes, names = scenes.label_codes(pd.Series(["z", None, "a", "z"]))

@@ -136,3 +136,11 @@ def test_one_class_in_training_and_unused_categories():
     result = evaluate.linear(Embeddings(found.vectors, found.scenes.assign(label=kinds)))
     assert list(result.classes.index) == ["a", "b", "c"]
     assert result.value == evaluate.linear(found).value and len(result.per_class) == 3
+
+
+def test_measurements_are_no_classes():
+    found = embeddings()
+    with pytest.raises(ValueError, match="'lon' holds numbers such as .*pandas.cut"):
+        evaluate.linear(found, label="lon")
+    binned = found.scenes.assign(west=pd.cut(found.scenes["lon"], [-181, 0, 181]).astype(str))
+    assert evaluate.linear(Embeddings(found.vectors, binned), label="west").value >= 0.5
