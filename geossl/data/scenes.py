@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from geossl import geo
+from geossl.data.dates import to_utc, why_no_time
 from geossl.data.table_files import read_table
 from geossl.utils.validate import Positive, Seed, check_choice, validated
 
@@ -32,7 +33,6 @@ BOX = ("box_left", "box_top", "box_right", "box_bottom")
 MAX_SPREAD_DEG = 1.0  # rows of one location lie within this, or its coordinates are mixed up
 _NEEDED = ("location", "lon", "lat")
 _ABSENT = {"time": pd.NaT, "lon": np.nan, "lat": np.nan}
-_TIME = "datetime64[us, UTC]"
 
 
 @validated
@@ -107,32 +107,18 @@ def check(
 
 
 def _times(times: pd.Series, source: str) -> pd.Series:
-    if isinstance(times.dtype, pd.DatetimeTZDtype):
-        return times.dt.tz_convert("UTC").astype(_TIME)
-    if pd.api.types.is_numeric_dtype(times.dtype) and times.notna().any():
-        number = pd.to_numeric(times, errors="coerce")
-        years = (number.between(1800, 2200) & number.mod(1).eq(0)) | times.isna()
-        days = (number.between(18000101, 22001231) & number.mod(1).eq(0)) | times.isna()
-        if not (years.all() or days.all()):  # seconds, milliseconds or days since when?
-            raise ValueError(
-                f"{source}: times must be text, datetimes, years (2020) or days (20200630), got "
-                f"numbers such as {times.dropna().tolist()[0]!r}. Convert them first."
-            )
-        times = number.astype("Int64").astype("string")
-    empty = times.isna() | times.astype("string").str.strip().eq("").fillna(True)
     try:
-        if pd.api.types.is_datetime64_any_dtype(times.dtype):
-            parsed = times.dt.tz_localize("UTC")
-        else:
-            parsed = pd.to_datetime(times.where(~empty), utc=True, format="ISO8601")
-        return parsed.astype(_TIME)
-    except (ValueError, TypeError, pd.errors.OutOfBoundsDatetime):
-        parsed = pd.to_datetime(times.where(~empty), utc=True, errors="coerce", format="ISO8601")
-        bad = np.flatnonzero((parsed.isna() & ~empty).to_numpy())
+        parsed = to_utc(times)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    bad = np.flatnonzero(parsed.isna() & times.notna() & times.astype(str).str.strip().ne(""))
+    if len(bad):
+        value = str(times.iloc[bad[0]])
         raise ValueError(
             f"{source}: {len(bad)} of {len(times)} times do not parse. The first is row {bad[0]} "
-            f"with {times.tolist()[bad[0]]!r}. Write them as 2020-06-30 or 2020-06-30T10:15:00Z."
-        ) from None
+            f"with {value!r}{why_no_time(value)}. Write them as 2020-06-30 or 2020-06-30T10:15:00Z."
+        )
+    return parsed
 
 
 def _refuse_scattered(table: pd.DataFrame, source: str) -> None:

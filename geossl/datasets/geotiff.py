@@ -10,6 +10,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,7 +20,8 @@ import pandas as pd
 from annotated_types import Interval
 
 from geossl import geo
-from geossl.data.files import DatasetError, read_csv
+from geossl.data.dates import AmbiguousDate
+from geossl.data.files import DatasetError
 from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.datasets.raster.files import TIFF_SUFFIXES, is_tiff
 from geossl.datasets.raster.grid import (
@@ -33,7 +35,8 @@ from geossl.datasets.raster.grid import (
 from geossl.datasets.raster.header import read_header
 from geossl.datasets.raster.window import pixel_info, read_cells
 from geossl.datasets.registry import register
-from geossl.datasets.shared.listing import compile_pattern, find_files, first_entries, list_folder
+from geossl.datasets.shared.listing import find_files, first_entries, list_folder
+from geossl.datasets.shared.scene_dates import date_scenes
 from geossl.datasets.shared.table import drop_bad_files
 from geossl.utils.validate import PositiveInt, validated
 
@@ -68,10 +71,12 @@ def geotiff(
         bands: bands to keep, counted from 1 or by the files' own names; all but an alpha band
             if None.
         band_names: their names; the files' own descriptions, colors or ``band_1, ...`` if None.
-        date_pattern: regular expression whose first group catches the date in the name of a file;
-            by default a full date such as 20200630 or 2020-06-30, else a year alone.
-        date_tag: name of a TIFF tag with the date, e.g. ``TIFFTAG_DATETIME``.
-        dates_csv: a csv with the columns ``path`` (file name or path in the folder) and ``time``.
+        date_pattern: form of ``strptime`` such as "%d-%m-%Y", or regular expression whose first
+            group catches the date, in the name of a file or its path in the folder; "" if names
+            hold no date. By default `geossl.data.dates.read_names` reads all usual forms.
+        date_tag: name of a TIFF tag with the date, e.g. ``TIFFTAG_DATETIME``, used instead.
+        dates_csv: a csv with the columns ``path`` (a file's name or path in the folder) and
+            ``time`` of every file, used instead.
         scale: (lowest, highest) value that becomes 1 and 65535 of a uint16 chip, values beyond
             are clipped; needed for files of other types than uint8 and uint16.
         test_side: cells entirely on this side are the split "test", those entirely on the other
@@ -90,26 +95,26 @@ def geotiff(
             or are smaller than a chip.
     """
     folder = Path(folder)
-    if date_pattern is not None:
-        compile_pattern("date_pattern", date_pattern)
-    dates = None
-    if dates_csv is not None:
-        csv = read_csv(dates_csv, needed=["path", "time"]).fillna("")
-        dates = dict(zip(csv["path"], csv["time"], strict=True))
     list_folder(folder, "GeoTIFFs")
     scenes: list[Scene] = []
     skipped: dict[str, str] = {}
     for path in find_files(folder, TIFF_SUFFIXES):
         try:
-            header = read_header(
-                Path(path), folder, date_pattern=date_pattern, date_tag=date_tag, dates=dates
-            )
-            scenes.append(header)
+            scenes.append(read_header(Path(path), tag=date_tag))
         except DatasetError as error:
             skipped[path] = str(error)
     names = pd.DataFrame({"path": [str(scene.path) for scene in scenes]})
     drop_bad_files(names, skipped, skip_bad=skip_bad, what=f".tif or .tiff files in {folder}")
     _check_dtypes(scenes, scale)
+    scenes = date_scenes(
+        scenes, folder, date_pattern=date_pattern, date_tag=date_tag, dates_csv=dates_csv
+    )
+    undated = next((scene for scene in scenes if pd.isna(scene.time)), None)
+    if undated is not None:
+        raise ValueError(
+            f"{undated.path} has no date in its name. Pass `date_pattern`, `date_tag` or "
+            "`dates_csv`."
+        )
     numbers = _select_bands(scenes, bands)
     table = _cut_cells(scenes, chip_px, stride_px or chip_px)
     for path in set(names["path"]) - set(table["path"]):
@@ -168,7 +173,7 @@ def _cut_cells(scenes: list[Scene], chip_px: int, stride_px: int) -> pd.DataFram
     for scene in scenes:
         row, column = covered_cells(scene, crs, grid, chip_px=chip_px, stride_px=stride_px)
         cells = pd.DataFrame({"row": row, "column": column})
-        parts.append(cells.assign(path=str(scene.path), time=scene.time))
+        parts.append(cells.assign(path=str(scene.path), time=scene.time, date_rule=scene.date_rule))
     table = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
     if table.empty:
         largest = max((scene.width, scene.height) for scene in scenes)
@@ -222,7 +227,11 @@ def fits(path: Path) -> str | None:
     if any(_ONE_BAND.fullmatch(Path(name).stem) for name in names):
         return None
     try:
-        scenes = [read_header(path / name, path) for name in names]
+        scenes = [read_header(path / name) for name in names]
+        with suppress(AmbiguousDate):  # to be said when it is opened
+            scenes = date_scenes(scenes, path)
+            if any(pd.isna(scene.time) for scene in scenes):
+                return None
         bounds = []
         for scene in scenes:
             outline = outline_points(0.0, 0.0, scene.width, scene.height, parts=4)

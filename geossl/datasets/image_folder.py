@@ -14,13 +14,13 @@ from geossl.datasets.eurosat import fits as is_eurosat
 from geossl.datasets.raster.files import IMAGE_SUFFIXES
 from geossl.datasets.registry import register
 from geossl.datasets.shared.listing import (
-    compile_pattern,
     find_files,
     first_entries,
     list_folder,
     subfolders,
 )
 from geossl.datasets.shared.table import finish_table
+from geossl.utils.patterns import compile_pattern
 from geossl.utils.validate import validated
 
 __all__ = ["image_folder"]

@@ -16,13 +16,15 @@ import numpy as np
 import pandas as pd
 
 from geossl.data import scenes
-from geossl.data.files import DatasetError, csv_separator, read_csv
+from geossl.data.columns import find_ambiguous, map_columns
+from geossl.data.files import DatasetError, csv_head, read_csv
 from geossl.data.scenes import BOX
 from geossl.data.table_files import from_geo
 from geossl.datasets.raster.header import read_positions
 from geossl.datasets.registry import register
 from geossl.datasets.shared.listing import first_entries
 from geossl.datasets.shared.paths import (
+    find_moved,
     match_files,
     outside_reason,
     pattern_fields,
@@ -33,16 +35,6 @@ from geossl.utils.validate import validated
 
 __all__ = ["table"]
 
-_USUAL = {  # our column -> names it often has, in lower case, the likeliest first
-    "path": "path file_path filepath image_path img_path file_name filename file image fn",
-    "location": "location",
-    "time": "time timestamp datetime date acquired eventdate",
-    "lon": "lon longitude lng long decimallongitude x",
-    "lat": "lat latitude decimallatitude y",
-    "label": "label class category cls",
-    "split": "split subset",
-}
-_XYWH = {"x": "box_left", "y": "box_top", "w": "box_width", "h": "box_height"}
 _MAGIC = {".geojson": b"{", ".gpkg": b"SQLite format 3\0"}  # GDAL would open anything by content
 _SUFFIXES = (".csv", ".tsv", ".parquet", ".geoparquet", *_MAGIC)
 
@@ -73,7 +65,8 @@ def table(
             not what its name says; ours are the known ones and `geossl.data.scenes.BOX`. Others
             are guessed from usual names (latitude, lat, y, decimalLatitude, ...). Columns x, y, w,
             h are boxes in pixels.
-        root: folder that paths start from, and must stay in; the table's own if None.
+        root: folder that paths start from, and must stay in; the table's own if None. A path that
+            leads to no file is looked up by its end, or by its name, where only one file fits.
         files: pattern of the file of a row in ``root``, if no column holds it: ``{name}`` stands
             for the row's value of a column, ``*`` for anything within a name; one file must match.
         headers: take coordinates from the headers of georeferenced tifs, which opens each file.
@@ -111,6 +104,8 @@ def table(
     frame = _rename(frame, columns, str(path))
     if "path" in frame:
         resolved = resolve_inside(folder, frame["path"])
+        if files is None:
+            resolved = find_moved(folder, resolved)
         for row in (row for row, file in enumerate(resolved) if file is None):
             problems.setdefault(row, outside_reason(folder, frame["path"].iloc[row]))
         frame["path"] = np.array(resolved, dtype=object)
@@ -147,8 +142,8 @@ def fits(path: Path) -> str | None:
     """Return why a table with coordinates is at ``path``, or in it next to its images; or None."""
     files = _list_tables(path) if path.is_dir() else [path]
     names = _column_names(files[0]) if len(files) == 1 else []
-    ours = set(_map_columns(names, {}).values())
-    if not {"lon", "lat"} <= ours or "reader" in names:
+    ours = set(map_columns(names, {}).values())
+    if not {"lon", "lat"} <= ours or {*scenes.COLUMNS, "reader"} <= set(names):  # one of our own
         return None
     if "path" not in ours:
         return None if path.is_dir() else f"{path.name} has coordinates, and no column of images"
@@ -165,7 +160,7 @@ def _column_names(path: Path) -> list[str]:
     suffix = path.suffix.lower()
     try:
         if suffix in (".csv", ".tsv"):
-            return list(pd.read_csv(path, nrows=0, sep=csv_separator(path)))
+            return csv_head(path)[0]
         if suffix in (".parquet", ".geoparquet"):
             schema = _read_schema(path)
             return [*schema.names, *(("lon", "lat") if b"geo" in (schema.metadata or {}) else ())]
@@ -193,7 +188,7 @@ def _read(path: Path, columns: dict[str, str | None], files: str | None) -> pd.D
     if not path.is_file():
         raise FileNotFoundError(f"The table {path} does not exist.")
     if suffix in (".csv", ".tsv"):
-        ours = _map_columns(_column_names(path), columns)
+        ours = map_columns(_column_names(path), columns)
         text = {old for old, new in ours.items() if new in ("path", "location", "label", "split")}
         return read_csv(path, text=text | set(pattern_fields(files or "")))
     try:
@@ -234,18 +229,6 @@ def _read_schema(path: Path) -> Any:
     return parquet.read_schema(path)
 
 
-def _map_columns(names: Sequence[str], columns: Mapping[str, str | None]) -> dict[str, str]:
-    """Return column names of a table -> ours, of those that were passed or can be guessed."""
-    ours = {name: new for name, new in columns.items() if name in names}
-    free = {name.lower(): name for name in reversed(names) if name not in ours}
-    if set(_XYWH) <= set(free):
-        ours |= {free.pop(old): new for old, new in _XYWH.items()}
-    for new, usual in _USUAL.items():
-        if new not in ours.values() and (old := next(filter(free.get, usual.split()), None)):
-            ours[free[old]] = new
-    return {old: new for old, new in ours.items() if new}
-
-
 def _rename(frame: pd.DataFrame, columns: dict[str, str | None], source: str) -> pd.DataFrame:
     """Give a table our names; a column whose name is taken by another is ``NAME_given``."""
     missing = sorted(set(columns) - set(frame))
@@ -254,9 +237,14 @@ def _rename(frame: pd.DataFrame, columns: dict[str, str | None], source: str) ->
             f"`columns` must name columns of {source}, got {missing}, which are not among "
             f"{list(frame)[:40]}."
         )
-    ours = _map_columns(list(frame), columns)
+    for new, names in find_ambiguous(list(frame), columns).items():
+        raise ValueError(
+            f"`columns` must say which column of {source} is {new!r}, because {names} may be. Pass "
+            f"`columns={{{names[0]!r}: {new!r}}}`."
+        )
+    ours = map_columns(list(frame), columns)
     excluded = {name for name, new in columns.items() if new is None and name in scenes.COLUMNS}
-    taken = (set(ours.values()) | excluded) - set(ours)
+    taken = (set(ours.values()) | excluded | {"reader"}) - set(ours)
     ours |= {name: f"{name}_given" for name in taken & set(frame)}
     frame = frame.rename(columns=ours)
     if frame.columns.has_duplicates:

@@ -31,7 +31,9 @@ class Scene:
         height: pixels.
         bands: names of its bands.
         dtype: of its pixels.
-        time: when it was taken, UTC.
+        tag: the text of a tag that was to be read.
+        time: when it was taken, UTC; missing where nothing says so.
+        date_rule: in words, how the time was read.
     """
 
     path: Path
@@ -41,7 +43,9 @@ class Scene:
     height: int
     bands: tuple[str, ...]
     dtype: str
-    time: pd.Timestamp
+    tag: str | None = None
+    time: pd.Timestamp = pd.NaT
+    date_rule: str | None = None
 
 
 def pixel_to_crs(t: Affine, x: Any, y: Any) -> tuple[Any, Any]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,37 +18,28 @@ from geossl.datasets.raster.grid import Scene, pixel_to_crs, reproject
 from geossl.utils.parallel import map_threads
 
 COLORS = ("red", "green", "blue")
-_DATES = (
-    r"(?<!\d)((?:19|20)\d\d[-_.]?(?:0[1-9]|1[0-2])[-_.]?(?:0[1-9]|[12]\d|3[01]))(?!\d)",
-    r"(?<!\d)((?:19|20)\d\d)(?!\d)",
-)
 _MAX_OPENED = 100  # files to open until one can be read
 _MAX_NAMES = 100_000  # names to look up until a file exists: a table may list absent ones
 
 
-def read_header(
-    path: Path,
-    folder: Path,
-    *,
-    date_pattern: str | None = None,
-    date_tag: str | None = None,
-    dates: Mapping[str, str] | None = None,
-) -> Scene:
-    """Read the header of a dated GeoTIFF.
+def read_header(path: Path, *, tag: str | None = None) -> Scene:
+    """Read the header of a GeoTIFF; its time is still missing.
 
     Args:
         path: the file.
-        folder: the folder of the data set, where the paths of ``dates`` start.
-        date_pattern: regular expression for the date in the name; two usual forms if None.
-        date_tag: TIFF tag that holds the date, used instead of the name.
-        dates: file name or path in the folder -> date, used instead of the tag.
+        tag: TIFF tag to read.
 
     Raises:
         DatasetError: the file is damaged or no GeoTIFF.
-        ValueError: it has no CRS, no date, or bands of several types.
+        ValueError: it has no CRS, not this tag, or bands of several types.
     """
     with open_raster(path) as file:
         tags, crs = file.tags(), file.crs
+        if tag is not None:
+            for namespace in file.tag_namespaces():
+                tags |= {
+                    name: text for name, text in file.tags(ns=namespace).items() if name == tag
+                }
         bands = name_bands(file.descriptions, [color.name for color in file.colorinterp])
         grid = file.transform, file.width, file.height
         dtypes = set(file.dtypes)
@@ -59,16 +49,9 @@ def read_header(
         )
     if len(dtypes) > 1:
         raise ValueError(f"The bands of {path} must have one type, got {sorted(dtypes)}.")
-    text: str | None
-    if dates is not None:
-        text = dates.get(path.relative_to(folder).as_posix(), dates.get(path.name))
-    elif date_tag is not None:
-        text = tags.get(date_tag)
-    else:
-        patterns = (date_pattern,) if date_pattern is not None else _DATES
-        hits = (re.search(pattern, path.stem) for pattern in patterns)
-        text = next((hit.group(hit.re.groups and 1) for hit in hits if hit), None)
-    return Scene(path, _shorten(crs), *grid, bands, dtypes.pop(), _parse_date(path, text))
+    if tag is not None and tag not in tags:
+        raise ValueError(f"`date_tag` must name a tag of {path}, got {tag!r}, not {sorted(tags)}.")
+    return Scene(path, _shorten(crs), *grid, bands, dtypes.pop(), tags.get(tag or ""))
 
 
 def name_bands(descriptions: Sequence[str | None], colors: Sequence[str]) -> tuple[str, ...]:
@@ -92,22 +75,6 @@ def _shorten(crs: Any) -> str:
 
     code = crs.to_epsg()
     return f"EPSG:{code}" if code and CRS.from_epsg(code) == crs else crs.to_wkt()
-
-
-def _parse_date(path: Path, text: str | None) -> pd.Timestamp:
-    advice = "Pass `date_pattern`, `date_tag` or `dates_csv`."
-    if not text or not text.strip():
-        raise ValueError(f"{path} has no date in its name, tag or csv. {advice}")
-    iso = re.sub(r"^(\d{8})(\d{6})$", r"\1T\2", text.strip())
-    iso = re.sub(r"^(\d{4})[-_.:/]?(\d\d)[-_.:/]?(\d\d)(?=$|[ T])", r"\1-\2-\3", iso)
-    iso = re.sub(r"^(\d{4})[-_.:/]?(\d\d)$", r"\1-\2", iso)
-    try:
-        time = pd.to_datetime(iso, format="ISO8601")
-        if pd.isna(time) or not 1800 <= time.year < 2200:
-            raise ValueError(text)
-    except ValueError:
-        raise ValueError(f"{path} has {text!r}, which is not a date. {advice}") from None
-    return time.tz_localize("UTC") if time.tzinfo is None else time.tz_convert("UTC")
 
 
 def detect_pixel_format(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections.abc import Callable, Hashable, Mapping
-from itertools import islice
 from pathlib import Path
 
 import pandas as pd
 
-from geossl.data.files import DatasetError, read_csv
-from geossl.datasets.shared.listing import compile_pattern
+from geossl.data.files import DatasetError, csv_head, read_csv
 from geossl.datasets.shared.paths import outside_reason, resolve_inside
 from geossl.datasets.shared.table import find_faults, finish_table
+from geossl.utils.patterns import compile_pattern
 
 Location = str | Callable[[str], Hashable]
 FMOW_FOLDER = r"^(.+)/[^/]+_\d+_(?:ms)?rgb\.\w+$"  # of <category>_<n>_<k>_rgb.jpg
@@ -80,7 +78,8 @@ def _find_locations(paths: pd.Series, location: Location) -> pd.Series:
     if not isinstance(location, str):
         return paths.map(location)
     pattern = compile_pattern("location", location)
-    return paths.str.extract(pattern if pattern.groups else re.compile(f"({location})"))[0]
+    matches = paths.map(pattern.search)
+    return matches.map(lambda match: match.group(min(pattern.groups, 1)) if match else None)
 
 
 def find_row_problems(
@@ -109,12 +108,9 @@ def first_lines(path: Path) -> tuple[list[str], list[str]]:
     An unnamed first column, the index that pandas wrote, is dropped.
     """
     try:
-        if path.suffix.lower() != ".csv":
-            return [], []
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            text = file.read(2**16)
-        header, row = islice(csv.reader(text.splitlines(keepends=True)), 2)
-    except (OSError, ValueError, csv.Error):
-        return [], []
-    start = int(header[:1] == [""])
-    return (header[start:], row[start:]) if len(header) == len(row) else ([], [])
+        if path.suffix.lower() == ".csv" and path.is_file():
+            header, row = csv_head(path)
+            return (header, row) if len(header) == len(row) else ([], [])
+    except (OSError, ValueError):
+        pass
+    return [], []

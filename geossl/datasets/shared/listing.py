@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -70,17 +69,3 @@ def only_file(files: Sequence[Path], kind: str, folder: Path) -> Path:
             f"{folder} must contain one {kind}, got {names}. Pass the path of the file."
         )
     return files[0]
-
-
-def compile_pattern(name: str, pattern: str) -> re.Pattern[str]:
-    """Compile the regular expression that a user passed as the argument ``name``.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        return re.compile(pattern, re.DOTALL)
-    except re.error as error:
-        raise ValueError(
-            f"`{name}` must be a regular expression, got {pattern!r}: {error}."
-        ) from None

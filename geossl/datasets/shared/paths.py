@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+_MAX_FILES = 300_000  # of a folder to look through
+_MAX_LOOKS = 1000  # rows of a table whose images are looked for before all are
 
 
 def resolve_inside(root: str | os.PathLike[str], names: Iterable[Any]) -> list[str | None]:
@@ -19,13 +23,18 @@ def resolve_inside(root: str | os.PathLike[str], names: Iterable[Any]) -> list[s
     An absolute name must lie in ``root`` too. Names that are missing, no text or empty give None.
     """
     top = os.path.join(os.path.abspath(root), "")
-    is_odd = re.compile(r"\.\.|^[/\\]|^.:").search  # the others, maybe a million, are inside
+    is_odd = re.compile(r"\.\.|^[/\\]|^.:|\\|://").search  # the others, maybe a million, are inside
 
     def resolve(name: Any) -> str | None:
         if not isinstance(name, str) or not name.strip() or "\0" in name:
             return None
         if not is_odd(name):
             return top + name
+        name = name.removeprefix("file://")
+        if "://" in name:
+            return None
+        if not os.path.exists(top + name):
+            name = name.replace("\\", "/")
         path = os.path.normpath(os.path.join(top, name))
         inside = path.startswith(top) and not path.startswith("/vsi")  # GDAL's virtual files
         return path if inside else None
@@ -35,10 +44,67 @@ def resolve_inside(root: str | os.PathLike[str], names: Iterable[Any]) -> list[s
 
 def outside_reason(root: str | os.PathLike[str], name: Any) -> str:
     """Return the reason why `resolve_inside` gave no path for a name."""
+    if isinstance(name, str) and "://" in name:
+        return f"{name!r} is a URL; images must be local: download them and write their file names"
     return (
         f"{name!r} is not a file in {os.path.abspath(root)}; pass `root`, the folder that paths "
         "start from"
     )
+
+
+def find_moved(root: str | os.PathLike[str], paths: list[str | None]) -> list[str | None]:
+    """Return paths of a table's images, those that lead to no file looked up in ``root``.
+
+    Args:
+        root: the folder of the images.
+        paths: as `resolve_inside` returns them.
+    """
+    if all(path is None or os.path.isfile(path) for path in paths[:_MAX_LOOKS]):
+        return paths
+    lost = {path for path in paths if path and "{band}" not in path and not os.path.isfile(path)}
+    top = os.path.abspath(root)
+    walk = (os.path.join(folder, name) for folder, _, names in os.walk(top) for name in names)
+    files = list(islice(walk, _MAX_FILES + 1))
+    if len(files) > _MAX_FILES:
+        return paths
+    names = [Path(os.path.relpath(file, top)).as_posix() for file in files]
+    listed = sorted(lost)
+    found = match_names([os.path.relpath(path, top) for path in listed], names)
+    moved = {
+        path: os.path.join(top, name) for path, name in zip(listed, found, strict=True) if name
+    }
+    return [moved.get(path, path) if path else path for path in paths]
+
+
+def match_names(listed: Sequence[str], names: Sequence[str]) -> list[str | None]:
+    """Return the file that each name of a list means; None where none or several fit.
+
+    Names may have back slashes, no suffix, no folder, or one of another machine in front.
+
+    Args:
+        listed: names as a table has them.
+        names: paths of the files, with ``/``.
+    """
+    exact = set(names)
+    by_stem: dict[str, list[str]] = {}
+    for name in names:
+        file = PurePosixPath(name)
+        for key in {file.name.lower(), file.stem.lower()}:
+            by_stem.setdefault(key, []).append(name)
+
+    def match(text: str) -> str | None:
+        text = text.strip().strip("\"'").replace("\\", "/").removeprefix("./")
+        if text in exact:
+            return text
+        parts = text.lower().split("/")
+        found = by_stem.get(parts[-1], [])
+        for depth in range(2, len(parts) + 1):
+            end = "/".join(parts[-depth:-1])
+            deeper = [n for n in found if f"/{n.lower()}".rpartition("/")[0].endswith(f"/{end}")]
+            found = deeper or found
+        return found[0] if len(found) == 1 else None
+
+    return [match(text) for text in listed]
 
 
 def pattern_fields(files: str) -> list[str]:

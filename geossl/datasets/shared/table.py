@@ -13,6 +13,7 @@ import pandas as pd
 
 from geossl import geo
 from geossl.data import scenes
+from geossl.data.dates import to_utc, why_no_time
 from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.datasets.raster.header import detect_pixel_format
 
@@ -74,7 +75,10 @@ def finish_table(
     if table["path"].isna().all():  # points without images
         return table
     if detect:
-        pixels = detect_pixel_format(table["path"], **pixels)
+        try:
+            pixels = detect_pixel_format(table["path"], **pixels)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{folder}: {error}") from None
     return add_pixel_columns(table, reader=reader, **pixels)
 
 
@@ -140,10 +144,10 @@ def find_faults(table: pd.DataFrame) -> pd.Series:
     faults = pd.Series(index=table.index, dtype=object)
     if "time" in table:
         time = table["time"]
-        parsed = pd.to_datetime(time, errors="coerce", utc=True, format="ISO8601")
-        odd = parsed.isna() & time.notna()
+        odd = to_utc(time).isna() & time.notna()
         faults[odd] = [
-            f"it has the time {text[:40]!r}, which is not an ISO time" for text in time[odd]
+            f"it has the time {text[:40]!r}{why_no_time(text)}, which is not an ISO time"
+            for text in time[odd].astype(str)
         ]
     if {"lon", "lat"} <= set(table.columns):
         lon, lat = (pd.to_numeric(table[name], errors="coerce") for name in ("lon", "lat"))
