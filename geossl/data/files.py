@@ -179,7 +179,10 @@ def _parse(path: Path, how: _Csv, text: Collection[str] | None) -> pd.DataFrame:
             table[name] = numbers if text is None else pd.to_numeric(numbers)
     unnamed = [name for name in names if name.startswith("Unnamed: ")]
     unnamed = [name for name in unnamed if name == names[0] or table[name].isna().all()]
-    return table.drop(columns=unnamed).dropna(how="all").reset_index(drop=True)
+    table = table.drop(columns=unnamed)
+    if len(table.columns) > 1:  # else a missing value
+        table = table.dropna(how="all")
+    return table.reset_index(drop=True)
 
 
 @validated
