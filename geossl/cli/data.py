@@ -152,8 +152,12 @@ def chips(
     num_workers: int | None = None,
     dask: str | None = None,
     skip_bad: bool = False,
+    max_nodata_share: float = 0.9,
+    verify: bool = False,
 ) -> None:
     """Decode the scenes of a table into a chip store; the same command resumes a stopped build.
+
+    It also decodes those chips of a finished store again whose files have changed.
 
     Args:
         scenes: scene table.
@@ -162,13 +166,15 @@ def chips(
         num_workers: chunks decoded at a time; one per core, or all of the cluster, by default.
         dask: Dask cluster instead of threads: tcp://host:8786, or local:3 for three processes.
         skip_bad: leave unreadable scenes out and list them, instead of stopping.
+        max_nodata_share: leave chips out that have no data in a larger share of their pixels.
+        verify: read all chips of a finished store, and decode those again that are damaged.
     """
     from geossl import ChipStore
     from geossl.data.scenes import read
 
     store = ChipStore.build(
         output_dir, read(scenes, positions=False), size_px=size_px, num_workers=num_workers,
-        skip_bad=skip_bad, dask=dask,
+        skip_bad=skip_bad, max_nodata_share=max_nodata_share, verify=verify, dask=dask,
     )  # fmt: skip
     print_left_out(store.info["bad"])
     print_line(f"{output_dir}: {len(store):,} chips of {store.size_px} px, bands {store.bands}")

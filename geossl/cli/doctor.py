@@ -13,17 +13,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tyro.conf import Positional
+
 from geossl.cli.output import print_line
 
-__all__ = ["Finding", "check_machine", "doctor"]
+__all__ = ["Finding", "check_machine", "check_store", "doctor"]
 
 _GB = 1024**3
 _TRAINING_S = 5.0
 
 
-def doctor() -> None:
-    """Check in ten lines whether this machine is ready, and what to do where it is not."""
-    checks = check_machine()
+def doctor(store: Positional[str | None] = None) -> None:
+    """Check in ten lines whether this machine is ready, and what to do where it is not.
+
+    Args:
+        store: chip store or stream to check instead: all of its chips are read.
+    """
+    checks = check_machine() if store is None else check_store(store)
     for check in checks:
         print_line(check)
     if not all(check.ok for check in checks):
@@ -46,6 +52,22 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{'ok' if self.ok else '!!':3} {self.subject:12} {self.message}"
+
+
+def check_store(path: str) -> list[Finding]:
+    """Check the files of a chip store or stream, and whether its scenes' files have changed."""
+    from geossl.data import streaming
+
+    store = streaming.open_store(path)
+    problems = store.check()
+    harmless = ("checksums", "gone")
+    findings = [Finding(name in harmless, name, text) for name, text in problems.items()]
+    if not {"chips", "checksums"} & set(problems):
+        text = f"{len(store):,} chips of {store.size_px} px are as they were written"
+        findings.insert(0, Finding(True, "chips", text))
+    if store.nodata_summary():
+        findings.append(Finding(True, "no data", store.nodata_summary()))
+    return findings
 
 
 def check_machine() -> list[Finding]:

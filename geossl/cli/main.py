@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def main(args: Sequence[str] | None = None) -> None:
         args: the words after the program's name; those of this process if None.
     """
     try:
-        with _silent_unless_first():
+        with _silent_unless_first(), _plain_warnings():
             _run(list(sys.argv[1:] if args is None else args))
     except KeyboardInterrupt:
         _print_error("Stopped. Run the same command again to resume.")
@@ -176,6 +177,20 @@ def _silent_unless_first() -> Iterator[None]:
         contextlib.redirect_stdout(nowhere),
         contextlib.redirect_stderr(nowhere),
     ):
+        yield
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print what looks wrong with a user's data as a line, without Python's place in the code."""
+    with warnings.catch_warnings():
+        from geossl.data.notices import DataWarning
+
+        show = warnings.showwarning
+        warnings.simplefilter("always", DataWarning)
+        warnings.showwarning = lambda text, kind, *rest: (
+            _print_error(text) if issubclass(kind, DataWarning) else show(text, kind, *rest)
+        )
         yield
 
 

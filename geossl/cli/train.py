@@ -58,6 +58,8 @@ def pretrain(
             f"Gaps, `--season` and `--single-date` need `--pairs temporal`, got {pairs}."
         )
     opened = streaming.open_store(store)
+    if opened.nodata_summary() and dist.rank() == 0:
+        print_line(opened.nodata_summary())
     sampler = None
     if pairs == "same-image":
         sampler = geossl.pairs.same_image()

@@ -13,9 +13,12 @@ import pandas as pd
 
 from geossl.data.pixels import Pixels
 from geossl.data.readers import get_reader
+from geossl.data.sources import file_states
 from geossl.utils.validate import validated
 
-__all__ = ["Chunk", "decode_chunk"]
+__all__ = ["SUMS", "Chunk", "decode_chunk", "statistics"]
+
+SUMS = ("count", "sum", "square", "low", "high")  # of the pixels of a chunk, by band
 
 
 @dataclass(frozen=True)
@@ -33,20 +36,16 @@ class Chunk:
     offset: int  # of this chunk in it, in bytes
     sync: bool
     folder: str  # that relative paths start from
+    max_nodata_share: float  # a chip with more is left out
 
 
 @validated
 def decode_chunk(chunk: Chunk) -> dict[str, Any]:
     """Decode and store a chunk; return its record for the journal, with exact integer sums."""
     rows = _resolve_paths(chunk.folder, chunk.rows)
-    pixels: Pixels = get_reader(chunk.reader).read_chips(rows, size_px=chunk.shape[1])
-    chips = np.ascontiguousarray(pixels.chips)
-    shape = (len(rows), *chunk.shape)
-    if chips.shape != shape or chips.dtype != chunk.dtype:
-        raise ValueError(
-            f"The reader {chunk.reader!r} must return {np.dtype(chunk.dtype)} chips {shape}, got "
-            f"{chips.dtype} {chips.shape}."
-        )
+    files = file_states(rows)  # before they are read: a change from now on will be noticed
+    pixels = get_reader(chunk.reader).read_chips(rows, size_px=chunk.shape[1])
+    _check_pixels(chunk, pixels)
     bad = {}
     for i in sorted(pixels.bad):
         path, reason = str(chunk.rows["path"][i]), pixels.bad[i]
@@ -58,14 +57,57 @@ def decode_chunk(chunk: Chunk) -> dict[str, Any]:
                 f"{named.removesuffix('.')}. Use skip_bad=True to leave out such scenes."
             )
         bad[str(chunk.first_row + i)] = reason
+    chips = np.ascontiguousarray(pixels.chips)
+    shares = np.zeros(len(chips)) if pixels.valid is None else 1 - pixels.valid.mean((1, 2))
+    left_out = sorted({*pixels.bad, *np.flatnonzero(shares > chunk.max_nodata_share).tolist()})
+    if left_out:
+        chips = chips.copy()
+        chips[left_out] = 0
     _write(chunk, chips)
     extra = {
         name: {"dtype": np.asarray(values).dtype.str, "values": np.asarray(values).tolist()}
         for name, values in pixels.extra.items()
+        if name != "nodata_share"
     }
-    sums = _sums(chips, pixels.valid, list(pixels.bad))
-    crc = zlib.crc32(chips.data)
-    return {"chunk": chunk.number, "crc": crc, "bad": bad, "extra": extra, **sums}
+    record = {"chunk": chunk.number, "crc": zlib.crc32(chips.data), "bad": bad, "extra": extra,
+              "nodata": shares.tolist(), "files": files}  # fmt: skip
+    record |= _sums(chips, pixels.valid, left_out)
+    if "scale_low" in rows and np.isfinite(rows["scale_low"].to_numpy(float)).all():
+        record |= {  # pixels at the ends of the scale, by band
+            "low": (chips == 1).sum((0, 2, 3)).tolist(),
+            "high": (chips == 65535).sum((0, 2, 3)).tolist(),
+        }
+    return record
+
+
+def _check_pixels(chunk: Chunk, pixels: Any) -> None:
+    """Refuse what a reader of others returns by mistake, with its name."""
+    shape, name = (len(chunk.rows), *chunk.shape), f"The reader {chunk.reader!r}"
+    if not isinstance(pixels, Pixels):
+        kind = type(pixels).__name__
+        raise TypeError(f"{name} must return geossl.data.pixels.Pixels, got {kind}.")
+    chips, valid = pixels.chips, pixels.valid
+    if chips.shape != shape or chips.dtype != chunk.dtype:
+        raise ValueError(
+            f"{name} must return {np.dtype(chunk.dtype)} chips {shape}, got {chips.dtype} "
+            f"{chips.shape}."
+        )
+    if valid is not None and (valid.shape != (shape[0], *shape[2:]) or valid.dtype != bool):
+        raise ValueError(
+            f"{name} must return `valid` as bool {(shape[0], *shape[2:])}, got {valid.dtype} "
+            f"{valid.shape}."
+        )
+    odd = [i for i in pixels.bad if not (isinstance(i, int | np.integer) and 0 <= i < shape[0])]
+    if odd:
+        raise ValueError(
+            f"{name} must count the rows of `bad` from 0 to {shape[0] - 1}, got {odd[0]!r}."
+        )
+    for column, values in pixels.extra.items():
+        if np.shape(values) != shape[:1]:
+            raise ValueError(
+                f"{name} must return `extra` {column!r} with a value for each of {shape[0]} rows, "
+                f"got {np.shape(values)}."
+            )
 
 
 def _resolve_paths(folder: str, rows: pd.DataFrame) -> pd.DataFrame:
@@ -110,3 +152,29 @@ def _sums(chips: np.ndarray, valid: np.ndarray | None, bad: list[int]) -> dict[s
     square = np.einsum("mchw,mchw->c", chips, chips, dtype=np.uint64)
     total = chips.sum((0, 2, 3), dtype=np.uint64)
     return {"count": int(mask.sum()), "sum": total.tolist(), "square": square.tolist()}
+
+
+@validated
+def statistics(records: list[dict[str, Any]], bands: list[str]) -> dict[str, Any]:
+    """Return mean and std per band from Python's integers: exact, in any order of the chunks.
+
+    Also, as ``clipped``, the shares of the pixels at the ends of the scale, where one is over 1 %.
+    """
+    count = sum(record["count"] for record in records)
+    if count == 0:
+        raise ValueError("`scenes` have no valid pixel: all chips have no data.")
+    total, square, low, high = (
+        [sum(map(int, sums)) for sums in zip(*(r.get(key, ()) for r in records), strict=True)]
+        for key in ("sum", "square", "low", "high")
+    )
+    if not low:  # without a scale
+        low = high = [0] * len(bands)
+    shares = {band: (a / count, b / count) for band, a, b in zip(bands, low, high, strict=True)}
+    return {
+        "mean": [value / count for value in total],
+        "std": [
+            (max(count * second - first * first, 0) / count**2) ** 0.5 or 1.0
+            for first, second in zip(total, square, strict=True)
+        ],
+        "clipped": {band: share for band, share in shares.items() if max(share) > 0.01},
+    }

@@ -14,11 +14,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from geossl.utils.io import check_file
 from geossl.utils.validate import PositiveInt, validated
 
-__all__ = ["DatasetError", "csv_head", "read_csv", "read_json"]
+__all__ = ["DatasetError", "csv_head", "open_array", "read_csv", "read_json"]
 
 _MAX_HEADER_BYTES = 2**20  # pandas takes minutes over a million columns
 _EMPTY = ["", "nan", "NaN", "NaT", "<NA>"]  # missing values; "NA" is a country
@@ -207,6 +209,29 @@ def read_json(path: str | os.PathLike[str], *, max_bytes: PositiveInt | None = 2
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path} cannot be read as json: {_reason(error)}.") from None
+
+
+@validated
+def open_array(path: str | os.PathLike[str]) -> np.ndarray:
+    """Map a ``.npy`` into memory, so that a header of huge dimensions takes none.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DatasetError: it is no such array, or one of Python objects.
+    """
+    from tokenize import TokenError
+
+    try:
+        path = check_file(path, "array", error=DatasetError)
+        with np.errstate(over="ignore"):
+            return np.lib.format.open_memmap(path, mode="r")  # np.load would open a zip as well
+    except (DatasetError, FileNotFoundError):
+        raise
+    except (
+        OSError, ValueError, TypeError, OverflowError, MemoryError, RecursionError, EOFError,
+        SyntaxError, TokenError,
+    ) as error:  # fmt: skip
+        raise DatasetError(f"{path} cannot be read as an array: {_reason(error)}.") from None
 
 
 def _reason(error: Exception) -> str:

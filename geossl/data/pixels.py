@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from geossl.utils.validate import check_fields
+from geossl.utils.validate import check_fields, validated
 
-__all__ = ["PIXEL_COLUMNS", "Pixels"]
+__all__ = ["PIXEL_COLUMNS", "Pixels", "hash_rows", "outward"]
 
 PIXEL_COLUMNS = ("bands", "band_names", "dtype", "scale_low", "scale_high", "reader")
 
@@ -43,6 +44,19 @@ def repeat(value: Any, count: int) -> pd.Categorical:
     return pd.Categorical.from_codes(np.full(count, -int(missing), np.int8), categories)
 
 
+@validated
+def outward(low: float, high: float) -> tuple[float, float]:
+    """Return a range as it is written down: rounded outward to two digits of its width.
+
+    Example:
+        >>> outward(13.2, 9871)
+        (0.0, 9900.0)
+    """
+    step = 10.0 ** (math.floor(math.log10(max(high - low, abs(low) * 1e-6, 1e-30))) - 1)
+    low, high = math.floor(low / step) * step, math.ceil(high / step) * step
+    return float(f"{low:.12g}"), float(f"{high if high > low else low + step:.12g}")
+
+
 def split_constants(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[Hashable, Any]]:
     """Take those `PIXEL_COLUMNS` from a table that have the same value in all rows.
 
@@ -61,3 +75,13 @@ def join_constants(table: pd.DataFrame, values: dict[Hashable, Any]) -> pd.DataF
     """Give a table the columns back that `split_constants` took from it."""
     filled = {name: np.nan if value is None else value for name, value in values.items()}
     return table.assign(**{str(name): repeat(value, len(table)) for name, value in filled.items()})
+
+
+@validated
+def hash_rows(table: pd.DataFrame) -> bytes:
+    """Return a hash of each row of a table."""
+    for name in table.columns.intersection(PIXEL_COLUMNS):  # format 1 repeated the values
+        if isinstance(table[name].dtype, pd.CategoricalDtype):
+            table = table.assign(**{name: table[name].astype(table[name].cat.categories.dtype)})
+    text = {name: str for name in table.columns if table[name].dtype == object}
+    return pd.util.hash_pandas_object(table.astype(text), index=False).to_numpy().tobytes()

@@ -15,7 +15,12 @@ import pandas as pd
 from geossl.data.pixels import Pixels
 from geossl.utils.validate import PositiveInt, check_fields, validated
 
-__all__ = ["FunctionReader", "Reader", "get_reader", "load_plugins", "register_reader"]
+__all__ = [
+    "PIXEL_INFO", "FunctionReader", "Reader", "get_reader", "load_plugins", "pixel_info_of",
+    "reader_name", "register_reader",
+]  # fmt: skip
+
+PIXEL_INFO = ("bands", "dtype", "rgb", "units", "source")  # what a reader says of its pixels
 
 _ENTRY_POINTS = "geossl.datasets"  # group; geossl's own data sets are in it too
 _COLORS = ("red", "green", "blue")
@@ -125,3 +130,38 @@ def get_reader(name: str) -> Reader:
             "`geossl.datasets.register` adds one, in the process that builds the store."
         )
     return _READERS[name]
+
+
+@validated
+def reader_name(table: pd.DataFrame) -> str:
+    """Return the one reader of a scene table.
+
+    Raises:
+        ValueError: the table has none, or several.
+    """
+    names = list(table["reader"].unique()) if "reader" in table else []
+    if len(names) != 1 or not isinstance(names[0], str):
+        raise ValueError(
+            "`scenes` needs one reader in its column 'reader', got "
+            f"{names or 'no such column'}. Make the table with a function of geossl.datasets."
+        )
+    return names[0]
+
+
+@validated
+def pixel_info_of(table: pd.DataFrame, reader: str) -> dict[str, Any]:
+    """Return what a reader says of its pixels, if a store can hold them."""
+    info = get_reader(reader).pixel_info(table)
+    if not isinstance(info, dict) or (missing := [key for key in PIXEL_INFO if key not in info]):
+        absent = missing if isinstance(info, dict) else list(PIXEL_INFO)
+        raise ValueError(
+            f"`pixel_info` of the reader {reader!r} must return {', '.join(PIXEL_INFO)}; "
+            f"{', '.join(absent)} is missing."
+        )
+    if str(info["dtype"]) not in ("uint8", "uint16"):
+        raise ValueError(
+            f"The reader {reader!r} returns {info['dtype']} chips, but a chip store holds uint8 or "
+            "uint16. Convert them in the reader, e.g. reflectance from 0 to 1 times 65535 to "
+            "uint16."
+        )
+    return info

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +15,12 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from geossl.data.build import ChipBuilder, damaged_store_error, read_store_json
-from geossl.data.pixels import join_constants
-from geossl.utils.validate import PositiveInt, advise, validated
+from geossl.data import store_files
+from geossl.data.build import MAX_NODATA_SHARE, ChipBuilder
+from geossl.data.notices import DataWarning
+from geossl.data.pixels import outward
+from geossl.data.sources import changed_rows
+from geossl.utils.validate import Fraction, PositiveInt, advise, validated
 
 __all__ = ["ChipStore"]
 
@@ -35,8 +39,8 @@ class ChipStore:
         dtype: "uint8" or "uint16".
         size_px: height and width of a chip.
         rgb: indices of the bands to show as red, green and blue, or of one to show as gray.
-        info: all of ``store.json``: also units, source, and ``bad`` (path -> reason) of the scenes
-            that were left out.
+        info: all of ``store.json``: also units, source, ``bad`` (path -> reason) of the scenes that
+            were left out, and ``empty_rows``, how many chips were left out for they have no data.
 
     Example:
         >>> import geossl, tempfile
@@ -68,14 +72,17 @@ class ChipStore:
         size_px: PositiveInt,
         num_workers: PositiveInt | None = None,
         skip_bad: bool = False,
+        max_nodata_share: Fraction = MAX_NODATA_SHARE,
+        verify: bool = False,
         progress: bool = True,
         chunk_size: PositiveInt = 256,
         dask: str | None = None,
     ) -> ChipStore:
         """Decode the scenes of a table into a store, in parallel; resumes a build that was killed.
 
-        A finished store of the same table and size is opened at once. A second process that
-        builds the same store waits for the first. Memory: about ``num_workers`` chunks.
+        A finished store of the same table and size is opened at once; if files have changed since
+        (by size or time), their chunks are decoded again. A second process that builds the same
+        store waits for the first. Memory: about ``num_workers`` chunks.
 
         Args:
             path: folder of the store.
@@ -83,6 +90,9 @@ class ChipStore:
             size_px: height and width of a chip.
             num_workers: chunks decoded at a time; None for all cores, or the whole cluster.
             skip_bad: leave unreadable scenes out, and list them in ``info["bad"]``.
+            max_nodata_share: leave chips out of which a larger share of the pixels has no data (is
+                masked, NaN, or 0 in a file that is 0 in all of the chip). 1 keeps all of them.
+            verify: read all chips of a finished store, and decode those again that are damaged.
             progress: show a progress bar.
             chunk_size: chips decoded and recorded together; fewer if they are large.
             dask: None for threads; a Dask cluster, "tcp://host:8786" or "local:3", see
@@ -98,9 +108,15 @@ class ChipStore:
             ImportError: ``dask`` without the package distributed.
         """
         path = Path(path)
-        builder = ChipBuilder(path, scenes, size_px=size_px, chunk_size=chunk_size)
-        builder.build(num_workers=num_workers, skip_bad=skip_bad, progress=progress, dask=dask)
+        builder = ChipBuilder(
+            path, scenes, size_px=size_px, chunk_size=chunk_size, max_nodata_share=max_nodata_share
+        )
+        builder.build(
+            num_workers=num_workers, skip_bad=skip_bad, progress=progress, dask=dask, verify=verify
+        )
         store = cls.open(path)
+        for text in filter(None, (store.nodata_summary(), store.clipped_summary())):
+            warnings.warn(f"{path}: {text}.", DataWarning, stacklevel=2)
         if store.info["bad"] and not skip_bad:
             name, reason = next(iter(store.info["bad"].items()))
             raise ValueError(
@@ -116,23 +132,15 @@ class ChipStore:
 
         Raises:
             FileNotFoundError: there is no store, or its build is unfinished.
-            ValueError: a newer version wrote it, or its files do not fit together.
+            DatasetError: a newer version wrote it, or its files are damaged or do not fit together.
         """
         path = Path(path)
-        info = read_store_json(path)
-        try:
-            chips = np.load(path / "chips.npy", mmap_mode="r")
-            table = pd.read_parquet(path / "scenes.parquet")
-            table = join_constants(table, info.get("pixels", {}))
-            shape = (info["n"], len(info["bands"]), info["size_px"], info["size_px"])
-            if chips.shape != shape or len(table) != len(chips) or chips.dtype != info["dtype"]:
-                raise ValueError(
-                    f"chips {chips.shape} {chips.dtype}, {len(table)} scenes, "
-                    f"store.json says {shape} {info['dtype']}"
-                )
-            return cls(path=path, scenes=table, chips=chips, info=info, **fields_of(info))
-        except (ValueError, TypeError, AttributeError, LookupError, OSError) as error:
-            raise damaged_store_error(path, error) from error
+        info = store_files.read_store_json(path)
+        table = store_files.read_scenes(path, info)
+        chips = store_files.open_chips(path, info)
+        store = cls(path=path, scenes=table, chips=chips, info=info, **fields_of(info))
+        table.attrs["nodata"] = store.nodata_summary()
+        return store
 
     def __len__(self) -> int:
         return len(self.chips)
@@ -143,6 +151,66 @@ class ChipStore:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ChipStore.open, (self.path,)
+
+    def nodata_summary(self) -> str:
+        """Return how many chips have no data, in words; "" if none."""
+        share, left_out = self.info.get("max_nodata_share"), self.info.get("empty_rows", 0)
+        if left_out:
+            total = len(self) + left_out
+            return (
+                f"{left_out:,} of {total:,} chips have no data in more than {share:.0%} of their "
+                "pixels; left out"
+            )
+        shares = self.scenes.get("nodata_share", pd.Series(0.0, self.scenes.index))
+        if share is None and (empty := int((shares > MAX_NODATA_SHARE).sum())):
+            return (
+                f"{empty:,} of {len(self):,} chips have no data in more than "
+                f"{MAX_NODATA_SHARE:.0%} of their pixels; build the store again in another folder "
+                "to leave them out"
+            )
+        return ""
+
+    def clipped_summary(self) -> str:
+        """Return how many pixels lie beyond the scale of the scene table, in words; "" if few."""
+        if not self.info.get("clipped"):
+            return ""
+        band, (low, high) = max(self.info["clipped"].items(), key=lambda item: max(item[1]))
+        text = (
+            f"`scale` cuts off {low:.1%} of the pixels at its lower and {high:.1%} at its upper end"
+            f" in {band}"
+        )
+        if not {"value_low", "value_high"} <= set(self.scenes):
+            return f"{text}; make the scene table with a wider one"
+        ends = (
+            np.nanpercentile(self.scenes["value_low"], 1),
+            np.nanpercentile(self.scenes["value_high"], 99),
+        )
+        return f"{text}; make the scene table with scale={outward(*ends)}"
+
+    @validated
+    def check(self) -> dict[str, str]:
+        """Read all chips, and look for damage and for source files that changed.
+
+        Returns:
+            What is wrong -> a sentence with the remedy: "chips" (damaged), "checksums" (none),
+            "changed" and "gone" (files); empty if all is well.
+        """
+        if not self.info.get("checks"):
+            return {"checksums": "none: version 0.1 built the store, so damage cannot be seen"}
+        again = f"`geossl chips` with the table, --size-px {self.size_px} and -o {self.path}"
+        problems = {}
+        damaged = [rows for _, rows in store_files.damaged_chunks(self.chips, self.info)]
+        if damaged:
+            ranges = ", ".join(f"{rows.start} to {rows.stop - 1}" for rows in damaged[:5])
+            more = f" and {len(damaged) - 5:,} more parts" if len(damaged) > 5 else ""
+            problems["chips"] = f"{ranges}{more} are damaged; {again} and --verify mends them"
+        for name, rows in zip(("changed", "gone"), changed_rows(self.scenes), strict=True):
+            if len(rows):
+                files = f"{len(rows):,} of {len(self):,} chips, e.g. {self.scenes['path'][rows[0]]}"
+                problems[name] = f"files of {files}"
+        if "changed" in problems:
+            problems["changed"] += f"; {again} reads them again"
+        return problems
 
     @property
     def ordering(self) -> list[Any]:

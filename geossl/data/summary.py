@@ -19,7 +19,7 @@ _SHOWN = 12  # classes named in words
 _SAMPLE = 50_000  # locations looked up in the map of the land
 _DAY = np.timedelta64(1, "D")
 _PARTS = (*BOX, "left", "bottom", "right", "top")  # of a file that a row shows
-_OPTIONAL = {*BOX, "scale_low", "scale_high"}  # missing where they do not apply
+_OPTIONAL = {*BOX, "scale_low", "scale_high", "cloud_free_share"}  # missing where they do not apply
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,8 @@ def describe(table: pd.DataFrame) -> Description:
     missing = table.isna().sum()
     warnings += _position_warnings(location, lon, lat, inside)
     warnings += _duplicate_warnings(table, location, times)
+    if table.attrs.get("nodata"):  # of a chip store
+        warnings.append(table.attrs["nodata"])
     return Description(
         rows=len(table),
         locations=int(location.max()) + 1,

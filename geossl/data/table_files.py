@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from geossl.data.files import DatasetError, read_csv
-from geossl.utils.io import atomic_write
+from geossl.utils.io import atomic_write, check_file
 from geossl.utils.validate import check_choice, validated
 
 if TYPE_CHECKING:
     import geopandas
 
-__all__ = ["from_geo", "read_table", "to_geo", "write"]
+__all__ = ["from_geo", "read_parquet", "read_table", "to_geo", "write"]
 
 _SUFFIXES = (".csv", ".parquet", ".geoparquet")
 
@@ -34,13 +35,12 @@ def read_table(
     """
     path, columns = Path(path), dict(columns or {})
     check_choice("suffix of path", path.suffix, _SUFFIXES)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no scene table {path}.")
+    check_file(path, "scene table", error=DatasetError)
     try:
         if path.suffix == ".csv":
             table = _read_csv(path, columns)
         elif path.suffix == ".parquet":
-            table = pd.read_parquet(path)
+            table = read_parquet(path)
         else:
             import geopandas
 
@@ -62,6 +62,27 @@ def _read_csv(path: Path, columns: dict[str, str]) -> pd.DataFrame:
         if pd.api.types.is_integer_dtype(integers) and (integers.astype(str) == table[name]).all():
             table[name] = integers.astype("int64")
     return table
+
+
+@validated
+def read_parquet(source: str | os.PathLike[str] | BytesIO) -> pd.DataFrame:
+    """Read a parquet file; the checksums of its pages, which `write` adds, are checked.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DatasetError: it is damaged, or is no parquet.
+    """
+    name = "The table" if isinstance(source, BytesIO) else source
+    if not isinstance(source, BytesIO):
+        check_file(source, "table", error=DatasetError)
+    try:
+        return pd.read_parquet(source, page_checksum_verification=True)
+    except (
+        ValueError, OSError, TypeError, LookupError, NotImplementedError, OverflowError,
+        RecursionError,
+    ) as error:  # fmt: skip
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise DatasetError(f"{name} cannot be read as parquet ({reason}).") from None
 
 
 @validated

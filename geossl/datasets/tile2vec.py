@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from geossl.data.files import DatasetError
-from geossl.datasets.raster.chips import open_array
+from geossl.data.files import DatasetError, open_array
 from geossl.datasets.registry import register
 from geossl.datasets.shared import listing
 from geossl.datasets.shared.table import finish_table

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from geossl.utils.io import check_file
 from geossl.utils.validate import validated
 
 __all__ = ["import_litdata", "open_storage", "translate_errors"]
@@ -28,7 +29,7 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """Return the content of a file."""
-        return (Path(self.path) / name).read_bytes()
+        return check_file(Path(self.path) / name).read_bytes()
 
     def put(self, source: Path, name: str) -> None:
         """Move a file of the same disk here; it appears when it is complete."""

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 import re
+import zlib
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
 from geossl.data import scenes
 from geossl.data.store import ChipStore, fields_of
+from geossl.data.store_files import StoreInfo, check_scenes
 from geossl.data.streaming.order import arrange
 from geossl.data.streaming.reader import StreamPixels, damaged_stream_error
 from geossl.data.streaming.storage import open_storage
 from geossl.data.streaming.writer import CHUNK, FORMAT, INDEX, INFO, TABLE
+from geossl.data.table_files import read_parquet
+from geossl.utils.io import as_record, parse_json
 from geossl.utils.validate import PositiveInt, validated
 
 __all__ = ["StreamStore"]
+
+
+@dataclass(frozen=True)
+class StreamInfo(StoreInfo):
+    """The content of ``stream.json``."""
+
+    locations: tuple[PositiveInt, ...] = ()  # of each chunk
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,11 +85,15 @@ class StreamStore(ChipStore):
                 "`geossl.data.streaming.write` writes one, and resumes where it stopped."
             ) from None
         try:
-            info = json.loads(text)
-            if info["format"] > FORMAT:
-                raise ValueError(f"format {info['format']}, not {FORMAT} or less; update geossl")
-            table = pd.read_parquet(io.BytesIO(storage.read(TABLE)))
-            index = json.loads(storage.read(INDEX))
+            info = parse_json(text)
+            version = info["format"]
+            if isinstance(version, int) and version > FORMAT:
+                raise ValueError(f"format {version}, not {FORMAT} or less; update geossl")
+            as_record(StreamInfo, info)
+            table = check_scenes(read_parquet(io.BytesIO(storage.read(TABLE))), TABLE)
+            if len(table) != info["n"]:
+                raise ValueError(f"{TABLE} has {len(table)} rows for {info['n']} chips")
+            index = parse_json(storage.read(INDEX))
             location = scenes.location_codes(table)
             shape = (len(table), len(info["bands"]), info["size_px"], info["size_px"])
             _check_files(info, location, index, shape)
@@ -103,7 +116,10 @@ class StreamStore(ChipStore):
                 storage_options=storage_options,
                 **fields_of(info),
             )
-        except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
+        except (
+            ValueError, LookupError, TypeError, AttributeError, OverflowError, FileNotFoundError,
+            IsADirectoryError,
+        ) as error:  # fmt: skip
             raise damaged_stream_error(storage.path, error) from error
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -113,6 +129,26 @@ class StreamStore(ChipStore):
             "storage_options": self.storage_options,
         }
         return partial(StreamStore.open, **options), (self.path,)
+
+    @validated
+    def check(self) -> dict[str, str]:
+        """Read all files and look for damage, see `geossl.ChipStore.check`."""
+        storage = open_storage(self.path, self.storage_options)
+        chunks = parse_json(storage.read(INDEX))["chunks"]
+        if any("crc" not in chunk for chunk in chunks):
+            return {"checksums": "none: an earlier version wrote the stream"}
+        sizes, damaged = storage.sizes(), []
+        for chunk in chunks:
+            name = chunk["filename"]
+            if name not in sizes or zlib.crc32(storage.read(name)) != chunk["crc"]:
+                damaged.append(name)
+        if not damaged:
+            return {}
+        names = ", ".join(damaged[:5]) + (", ..." if len(damaged) > 5 else "")
+        return {
+            "chips": f"{len(damaged):,} of {len(chunks):,} files are damaged ({names}); remove the "
+            "stream and write it again"
+        }
 
     @property
     def ordering(self) -> list[Any]:

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from geossl.data import scenes
-from geossl.data.build import hash_rows
+from geossl.data.pixels import hash_rows
 from geossl.data.store import ChipStore
 from geossl.data.streaming.storage import Bucket, Folder, import_litdata, open_storage
 from geossl.data.table_files import write
@@ -135,7 +136,8 @@ def write_stream(
                 indexes[chunk.number] = text
                 bar.update(sum(map(len, chunk.rows)))
         info = {
-            **store.info, "format": FORMAT, "n": len(plan.table), "seed": seed,
+            **{key: value for key, value in store.info.items() if key != "checks"},
+            "format": FORMAT, "n": len(plan.table), "seed": seed,
             "identity": plan.identity, "locations": plan.locations.tolist(),
             "written_by": f"litdata {litdata.__version__}",
         }  # fmt: skip
@@ -175,7 +177,10 @@ def write_chunk(chunk: Chunk) -> str:
         (written,) = writer.done()
         (part,) = folder.glob("*.index.json")
         index = json.loads(part.read_text("utf-8"))
-        index["chunks"][0]["filename"] = chunk.name
+        index["chunks"][0] |= {
+            "filename": chunk.name,
+            "crc": zlib.crc32(Path(written).read_bytes()),
+        }
         part.write_text(json.dumps(index), "utf-8")
         storage.put(Path(written), chunk.name)
         storage.put(part, chunk.index_name)

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from geossl.data.files import DatasetError
+from geossl.data.files import DatasetError, open_array
 from geossl.data.pixels import Pixels, repeat
 from geossl.data.readers import FunctionReader, register_reader
 from geossl.data.scenes import BOX
@@ -168,23 +168,6 @@ def _read_raster(path: str, bands: list[int], row: Row, size_px: int) -> Chip:
         method = Resampling.average if size_px < side else Resampling.bilinear
         window = Window(left, top, side, side)
         return read_window(file, bands, window, (size_px, size_px), method, row)
-
-
-def open_array(path: str) -> np.ndarray:
-    """Map a ``.npy`` into memory, so that a header of huge dimensions takes none.
-
-    Raises:
-        DatasetError: it is no such array.
-    """
-    from tokenize import TokenError
-
-    try:
-        with np.errstate(over="ignore"):
-            return np.lib.format.open_memmap(path, mode="r")  # np.load would open a zip as well
-    except (
-        OSError, ValueError, OverflowError, MemoryError, SyntaxError, TokenError,
-    ) as error:  # fmt: skip
-        raise DatasetError(f"{path} cannot be read as an array: {error}.") from None
 
 
 def _read_array(path: str, bands: list[int], row: Row, size_px: int) -> Chip:
