@@ -1,4 +1,4 @@
-"""Positions on the sphere: great-circle distances, unit vectors, bounds, blocks."""
+"""Positions on the sphere: great-circle distances, unit vectors, bounds, blocks, shapes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 from geossl.utils.validate import validated
 
 __all__ = [
-    "EARTH_RADIUS_KM", "block_ids", "bounds", "great_circle_km", "lon_lat", "unit_vectors",
-    "wrap_lon",
+    "EARTH_RADIUS_KM", "block_ids", "bounds", "great_circle_km", "lon_lat", "shape_centers",
+    "unit_vectors", "unwrap_shapes", "wrap_lon",
 ]  # fmt: skip
 
 EARTH_RADIUS_KM = 6371.0088  # mean radius of the WGS 84 ellipsoid
@@ -97,3 +97,86 @@ def block_ids(
     columns = np.maximum(1, np.round(360 * np.cos(np.radians(middle)) / block_deg)).astype(np.int64)
     column = np.floor((wrap_lon(lon) + 180) / 360 * columns[band]).astype(np.int64)
     return band * (int(columns.max()) + 1) + np.minimum(column, columns[band] - 1)
+
+
+@validated
+def shape_centers(shapes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return longitudes and latitudes ``(N,)`` of the centers of shapely shapes in degrees.
+
+    It is the centroid, or a point inside an area where the centroid lies outside. Shapes may
+    reach over the antimeridian, see `unwrap_shapes`, or around a pole.
+
+    Returns:
+        Degrees; NaN of missing, empty and not finite shapes.
+    """
+    import shapely
+
+    plain, is_moved, is_polar = unwrap_shapes(shapes)
+    points, shape = shapely.get_coordinates(plain, return_index=True)
+    odd = np.unique(shape[~(np.abs(points) < 1e4).all(1)])  # also NaN; GEOS stops at such numbers
+    plain[odd] = None
+    plain[shapely.is_empty(plain)] = None  # has no x
+    centers = shapely.centroid(plain)
+    lon, lat = shapely.get_x(centers), shapely.get_y(centers)
+    is_area = np.isfinite(lon) & (shapely.get_dimensions(plain) == 2)
+    outside = np.flatnonzero(is_area & ~shapely.intersects_xy(plain, lon, lat))
+    inner = shapely.point_on_surface(plain[outside])
+    lon[outside], lat[outside] = shapely.get_x(inner), shapely.get_y(inner)
+    for i in np.flatnonzero(is_polar & np.isfinite(lon)):
+        lon[i], lat[i] = lon_lat(unit_vectors(*points[shape == i].T)[:-1].sum(0))
+    return np.where(is_moved | is_polar, wrap_lon(lon), lon) + 0.0, lat + 0.0  # no -0.0
+
+
+@validated
+def unwrap_shapes(shapes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Make shapes that reach over the antimeridian connected: 179 to -179 becomes 179 to 181.
+
+    A step of more than 180 degrees between two corners leads over the antimeridian, and parts of
+    one shape lie on its nearer side. A step of 360 degrees is the edge of the whole world.
+
+    Args:
+        shapes: ``(N,)`` shapely shapes in degrees, or None.
+
+    Returns:
+        Shapes ``(N,)``; which of them were moved; which have a ring around a pole.
+    """
+    import shapely
+
+    shapes = np.array(shapes, dtype=object)
+    parts, owner = shapes, np.arange(len(shapes))
+    while (shapely.get_type_id(parts) > 3).any():  # collections
+        parts, index = shapely.get_parts(parts, return_index=True)
+        owner = owner[index]
+    rings, polygon = shapely.get_rings(parts, return_index=True)
+    other = np.flatnonzero(shapely.get_type_id(parts) != 3)
+    order = np.argsort(np.concatenate([polygon, other]), kind="stable")
+    rings = np.concatenate([rings, parts[other]])[order]
+    owner = owner[np.concatenate([polygon, other])[order]]  # of each ring
+    filled = shapely.get_num_coordinates(rings) > 0
+    rings, owner = rings[filled], owner[filled]
+    points, ring = shapely.get_coordinates(rings, return_index=True)
+    is_polar = np.zeros(len(shapes), bool)
+    if not len(points):
+        return shapes, is_polar, is_polar
+    x = np.where(np.abs(points[:, 0]) < 1e4, points[:, 0], 0)
+    start = np.flatnonzero(np.diff(ring, prepend=-1))
+    step = np.diff(x, prepend=0)
+    step[start] = 0
+    across = np.abs(step) > 180
+    crosses = np.bincount(ring, across & (np.abs(step) < 360)) > 0
+    turns = np.cumsum(np.where(across & crosses[ring], -360 * np.round(step / 360), 0))
+    moved = x + turns - turns[start][ring]
+    end = np.append(start[1:], len(x)) - 1
+    is_closed = (x[start] == x[end]) & (points[start, 1] == points[end, 1]) & (end > start)
+    is_open = is_closed & (moved[start] != moved[end])
+    np.logical_or.at(is_polar, owner, is_open)
+    moved = np.where(is_open[ring], x, moved)  # such a ring has no other form
+    middle = (np.minimum.reduceat(moved, start) + np.maximum.reduceat(moved, start)) / 2
+    first = np.flatnonzero(np.diff(owner, prepend=-1))
+    away = middle - np.repeat(middle[first], np.diff(np.append(first, len(owner))))
+    moved -= np.where(np.abs(away) > 180, 360 * np.round(away / 360), 0)[ring]
+    changed = moved != x
+    is_moved = np.zeros(len(shapes), bool)
+    is_moved[owner[ring[changed]]] = True
+    points[changed, 0] = moved[changed]
+    return shapely.set_coordinates(shapes, points), is_moved, is_polar

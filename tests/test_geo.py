@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import shapely
 
 from geossl import geo
 
@@ -63,3 +64,41 @@ def test_blocks_cover_about_the_same_ground_and_join_no_far_places():
     assert geo.block_ids(180, 0, block_deg=10) == geo.block_ids(-180, 0, block_deg=10)
     with pytest.raises(ValueError, match="block_deg"):
         geo.block_ids(0, 0, block_deg=0)
+
+
+SHAPES = [  # WKT, center, whether it reaches over the antimeridian
+    ("POLYGON ((1 2, 3 2, 3 4, 1 4, 1 2))", (2, 3), False),
+    ("POLYGON ((179.9 -17, -179.9 -17, -179.9 -16, 179.9 -16, 179.9 -17))", (180, -16.5), True),
+    ("POLYGON ((-179 -17, -179 -16, 179.4 -16, 179.4 -17, -179 -17))", (-179.8, -16.5), True),
+    ("MULTIPOLYGON (((179 0, 180 0, 180 1, 179 1, 179 0)), ((-180 0, -178 0, -178 1, -180 1, "
+     "-180 0)))", (-179.5, 0.5), True),
+    ("MULTIPOLYGON (((-180 0, -179 0, -179 1, -180 1, -180 0)), ((179 0, 180 0, 180 1, 179 1, "
+     "179 0)))", (180, 0.5), True),
+    ("POLYGON ((179 0, 180 0, -180 1, 179 1, 179 0))", (179.5, 0.5), True),
+    ("POLYGON ((-180 -60, 180 -60, 180 0, -180 0, -180 -60))", (0, -30), False),  # all longitudes
+    ("POLYGON ((170 0, -170 0, -170 20, 170 20, 170 0), (175 5, -175 5, -175 15, 175 15, 175 5))",
+     (172.5, 10), True),  # a ring: its centroid is in the hole
+    ("POLYGON ((0 80, 90 80, 180 80, -90 80, 0 80))", (None, 90), False),
+    ("MULTIPOINT ((179 0), (-179 0))", (180, 0), True),
+    ("LINESTRING (179 0, -179 2)", (180, 1), True),
+    ("POINT (-179.5 3)", (-179.5, 3), False),
+    ("POLYGON ((200 1, 202 1, 202 2, 200 2, 200 1))", (201, 1.5), False),
+    ("GEOMETRYCOLLECTION (POLYGON ((179 0, 180 0, 180 2, 179 2, 179 0)), POINT (-179 1))",
+     (179.5, 1), True),
+    ("POLYGON EMPTY", (np.nan, np.nan), False),
+]  # fmt: skip
+
+
+def test_shapes_lie_where_they_lie_on_the_sphere():
+    shapes = np.array([*map(shapely.from_wkt, [text for text, *_ in SHAPES]), None], object)
+    lon, lat = geo.shape_centers(shapes)
+    for i, (text, (x, y), _) in enumerate(SHAPES):
+        assert x is None or np.isnan(x) == np.isnan(lon[i]), text
+        turn = 0 if x is None else (lon[i] - x) % 360
+        assert np.isnan(turn) or min(turn, 360 - turn) < 1e-9, text
+        np.testing.assert_allclose(lat[i], y, atol=1e-9, err_msg=text)
+    assert np.isnan([lon[-1], lat[-1]]).all()
+    plain, moved, polar = geo.unwrap_shapes(shapes)
+    assert moved[:-1].tolist() == [across for *_, across in SHAPES]
+    assert polar.sum() == 1 and shapely.bounds(plain[1]).tolist() == [179.9, -17, 180.1, -16]
+    assert all(len(part) == 0 for part in geo.shape_centers(np.array([], object)))

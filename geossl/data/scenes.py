@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pandas as pd
+from annotated_types import Interval
 
 from geossl import geo
 from geossl.data.dates import to_utc, why_no_time
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BOX", "COLUMNS", "MAX_SPREAD_DEG", "check", "first_rows", "label_codes", "location_codes",
-    "read", "require_columns", "require_positions", "rows_of_split", "scattered_rows",
+    "merge_locations", "read", "require_columns", "require_positions", "rows_of_split",
+    "scattered_rows",
     "split_by_blocks",
 ]  # fmt: skip
 
@@ -177,6 +179,44 @@ def require_positions(scenes: pd.DataFrame, purpose: str) -> None:
             f"{len(scenes)} rows have none. "
             + ("Fill lon and lat." if without == len(scenes) else "Leave these rows out.")
         )
+
+
+@validated
+def merge_locations(
+    scenes: pd.DataFrame, *, within_m: Annotated[float, Interval(gt=0, le=50_000)]
+) -> pd.DataFrame:
+    """Give locations that lie within some meters of each other one name, e.g. where GPS jitters.
+
+    In the order of the table, a location that no center is near becomes a center; then each
+    takes the name of the nearest center. So none is farther than ``within_m`` from its center, and
+    chains of neighbors do not grow together. A location lies where its first row lies.
+
+    Args:
+        scenes: a scene table; locations without coordinates keep their names.
+        within_m: distance on the ground in meters.
+
+    Example:
+        >>> merge_locations(scenes, within_m=15)["location"].nunique() <= len(scenes)
+        True
+    """
+    from scipy.spatial import cKDTree
+
+    codes = location_codes(scenes)
+    first = scenes.iloc[first_rows(codes)]
+    points = geo.unit_vectors(first["lon"], first["lat"])  # (L, 3)
+    placed = np.flatnonzero(np.isfinite(points).all(1))
+    chord = 2 * np.sin(within_m / 2000 / geo.EARTH_RADIUS_KM)
+    center_of = np.arange(len(first))
+    if len(placed):
+        tree = cKDTree(points[placed])
+        is_free, centers = np.ones(len(placed), bool), []
+        for i in range(len(placed)):
+            if is_free[i]:
+                centers.append(i)
+                is_free[tree.query_ball_point(points[placed[i]], chord)] = False
+        nearest = cKDTree(points[placed[centers]]).query(points[placed])[1]
+        center_of[placed] = placed[np.array(centers)[nearest]]
+    return scenes.assign(location=first["location"].to_numpy()[center_of[codes]])
 
 
 @validated

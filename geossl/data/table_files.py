@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from geossl import geo
 from geossl.data.files import DatasetError, read_csv
 from geossl.utils.io import atomic_write, check_file
 from geossl.utils.validate import check_choice, validated
@@ -115,7 +116,7 @@ def to_geo(scenes: pd.DataFrame) -> geopandas.GeoDataFrame:
 def from_geo(frame: geopandas.GeoDataFrame) -> pd.DataFrame:
     """Return a scene table from a GeoDataFrame in any CRS.
 
-    ``lon, lat`` are those of its points, or of a point inside each other shape; ``location`` is
+    ``lon, lat`` are those of its points, or of the center of each other shape; ``location`` is
     the number of the row where the frame has none.
 
     Raises:
@@ -123,11 +124,8 @@ def from_geo(frame: geopandas.GeoDataFrame) -> pd.DataFrame:
     """
     if getattr(frame, "crs", None) is None:
         raise ValueError("`frame` must be a GeoDataFrame with a CRS. Use its `set_crs`.")
-    shapes = frame.geometry
-    points = shapes if (shapes.geom_type == "Point").all() else shapes.representative_point()
-    points = points.to_crs(4326)
-    table = pd.DataFrame(frame.drop(columns=frame.geometry.name))
-    table["lon"], table["lat"] = points.x.to_numpy(), points.y.to_numpy()
+    lon, lat = geo.shape_centers(frame.geometry.to_crs(4326).to_numpy())
+    table = pd.DataFrame(frame.drop(columns=frame.geometry.name)).assign(lon=lon, lat=lat)
     if "location" not in table:
         table["location"] = np.arange(len(table))
     return table

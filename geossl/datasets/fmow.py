@@ -18,7 +18,7 @@ import pandas as pd
 from geossl.data.files import read_json
 from geossl.data.scenes import BOX
 from geossl.datasets.registry import register
-from geossl.datasets.shared.listing import first_entries, list_folder, subfolders
+from geossl.datasets.shared.listing import find_files, first_entries, list_folder, subfolders
 from geossl.datasets.shared.table import find_faults, finish_table, footprint_centers
 from geossl.utils.parallel import map_threads
 from geossl.utils.validate import NonNegative, validated
@@ -111,29 +111,14 @@ def fmow(
 def _find_images(folder: Path, ending: str) -> tuple[list[tuple[str, Row]], list[Row]]:
     """Return path and location of the files in all subfolders, and rows for unreadable ones."""
     list_folder(folder, "fMoW")  # raises if there is none
-    images, problems = [], []
-
-    def note(error: OSError) -> None:
-        reason = f"it cannot be listed: {error.strerror}"
-        problems.append({"path": str(error.filename), "problem": reason})
-
-    visited = set()
+    files, reasons = find_files(folder, lambda name: name.endswith(ending))
     parents = Path(os.path.abspath(folder)).parts
-    for path, directories, names in os.walk(folder, onerror=note, followlinks=True):
-        stat = os.stat(path)
-        if (stat.st_dev, stat.st_ino) in visited:  # a link to a parent, or a second one
-            directories.clear()
-            continue
-        visited.add((stat.st_dev, stat.st_ino))
-        directories[:] = sorted(name for name in directories if not name.startswith("."))
-        inside = Path(path).relative_to(folder).parts
-        location = _parse_location((*parents, *inside), len(inside))
-        images += [
-            (os.path.join(path, name), location)
-            for name in sorted(names)
-            if name.endswith(ending) and not name.startswith(".")
-        ]
-    return images, problems
+    locations: dict[str, Row] = {}
+    for parent in {os.path.dirname(path) for path in files}:
+        inside = Path(parent).relative_to(folder).parts
+        locations[parent] = _parse_location((*parents, *inside), len(inside))
+    problems: list[Row] = [{"path": path, "problem": why} for path, why in reasons.items()]
+    return [(path, locations[os.path.dirname(path)]) for path in files], problems
 
 
 def _parse_location(parts: tuple[str, ...], inside: int) -> Row:

@@ -50,7 +50,6 @@ def geoimagenet(
     rows = [
         (photo.path, photo.name.rpartition(".")[0], kind.name)
         for kind in listing.subfolders(listing.list_folder(folder, "GeoImageNet"))
-        if kind.name[0] != "."
         for photo in listing.list_entries(kind.path)
         if _is_photo(photo.name)
     ]
@@ -95,7 +94,7 @@ def fits(path: Path) -> str | None:
 
 
 def _is_photo(name: str) -> bool:
-    return name.lower().endswith((".jpg", ".jpeg")) and name[0] != "."
+    return name.lower().endswith((".jpg", ".jpeg"))
 
 
 def _is_headerless(path: str) -> bool:

@@ -8,18 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
-from geossl.datasets.eurosat import fits as is_eurosat
-from geossl.datasets.raster.files import IMAGE_SUFFIXES
+from geossl.datasets.raster.files import is_image, is_picture
+from geossl.datasets.raster.header import read_headers
 from geossl.datasets.registry import register
 from geossl.datasets.shared.listing import (
     find_files,
     first_entries,
+    is_in_time,
     list_folder,
     subfolders,
 )
 from geossl.datasets.shared.table import finish_table
+from geossl.datasets.table import describes_images
 from geossl.utils.patterns import compile_pattern
 from geossl.utils.validate import validated
 
@@ -27,7 +30,6 @@ __all__ = ["image_folder"]
 
 _SPLITS = frozenset(("train", "val", "valid", "validation", "test"))
 _NO_CLASSES = frozenset("images masks labels annotations 3band 8band".split())
-_TABLES = (".csv", ".tsv", ".json", ".geojson", ".gpkg", ".parquet", ".geoparquet")
 _ONE_BAND = re.compile(r"(.*_)?(B\d\d?A?|VV|VH)", re.IGNORECASE)
 
 
@@ -42,11 +44,11 @@ def image_folder(
     scale: tuple[float, float] | None = None,
     skip_bad: bool = False,
 ) -> pd.DataFrame:
-    """Build the scene table of images in class folders; the layout has no coordinates or times.
+    """Build the scene table of images in class folders; the layout has no times.
 
     Args:
         folder: contains ``<class>/<file>``, or ``train/<class>/<file>`` and ``val/`` or ``test/``;
-            there may be folders between the class and the file.
+            there may be folders between the class and the file. A file in no folder has no class.
         location: regular expression whose first group catches the location in the path from
             ``folder`` on; each file is a location of its own if None.
         bands: numbers of bands; all of the first file if None.
@@ -56,64 +58,85 @@ def image_folder(
         skip_bad: leave out files whose path contains no location, see ``attrs["skipped"]``.
 
     Returns:
-        One row per file, by path; ``label`` is the class, ``lon, lat`` are missing.
+        One row per file, by path; ``label`` is the class; ``lon, lat`` are the center of a
+        georeferenced raster, else missing.
 
     Raises:
-        FileNotFoundError: the folder does not exist, or contains no image in class folders.
+        FileNotFoundError: the folder does not exist, or contains no image.
         ValueError: ``location`` is not a regular expression, or does not match a path.
     """
     folder = Path(folder)
     pattern = compile_pattern("location", "(.*)" if location is None else location)
     top = _folder_names(folder)
     has_splits = bool(top) and {name.lower() for name in top} <= _SPLITS
-    folders = (  # of a class: split or None, and its path in the folder
-        [(split, f"{split}/{label}") for split in top for label in _folder_names(folder / split)]
-        if has_splits
-        else [(None, label) for label in top]
-    )
+    files, problems = find_files(folder, is_image)
     rows = []
-    for split, class_folder in folders:
-        for path in find_files(folder / class_folder, IMAGE_SUFFIXES):
-            name = os.path.relpath(path, folder).replace(os.sep, "/")
-            hit = pattern.search(name)
-            place = hit.group(1 if pattern.groups else 0) if hit else None
-            problem = "" if place is not None else f"`location` does not match {name!r}"
-            rows.append((path, place, class_folder.rpartition("/")[2], split, problem))
+    for path in files:
+        name = os.path.relpath(path, folder).replace(os.sep, "/")
+        parents = name.split("/")[:-1]
+        split = parents.pop(0) if has_splits and parents else None
+        hit = pattern.search(name)
+        place = hit.group(1 if pattern.groups else 0) if hit else None
+        problem = "" if place is not None else f"`location` does not match {name!r}"
+        rows.append((path, place, parents[0] if parents else None, split, problem))
+    rows += [(path, None, None, None, why) for path, why in problems.items()]
     columns = ["path", "location", "label", "split", "problem"]
+    table = pd.DataFrame(rows, columns=columns, dtype=object)
+    is_raster = [not (is_picture(path) or path.lower().endswith(".npy")) for path in table["path"]]
+    headers = read_headers(list(table["path"][is_raster]))
+    table["lon"] = table["lat"] = np.nan
+    table.loc[is_raster, ["lon", "lat"]] = headers[["lon", "lat"]].to_numpy()
     return finish_table(
-        pd.DataFrame(rows, columns=columns, dtype=object), reader="image_folder", folder=folder,
+        table, reader="image_folder", folder=folder,
         layout="images <class>/<file>", skip_bad=skip_bad, positions=False, detect=True,
         bands=bands, band_names=band_names, dtype=dtype, scale=scale,
     )  # fmt: skip
 
 
 def fits(path: Path) -> str | None:
-    """Return why images in class folders are at ``path``, or None, also where a table is there."""
-    entries = [entry for entry in first_entries(path, 2000) if entry.name[0] != "."]
-    if any(entry.name.lower().endswith(_TABLES) for entry in entries):
-        return None
-    names = sorted(entry.name for entry in subfolders(entries))
+    """Return why images in class folders are at ``path``, or None, also where a table lists them.
+
+    Other data sets have such folders too, so this is asked last.
+    """
+    names = sorted(entry.name for entry in subfolders(first_entries(path, 2000)))
     if names and {name.lower() for name in names} <= _SPLITS:
-        names = [f"{name}/{label}" for name in names for label in _folder_names(path / name)[:8]]
+        names = [
+            f"{name}/{entry.name}"
+            for name in names
+            for entry in subfolders(first_entries(path / name, 64))[:8]
+        ]
     labels = [name.rpartition("/")[2] for name in names]
     stems = {re.sub(r"_\d+$", "", label) for label in labels}
     is_numbered = len(stems) == 1 and all(label[-1].isdigit() for label in labels)
-    if len(set(labels)) < 2 or is_numbered or is_eurosat(path):
+    if len(set(labels)) < 2 or is_numbered or all(map(is_in_time, labels)):
         return None
-    if _NO_CLASSES & {label.lower() for label in labels}:
+    if _NO_CLASSES & {label.lower() for label in labels} or describes_images(path):
         return None
-    examples = [entry for name in names[:8] for entry in first_entries(path / name, 8)]
-    files = [Path(e.name) for e in examples if e.name[0] != "." and os.path.isfile(e.path)]
-    if not files or any(file.suffix.lower() not in IMAGE_SUFFIXES for file in files):
-        return None
-    if all(_ONE_BAND.fullmatch(file.stem) for file in files):
+    images = [
+        [Path(e.path).stem for e in first_entries(path / name) if is_image(e.name) and e.is_file()]
+        for name in names[:8]
+    ]
+    one_band = all(_ONE_BAND.fullmatch(stem) for stems in images for stem in stems)
+    if one_band or 2 * sum(map(bool, images)) < len(images):
         return None
     return f"contains {len(names)} folders of images such as {names[0]}/, as for classes"
 
 
+def lacks(path: Path) -> str | None:
+    """Return what pictures at a path lack to open by themselves, or None."""
+    names = [entry.name for entry in first_entries(path, 2000) if is_picture(entry.name)]
+    if not names:
+        return None
+    classes = f", or {path.parent}, where each folder is a class" if fits(path.parent) else ""
+    return (
+        f"opens {names[0]} and others, without coordinates and classes, if you pass "
+        f"reader='image_folder'{classes}"
+    )
+
+
 def _folder_names(folder: str | os.PathLike[str]) -> list[str]:
     entries = list_folder(folder, "class folders with images")
-    return [entry.name for entry in subfolders(entries) if entry.name[0] != "."]
+    return [entry.name for entry in subfolders(entries)]
 
 
-register("image_folder", open=image_folder, fits=fits)
+register("image_folder", open=image_folder, fallback=fits, lacks=lacks)

@@ -10,12 +10,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pandas as pd
 from annotated_types import Interval
 
+from geossl import geo
 from geossl.data import scenes
 from geossl.data.files import DatasetError
 from geossl.datasets.raster.chips import add_pixel_columns
+from geossl.datasets.raster.files import is_picture, is_tiff
 from geossl.datasets.registry import register
 from geossl.datasets.shared.listing import find_files, first_entries, list_folder, subfolders
 from geossl.datasets.shared.table import drop_bad_files
@@ -23,9 +26,9 @@ from geossl.utils.validate import validated
 
 __all__ = ["photos"]
 
-_SUFFIXES = (".jpg", ".jpeg", ".tif", ".tiff", ".png", ".webp")
 _EXIF, _GPS = 0x8769, 0x8825  # numbers of the directories, then of the tags in them
 _TAKEN, _OFFSET = 0x9003, 0x9011
+_METERS = 1000 * math.pi * geo.EARTH_RADIUS_KM / 180  # of a degree
 _LAT_REF, _LAT, _LON_REF, _LON = 1, 2, 3, 4
 
 
@@ -40,8 +43,8 @@ def photos(
 
     Args:
         folder: contains jpg, tif, png or webp files, in any sub-folder.
-        decimals: of a degree: photos whose rounded positions agree are of one location; 4 is
-            about 11 meters.
+        decimals: of a degree: photos within one unit of the last are of one location, see
+            `geossl.data.scenes.merge_locations`; 4 is 11 meters.
         skip_bad: leave out files that cannot be opened.
 
     Returns:
@@ -57,8 +60,9 @@ def photos(
         Exif 2.32, tags of the GPS directory and DateTimeOriginal.
     """
     list_folder(folder, "photos")
-    rows, damaged, without_position = [], {}, {}
-    for path in find_files(folder, _SUFFIXES):
+    rows, without_position = [], {}
+    paths, damaged = find_files(folder, _is_photo)
+    for path in paths:
         try:
             rows.append((path, *_read_tags(path)))
         except DatasetError as error:
@@ -66,10 +70,8 @@ def photos(
         except ValueError as error:
             without_position[path] = str(error)
     table = pd.DataFrame(rows, columns=["path", "lon", "lat", "time"])
-    table["location"] = [
-        f"{round(lat, decimals) + 0.0:.{decimals}f},{round(lon, decimals) + 0.0:.{decimals}f}"
-        for lon, lat in zip(table["lon"], table["lat"], strict=True)
-    ]
+    if len(table):
+        table = _name_locations(table, decimals)
     table["time"] = pd.to_datetime(table["time"], errors="coerce", utc=True, format="ISO8601")
     problems = damaged if damaged and not skip_bad else damaged | without_position
     table = drop_bad_files(
@@ -79,18 +81,38 @@ def photos(
     return add_pixel_columns(scenes.check(table, source=str(folder)), reader="photos")
 
 
+def _name_locations(table: pd.DataFrame, decimals: int) -> pd.DataFrame:
+    """Group photos by distance, and name each location by the position of its center."""
+    own = scenes.merge_locations(
+        table.assign(location=table.index), within_m=_METERS / 10**decimals
+    )
+    center = table.loc[own["location"], ["lat", "lon"]].to_numpy()
+
+    def names(decimals: int) -> list[str]:
+        rounded = (np.round(center, decimals) + 0.0).tolist()
+        return [f"{lat:.{decimals}f},{lon:.{decimals}f}" for lat, lon in rounded]
+
+    short = pd.Series(names(decimals))
+    shared = own["location"].groupby(short).transform("nunique") > 1
+    return table.assign(location=np.where(shared, names(12), short))
+
+
 def fits(path: Path) -> str | None:
     """Return why geotagged photos are at ``path``, or None."""
     top = first_entries(path, 16)
     inner = (first_entries(entry.path, 4) for entry in subfolders(top))
     for entry in chain(top, chain.from_iterable(inner)):
-        if entry.name.lower().endswith(_SUFFIXES) and os.path.isfile(entry.path):
+        if _is_photo(entry.name) and os.path.isfile(entry.path):
             try:
                 _read_tags(entry.path)
             except ValueError:
                 continue
             return f"contains photos with a GPS position in their EXIF, e.g. {entry.name}"
     return None
+
+
+def _is_photo(name: str) -> bool:
+    return is_picture(name) or is_tiff(name)
 
 
 def _read_tags(path: str) -> tuple[float, float, str | None]:
@@ -115,26 +137,40 @@ def _read_tags(path: str) -> tuple[float, float, str | None]:
     ) as error:  # fmt: skip
         reason = str(error) or type(error).__name__
         raise DatasetError(f"{path} cannot be opened: {reason}") from None
-    lat = _degrees(gps.get(_LAT), gps.get(_LAT_REF), "NS")
-    lon = _degrees(gps.get(_LON), gps.get(_LON_REF), "EW")
-    if lat is None or lon is None:
-        raise ValueError("has no GPS position in its EXIF")
+    lat = _degrees(gps, _LAT, _LAT_REF, "NS")
+    lon = _degrees(gps, _LON, _LON_REF, "EW")
     if abs(lat) > 90 or abs(lon) > 180 or lat == lon == 0:
         raise ValueError(f"has the GPS position {lat}, {lon}, which is not on the globe")
     return lon, lat, _iso_time(taken.get(_TAKEN), taken.get(_OFFSET))
 
 
-def _degrees(parts: Any, side: Any, sides: str) -> float | None:
-    """Return degrees of (degrees, minutes, seconds) and a hemisphere; None for other values."""
-    text = side.decode("ascii", "replace") if isinstance(side, bytes) else str(side)
-    hemisphere = text.strip("\0 ").upper()[:1]
+def _degrees(gps: dict[int, Any], number: int, ref: int, sides: str) -> float:
+    """Return degrees of (degrees, minutes, seconds), the last of them with decimals.
+
+    Raises:
+        ValueError: there are none, or nothing says on which side they lie.
+    """
+    parts, side = gps.get(number), gps.get(ref)
+    if parts is None:
+        raise ValueError("has no GPS position in its EXIF")
     try:
-        degrees, minutes, seconds = (float(part) for part in parts)
+        values = [float(part) for part in (parts if isinstance(parts, tuple | list) else [parts])]
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
-        return None
-    degrees += minutes / 60 + seconds / 3600
-    if not hemisphere or hemisphere not in sides or not math.isfinite(degrees):
-        return None
+        values = []
+    if not values or not all(map(math.isfinite, values)) or any(v >= 60 for v in values[1:3]):
+        raise ValueError(f"has no GPS position in its EXIF but {str(parts)[:60]}")
+    text = side.decode("ascii", "replace") if isinstance(side, bytes) else str(side or "")
+    hemisphere = text.strip("\0 ").upper()[:1]
+    if not hemisphere or hemisphere not in sides:
+        raise ValueError(
+            f"has a GPS position in its EXIF without {' or '.join(sides)}, so that its side of the "
+            "globe is not known"
+        )
+    degrees = values[0] + sum(v / 60**power for power, v in enumerate(values[1:3], 1))
+    if min(values) < 0:
+        if not (values[0] == min(values) and hemisphere == sides[1]):
+            raise ValueError(f"has the GPS position {values} {hemisphere} in its EXIF")
+        degrees -= 2 * values[0]  # a sign that says the same as the side
     return -degrees if hemisphere == sides[1] else degrees
 
 

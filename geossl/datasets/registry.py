@@ -8,28 +8,32 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+from annotated_types import Interval
 
 from geossl.data import scenes
 from geossl.data.pixels import Pixels, repeat
 from geossl.data.readers import FunctionReader, load_plugins, register_reader
 from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.raster.window import pixel_info as image_info
-from geossl.datasets.shared.listing import first_entries
+from geossl.datasets.shared.listing import first_entries, subfolders
 from geossl.utils.validate import check_choice, validated
 
 __all__ = ["describe_path", "matching_data_sets", "names", "open_scenes", "register"]
 
 _MAX_ENTRIES = 2000  # of a folder to describe
+_MAX_PROBES = 8  # folders of a level to look into for a data set
 
 
 @dataclass(frozen=True)
 class _DataSet:
     open: Callable[..., pd.DataFrame]
     fits: Callable[[Path], str | None] | None
+    fallback: Callable[[Path], str | None] | None
+    lacks: Callable[[Path], str | None] | None
 
 
 _DATA_SETS: dict[str, _DataSet] = {}
@@ -41,6 +45,8 @@ def register(
     *,
     open: Callable[..., pd.DataFrame],
     fits: Callable[[Path], str | None] | None = None,
+    fallback: Callable[[Path], str | None] | None = None,
+    lacks: Callable[[Path], str | None] | None = None,
     read: Callable[..., Pixels | np.ndarray] | None = None,
     bands: Sequence[str] | None = None,
     pixel_info: Callable[[pd.DataFrame], dict[str, Any]] | None = None,
@@ -54,6 +60,9 @@ def register(
         open: ``open(path, **options)`` returns a scene table.
         fits: ``fits(path)`` says in some words why this data set is at a path, or returns None;
             without it the data set is opened by its name only.
+        fallback: the same, asked only where no data set fits: for layouts that others contain.
+        lacks: ``lacks(path)`` says what is missing at a path where no data set fits, if it is near
+            to this one, and what to do: "needs ... Pass ...".
         read: ``read(rows, *, size_px)`` returns chips ``(M, C, size_px, size_px)`` uint8 or uint16,
             or `geossl.data.pixels.Pixels`. If None, ``path`` names image files, and the table has
             the columns of `geossl.datasets.raster.chips.add_pixel_columns`.
@@ -79,7 +88,7 @@ def register(
         raise ValueError("`bands` needs `read`; image files have their bands in the scene table.")
     if read is None:
         read, pixel_info = read_chips, pixel_info or image_info
-    _DATA_SETS[name] = _DataSet(open, fits)
+    _DATA_SETS[name] = _DataSet(open, fits, fallback, lacks)
     register_reader(name, FunctionReader(read, pixel_info, tuple(bands) if bands else None))
 
 
@@ -91,13 +100,19 @@ def names() -> list[str]:
 
 @validated
 def open_scenes(
-    path: str | os.PathLike[str], *, reader: str | None = None, **options: Any
+    path: str | os.PathLike[str],
+    *,
+    reader: str | None = None,
+    same_location_m: Annotated[float, Interval(gt=0, le=50_000)] | None = None,
+    **options: Any,
 ) -> pd.DataFrame:
     """Open the scene table of whatever data set is at a path.
 
     Args:
         path: a folder or a file.
         reader: the name of the data set; needed where several fit.
+        same_location_m: make locations within so many meters one, see
+            `geossl.data.scenes.merge_locations`; None leaves them as the data set has them.
         options: of the data set's function.
 
     Returns:
@@ -118,8 +133,7 @@ def open_scenes(
         matches = {reader: "named by `reader`"}
     if not matches:
         raise ValueError(
-            f"{path} has no known layout: it is {describe_path(path)}. Pass `reader`, one of "
-            f"{', '.join(names())}, or open a table of paths and coordinates."
+            f"{path} has no known layout: it is {describe_path(path)}. {_advise(path)}"
         )
     if len(matches) > 1:
         reasons = "; ".join(f"{name} ({why})" for name, why in matches.items())
@@ -140,16 +154,56 @@ def open_scenes(
         table = scenes.check(table, positions=False, source=f"the table of {name}")
         if table["path"].notna().any():  # else points without images
             table["reader"] = repeat(name, len(table))
+    if same_location_m is not None:
+        table = scenes.merge_locations(table, within_m=same_location_m)
     table.attrs["opened"] = (name, why)
     return table
 
 
 @validated
-def matching_data_sets(path: Path) -> dict[str, str]:
-    """Return the names of the data sets whose layout is at ``path`` -> why."""
-    tests = {name: _DATA_SETS[name].fits for name in names()}
-    reasons = {name: fits(path) for name, fits in tests.items() if fits is not None}
-    return {name: why for name, why in reasons.items() if why is not None}
+def matching_data_sets(path: Path, *, fallbacks: bool = True) -> dict[str, str]:
+    """Return the names of the data sets whose layout is at ``path`` -> why.
+
+    Args:
+        path: a folder or a file.
+        fallbacks: where none fits, ask those that have a ``fallback``.
+    """
+    known = [(name, _DATA_SETS[name]) for name in names()]
+    tests = [{name: data_set.fits for name, data_set in known}]
+    tests += [{name: data_set.fallback for name, data_set in known}] * fallbacks
+    for functions in tests:
+        reasons = {name: fits(path) for name, fits in functions.items() if fits is not None}
+        matches = {name: why for name, why in reasons.items() if why is not None}
+        if matches:
+            return matches
+    return {}
+
+
+def _advise(path: Path) -> str:
+    """Return what to do about a path where no data set is: where one is, or what it lacks."""
+    level, inner = [path], []
+    for _ in range(3):
+        entries = [entry for folder in level for entry in first_entries(folder)]
+        level = [Path(entry.path) for entry in subfolders(entries)][:_MAX_PROBES]
+        inner += level
+    parents = [parent for parent in path.absolute().parents[:2] if len(parent.parts) > 2]
+    for place in [*inner, *parents]:
+        if matches := matching_data_sets(place, fallbacks=place not in parents):
+            name, why = next(iter(matches.items()))
+            at = "It lies in" if place in parents else "It contains"
+            return f"{at} {place}, which {why}: the reader `{name}` opens that path. Pass it."
+    nearest = []
+    for name in names():
+        lacks = _DATA_SETS[name].lacks
+        if lacks is not None and (reason := lacks(path)):
+            nearest.append(f"`{name}` {reason}")
+    if nearest:
+        return f"The nearest readers: {'; '.join(nearest)}."
+    return (
+        "geossl opens folders of georeferenced files or geotagged photos, images in class folders, "
+        "tables of paths and coordinates, and the data sets of `geossl.datasets`. Pass the path of "
+        "one, or write a csv with the columns path, lon and lat."
+    )
 
 
 @validated

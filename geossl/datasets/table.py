@@ -150,6 +150,35 @@ def fits(path: Path) -> str | None:
     return f"{files[0].name} has paths and coordinates"
 
 
+def lacks(path: Path) -> str | None:
+    """Return what a table at a path lacks to open by itself, or None."""
+    files = _list_tables(path) if path.is_dir() else [path]
+    if len(files) != 1 or files[0].suffix.lower() not in _SUFFIXES:
+        return None
+    columns: dict[str, str | None] = {}
+    try:
+        _rename(_read(files[0], columns, None), columns, str(files[0]))
+    except (OSError, ValueError) as error:
+        return f"cannot read {files[0].name}: {str(error).rstrip('.')}"
+    names = _column_names(files[0])
+    if {*scenes.COLUMNS, "reader"} <= set(names):
+        return (
+            f"takes {files[0].name} for a scene table of geossl's own, because it has their "
+            "columns: open it with `geossl.data.scenes.read`, or rename its column 'reader'"
+        )
+    return (
+        f"needs columns of coordinates in {files[0].name}, which has {names[:20]}: pass "
+        "reader='table' with `columns` that name them, with headers=True to take them from "
+        "georeferenced files, or with positions=False to do without"
+    )
+
+
+def describes_images(folder: Path) -> bool:
+    """Return whether a table in a folder names images or boxes in them."""
+    columns = [set(map_columns(_column_names(file), {}).values()) for file in _list_tables(folder)]
+    return any("path" in ours or "box_width" in ours for ours in columns[:8])
+
+
 def _list_tables(folder: Path) -> list[Path]:
     files = sorted(Path(e.path) for e in first_entries(folder, 2000) if os.path.isfile(e.path))
     return [file for file in files if file.suffix.lower() in _SUFFIXES]
@@ -285,4 +314,4 @@ def _number_locations(frame: pd.DataFrame) -> np.ndarray:
     return keys.groupby(list(keys), sort=False, dropna=False).ngroup().to_numpy()
 
 
-register("table", open=table, fits=fits)
+register("table", open=table, fits=fits, lacks=lacks)

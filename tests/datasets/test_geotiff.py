@@ -1,13 +1,16 @@
+import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+from rasterio.shutil import copy
 from rasterio.transform import Affine
 
 from geossl.data.store import ChipStore
 from geossl.datasets import geotiff
+from geossl.datasets.raster.grid import reproject
 from geossl.datasets.raster.window import pixel_info, read_cells
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -236,8 +239,7 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path):
         geotiff(tmp_path)
     write(tmp_path / "a" / "2015.tif", noise())
     write(tmp_path / "a" / "2016.tif", noise(), left=LEFT + 100_000)
-    with pytest.raises(ValueError, match="must show the same area"):
-        geotiff(tmp_path / "a", chip_px=32)
+    assert geotiff(tmp_path / "a", chip_px=32)["location"].is_unique  # two areas
     with pytest.raises(
         ValueError, match="`chip_px` must fit into a scene, got 200 for scenes of at most 96 x 64"
     ):
@@ -246,7 +248,7 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path):
     with pytest.raises(ValueError, match="has no CRS"):
         geotiff(tmp_path / "b")
     write(tmp_path / "c" / "2015.tif", noise(3))
-    write(tmp_path / "c" / "2016.tif", noise(4))
+    write(tmp_path / "c" / "2016.tif", noise(5))
     with pytest.raises(ValueError, match="must have the same number of bands"):
         geotiff(tmp_path / "c")
 
@@ -260,6 +262,199 @@ def test_a_damaged_file_is_named_or_left_out(tmp_path):
         geotiff(tmp_path, chip_px=32)
     table = geotiff(tmp_path, chip_px=32, skip_bad=True)
     assert list(table.attrs["skipped"]) == [str(bad)] and table["time"].nunique() == 2
+
+
+def test_tiles_and_undated_patches_have_grids_of_their_own(tmp_path):
+    """Tiles 100 pixels wide: on one grid of 32 the second would lose a column."""
+    tiles = {}
+    for i, left in enumerate((LEFT, LEFT + 1000, LEFT + 9000)):
+        for year in (2019, 2020):
+            pixels = noise(width=100, seed=10 * i + year)
+            tiles[f"t{i}_{year}.tif"] = write(tmp_path / f"t{i}_{year}.tif", pixels, left=left)
+    table = geotiff(tmp_path, chip_px=32)
+    assert len(table) == 3 * 2 * 3 * 2 and table["location"].nunique() == 18
+    assert (table.groupby("location")["time"].nunique() == 2).all()
+    chips = read_cells(table, size_px=32).chips
+    for path, rows in table.groupby("path"):
+        whole = tiles[Path(path).name]
+        for i in rows.index:
+            y, x = table.loc[i, ["row", "column"]]
+            assert np.array_equal(chips[i], whole[:, y : y + 32, x : x + 32])
+    patches = tmp_path / "patches"
+    for i in range(3):
+        write(patches / f"patch_{i}.tif", noise(seed=i), left=LEFT + 9000 * i)
+    write(patches / "patch_1999.tif", noise(), left=LEFT - 9000)  # no date: the others have none
+    table = geotiff(patches)
+    assert len(table) == table["location"].nunique() == 4 and table["time"].isna().all()
+    for i in range(7):
+        write(patches / f"x_2020060{i + 1}.tif", noise())
+    with pytest.raises(ValueError, match="patch_0.tif has no date in its name.*`date_pattern`"):
+        geotiff(patches)
+
+
+def test_patches_of_several_zones_and_over_180_degrees(tmp_path):
+    from rasterio.warp import transform
+
+    for crs, left in (("EPSG:32633", LEFT), ("EPSG:32632", LEFT)):  # far apart
+        write(tmp_path / f"{crs[-2:]}.tif", noise(2), crs=crs, left=left)
+    for crs in ("EPSG:32601", "EPSG:32660"):  # one place on 180 degrees, seen from both sides
+        (x,), (y,) = transform("EPSG:4326", crs, [180.0], [10.0])
+        pixels = smooth(96, 96, PX)
+        write(tmp_path / f"{crs[-2:]}.tif", pixels, crs=crs, left=x - 480, top=y + 480)
+    table = geotiff(tmp_path, chip_px=32)
+    area = table["location"].str.extract(r"(a\d+)")[0]
+    assert area.nunique() == 3 and table["crs"].nunique() == 3
+    over = table[table["path"].str.contains("01.tif|60.tif")]
+    dates = over.groupby("location")["path"].nunique()
+    assert (dates == 2).any() and (over["lon"].abs() > 179.99).all()
+    assert np.abs(over["lat"] - 10).max() < 0.005
+    with pytest.raises(ValueError, match="`test_side` needs files of one CRS, got 3"):
+        geotiff(tmp_path, chip_px=32, test_side="east")
+
+
+def test_an_alpha_band_beside_files_without_one(tmp_path):
+    scene = write(tmp_path / "a_2015.tif", noise(3), photometric="RGB")
+    masked = noise(4, seed=1)
+    masked[3] = 255
+    masked[3, :, :16] = 0
+    write(tmp_path / "b_2016.tif", masked, photometric="RGB", alpha="YES")
+    table = geotiff(tmp_path, chip_px=32)
+    found = read_cells(table, size_px=32)
+    assert found.chips.shape[1] == 3 and np.array_equal(found.chips[0], scene[:, :32, :32])
+    assert found.extra["nodata_share"][:2].tolist() == [0, 0.5]
+
+
+def test_every_raster_that_gdal_opens_and_one_file_alone(tmp_path):
+    pixels = noise(dtype="uint8")
+    for year in (2019, 2020):
+        with rasterio.open(
+            tmp_path / f"j_{year}0101.jp2", "w", driver="JP2OpenJPEG", width=96, height=64, count=3,
+            dtype="uint8", crs="EPSG:32633", transform=Affine(PX, 0, LEFT, 0, -PX, TOP),
+            QUALITY="100", REVERSIBLE="YES",
+        ) as file:  # fmt: skip
+            file.write(pixels)
+    (tmp_path / "preview.jpg").write_bytes(b"")
+    table = geotiff(tmp_path, chip_px=32)
+    assert len(table) == 12 and table["time"].nunique() == 2
+    assert list(table.attrs["skipped"]) == [str(tmp_path / "preview.jpg")]
+    assert np.array_equal(read_cells(table, size_px=32).chips[0], pixels[:, :32, :32])
+    alone = geotiff(tmp_path / "j_20190101.jp2", chip_px=32)
+    assert len(alone) == 6 and alone["path"].nunique() == 1
+    for driver, suffix in (("HFA", "img"), ("ENVI", "dat")):
+        (tmp_path / driver).mkdir()
+        path = tmp_path / driver / f"s_2019.{suffix}"
+        copy(tmp_path / "j_20190101.jp2", path, driver=driver)
+        chips = read_cells(geotiff(path, chip_px=32), size_px=32).chips
+        assert np.array_equal(chips[0], pixels[:, :32, :32]), driver
+    grid = tmp_path / "grid.asc"
+    head = "ncols 40\nnrows 40\nxllcorner 5\nyllcorner 45\ncellsize 0.1\n"
+    grid.write_text(head + ("7 " * 40 + "\n") * 40)
+    with pytest.raises(ValueError, match="grid.asc has no CRS"):
+        geotiff(grid)
+    grid.with_suffix(".prj").write_text(rasterio.crs.CRS.from_epsg(4326).to_wkt())
+    table = geotiff(grid, chip_px=32, scale=(0, 7))
+    assert (
+        table["lon"][0] == pytest.approx(6.6)
+        and (read_cells(table, size_px=4).chips == 65535).all()
+    )
+
+
+@pytest.mark.filterwarnings("ignore:The given matrix")
+@pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:4326", None])
+def test_a_file_without_a_transform_is_refused_and_the_advice_helps(tmp_path, crs):
+    for year in (2019, 2020):
+        write(tmp_path / "as" / f"s_{year}.tif", noise(), crs=crs, transform=Affine.identity())
+        write(tmp_path / "up" / f"s_{year}.tif", noise(), crs=crs,
+              transform=Affine(1, 0, 0, 0, -1, 64))  # fmt: skip
+    for folder in (tmp_path / "as", tmp_path / "up"):
+        with pytest.raises(ValueError, match="no transform.*gdal_translate.*-a_ullr") as caught:
+            geotiff(folder, chip_px=32)
+        assert ("-a_srs" in str(caught.value)) == (crs is None)
+
+
+def test_a_place_beyond_the_globe_is_refused_alike_each_time(tmp_path):
+    write(tmp_path / "a" / "s_2019.tif", noise(), crs="EPSG:4326", left=10.0, top=224.0, px=0.1)
+    write(tmp_path / "b" / "s_2019.tif", noise(), left=1e12)
+    write(tmp_path / "c" / "s_2019.tif", noise(), crs='LOCAL_CS["site",UNIT["metre",1]]')
+    for folder in "abcabc":
+        with pytest.raises(ValueError, match="lies nowhere on the globe"):
+            geotiff(tmp_path / folder, chip_px=32)
+
+
+def test_reprojection_gives_each_position_its_own_result_in_any_order():
+    x, y = np.array([15.0, 15.0, 15.0, 16.0]), np.array([45.0, 100.0, 91.0, 46.0])
+    want = reproject("EPSG:4326", "EPSG:32633", x[[0, 3]], y[[0, 3]])
+    for order in ([0, 1, 2, 3], [1, 0, 3, 2], [0, 1, 2, 3]):
+        for _ in range(25):  # GDAL says the first errors only
+            moved = np.stack(reproject("EPSG:4326", "EPSG:32633", x[order], y[order]))
+            back = moved[:, np.argsort(order)]
+            assert not np.isfinite(back[:, 1:3]).any()
+            np.testing.assert_allclose(back[:, [0, 3]], want, atol=1e-6)
+    with pytest.raises(ValueError, match="cannot be reprojected"):
+        reproject('LOCAL_CS["site",UNIT["metre",1]]', "EPSG:4326", x, y)
+
+
+def test_control_points_and_rpcs_are_warped_where_that_is_asked_for(tmp_path):
+    from rasterio.control import GroundControlPoint
+    from rasterio.rpc import RPC
+
+    pixels = np.full((3, 64, 96), 1, "uint8")
+    pixels[:, 10:20, 30:50] = 201
+    corners = [(0, 0), (0, 96), (64, 0), (64, 96)]
+    points = [GroundControlPoint(r, c, 15 + c * 1e-4, 45 - r * 1e-4) for r, c in corners]
+    lines = [[0, 0, -1] + [0] * 17, [1] + [0] * 19, [0, 1] + [0] * 18, [1] + [0] * 19]
+    rpcs = RPC(0, 100, 45 - 32e-4, 32e-4, lines[1], lines[0], 32, 32, 15 + 48e-4, 48e-4, lines[3],
+               lines[2], 48, 48)  # fmt: skip
+    for name, about in (("points", {"gcps": points, "crs": "EPSG:4326"}), ("rpcs", {"rpcs": rpcs})):
+        path = tmp_path / name / "s_2019.tif"
+        path.parent.mkdir()
+        with rasterio.open(path, "w", driver="GTiff", width=96, height=64, count=3, dtype="uint8",
+                           **about) as file:  # fmt: skip
+            file.write(pixels)
+        with pytest.raises(ValueError, match="in place of a transform. Pass `warp=True`"):
+            geotiff(path.parent, chip_px=8)
+        table = geotiff(path.parent, chip_px=8, warp=True)
+        means = read_cells(table, size_px=8).chips.mean((1, 2, 3))
+        brightest = table.iloc[means.argmax()]
+        assert means.max() > 150, name
+        assert abs(brightest["lon"] - 15.004) < 1e-3 and abs(brightest["lat"] - 44.9985) < 5e-4
+
+
+def test_a_folder_is_walked_once_without_what_is_hidden_and_names_what_is_closed(
+    tmp_path, monkeypatch
+):
+    real = tmp_path / "real folder ä"
+    write(real / "s_2019.tif", noise())
+    for name in (".ipynb_checkpoints", "__MACOSX", "@eaDir", "$RECYCLE.BIN", ".git"):
+        write(real / name / "copy_2019.tif", noise())
+    write(real / "._s_2019.tif", noise())
+    (real / "loop").symlink_to(tmp_path)
+    (tmp_path / "link").symlink_to(real)
+    (tmp_path / "again_2019.tif").symlink_to(real / "s_2019.tif")
+    table = geotiff(tmp_path, chip_px=32)
+    assert table["path"].unique().tolist() == [str(real / "s_2019.tif")]
+    assert geotiff(tmp_path / "link", chip_px=32)["path"].nunique() == 1
+    only = tmp_path / "only" / "in"
+    only.parent.mkdir()
+    only.symlink_to(real)
+    assert geotiff(tmp_path / "only", chip_px=32)["path"].nunique() == 1
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    scan = os.scandir
+
+    def refuse(path):
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(
+        ValueError, match="closed: it cannot be listed: Permission denied.*skip_bad"
+    ):
+        geotiff(tmp_path, chip_px=32)
+    assert list(geotiff(tmp_path, chip_px=32, skip_bad=True).attrs["skipped"]) == [str(closed)]
+    with pytest.raises(ValueError, match="closed cannot be listed: Permission denied. Change its"):
+        geotiff(closed)
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the real imagery in ../shared/data")

@@ -1,3 +1,4 @@
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from geossl.datasets.photos import photos
+from geossl.datasets.photos import _degrees, photos
 from geossl.datasets.raster import chips as images
 
 
@@ -38,6 +39,76 @@ def test_photos_lie_where_their_exif_says(tmp_path):
     assert set(reasons) == {"no.jpg", "zero.jpg", "far.jpg", "half.jpg"}
     assert "no GPS" in reasons["no.jpg"] and "not on the globe" in reasons["zero.jpg"]
     assert not images.read_chips(found, size_px=4).bad
+
+
+GPS = {1: "S", 2: (36.0, 48.0, 14.0), 3: "E", 4: (174.0, 43.0, 35.0)}
+SOUTH_EAST = (174 + 43 / 60 + 35 / 3600, -36 - 48 / 60 - 14 / 3600)
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({}, SOUTH_EAST),
+        ({1: b"S\0", 3: "e"}, SOUTH_EAST),
+        ({2: (36.0, 48.2), 4: (174.0, 43.6)}, (174 + 43.6 / 60, -36 - 48.2 / 60)),
+        ({2: (36.5,), 4: (174.5,)}, (174.5, -36.5)),
+        ({1: None}, "without N or S"),
+        ({3: None}, "without E or W"),
+        ({1: "E"}, "without N or S"),
+        ({2: (36.0, 75.0, 14.0)}, "no GPS position in its EXIF but"),
+        ({2: None}, "has no GPS position in its EXIF"),
+    ],
+)
+def test_a_photo_lies_on_its_own_side_of_the_globe_or_nowhere(tmp_path, change, place):
+    exif = Image.Exif()
+    exif[0x8825] = {key: value for key, value in (GPS | change).items() if value is not None}
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=exif)
+    if isinstance(place, str):
+        with pytest.raises(ValueError, match=f"None of the 1 photos.*{place}"):
+            photos(tmp_path)
+        photo(tmp_path / "b.jpg", ((48, 30, 0), (2, 15, 36)))
+        found = photos(tmp_path)  # left out, and said
+        assert len(found) == 1 and place in found.attrs["skipped"][str(tmp_path / "a.jpg")]
+    else:
+        np.testing.assert_allclose(
+            photos(tmp_path)[["lon", "lat"]].to_numpy()[0], place, rtol=1e-12
+        )
+
+
+def test_numbers_in_exif_that_are_none(tmp_path):
+    exif = Image.Exif()
+    exif[0x8825] = GPS | {5: b"\xff", 6: 77.0}  # the altitude
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=exif)
+    file = (tmp_path / "a.jpg").read_bytes()
+    for value, place in ((77, SOUTH_EAST), (14, None)):
+        before = next(struct.pack(f"{order}2L", value, 1) for order in "<>"
+                      if struct.pack(f"{order}2L", value, 1) in file)  # fmt: skip
+        (tmp_path / "a.jpg").write_bytes(file.replace(before, bytes(8)))  # 0/0
+        if place:
+            found = photos(tmp_path)[["lon", "lat"]].to_numpy()[0]
+            np.testing.assert_allclose(found, place, rtol=1e-12)
+        else:
+            with pytest.raises(ValueError, match="no GPS position in its EXIF but"):
+                photos(tmp_path)
+
+
+def test_a_sign_must_say_what_the_side_says():
+    assert _degrees({1: "S", 2: (-36, 30, 0)}, 2, 1, "NS") == -36.5
+    for side in ("N", "E"):
+        with pytest.raises(ValueError, match="GPS position"):
+            _degrees({1: side, 2: (-36, 30, 0)}, 2, 1, "NS")
+
+
+def test_photos_of_one_place_are_grouped_by_distance_and_not_by_rounding(tmp_path):
+    for name, seconds in (("a", 17.99), ("b", 18.01), ("c", 20.0)):  # 0.6 m apart, then 61 m
+        photo(tmp_path / f"{name}.jpg", ((48, 30, seconds), (2, 15, 36)))
+    photo(tmp_path / "d.jpg", ((48, 30, 18.19), (2, 15, 36)))  # 6 m from a: rounds to another name
+    found = photos(tmp_path)
+    assert found["location"].tolist() == ["48.5050,2.2600"] * 2 + [
+        "48.5056,2.2600",
+        "48.5050,2.2600",
+    ]
+    assert photos(tmp_path, decimals=6)["location"].nunique() == 4
 
 
 def test_photos_that_are_damaged(tmp_path):

@@ -236,7 +236,10 @@ def test_threads_open_files_without_a_position_and_leave_the_filters_as_they_wer
 def test_a_file_of_another_kind_or_an_absent_one_is_named(tmp_path):
     (tmp_path / "a.gif").write_bytes(b"GIF89a")
     (tmp_path / "cut.tif").write_bytes(b"II*\0 no more")
-    for name, words in (("a.gif", "must end in .tif"), ("cut.tif", "cannot be read as a GeoTIFF")):
+    for name, words in (
+        ("a.gif", "cannot be read as .gif"),
+        ("cut.tif", "cannot be read as a GeoTIFF"),
+    ):
         with pytest.raises(DatasetError, match=f"{name} {words}"), open_raster(tmp_path / name):
             pass
     with pytest.raises(FileNotFoundError, match="b.tif does not exist"):

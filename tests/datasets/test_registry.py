@@ -1,5 +1,6 @@
 import importlib
 import json
+import re
 import subprocess
 import sys
 import time
@@ -237,16 +238,99 @@ def test_what_was_seen_is_told_when_none_fits(tmp_path):
         open_scenes(tmp_path / "absent")
 
 
-def test_scenes_apart_or_without_date_are_no_series(tmp_path):
+def test_own_georeferenced_files_open_as_geotiff_in_any_layout(tmp_path):
     for at, lefts in (("apart", (500_000.0, 600_000.0)), ("plain", (None, None))):
         for year, left in zip((2020, 2021), lefts, strict=True):
             tif(tmp_path / at / f"s_{year}0601.tif", left)
-        assert matching_data_sets(tmp_path / at) == {}
-    for name in ("left", "right"):  # two halves of one day
-        tif(tmp_path / "once" / f"{name}_20200601.tif")
-    assert matching_data_sets(tmp_path / "once") == {}
+    for name, left in (("left", 500_000.0), ("right", 500_640.0)):  # two tiles of one day
+        tif(tmp_path / "once" / f"{name}_20200601.tif", left)
     tif(tmp_path / "undated" / "a.tif")
-    assert matching_data_sets(tmp_path / "undated") == {}
+    for name in ("apart", "once", "undated"):
+        assert list(matching_data_sets(tmp_path / name)) == ["geotiff"], name
+    assert matching_data_sets(tmp_path / "plain") == {}
+    assert len(open_scenes(tmp_path / "once", chip_px=32)) == 8
+    assert open_scenes(tmp_path / "undated")["time"].isna().all()
+    one = open_scenes(tmp_path / "undated" / "a.tif")
+    assert one.attrs["opened"][0] == "geotiff" and len(one) == 1
+    for year in (2019, 2020):
+        tif(tmp_path / "dates" / f"{year}-06" / "s.tif")
+    assert list(matching_data_sets(tmp_path / "dates")) == ["geotiff"]
+    for kind in ("farm", "wood"):
+        tif(tmp_path / "classes" / kind / "a.tif")
+    found = open_scenes(tmp_path / "classes")
+    assert found.attrs["opened"][0] == "image_folder" and found["label"].tolist() == [
+        "farm",
+        "wood",
+    ]
+    np.testing.assert_allclose(found["lon"], 15.0042, atol=1e-4)
+
+
+def test_a_table_of_images_comes_before_the_images(tmp_path):
+    tif(tmp_path / "a.tif")
+    put(tmp_path / "notes.csv", "name,price\nx,1\n")
+    assert list(matching_data_sets(tmp_path)) == ["geotiff"]
+    put(tmp_path / "notes.csv", "path,price\na.tif,1\n")
+    with pytest.raises(
+        ValueError, match="`table` needs columns of coordinates in notes.csv.*headers"
+    ):
+        open_scenes(tmp_path)
+    found = open_scenes(tmp_path, reader="table", headers=True)  # as the message says
+    assert found["lon"][0] == pytest.approx(15.0042, abs=1e-4)
+    assert len(open_scenes(tmp_path, reader="geotiff")) == 1
+
+
+@pytest.mark.parametrize("at", ["", "data", "data/EuroSAT", "data/EuroSAT/2750/Forest"])
+def test_a_level_too_high_or_too_low_is_said(tmp_path, at):
+    make_eurosat(tmp_path / "data" / "EuroSAT" / "2750")
+    with pytest.raises(ValueError, match="the reader `eurosat` opens that path") as caught:
+        open_scenes(tmp_path / at)
+    place = re.search(r"It (?:contains|lies in) (.*?), which ", str(caught.value))[1]
+    assert open_scenes(place).attrs["opened"][0] == "eurosat"  # the advice leads there
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "words"),
+    [
+        ("a.png", jpg, "reader='image_folder'"),
+        (
+            "a.tif",
+            lambda path: tif(path, None),
+            "`geotiff` cannot place a file: .*no CRS and no tr",
+        ),
+        ("a.csv", lambda path: put(path, "p,LAT_DD\n1,2\n"), "pass reader='table' with `columns`"),
+    ],
+)
+def test_what_the_nearest_reader_lacks_is_said(tmp_path, name, make, words):
+    make(tmp_path / name)
+    for path in (tmp_path, tmp_path / name):
+        if path.is_dir() or name != "a.png":
+            with pytest.raises(ValueError, match=words):
+                open_scenes(path)
+    if name == "a.png":
+        assert len(open_scenes(tmp_path, reader="image_folder")) == 1
+
+
+@pytest.mark.parametrize("name", ["Thumbs.db", "desktop.ini", "1.jpg.aux.xml", "1.json", "._1.jpg",
+                                  ".ipynb_checkpoints/1.jpg", "@eaDir/1.jpg"])  # fmt: skip
+def test_what_lies_beside_the_images_changes_nothing(tmp_path, name):
+    make_image_folder(tmp_path)
+    before = open_scenes(tmp_path)
+    for folder in (tmp_path, tmp_path / "cat"):
+        put(folder / name, b"x")
+    pd.testing.assert_frame_equal(open_scenes(tmp_path), before)
+
+
+def test_one_option_groups_jittered_locations_of_any_reader(tmp_path):
+    step = 1 / 111_195  # a meter
+    rows = "".join(f"a.jpg,0,{180 - k * 4 * step}\n" for k in range(4)) + f"a.jpg,0,{-180 + step}\n"
+    jpg(tmp_path / "a.jpg")
+    put(tmp_path / "t.csv", "path,lat,lon\n" + rows + "a.jpg,50,7\n")
+    assert open_scenes(tmp_path)["location"].tolist() == [0, 1, 2, 3, 4, 5]
+    # 0, 4, 8, 12 m and 1 m beyond 180 degrees: centers at 0 and 12 m; 8 m is nearer to 12 m
+    assert open_scenes(tmp_path, same_location_m=10)["location"].tolist() == [0, 0, 3, 3, 0, 5]
+    assert open_scenes(tmp_path, same_location_m=0.5)["location"].tolist() == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(ValueError, match="`same_location_m` must be > 0"):
+        open_scenes(tmp_path, same_location_m=0)
 
 
 def test_a_table_that_geossl_wrote_is_not_taken_for_one_of_files(tmp_path):

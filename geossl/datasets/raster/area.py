@@ -15,7 +15,7 @@ import pandas as pd
 
 from geossl.data.files import DatasetError
 from geossl.datasets.raster.chips import add_pixel_columns
-from geossl.datasets.raster.files import is_tiff, open_raster
+from geossl.datasets.raster.files import is_picture, open_raster
 from geossl.datasets.raster.window import read_window
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def read_area(
     path, bands = row["path"], [int(band) for band in row["bands"].split(",")]
     with open_raster(path) as file:
         left, top, right, bottom = window or (0, 0, file.width, file.height)
-        if file.count < 3 and max(bands) == 3 and not is_tiff(path):
+        if file.count < 3 and max(bands) == 3 and is_picture(path):
             bands = [1] * len(bands)  # a gray image fills all colors
         if max(bands) > file.count:
             raise DatasetError(

@@ -6,7 +6,6 @@ The readers of data sets share this: they say in a few columns what to read, and
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,7 +15,7 @@ from geossl.data.files import DatasetError, open_array
 from geossl.data.pixels import Pixels, repeat
 from geossl.data.readers import FunctionReader, register_reader
 from geossl.data.scenes import BOX
-from geossl.datasets.raster.files import is_tiff, open_raster
+from geossl.datasets.raster.files import is_picture, open_raster
 from geossl.datasets.raster.window import pixel_info, read_window, to_stored_units
 
 _MAX_PX = 2**28  # pixels of an image or a window; more is a mistake or a decompression bomb
@@ -115,12 +114,9 @@ def _read_row(row: Row, size_px: int) -> Chip:
 
 
 def _read_file(path: str, bands: list[int], row: Row, size_px: int) -> Chip:
-    suffix = Path(path).suffix.lower()
-    read = _read_image
-    if is_tiff(path) or suffix == ".jp2":
-        read = _read_raster
-    elif suffix == ".npy":
-        read = _read_array
+    if path.lower().endswith(".npy"):
+        return _read_array(path, bands, row, size_px)
+    read = _read_image if is_picture(path) else _read_raster
     return read(path, bands, row, size_px)
 
 

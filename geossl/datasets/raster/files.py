@@ -1,4 +1,4 @@
-"""Open raster files safely: by the driver of their suffix, so that none can name other files."""
+"""Open raster files safely: with GDAL's own drivers, so that none can name other files."""
 
 from __future__ import annotations
 
@@ -6,22 +6,43 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from geossl.data.files import DatasetError
 
 TIFF_SUFFIXES = (".tif", ".tiff")
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .tif .tiff .jp2 .webp .bmp .ppm .npy".split())
-_DRIVERS = {
-    ".tif": "GTiff",
-    ".tiff": "GTiff",
-    ".jp2": "JP2OpenJPEG",
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-}
+_PICTURES = frozenset("JPEG PNG WEBP BMP PNM GIF BIGGIF".split())  # Pillow turns them upright
+_REFUSED = frozenset(  # what they open names other files or addresses, is a table, or is no image
+    """VRT GTI DERIVED WCS WMS WMTS HTTP PLMOSAIC EEDA EEDAI DAAS ESRIC STACTA STACIT MRF OGCAPI
+    GDALG KMLSUPEROVERLAY PDF SAFE SENTINEL2 DIMAP TIL RPFTOC ECRGTOC ERS PDS PDS4 ISIS2 ISIS3
+    VICAR PCIDSK RS2 TSX MFF MFF2 ILWIS PAux DOQ1 DOQ2 FAST ADRG SRP HDF4 HDF4Image HDF5 HDF5Image
+    BAG S102 S104 S111 SNODAS OZI NSIDCbin GSC Zarr Rasterlite MBTiles GPKG SQLite GNMFile
+    GNMDatabase OSM MVT GeoJSON GeoJSONSeq ESRIJSON TopoJSON AVCBin AVCE00 Memory MEM XYZ ZMap R
+    BYN CTG""".split()
+    + ["ESRI Shapefile"]
+)
+
+
+@cache
+def raster_suffixes() -> dict[str, str]:
+    """Return the suffixes of rasters that this GDAL can open -> its driver."""
+    from rasterio.drivers import raster_driver_extensions
+
+    drivers = {f".{suffix}": driver for suffix, driver in raster_driver_extensions().items()}
+    return {suffix: name for suffix, name in drivers.items() if name not in _REFUSED}
+
+
+@cache
+def _drivers() -> list[str]:
+    from rasterio import Env
+
+    with Env() as env:
+        return sorted(set(env.drivers()) - _REFUSED)
 
 
 def is_tiff(path: str | os.PathLike[str]) -> bool:
@@ -29,44 +50,92 @@ def is_tiff(path: str | os.PathLike[str]) -> bool:
     return os.fspath(path).lower().endswith(TIFF_SUFFIXES)
 
 
-@contextmanager
-def open_raster(path: str | os.PathLike[str], *, sidecars: bool = True) -> Iterator[Any]:
-    """Open a raster file with rasterio as what its name says, e.g. a .tif as a GeoTIFF.
+def is_picture(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path ends as a jpg, a png or the like does."""
+    return raster_suffixes().get(Path(path).suffix.lower()) in _PICTURES
 
-    GDAL on its own opens a file by its content: a VRT that is named .tif would make it read any
-    other file.
+
+def is_image(name: str) -> bool:
+    """Return whether chips can be read of a file of this name: a raster, a picture or an array."""
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix == ".npy" or suffix in raster_suffixes()
+
+
+@contextmanager
+def open_raster(
+    path: str | os.PathLike[str], *, sidecars: bool = True, warp: bool = False
+) -> Iterator[Any]:
+    """Open a raster file with rasterio: a .tif as a GeoTIFF, others as what GDAL finds them to be.
+
+    Formats whose files name others are refused: a VRT would make GDAL read any other file.
 
     Args:
-        path: a .tif, .tiff, .jp2, .png, .jpg or .jpeg.
+        path: the file.
         sidecars: look for files with more about it, such as .aux.xml; False for headers of files
             in large folders, which GDAL would list.
+        warp: warp a file that has ground control points or RPCs in place of a transform.
 
     Yields:
-        The open `rasterio.DatasetReader`.
+        The open `rasterio.DatasetReader`, or a `rasterio.vrt.WarpedVRT` on it.
 
     Raises:
         FileNotFoundError: there is no such file.
-        DatasetError: it has another suffix, or cannot be read, now or in the ``with`` block.
+        DatasetError: it cannot be read, now or in the ``with`` block.
     """
     import rasterio
     from rasterio.errors import RasterioError
 
-    driver = _DRIVERS.get(Path(path).suffix.lower())
-    if driver is None:
-        raise DatasetError(f"{path} must end in {', '.join(_DRIVERS)}. Convert it first.")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"The file {path} does not exist.")
-    environment = rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
+    options = {} if sidecars else {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+    drivers = ["GTiff"] if is_tiff(path) else _drivers()
     try:
-        with nullcontext() if sidecars else environment:
+        with rasterio.Env(**options):
             with _IgnoreMissingPosition():
-                file = rasterio.open(path, driver=driver)
+                file = rasterio.DatasetReader(Path(path), driver=drivers)
             with file:
-                yield file
+                if not file.count:
+                    raise DatasetError(
+                        f"{path} has no bands but data sets of their own. Write one of them to a "
+                        "GeoTIFF with gdal_translate."
+                    )
+                if warp and not file.crs and (file.gcps[0] or file.rpcs):
+                    with _warp(file) as warped:
+                        yield warped
+                else:
+                    yield file
     except (RasterioError, IndexError, UnicodeError) as error:
-        kind = "a GeoTIFF" if driver == "GTiff" else Path(path).suffix.lower()
+        suffix = Path(path).suffix.lower()
+        kind = suffix if suffix in raster_suffixes() else "a raster"
         reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
-        raise DatasetError(f"{path} cannot be read as {kind}: {reason}.") from None
+        raise DatasetError(
+            f"{path} cannot be read as {'a GeoTIFF' if is_tiff(path) else kind}: {reason}."
+        ) from None
+
+
+def _warp(file: Any) -> Any:
+    """Return a file with control points or RPCs as if it had a north-up transform, in meters."""
+    from rasterio.crs import CRS
+    from rasterio.enums import ColorInterp, Resampling
+    from rasterio.vrt import WarpedVRT
+    from rasterio.warp import transform
+
+    points, crs = file.gcps
+    if points and not crs:
+        raise DatasetError(
+            f"{file.name} has ground control points without a CRS. Write it into a copy: "
+            "gdal_translate -a_srs EPSG:..."
+        )
+    if not points or not crs.is_projected:
+        if points:
+            x, y = np.mean([(point.x, point.y) for point in points], axis=0)
+            (lon,), (lat,) = transform(crs, "EPSG:4326", [x], [y])
+        else:
+            lon, lat = file.rpcs.long_off, file.rpcs.lat_off
+        zone = 61 if abs(lat) > 84 else int((lon + 180) % 360 // 6) + 1  # 61: around a pole
+        crs = CRS.from_epsg((32600 if lat >= 0 else 32700) + zone)
+    masked = file.nodata is not None or ColorInterp.alpha in file.colorinterp
+    return WarpedVRT(file, crs=crs, resampling=Resampling.bilinear, add_alpha=not masked)
 
 
 class _IgnoreMissingPosition:

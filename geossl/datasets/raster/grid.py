@@ -29,7 +29,7 @@ class Scene:
         transform: from (column, row) to coordinates.
         width: pixels.
         height: pixels.
-        bands: names of its bands.
+        bands: number of each band from 1 -> its name; an alpha band is none.
         dtype: of its pixels.
         tag: the text of a tag that was to be read.
         time: when it was taken, UTC; missing where nothing says so.
@@ -41,7 +41,7 @@ class Scene:
     transform: Affine
     width: int
     height: int
-    bands: tuple[str, ...]
+    bands: dict[int, str]
     dtype: str
     tag: str | None = None
     time: pd.Timestamp = pd.NaT
@@ -105,12 +105,68 @@ def reproject(
         return x, y
     try:
         with np.errstate(invalid="ignore"):
-            moved = transform(source, target, x.ravel(), y.ravel())
-    except (CRSError, CPLE_BaseError) as error:  # also a local CRS, or one of the Moon
+            moved = np.array(transform(source, target, x.ravel(), y.ravel()))
+    except (CRSError, CPLE_BaseError):  # GDAL refuses all positions because of one, but not always
+        moved = np.full((2, x.size), np.nan)
+    if not np.isfinite(moved).all():
+        moved = _reproject_each(source, target, x.ravel(), y.ravel())
+    return moved[0].reshape(x.shape), moved[1].reshape(x.shape)
+
+
+def _reproject_each(source: str, target: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return positions ``(2, n)`` in another CRS, those that it has, or raise for local CRSs."""
+    import pyproj
+
+    try:
+        transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
+        return np.array(transformer.transform(x, y, errcheck=False))
+    except pyproj.exceptions.ProjError as error:  # also a local CRS, or one of the Moon
+        reason = str(error).partition("\n")[0]
         raise ValueError(
-            f"Positions cannot be reprojected from {source!r} to {target!r}: {error}."
+            f"Positions cannot be reprojected from {source!r} to {target!r}: {reason}."
         ) from None
-    return np.reshape(moved[0], x.shape), np.reshape(moved[1], x.shape)
+
+
+def group_overlapping(scenes: list[Scene], chip_px: int) -> list[list[Scene]]:
+    """Return groups of scenes that show one area: each overlaps another by the size of a chip."""
+    import shapely
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    shapes, chips = [], []
+    for scene in scenes:
+        outline = outline_points(0.0, 0.0, float(scene.width), float(scene.height), parts=4)
+        lon, lat = _to_degrees(scene, *outline)
+        shape = shapely.Polygon()
+        if np.isfinite(lon + lat).all():
+            shape = shapely.make_valid(shapely.Polygon(np.stack([lon, lat], 1)))
+        shapes.append(shape)
+        chips.append(shape.area * min(1, chip_px**2 / (scene.width * scene.height)))
+    near = np.array(shapes, object)
+    far = shapely.transform(near, lambda xy: xy - [360, 0])  # of those that reach over 180
+    tree = shapely.STRtree(np.concatenate([near, far]))
+    one, two = tree.query(near, predicate="intersects")
+    shared = shapely.area(shapely.intersection(near[one], tree.geometries[two]))
+    two, chip = two % len(scenes), np.array(chips)
+    overlap = shared > np.minimum(chip[one], chip[two]) / 2
+    links = coo_matrix((overlap[overlap], (one[overlap], two[overlap])), (len(scenes),) * 2)
+    _, group = connected_components(links, directed=False)
+    groups: dict[int, list[Scene]] = {}
+    for scene, number in zip(scenes, group.tolist(), strict=True):
+        groups.setdefault(number, []).append(scene)
+    return list(groups.values())
+
+
+def _to_degrees(scene: Scene, column: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return lon, lat of pixels of a scene, longitudes within 180 of the first, not below -180."""
+    try:
+        lon, lat = reproject(scene.crs, "EPSG:4326", *pixel_to_crs(scene.transform, column, row))
+    except ValueError:  # a local CRS
+        return np.full(len(column), np.nan), np.full(len(column), np.nan)
+    if not np.isfinite(lon + lat).all():
+        return lon, lat
+    lon = np.unwrap(lon, period=360)
+    return lon - 360 * np.floor((lon.min() + 180) / 360), lat
 
 
 def covered_cells(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from geossl import geo
-from geossl.data.files import DatasetError
-from geossl.datasets.raster.files import is_tiff, open_raster
+from geossl.data.files import DatasetError, open_array
+from geossl.datasets.raster.files import is_picture, open_raster
 from geossl.datasets.raster.grid import Scene, pixel_to_crs, reproject
 from geossl.utils.parallel import map_threads
 
@@ -22,36 +23,68 @@ _MAX_OPENED = 100  # files to open until one can be read
 _MAX_NAMES = 100_000  # names to look up until a file exists: a table may list absent ones
 
 
-def read_header(path: Path, *, tag: str | None = None) -> Scene:
-    """Read the header of a GeoTIFF; its time is still missing.
+def read_header(path: Path, *, tag: str | None = None, warp: bool = False) -> Scene:
+    """Read the header of a georeferenced file; its time is still missing.
 
     Args:
         path: the file.
         tag: TIFF tag to read.
+        warp: see `open_raster`.
 
     Raises:
-        DatasetError: the file is damaged or no GeoTIFF.
-        ValueError: it has no CRS, not this tag, or bands of several types.
+        DatasetError: the file is damaged, no raster, or not georeferenced.
+        ValueError: it has not this tag, or bands of several types.
     """
-    with open_raster(path) as file:
-        tags, crs = file.tags(), file.crs
+    with open_raster(path, warp=warp) as file:
+        tags, crs, bands = file.tags(), file.crs, color_bands(file)
         if tag is not None:
             for namespace in file.tag_namespaces():
                 tags |= {
                     name: text for name, text in file.tags(ns=namespace).items() if name == tag
                 }
-        bands = name_bands(file.descriptions, [color.name for color in file.colorinterp])
         grid = file.transform, file.width, file.height
-        dtypes = set(file.dtypes)
-    if not crs:
-        raise ValueError(
-            f"{path} has no CRS. Add it, e.g. with gdal_edit.py -a_srs EPSG:..., or remove it."
-        )
+        dtypes = {file.dtypes[number - 1] for number in bands}
+        if problem := unplaced_reason(file):
+            raise DatasetError(f"{path} {problem}")
     if len(dtypes) > 1:
         raise ValueError(f"The bands of {path} must have one type, got {sorted(dtypes)}.")
     if tag is not None and tag not in tags:
         raise ValueError(f"`date_tag` must name a tag of {path}, got {tag!r}, not {sorted(tags)}.")
     return Scene(path, _shorten(crs), *grid, bands, dtypes.pop(), tags.get(tag or ""))
+
+
+def unplaced_reason(file: Any) -> str:
+    """Return what an open raster lacks to lie anywhere on the globe, and what gives it; or ""."""
+    t = file.transform
+    is_pixels = t.b == t.d == t.c == 0 and abs(t.a) == abs(t.e) == 1 and t.f in (0, file.height)
+    if is_pixels and (file.gcps[0] or file.rpcs):
+        what = "ground control points" if file.gcps[0] else "RPCs"
+        return (
+            f"has {what} in place of a transform. Pass `warp=True` to warp it when it is read, or "
+            "warp it with gdalwarp."
+        )
+    if is_pixels:
+        has, srs = ("a CRS but no", "") if file.crs else ("no CRS and no", "-a_srs EPSG:... ")
+        return (
+            f"has {has} transform, so nothing says where its pixels lie. Write its bounds into a "
+            f"copy: gdal_translate {srs}-a_ullr LEFT TOP RIGHT BOTTOM."
+        )
+    if not file.crs:
+        return "has no CRS. Write it into the file: gdal_edit.py -a_srs EPSG:..."
+    return ""
+
+
+def color_bands(file: Any) -> dict[int, str]:
+    """Return number from 1 -> name of an open raster's bands, all but those that are its mask."""
+    colors = [color.name for color in file.colorinterp]
+    names = name_bands(file.descriptions, colors)
+    is_mask = re.compile("a|alpha|mask|opacity", re.IGNORECASE).fullmatch
+    alone = len(colors) == 1  # then it is all there is
+    return {
+        number: name
+        for number, (name, color) in enumerate(zip(names, colors, strict=True), 1)
+        if color != "alpha" or alone or not (is_mask(name) or name == f"band_{number}")
+    }
 
 
 def name_bands(descriptions: Sequence[str | None], colors: Sequence[str]) -> tuple[str, ...]:
@@ -127,16 +160,13 @@ def _read_bands(path: str) -> tuple[dict[Any, str], str]:
     """Return number -> name of the bands, and the dtype of one file."""
     from PIL import Image
 
-    suffix = Path(path).suffix.lower()
-    if is_tiff(path) or suffix == ".jp2":
+    is_array = path.lower().endswith(".npy")
+    if not is_array and not is_picture(path):
         with open_raster(path) as file:
-            colors = [color.name for color in file.colorinterp]
-            names = name_bands(file.descriptions, colors)
-            bands = {i: name for i, name in enumerate(names, 1) if colors[i - 1] != "alpha"}
-            return bands, file.dtypes[0]
+            return color_bands(file), file.dtypes[0]
     try:
-        if suffix == ".npy":
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if is_array:
+            array = open_array(path)
             count = 1 if array.ndim == 2 else min(array.shape[0], array.shape[-1])
             return {i: f"band_{i}" for i in range(1, count + 1)}, str(array.dtype)
         with Image.open(path) as image:
@@ -153,7 +183,7 @@ def _read_bands(path: str) -> tuple[dict[Any, str], str]:
 def read_positions(
     paths: Sequence[str], x: Sequence[float] | None = None, y: Sequence[float] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return where pixels lie by the headers of georeferenced tifs; a file is opened once.
+    """Return where pixels lie by the headers of georeferenced files; each is opened once.
 
     Args:
         paths: one file per row.
@@ -161,22 +191,27 @@ def read_positions(
         y: pixels from the top, likewise.
 
     Returns:
-        Longitudes and latitudes ``(M,)`` in degrees EPSG:4326, NaN where a file is not a tif,
-        cannot be read or is not georeferenced.
+        Longitudes and latitudes ``(M,)`` in degrees EPSG:4326, NaN where a file cannot be read or
+        is not georeferenced.
     """
+    from rasterio.transform import from_gcps
+
     east, north = np.full((2, len(paths)), np.nan)
     crs = pd.Series([""] * len(paths), dtype=object)
     for path, rows in pd.Series(list(paths), dtype=object).groupby(list(paths)).indices.items():
         try:
-            if not is_tiff(str(path)):
+            if str(path).lower().endswith(".npy"):
                 continue
             with open_raster(str(path)) as file:
-                if not file.crs or file.transform.is_identity:
+                own_crs, transform = file.crs, file.transform
+                if file.gcps[0] and not own_crs:
+                    own_crs, transform = file.gcps[1], from_gcps(file.gcps[0])
+                elif unplaced_reason(file):
                     continue
-                crs[rows] = file.crs.to_wkt()
+                crs[rows] = own_crs.to_wkt()
                 column = file.width / 2 if x is None else np.asarray(x, float)[rows]
                 line = file.height / 2 if y is None else np.asarray(y, float)[rows]
-                east[rows], north[rows] = pixel_to_crs(file.transform, column, line)
+                east[rows], north[rows] = pixel_to_crs(transform, column, line)
         except (OSError, ValueError):
             continue
     return to_lon_lat(crs, east, north)
@@ -214,7 +249,7 @@ def _read_one_header(path: str) -> tuple[str, float, float, int, str, str]:
     try:
         with open_raster(path, sidecars=False) as file:
             kind = file.count, file.dtypes[0]
-            if not file.crs or file.transform.is_identity:
+            if unplaced_reason(file):
                 return "", np.nan, np.nan, *kind, "it is not georeferenced (no CRS or no transform)"
             x, y = pixel_to_crs(file.transform, file.width / 2, file.height / 2)
             return file.crs.to_wkt(), x, y, *kind, ""

@@ -72,7 +72,7 @@ def read_cells(rows: pd.DataFrame, *, size_px: int) -> Pixels:
     bad: dict[int, str] = {}
     for path, positions in rows.groupby("path", sort=False).indices.items():
         try:
-            with open_raster(str(path)) as file:
+            with open_raster(str(path), warp=True) as file:
                 for i in positions:
                     try:
                         chips[i], valid[i] = _read_cell(file, rows.iloc[i], size_px)

@@ -6,12 +6,13 @@ import os
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from geossl.datasets.shared.listing import find_files
 
 _MAX_FILES = 300_000  # of a folder to look through
 _MAX_LOOKS = 1000  # rows of a table whose images are looked for before all are
@@ -63,9 +64,8 @@ def find_moved(root: str | os.PathLike[str], paths: list[str | None]) -> list[st
         return paths
     lost = {path for path in paths if path and "{band}" not in path and not os.path.isfile(path)}
     top = os.path.abspath(root)
-    walk = (os.path.join(folder, name) for folder, _, names in os.walk(top) for name in names)
-    files = list(islice(walk, _MAX_FILES + 1))
-    if len(files) > _MAX_FILES:
+    files, _ = find_files(top, lambda name: True, limit=_MAX_FILES)
+    if len(files) >= _MAX_FILES:
         return paths
     names = [Path(os.path.relpath(file, top)).as_posix() for file in files]
     listed = sorted(lost)
@@ -132,7 +132,8 @@ def match_files(
         )
     start = re.split(r"[{*]", files)[0].rpartition("/")[0]
     top = resolve_inside(root, [start or "."])[0] or str(root)
-    existing = sorted(_walk(top, root)) if "*" in files else []
+    found = find_files(top, lambda name: True)[0] if "*" in files else []
+    existing = sorted(os.path.relpath(file, root).replace(os.sep, "/") for file in found)
     values = table[names].astype("string").fillna("").to_numpy()
     matches: dict[tuple[str, ...], str | None] = {}
     paths = np.full(len(table), None, object)
@@ -148,12 +149,6 @@ def match_files(
             fields = dict(zip(names, key, strict=True))
             problems[row] = f"not exactly one file {files!r} with {fields} in {root}"
     return paths
-
-
-def _walk(top: str, root: Path) -> Iterator[str]:
-    for folder, _, names in os.walk(top):
-        for name in names:
-            yield os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
 
 
 def _match(paths: list[str], pattern: str) -> Iterator[str]:

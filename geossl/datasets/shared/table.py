@@ -114,25 +114,12 @@ def drop_bad_files(
 
 
 def footprint_centers(shapes: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Return centers ``(M,)`` of WKT shapes, also across the antimeridian; NaN for other texts."""
+    """Return centers ``(M,)`` of WKT shapes by `geossl.geo.shape_centers`; NaN for other texts."""
     import shapely
 
     texts = [text if isinstance(text, str) and _SHAPE.match(text) else None for text in shapes]
     with np.errstate(all="ignore"):
-        geometries = shapely.from_wkt(np.array(texts, object), on_invalid="ignore")
-    points, shape = shapely.get_coordinates(geometries, return_index=True)
-    odd = ~(np.abs(points) < 1e4).all(1)  # also NaN; GEOS stops at such numbers
-    points[odd] = 0
-    first = points[np.searchsorted(shape, shape), 0]
-    near = first + (points[:, 0] - first + 180) % 360 - 180
-    across = np.isin(np.arange(len(geometries)), shape[np.abs(near - points[:, 0]) > 180])
-    points[:, 0] = np.where(across[shape], near, points[:, 0])
-    centers = shapely.centroid(shapely.set_coordinates(geometries, points))
-    coordinates, owner = shapely.get_coordinates(centers, return_index=True)  # empty: no center
-    lon, lat = np.full((2, len(geometries)), np.nan)
-    lon[owner], lat[owner] = coordinates.T
-    lon[shape[odd]] = np.nan
-    return np.where(across, geo.wrap_lon(lon), lon), lat
+        return geo.shape_centers(shapely.from_wkt(np.array(texts, object), on_invalid="ignore"))
 
 
 def find_faults(table: pd.DataFrame) -> pd.Series:

@@ -151,11 +151,14 @@ def _covers(item: stac.Item, plan: Plan, location: Location) -> bool:
     high = half_km / _KM_PER_DEGREE
     wide = high / max(0.01, np.cos(np.radians(location.lat)))
     lon, lat = location.lon, location.lat
-    if abs(lon) + wide > 180 or abs(lat) + high > 90:
+    if abs(lat) + high > 90:
         return True
-    around = box(lon - wide, lat - high, lon + wide, lat + high)
     try:
-        return bool(shape(item.footprint).covers(around))
+        (footprint,), _, (is_polar,) = geo.unwrap_shapes(np.array([shape(item.footprint)], object))
+        around = [
+            box(x - wide, lat - high, x + wide, lat + high) for x in (lon - 360, lon, lon + 360)
+        ]
+        return bool(is_polar or shapely.covers(footprint, around).any())
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError,
             shapely.errors.ShapelyError):  # fmt: skip
         return True
