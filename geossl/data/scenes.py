@@ -17,6 +17,7 @@ from annotated_types import Interval
 
 from geossl import geo
 from geossl.data.dates import to_utc, why_no_time
+from geossl.data.splits import name_splits, split_name
 from geossl.data.table_files import read_table
 from geossl.utils.validate import Positive, Seed, check_choice, validated
 
@@ -55,7 +56,8 @@ def check(
         source: name of the table in error messages.
 
     Returns:
-        A copy with a plain index, ``lon, lat`` as float64 and ``time`` as UTC datetimes.
+        A copy with a plain index, ``lon, lat`` as float64, ``time`` as UTC datetimes, and the
+        splits "train", "val" and "test" for all words that mean them ("Training", "VALID", ...).
 
     Raises:
         ValueError: names the first bad row and says how many there are.
@@ -104,6 +106,7 @@ def check(
     out = (lon.abs() > 180) | (lat.abs() > 90)
     refuse(out, "lon", "a value out of range (-180..180, -90..90 degrees)")
     table["time"] = _times(table["time"], source)
+    table["split"] = name_splits(table["split"])
     _refuse_scattered(table, source)
     return table[[*COLUMNS, *(name for name in table.columns if name not in COLUMNS)]]
 
@@ -304,8 +307,10 @@ def rows_of_split(table: pd.DataFrame, split: str | None) -> Tensor:
 
     if split is None or "split" not in table or table["split"].isna().all():
         return torch.arange(len(table))
-    check_choice("split", split, sorted(table["split"].dropna().unique()))
-    return torch.from_numpy(np.flatnonzero((table["split"] == split).to_numpy(bool)))
+    names = name_splits(table["split"])
+    split = split_name(split) or split
+    check_choice("split", split, sorted(names.dropna().unique()))
+    return torch.from_numpy(np.flatnonzero((names == split).to_numpy(bool, na_value=False)))
 
 
 @validated

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from html import escape
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from geossl import geo
 from geossl.data import earth, scenes
+from geossl.data.dates import to_utc
 from geossl.data.scenes import BOX
+from geossl.data.splits import name_splits
 from geossl.utils.validate import validated
 
 __all__ = ["Description", "describe"]
 
 _SHOWN = 12  # classes named in words
+_EXAMPLES = 3  # of a rule that reads dates
 _SAMPLE = 50_000  # locations looked up in the map of the land
 _DAY = np.timedelta64(1, "D")
 _PARTS = (*BOX, "left", "bottom", "right", "top")  # of a file that a row shows
@@ -40,6 +44,7 @@ class Description:
         splits: rows by split.
         missing: rows without a value, by column; only columns that have some.
         warnings: one sentence for each thing that looks wrong.
+        date_rules: how the times were read, with some examples -> rows; only where it is known.
     """
 
     rows: int
@@ -55,6 +60,7 @@ class Description:
     splits: dict[str, int]
     missing: dict[str, int]
     warnings: list[str] = field(default_factory=list)
+    date_rules: dict[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[tuple[str, str]]:
         """Return (name, value in words) of everything that is known."""
@@ -63,6 +69,7 @@ class Description:
             ("images", f"{self.rows:,}"),
             ("locations", f"{self.locations:,}"),
             ("dates", f"{self.first} to {self.last}" if self.first else "none"),
+            *((f"dates of {rows:,} images", rule) for rule, rows in self.date_rules.items()),
             ("dates per location", f"{low} to {high}, median {middle:g}"),
             ("locations with one date", f"{self.single_date_share:.1%}"),
         ]
@@ -109,11 +116,17 @@ def describe(table: pd.DataFrame) -> Description:
             f"`table` must be a scene table with rows and a column 'location', got {len(table)} "
             f"rows of {list(table.columns)}."
         )
+    if "split" in table:
+        table = table.assign(split=name_splits(table["split"]))
     location = scenes.location_codes(table)
     warnings = []
     times = pd.Series(pd.NaT, table.index)
     if "time" in table:
-        times = pd.to_datetime(table["time"], utc=True, errors="coerce", format="ISO8601")
+        try:
+            times = to_utc(table["time"])
+        except ValueError as error:
+            warnings.append(str(error).rstrip("."))
+            times = pd.to_datetime(table["time"], utc=True, errors="coerce", format="ISO8601")
         lost = int((times.isna() & table["time"].notna()).sum())
         if lost:
             warnings.append(f"{lost:,} times do not parse as a date")
@@ -147,7 +160,26 @@ def describe(table: pd.DataFrame) -> Description:
         splits=_count(table, "split"),
         missing={str(k): int(n) for k, n in missing.items() if n and k not in _OPTIONAL},
         warnings=warnings,
+        date_rules=_date_rules(table, times),
     )
+
+
+def _date_rules(table: pd.DataFrame, times: pd.Series) -> dict[str, int]:
+    """Return the rules that read the times of images from their names, with examples -> rows."""
+    if not {"date_rule", "path"} <= set(table):
+        return {}
+    dated = table.assign(time=times)[times.notna() & table["date_rule"].notna()]
+    rules = {}
+    for rule, rows in dated.groupby("date_rule"):
+        files = rows.drop_duplicates("path").drop_duplicates("time").head(_EXAMPLES)
+        parts = -2 if "folder" in str(rule) else -1
+        examples = (
+            f"{'/'.join(Path(str(path)).parts[parts:])} -> "
+            f"{str(time.tz_localize(None)).removesuffix(' 00:00:00')}"
+            for path, time in zip(files["path"], files["time"], strict=True)
+        )
+        rules[f"{rule}, e.g. {', '.join(examples)}"] = len(rows)
+    return rules
 
 
 def _dates(location: np.ndarray, times: pd.Series) -> tuple[np.ndarray, np.ndarray]:

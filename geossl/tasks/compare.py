@@ -241,7 +241,7 @@ def segmentation(
 
     check("config", config, SegmentConfig | None)
     train, test = (_rows_of(scenes, name) for name in ("train", "test"))
-    watched = scenes[scenes["split"] != "test"]  # train and val
+    watched = scenes[~rows_with_value(scenes["split"], "test")]  # train and val
 
     def measured(encoder: models.Encoder, seed: int) -> tuple[Any, Any]:
         model = segment.train(

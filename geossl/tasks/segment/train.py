@@ -17,6 +17,7 @@ from torch import Tensor
 from geossl import models
 from geossl.data.scenes import rows_of_split
 from geossl.datasets.raster.area import READING_COLUMNS, reading_options, rows_with_bands
+from geossl.evaluate.splits import get_column, rows_with_value
 from geossl.models import features
 from geossl.tasks._training import Warmup, start_run, table_digest, train_epochs
 from geossl.tasks.segment.crops import Batch, Scenes
@@ -132,7 +133,7 @@ def train(
     masks = Masks(classes, mask, values, label, resample)  # type: ignore[arg-type]
     table = rows_with_masks(scenes, mask)
     rows = rows_with_bands(table, bands=encoder.bands)
-    val = table["split"].eq("val").fillna(False) if "split" in table else [False] * len(rows)
+    val = rows_with_value(get_column(table, "split"), "val")
     train_rows = [rows[i] for i in rows_of_split(table, "train").tolist()]
     val_rows = [row for row, held_out in zip(rows, val, strict=True) if held_out]
     train_scenes, val_scenes = (
