@@ -9,6 +9,7 @@ import ast
 import contextlib
 import importlib
 import inspect
+import json
 import os
 import re
 import shlex
@@ -45,9 +46,7 @@ _COMMANDS = {  # module and function; only the module of the command that runs i
     "demo": "demo.demo",
     "doctor": "doctor.doctor",
 }
-_VALUE = (
-    r"\"[^\"]*\"|'[^']*'|\([^)]*\)|\[[^]]*\]|[\w+-]+(?:\.\w+)*"  # of an option, as Python has it
-)
+_VALUE = r"r?\"[^\"]*\"|r?'[^']*'|\([^)]*\)|\[[^]]*\]|[\w+-]+(?:\.\w+)*"  # of an option, as Python has it
 _OLD_COMMANDS = {"check": "doctor", "transfer": "compare"}
 _OLD_OPTIONS = {
     "--accumulate": "--accumulation-steps",
@@ -89,13 +88,26 @@ def _use_flags(message: str, command: Callable[..., None]) -> str:
             for call in re.finditer(rf"`?(?<![\w/.]){name}=({_VALUE})`?", message):
                 message = message.replace(call[0], _flag(flag, call[1]))
             message = message.replace(f"`{name}`", f"`{flag}`")
+    if "option" in inspect.signature(command).parameters:  # NAME=VALUE of a data set
+        from geossl.datasets.registry import option_names
+
+        for name in option_names():
+            for call in re.finditer(rf"`{name}=({_VALUE}|\{{.*?\}})`", message):
+                text = call[1]
+                with contextlib.suppress(ValueError, SyntaxError):  # such as (lowest, highest)
+                    value = ast.literal_eval(call[1])
+                    text = value if isinstance(value, str) else json.dumps(value)
+                message = message.replace(call[0], f"`--option {shlex.quote(f'{name}={text}')}`")
+            message = message.replace(f"`{name}`", f"`--option {name}=...`")
     return message
 
 
 def _flag(flag: str, value: str) -> str:
     """Write a flag with a value of Python: a text, a sequence of numbers, or one word."""
-    if value[0] in "'\"":
-        words = [shlex.quote(value[1:-1])]
+    if value == "False":
+        return f"`{flag.replace('--', '--no-', 1)}`"
+    if value.removeprefix("r")[:1] in ("'", '"'):
+        words = [shlex.quote(ast.literal_eval(value))]
     else:
         words = [word for word in re.split(r"[()\[\], ]+", value) if word not in ("", "True")]
     return "`" + " ".join([flag, *words]) + "`"

@@ -98,6 +98,15 @@ def names() -> list[str]:
     return sorted(_DATA_SETS)
 
 
+def option_names() -> list[str]:
+    """Return the names of all options of the functions of all data sets."""
+    functions = (_DATA_SETS[name].open for name in names())
+    options = {
+        p for function in functions for p in list(inspect.signature(function).parameters)[1:]
+    }
+    return sorted(options - {"skip_bad"})  # a flag of its own
+
+
 @validated
 def open_scenes(
     path: str | os.PathLike[str],

@@ -241,6 +241,7 @@ def test_coordinates_that_do_not_do(tmp_path, capsys, lon, lat, words):
 
 
 def test_messages_name_the_flags_of_the_command():
+    from geossl.cli.data import scenes_open
     from geossl.cli.main import _use_flags
 
     def command(store, *, block_deg=1.0, scale=None, skip_bad=False, dates=None):
@@ -253,10 +254,21 @@ def test_messages_name_the_flags_of_the_command():
         ("Pass `scale=(0, 255)`.", "Pass `--scale 0 255`."),
         ('Pass `dates="%d-%m-%Y"`.', "Pass `--dates %d-%m-%Y`."),
         ("e.g. dates='a b'.", "e.g. `--dates 'a b'`."),
+        (r'e.g. `dates=r"(\d{4})_"` or `dates=""`', r"e.g. `--dates '(\d{4})_'` or `--dates ''`"),
+        ("with `skip_bad=False`", "with `--no-skip-bad`"),
         ("`store` has k=3.", "`store` has k=3."),
         ("D/scale=3/a.tif is not there", "D/scale=3/a.tif is not there"),
     ):
         assert _use_flags(message, command) == flags
+    for message, flags in (  # of the data set that is opened
+        ("Pass `root`, the folder", "Pass `--option root=...`, the folder"),
+        ("with `positions=False`.", "with `--option positions=false`."),
+        ('Pass `date_pattern="%d-%m-%Y"`.', "Pass `--option date_pattern=%d-%m-%Y`."),
+        ("""`columns={"x": 'lat'}`""", """`--option 'columns={"x": "lat"}'`"""),
+        ("`scale=(0, 1)`", "`--option 'scale=[0, 1]'`"),
+        ('Pass `reader="table"`', "Pass `--reader table`"),
+    ):
+        assert _use_flags(message, scenes_open) == flags
 
 
 def test_arguments_that_ask_for_too_much(folder, tmp_path, capsys):
