@@ -1,4 +1,4 @@
-"""Any table of image paths and coordinates: csv, parquet, GeoParquet, GeoJSON, GeoPackage.
+"""Any table of image paths and coordinates: csv, parquet, or a file of points or footprints.
 
 The meaning of its columns is guessed from usual names, and can be passed.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from geossl.data import scenes
 from geossl.data.columns import find_ambiguous, map_columns
 from geossl.data.files import DatasetError, csv_head, read_csv
 from geossl.data.scenes import BOX
+from geossl.data.shapes import SHAPE_SUFFIXES, column_names, read_shapes
 from geossl.data.table_files import from_geo
 from geossl.datasets.raster.header import read_positions
 from geossl.datasets.registry import register
@@ -35,8 +35,7 @@ from geossl.utils.validate import validated
 
 __all__ = ["table"]
 
-_MAGIC = {".geojson": b"{", ".gpkg": b"SQLite format 3\0"}  # GDAL would open anything by content
-_SUFFIXES = (".csv", ".tsv", ".parquet", ".geoparquet", *_MAGIC)
+_SUFFIXES = (".csv", ".tsv", ".parquet", ".geoparquet", *SHAPE_SUFFIXES)
 
 
 @validated
@@ -58,9 +57,9 @@ def table(
     """Build the scene table of a table of images, or of points; one image's header is read.
 
     Args:
-        path: .csv, .tsv, .parquet, .geoparquet, .geojson or .gpkg, or a folder that contains one.
-            Coordinates come from the geometry where there is one (in any CRS), else from two
-            columns in degrees.
+        path: .csv, .tsv, .parquet, .geoparquet, .geojson, .gpkg, .shp, .fgb, .kml or .gpx, or a
+            folder that contains one. Coordinates come from the geometry where there is one (in any
+            CRS; of polygons their center), else from two columns in degrees.
         columns: its column names -> ours, e.g. ``{"species": "label"}``, or None for one that is
             not what its name says; ours are the known ones and `geossl.data.scenes.BOX`. Others
             are guessed from usual names (latitude, lat, y, decimalLatitude, ...). Columns x, y, w,
@@ -69,7 +68,7 @@ def table(
             leads to no file is looked up by its end, or by its name, where only one file fits.
         files: pattern of the file of a row in ``root``, if no column holds it: ``{name}`` stands
             for the row's value of a column, ``*`` for anything within a name; one file must match.
-        headers: take coordinates from the headers of georeferenced tifs, which opens each file.
+        headers: take coordinates from the headers of georeferenced files, which opens each.
         positions: every row must have coordinates; False lets them be missing.
         normalize_lon: turn longitudes of 0..360 into -180..180.
         bands: numbers of bands, or words for ``{band}`` in the paths; all of the first file if
@@ -111,7 +110,7 @@ def table(
         frame["path"] = np.array(resolved, dtype=object)
     if headers and "path" not in frame:
         raise ValueError(
-            f"`headers=True` needs paths of tifs in {path}, got the columns {list(frame)[:40]}."
+            f"`headers=True` needs paths of images in {path}, got the columns {list(frame)[:40]}."
         )
     if headers:
         good = np.setdiff1d(np.arange(len(frame)), list(problems))
@@ -120,7 +119,7 @@ def table(
     elif positions and not {"lon", "lat"} <= set(frame):
         raise ValueError(
             f"{path} has no columns of coordinates among {list(frame)[:40]}. Name them with "
-            "`columns`, take them from georeferenced tifs with `headers=True`, or do without them "
+            "`columns`, take them from georeferenced files with `headers=True`, or do without them "
             "with `positions=False`."
         )
     if skip_bad and positions:
@@ -198,12 +197,8 @@ def _column_names(path: Path) -> list[str]:
         if suffix == ".geojson" and b'"bounds_imcoords"' not in start and b'"features"' in start:
             text = start.decode("utf-8", "replace")
             return ["lon", "lat", *re.findall(r'"([^"]{1,60})"\s*:', text)]
-        if suffix == ".gpkg" and start.startswith(_MAGIC[suffix]):
-            import pyogrio
-
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return ["lon", "lat", *pyogrio.read_info(path)["fields"]]
+        if suffix in SHAPE_SUFFIXES and (names := column_names(path)):
+            return ["lon", "lat", *names]
     except (OSError, ValueError, RuntimeError):
         pass
     return []
@@ -221,11 +216,9 @@ def _read(path: Path, columns: dict[str, str | None], files: str | None) -> pd.D
         text = {old for old, new in ours.items() if new in ("path", "location", "label", "split")}
         return read_csv(path, text=text | set(pattern_fields(files or "")))
     try:
-        if suffix in _MAGIC:
-            with open(path, "rb") as file:
-                if not file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_MAGIC[suffix]):
-                    raise ValueError(f"it does not start as a {suffix} does")
         frame = _read_frame(path)
+    except DatasetError:
+        raise
     except (ValueError, OSError, RuntimeError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DatasetError(f"{path} cannot be read: {reason.rstrip('.')}.") from None
@@ -235,21 +228,16 @@ def _read(path: Path, columns: dict[str, str | None], files: str | None) -> pd.D
 
 
 def _read_frame(path: Path) -> pd.DataFrame:
-    is_parquet = path.suffix.lower() not in _MAGIC
+    is_parquet = path.suffix.lower() not in SHAPE_SUFFIXES
     if is_parquet and b"geo" not in (_read_schema(path).metadata or {}):
         return pd.read_parquet(path)
     import geopandas
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of columns whose values are of several types
-        frame = geopandas.read_parquet(path) if is_parquet else geopandas.read_file(path)
+    frame = geopandas.read_parquet(path) if is_parquet else read_shapes(path)
     if not isinstance(frame, geopandas.GeoDataFrame):
         return frame
-    has_location = "location" in frame
-    empty = (frame.geometry.isna() | frame.geometry.is_empty).to_numpy()
     table = from_geo(frame)
-    table.loc[empty, ["lon", "lat"]] = np.nan
-    return table if has_location else table.drop(columns="location")
+    return table if "location" in frame else table.drop(columns="location")
 
 
 def _read_schema(path: Path) -> Any:

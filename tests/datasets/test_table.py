@@ -9,7 +9,7 @@ from PIL import Image
 from rasters import noise, tif
 
 from geossl.datasets.raster.chips import read_chips
-from geossl.datasets.table import table
+from geossl.datasets.table import fits, table
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -107,6 +107,81 @@ def test_geometry_of_any_crs_gives_the_coordinates(pictures, suffix):
     np.testing.assert_allclose(found["lat"], [45, -45.2, 45], atol=1e-6)
     assert grays(found) == pytest.approx([40, 120, 40], abs=1)
     assert found["location"].tolist() == [0, 1, 0] and found["n"].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("suffix", ["shp", "fgb", "kml", "gpkg", "geojson"])
+def test_points_and_footprints_of_any_file_of_shapes_lie_on_the_globe(pictures, suffix):
+    import geopandas
+    from shapely.geometry import MultiPolygon, Point, Polygon, box
+
+    across = Polygon([(179.9, -17), (-179.9, -17), (-179.9, -16.9), (179.9, -16.9)])
+    split = MultiPolygon([box(179.9, -17, 180, -16.9), box(-180, -17, -179.9, -16.9)])
+    shapes = {"points": [Point(15.0, 45.0), Point(-179.95, -16.95)], "areas": [across, split]}
+    for name, geometry in shapes.items():
+        path = pictures / name / f"t ä.{suffix}"
+        path.parent.mkdir()
+        frame = geopandas.GeoDataFrame(
+            {"path": ["img/a.jpg", "img/b.jpg"], "kind": ["NA", "x"]}, geometry=geometry, crs=4326
+        )
+        frame.to_file(path, driver="KML" if suffix == "kml" else None, layer="t")
+        found = table(path, root=pictures, columns={"kind": "label"})
+        assert grays(found) == pytest.approx([40, 120], abs=1)
+        assert found["label"].tolist() == ["NA", "x"]
+        east = found["lon"].to_numpy() % 360
+        want = [15, 180.05] if name == "points" else [180, 180]
+        np.testing.assert_allclose(east, want, atol=1e-6)
+        np.testing.assert_allclose(found["lat"], [45 if name == "points" else -16.95, -16.95])
+        assert fits(path) is not None
+
+
+def test_shapes_without_a_crs_in_layers_or_of_another_kind_are_refused(pictures):
+    frame = geo_frame("EPSG:32633")
+    frame.to_file(pictures / "t.shp")
+    (pictures / "t.prj").unlink()
+    with pytest.raises(ValueError, match="t.shp has no CRS. Write it into a copy.*ogr2ogr"):
+        table(pictures / "t.shp")
+    for layer in ("one", "two"):
+        frame.to_file(pictures / "t.gpkg", layer=layer)
+    with pytest.raises(ValueError, match=r"t.gpkg .*one layer .*\['one', 'two'\]"):
+        table(pictures / "t.gpkg")
+    text = "<OGRVRTDataSource><OGRVRTLayer name='x'/></OGRVRTDataSource>"
+    for name in ("v.kml", "v.shp", "v.fgb", "v.gpx"):
+        (pictures / name).write_text(text)
+        with pytest.raises(ValueError, match=f"{name} cannot be read: it does not start as a"):
+            table(pictures / name)
+    folders = "".join(
+        f"<Folder><name>{n}</name><Placemark><ExtendedData><Data name='path'><value>img/{n}.jpg"
+        f"</value></Data></ExtendedData><Point><coordinates>{x},45</coordinates></Point>"
+        "</Placemark></Folder>"
+        for n, x in (("a", 10), ("b", 11))
+    )
+    kml = '<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Document>'
+    (pictures / "f.kml").write_text(f"{kml}{folders}</Document></kml>")
+    found = table(pictures / "f.kml")
+    assert found["lon"].tolist() == [10, 11] and grays(found) == pytest.approx([40, 120], abs=1)
+
+
+def test_coordinates_come_from_the_headers_of_any_raster(tmp_path):
+    from affine import Affine
+    from rasterio.control import GroundControlPoint
+
+    pixels = noise(height=64, width=64)
+    about = {"width": 64, "height": 64, "count": 3, "dtype": "uint8"}
+    with rasterio.open(
+        tmp_path / "a.jp2", "w", driver="JP2OpenJPEG", crs="EPSG:32633", QUALITY="100",
+        transform=Affine(10, 0, 500_000, 0, -10, 5_200_000), REVERSIBLE="YES", **about,
+    ) as file:  # fmt: skip
+        file.write(pixels)
+    points = [GroundControlPoint(r, c, 15 + c / 100, 45 - r / 100)
+              for r, c in ((0, 0), (0, 64), (64, 0), (64, 64))]  # fmt: skip
+    with rasterio.open(tmp_path / "b.tif", "w", driver="GTiff", gcps=points, crs="EPSG:4326",
+                       **about) as file:  # fmt: skip
+        file.write(pixels)
+    (tmp_path / "t.csv").write_text("path\na.jp2\nb.tif\n")
+    found = table(tmp_path / "t.csv", headers=True)
+    np.testing.assert_allclose(found["lon"], [15.0042, 15.32], atol=1e-4)
+    np.testing.assert_allclose(found["lat"], [46.9515, 44.68], atol=1e-3)
+    assert (read_chips(found, size_px=64).chips == pixels).all()
 
 
 def test_a_parquet_with_an_index_of_its_own_keeps_its_rows_apart(pictures):

@@ -13,6 +13,7 @@ import shapely
 from affine import Affine
 from segment_scenes import GRIDS, QUICK, a_grid, geojson, read, small, squares
 
+from geossl.datasets.raster.area import Grid
 from geossl.tasks import segment
 from geossl.tasks.segment.masks import Masks
 
@@ -70,6 +71,22 @@ def test_geopackages_and_their_class_column(tmp_path):
         frame.set_crs(None, allow_override=True).to_file(tmp_path / "n.gpkg", driver="GPKG")
     with pytest.raises(ValueError, match="n.gpkg"):
         read(tmp_path / "n.gpkg", three)
+
+
+@pytest.mark.parametrize("suffix", ["geojson", "shp", "fgb", "kml"])
+def test_polygons_and_scenes_over_180_degrees_meet(tmp_path, suffix):
+    """A scene from 179.8 to 180.2, or from -180.2, and a polygon from 179.9 to -179.9."""
+    ring = [(179.9, 0.1), (-179.9, 0.1), (-179.9, 0.3), (179.9, 0.3)]
+    frame = geopandas.GeoDataFrame(geometry=[shapely.Polygon(ring)], crs=4326)
+    frame.to_file(tmp_path / f"a.{suffix}", driver="KML" if suffix == "kml" else None)
+    expected = np.zeros((40, 40), np.uint8)
+    expected[10:30, 10:30] = 1
+    for left in (179.8, -180.2):
+        grid = Grid(40, 40, 1, "EPSG:4326", Affine(0.01, 0, left, 0, -0.01, 0.4))
+        found = Masks(("a", "b")).read(
+            str(tmp_path / f"a.{suffix}"), grid=grid, window=(0, 0, 40, 40)
+        )
+        assert np.array_equal(found, expected)
 
 
 def test_polygons_that_cross_themselves_are_taken_by_the_even_odd_rule(tmp_path):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from geossl.data.shapes import SHAPE_SUFFIXES
 from geossl.datasets.raster.area import Grid
 from geossl.datasets.raster.files import open_raster
 from geossl.datasets.raster.grid import ALIGNED_PX, pixel_to_crs
@@ -19,7 +20,7 @@ from geossl.utils.validate import check_fields, validated
 
 IGNORE = 255  # of a pixel without a class: left out of loss and metrics
 RASTERS = (".tif", ".tiff", ".png")
-POLYGONS = (".geojson", ".json", ".gpkg")
+POLYGONS = (".json", *SHAPE_SUFFIXES)
 _MAX_RESAMPLED_PX = 2**28  # such a mask is read at once
 _TOLERANCE_PX = 2  # how far a mask's footprint may miss its scene's: the sides of both are rounded
 
@@ -32,7 +33,7 @@ class Masks:
         classes: names, in the order of their numbers. Where there are polygons, class 0 is what
             lies outside of them.
         column: of the path of each scene's mask: a GeoTIFF or PNG of one band, or polygons as
-            GeoJSON or GeoPackage. An empty file has no polygon.
+            GeoJSON, GeoPackage, Shapefile, FlatGeobuf or KML. An empty file has no polygon.
         values: what stands for each class in the masks; 0, 1, 2, ... when None. Other values are
             refused, except 255 and the mask's own nodata, which are left out unless they are a
             class's value.

@@ -1,4 +1,4 @@
-"""Polygons of GeoJSON and GeoPackage files, brought to a scene's CRS with their classes."""
+"""Polygons of GeoJSON and other files of shapes, brought to a scene's CRS with their classes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from geossl.data.files import read_json
+from geossl import geo
+from geossl.data.files import DatasetError, read_json
+from geossl.data.shapes import read_shapes
 
 _POLYGON_TYPES = (3, 6)  # of shapely: Polygon and MultiPolygon
+_FAR_LON = 170  # a scene of less than 10 degrees reaches over 180 only near such polygons
 
 
 def read_polygons(
@@ -18,7 +21,7 @@ def read_polygons(
     """Read polygons in a CRS, each with its class.
 
     Args:
-        path: of a GeoJSON or GeoPackage.
+        path: of a GeoJSON, GeoPackage, Shapefile, FlatGeobuf or KML.
         crs: of the scene.
         classes: names, in the order of their numbers.
         label: property that names a polygon's class; without it all are class 1.
@@ -29,9 +32,11 @@ def read_polygons(
     """
     import geopandas
     import shapely
+    from pyproj import CRS
+    from shapely.affinity import translate
 
-    is_gpkg = path.lower().endswith(".gpkg")
-    shapes, labels, own_crs = (_read_geopackage if is_gpkg else _read_geojson)(path, label)
+    is_json = path.lower().endswith("json")
+    shapes, labels, own_crs = (_read_geojson if is_json else _read_other)(path, label)
     kinds = shapely.get_type_id(shapes)
     filled = ~shapely.is_empty(shapes) & (kinds >= 0)
     _refuse(filled & ~np.isin(kinds, _POLYGON_TYPES), path, "is no polygon. Remove it.")
@@ -48,11 +53,20 @@ def read_polygons(
             f"are {len(classes)} classes, got None."
         )
     try:
-        projected = geopandas.GeoSeries(shapes, crs=own_crs).to_crs(crs).to_numpy()
+        series = geopandas.GeoSeries(shapes, crs=own_crs)
+        if series.crs.is_geographic:
+            series = geopandas.GeoSeries(geo.unwrap_shapes(shapes)[0], crs=own_crs)
+        projected = series.to_crs(crs).to_numpy()
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"The polygons {path} cannot be projected to {crs}: {error}.") from None
     _refuse(_not_finite(projected), path, f"cannot be projected to {crs}.")
-    return list(zip(projected[filled], codes[filled].tolist(), strict=True))
+    projected, codes = projected[filled], codes[filled]
+    lon = shapely.bounds(projected)[:, ::2]
+    if CRS.from_user_input(crs).is_geographic and (np.abs(lon) > _FAR_LON).any():
+        turns = (-360, 0, 360)  # the scene may reach over 180 degrees on the other side
+        codes = codes.repeat(len(turns))
+        projected = [translate(shape, turn) for shape in projected for turn in turns]
+    return list(zip(projected, codes.tolist(), strict=True))
 
 
 def _read_geojson(path: str, label: str | None) -> tuple[np.ndarray, list[Any], Any]:
@@ -78,23 +92,12 @@ def _read_geojson(path: str, label: str | None) -> tuple[np.ndarray, list[Any], 
     return shapes, labels, crs
 
 
-def _read_geopackage(path: str, label: str | None) -> tuple[np.ndarray, list[Any], Any]:
+def _read_other(path: str, label: str | None) -> tuple[np.ndarray, list[Any], Any]:
     """Likewise."""
-    import geopandas
-    import pyogrio
-
-    with open(path, "rb") as file:
-        if not file.read(16).startswith(b"SQLite format 3"):  # else GDAL tries all its formats
-            raise ValueError(f"{path} must be a GeoPackage, but is another kind of file.")
     try:
-        layers = [name for name, kind in pyogrio.list_layers(path) if kind is not None]
-        if len(layers) != 1:
-            raise ValueError(f"it needs one layer of polygons, got {layers or 'none'}")
-        frame = geopandas.read_file(path, layer=layers[0])
-    except (RuntimeError, ValueError, OSError) as error:
-        raise ValueError(f"The polygons {path} cannot be read: {error}.") from None
-    if frame.crs is None:
-        raise ValueError(f"The polygons {path} need a CRS, but have none. Write one into the file.")
+        frame = read_shapes(path)
+    except DatasetError as error:
+        raise ValueError(f"The polygons {error}") from None
     labels = list(frame[label]) if label in frame else [None] * len(frame)
     return frame.geometry.to_numpy(dtype=object).copy(), labels, frame.crs
 
