@@ -67,14 +67,15 @@ def scenes_geotiff(
     date_tag: str | None = None,
     dates_csv: Path | None = None,
     scale: tuple[float, float] | None = None,
+    warp: bool = False,
     test_side: Literal["north", "east", "south", "west"] | None = None,
     test_share: float = 1 / 3,
     skip_bad: bool = False,
 ) -> None:
-    """Cut a folder of dated GeoTIFF scenes of one area into chips, on a grid in their own CRS.
+    """Cut georeferenced files into chips: scenes of one area, tiles or patches.
 
     Args:
-        folder: folder of the .tif files, which may lie in subfolders.
+        folder: folder of the files, which may lie in subfolders; or one file.
         output: scene table to write (.csv, .parquet or .geoparquet).
         chip_px: side of a chip in pixels of the scenes.
         stride_px: distance between two chips in pixels; chip_px by default.
@@ -85,6 +86,7 @@ def scenes_geotiff(
         dates_csv: csv with the columns path and time.
         scale: lowest and highest value, which become 1 and 65535; for files other than uint8 and
             uint16.
+        warp: warp files that have ground control points or RPCs in place of a transform.
         test_side: side of the area to hold out as the test split.
         test_share: share of the area on that side.
         skip_bad: leave unreadable files out and list them, instead of stopping.
@@ -94,7 +96,7 @@ def scenes_geotiff(
     table = datasets.geotiff(
         folder, chip_px=chip_px, stride_px=stride_px, bands=bands, band_names=band_names,
         date_pattern=date_pattern, date_tag=date_tag, dates_csv=dates_csv, scale=scale,
-        test_side=test_side, test_share=test_share, skip_bad=skip_bad,
+        warp=warp, test_side=test_side, test_share=test_share, skip_bad=skip_bad,
     )  # fmt: skip
     write_scenes(table, output)
 
@@ -104,6 +106,7 @@ def scenes_open(
     *,
     output: Output[Path],
     reader: str | None = None,
+    same_location_m: float | None = None,
     option: tuple[str, ...] = (),
     skip_bad: bool = False,
 ) -> None:
@@ -113,6 +116,7 @@ def scenes_open(
         path: folder or file; its layout is recognized.
         output: scene table to write (.csv, .parquet or .geoparquet).
         reader: name of the layout, if two of them fit.
+        same_location_m: make locations within so many meters one, e.g. where GPS jitters.
         option: options of the reader as NAME=VALUE, e.g. boxes=true; see geossl.datasets.
         skip_bad: leave unreadable files out and list them, instead of stopping.
     """
@@ -127,7 +131,7 @@ def scenes_open(
             options[name] = json.loads(value)
         except ValueError:
             options[name] = value
-    table = datasets.open_scenes(path, reader=reader, **options)
+    table = datasets.open_scenes(path, reader=reader, same_location_m=same_location_m, **options)
     print_line(": ".join(table.attrs["opened"]))
     write_scenes(table, output)
 

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from geossl.data.splits import split_name
 from geossl.datasets.raster.files import is_image, is_picture
 from geossl.datasets.raster.header import read_headers
 from geossl.datasets.registry import register
@@ -28,7 +29,6 @@ from geossl.utils.validate import validated
 
 __all__ = ["image_folder"]
 
-_SPLITS = frozenset(("train", "val", "valid", "validation", "test"))
 _NO_CLASSES = frozenset("images masks labels annotations 3band 8band".split())
 _ONE_BAND = re.compile(r"(.*_)?(B\d\d?A?|VV|VH)", re.IGNORECASE)
 
@@ -68,7 +68,7 @@ def image_folder(
     folder = Path(folder)
     pattern = compile_pattern("location", "(.*)" if location is None else location)
     top = _folder_names(folder)
-    has_splits = bool(top) and {name.lower() for name in top} <= _SPLITS
+    has_splits = bool(top) and all(map(split_name, top))
     files, problems = find_files(folder, is_image)
     rows = []
     for path in files:
@@ -99,7 +99,7 @@ def fits(path: Path) -> str | None:
     Other data sets have such folders too, so this is asked last.
     """
     names = sorted(entry.name for entry in subfolders(first_entries(path, 2000)))
-    if names and {name.lower() for name in names} <= _SPLITS:
+    if all(map(split_name, names)):
         names = [
             f"{name}/{entry.name}"
             for name in names

@@ -582,6 +582,11 @@ def test_hostile_items_are_left_out_or_refused(sky, tmp_path, monkeypatch):
     assert [stac._item(one, search) for one in odd] == [None] * len(odd)
     for shape in (None, 3, {}, {"type": "Polygon"}, {"type": "Polygon", "coordinates": [[["x"]]]}):
         assert worker._covers(stac._item(but(geometry=shape), search), plan, place)
+    ring = [[179, 0], [-179, 0], [-179, 2], [179, 2], [179, 0]]  # over the antimeridian
+    item = stac._item(but(geometry={"type": "Polygon", "coordinates": [ring]}), search)
+    covered = {lon: worker._covers(item, plan, worker.Location(0, lon, 1.0))
+               for lon in (179.5, -179.5, 180.0, 178.5, -178.5, 0.0)}  # fmt: skip
+    assert list(covered.values()) == [True, True, True, False, False, False]
     name = stac._item(but(id="../../\ud800\0" + "x" * 999), search).id
     assert name.startswith("../../x") and len(name) <= 300  # only a hash of it names the file
 
