@@ -46,7 +46,8 @@ _COMMANDS = {  # module and function; only the module of the command that runs i
     "demo": "demo.demo",
     "doctor": "doctor.doctor",
 }
-_VALUE = r"r?\"[^\"]*\"|r?'[^']*'|\([^)]*\)|\[[^]]*\]|[\w+-]+(?:\.\w+)*"  # of an option, as Python has it
+# of an option, as Python has it
+_VALUE = r"r?\"[^\"]*\"|r?'[^']*'|\([^)]*\)|\[[^]]*\]|[\w+-]+(?:\.\w+)*"
 _OLD_COMMANDS = {"check": "doctor", "transfer": "compare"}
 _OLD_OPTIONS = {
     "--accumulate": "--accumulation-steps",

@@ -183,8 +183,14 @@ def _clock(groups: Mapping[str, str | None], number: Mapping[str, int]) -> pd.Ti
     return pd.Timedelta(seconds=seconds, microseconds=micro)
 
 
-def compile_form(form: str) -> re.Pattern[str]:
-    """Return the regular expression of a form of strptime, to be searched in a name.
+def compile_form(form: str, *, whole: bool = False) -> re.Pattern[str]:
+    """Return the regular expression of a form of strptime, to be searched in a text.
+
+    A form of a day without hours takes a time of day that follows it.
+
+    Args:
+        form: of strptime.
+        whole: the texts are dates, not names of files.
 
     Raises:
         ValueError: it has an unknown directive, one twice, or no year.
@@ -216,4 +222,6 @@ def compile_form(form: str) -> re.Pattern[str]:
         raise ValueError(f"`date_pattern` must have a year, %Y or %y, got {form!r}.")
     before = r"(?<!\d)" if not literal[0] and names[0] in _NUMBERS else ""
     after = r"(?!\d)" if not literal[-1] and names[-1] in _NUMBERS else ""
+    if not literal[-1] and names[-1] in "YymdjbB" and set(names) & set("dj") and "H" not in names:
+        expression += _TEXT_CLOCK if whole else _NAME_CLOCK
     return re.compile(f"{before}{expression}{after}", re.IGNORECASE)

@@ -103,12 +103,15 @@ def read_names(
     return result
 
 
-def parse(texts: Iterable[str], *, pattern: str | None = None) -> dict[str, pd.Timestamp]:
+def parse(
+    texts: Iterable[str], *, pattern: str | None = None, option: str = ""
+) -> dict[str, pd.Timestamp]:
     """Read texts that are dates as a whole: of a column, or of a tag of each file.
 
     Args:
         texts: the different ones of a set.
         pattern: a form of ``strptime``, or a regular expression, see `read_names`.
+        option: the argument of the caller that takes a pattern, for messages.
 
     Returns:
         Text -> time in UTC, which those without an offset are taken for; texts that are no dates
@@ -124,17 +127,19 @@ def parse(texts: Iterable[str], *, pattern: str | None = None) -> dict[str, pd.T
     """
     ordered = sorted(set(texts))
     if pattern:
-        found = _read_by_pattern([(text,) for text in ordered], pattern)
+        found = _read_by_pattern([(text,) for text in ordered], pattern, whole=True)
         return {text: date.time for text, date in zip(ordered, found, strict=True)}
     dates = _read_texts(ordered, TEXT_RULES, _LIMITS, whole=True)
-    return {text: _refuse_ambiguous(date, "").time for text, date in dates.items()}
+    return {t: _refuse_ambiguous(date, "", option).time for t, date in dates.items()}
 
 
-def to_utc(times: pd.Series) -> pd.Series:
+def to_utc(times: pd.Series, *, pattern: str | None = None, option: str = "") -> pd.Series:
     """Return the times of a column in UTC, which those without an offset are taken for.
 
     Args:
         times: datetimes, texts, years (2020) or days (20200630); may be missing or empty.
+        pattern: how texts are read, see `parse`.
+        option: see `parse`.
 
     Returns:
         Datetimes; missing where a value is no date, see `why_no_time`.
@@ -157,7 +162,7 @@ def to_utc(times: pd.Series) -> pd.Series:
         if not any(
             ((number.between(*r) & number.mod(1).eq(0)) | number.isna()).all() for r in ranges
         ):
-            value = f"{times.dropna().tolist()[0]:g}"
+            value = f"{float(times.dropna().iloc[0])}".removesuffix(".0")
             raise ValueError(
                 "times must be text, datetimes, years (2020) or days (20200630), got numbers such "
                 f"as {value}{why_no_time(value)}. Convert them first, to text such as "
@@ -167,10 +172,12 @@ def to_utc(times: pd.Series) -> pd.Series:
     is_text = times.map(lambda value: isinstance(value, str)).astype(bool)
     text = times.where(~is_text, times.astype("string").str.strip().astype(object))
     filled = text.where(text.notna() & text.ne(""), None)
-    parsed = pd.to_datetime(filled, utc=True, errors="coerce", format="ISO8601").astype(_DTYPE)
+    by_pattern = is_text & bool(pattern)
+    iso = filled.mask(by_pattern, None)
+    parsed = pd.to_datetime(iso, utc=True, errors="coerce", format="ISO8601").astype(_DTYPE)
     rest = is_text & parsed.isna() & filled.notna()
     if rest.any():
-        known = parse(text[rest].unique())
+        known = parse(text[rest].unique(), pattern=pattern, option=option)
         parsed[rest] = pd.to_datetime(text[rest].map(known), utc=True).astype(_DTYPE)
     return parsed
 
@@ -260,7 +267,7 @@ def _choose(found: Sequence[Date], name: str) -> Date | None:
     first = found[0]
     days = {d.time.normalize() for d in found[1:] if d.unit == "D" and len(d.readings) == 1}
     known = [form for form, time in first.readings.items() if time.normalize() in days]
-    first = _refuse_ambiguous(_settle(first, set(known)), name)
+    first = _refuse_ambiguous(_settle(first, set(known)), name, "date_pattern")
     for date in found[1:]:
         finer = len(date.readings) == 1 and _UNITS.index(date.unit) < _UNITS.index(first.unit)
         start, other = (d.time.tz_localize(None).to_period(first.unit) for d in (first, date))
@@ -268,7 +275,7 @@ def _choose(found: Sequence[Date], name: str) -> Date | None:
     return first
 
 
-def _refuse_ambiguous(date: Date, name: str) -> Date:
+def _refuse_ambiguous(date: Date, name: str, option: str) -> Date:
     """Return a date that can be read in one way.
 
     Raises:
@@ -283,34 +290,41 @@ def _refuse_ambiguous(date: Date, name: str) -> Date:
 
     times = " or ".join(show(form, time) for form, time in date.readings.items())
     forms = [f'r"{form}"' if "\\" in form else f'"{form}"' for form in date.readings]
-    advice = " or ".join(f"`date_pattern={form}`" for form in forms)
     where = f" in {name}" if name else ""
-    none = ', or `date_pattern=""` if it is no date' if date.unit == "Y" else ""
-    raise AmbiguousDate(f"`{date.text}`{where} may be {times}. Pass {advice}{none}.")
+    advice = "Pass " + " or ".join(f"`{option}={form}`" for form in forms)
+    if not option:
+        advice = "Write it as " + " or ".join(f"{t:%Y-%m-%d}" for t in date.readings.values())
+    elif date.unit == "Y":
+        advice += f', or `{option}=""` if it is no date'
+    raise AmbiguousDate(f"`{date.text}`{where} may be {times}. {advice}.")
 
 
-def _read_by_pattern(texts: Sequence[tuple[str, ...]], pattern: str) -> list[Date]:
+def _read_by_pattern(
+    texts: Sequence[tuple[str, ...]], pattern: str, *, whole: bool = False
+) -> list[Date]:
     """Read the dates that a pattern finds in the first of some texts each that has one."""
     is_form = re.search(r"%[A-Za-z]", pattern) is not None
-    compiled = compile_form(pattern) if is_form else compile_pattern("date_pattern", pattern)
+    compiled = (
+        compile_form(pattern, whole=whole) if is_form else compile_pattern("date_pattern", pattern)
+    )
     rule, caught, result = f"date_pattern {pattern}", [], []
     for choices in texts:
         match = next(filter(None, map(compiled.search, choices)), None)
         if match is None or (is_form and to_time(match.groupdict()) is None):
             raise ValueError(
-                f"`date_pattern` must match every file's name, got {pattern!r}, which finds no "
-                f"date in {choices[-1]!r}. Change it, or move the file to another folder."
+                f"`date_pattern` must match every {'date' if whole else 'name'}, got {pattern!r}, "
+                f"which finds no date in {choices[-1]!r}. Change one or the other."
             )
         caught.append(match.group(min(compiled.groups, 1) if not is_form else 0) or "")
         if is_form and (time := to_time(match.groupdict())) is not None:
             result.append(Date(time, rule, "D", match.group(), {pattern: time}))
     if is_form:
         return result
-    times = parse(caught)
+    times = parse(caught, option="date_pattern")
     for text, choices in zip(caught, texts, strict=True):
         if text not in times:
             raise ValueError(
-                f"`date_pattern` must catch a date, got {pattern!r}, which catches {text!r} in "
+                f"`date_pattern` = {pattern!r} catches {text!r}, which is not a date, in "
                 f"{choices[-1]!r}. Put its group around the date, or pass a form such as %Y%m%d."
             )
     return [Date(times[text], rule, "D", text, {pattern: times[text]}) for text in caught]

@@ -89,8 +89,10 @@ def read_csv(
             "Windows-1252. Save it as UTF-8, e.g. with iconv -f WINDOWS-1252 -t UTF-8."
         ) from None
     except pd.errors.ParserWarning:
-        reason = "some rows have more values than the first line has names; quote those with"
-        raise DatasetError(f"{path} cannot be read as csv: {reason} {how.separator!r}.") from None
+        raise DatasetError(
+            f"{path} cannot be read as csv: some rows have more values than the first line has "
+            f"names. Put values that contain {how.separator!r} in quotes."
+        ) from None
     except (ValueError, OSError) as error:
         raise DatasetError(f"{path} cannot be read as csv: {_reason(error)}.") from None
     by_lower = {name.lower(): name for name in reversed(list(table))}

@@ -96,15 +96,17 @@ def check(
         lon.isna() | lat.isna() if positions else lon.isna() != lat.isna(),
         "lon", "a missing coordinate",
     )  # fmt: skip
-    sentinel = lon.le(-900) | lat.le(-900)
-    refuse(sentinel, "lon", "a sentinel for 'missing' such as -1000 (leave these rows out)")
+    for name in ("lon", "lat"):
+        refuse(np.isinf(table[name]), name, "an infinite number")
+        sentinel = table[name].le(-900)
+        refuse(sentinel, name, "a sentinel for 'missing' such as -1000 (leave these rows out)")
     if normalize_lon:
         lon = table["lon"] = lon.where(~lon.between(180, 360, inclusive="right"), lon - 360)
     swapped = (lat.abs() > 90) & (lon.abs() <= 90)
     refuse(swapped, "lat", "a value out of range (lon and lat may be swapped)")
     refuse((lon > 180) & (lon <= 360), "lon", "a longitude of 0..360 (use normalize_lon=True)")
-    out = (lon.abs() > 180) | (lat.abs() > 90)
-    refuse(out, "lon", "a value out of range (-180..180, -90..90 degrees)")
+    refuse(lat.abs() > 90, "lat", "a value out of range (-90..90 degrees)")
+    refuse(lon.abs() > 180, "lon", "a value out of range (-180..180 degrees)")
     table["time"] = _times(table["time"], source)
     table["split"] = name_splits(table["split"])
     _refuse_scattered(table, source)

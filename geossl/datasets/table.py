@@ -16,10 +16,12 @@ import pandas as pd
 
 from geossl.data import scenes
 from geossl.data.columns import find_ambiguous, map_columns
+from geossl.data.dates import to_utc
 from geossl.data.files import DatasetError, csv_head, read_csv
 from geossl.data.scenes import BOX
 from geossl.data.shapes import SHAPE_SUFFIXES, column_names, read_shapes
 from geossl.data.table_files import from_geo
+from geossl.datasets.raster.files import is_image
 from geossl.datasets.raster.header import read_positions
 from geossl.datasets.registry import register
 from geossl.datasets.shared.listing import first_entries
@@ -48,6 +50,7 @@ def table(
     headers: bool = False,
     positions: bool = True,
     normalize_lon: bool = False,
+    date_pattern: str | None = None,
     bands: Sequence[int | str] | None = None,
     band_names: Sequence[str] | None = None,
     dtype: Literal["uint8", "uint16"] | None = None,
@@ -71,6 +74,8 @@ def table(
         headers: take coordinates from the headers of georeferenced files, which opens each.
         positions: every row must have coordinates; False lets them be missing.
         normalize_lon: turn longitudes of 0..360 into -180..180.
+        date_pattern: form of ``strptime`` of the times, such as "%d/%m/%Y"; without it,
+            `geossl.data.dates.to_utc` reads all usual forms, and refuses what may be two dates.
         bands: numbers of bands, or words for ``{band}`` in the paths; all of the first file if
             None.
         band_names: their names; the first file's own if None.
@@ -101,6 +106,14 @@ def table(
     if files is not None:
         frame["path"] = match_files(frame, files, folder, problems)
     frame = _rename(frame, columns, str(path))
+    if frame.empty:
+        raise DatasetError(f"{path} names columns and has no rows. Pass a table that has some.")
+    if "time" in frame:
+        try:
+            times = to_utc(frame["time"], pattern=date_pattern, option="date_pattern")
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        frame["time"] = times if date_pattern else frame["time"]
     if "path" in frame:
         resolved = resolve_inside(folder, frame["path"])
         if files is None:
@@ -165,10 +178,20 @@ def lacks(path: Path) -> str | None:
             f"takes {files[0].name} for a scene table of geossl's own, because it has their "
             "columns: open it with `geossl.data.scenes.read`, or rename its column 'reader'"
         )
+    if len(names) == 1 and files[0].suffix.lower() in (".csv", ".tsv"):
+        return f"needs commas, semicolons, tabs or | in {files[0].name}, which has {names}"
+    if any(is_image(name) or name.replace(".", "", 1).lstrip("-").isdigit() for name in names):
+        return f"needs a first line such as path,lat,lon in {files[0].name}, which has {names[:20]}"
+    ours = map_columns(names)
+    missing = [name for name in ("lon", "lat") if name not in ours.values()]
+    unknown = [name for name in names if name not in ours]
+    example = dict(zip(unknown, missing, strict=False))
+    is_known = "path" in ours.values() and len(example) == len(missing)
+    named = f", e.g. `columns={example}`" if is_known else ""
     return (
         f"needs columns of coordinates in {files[0].name}, which has {names[:20]}: pass "
-        "reader='table' with `columns` that name them, with headers=True to take them from "
-        "georeferenced files, or with positions=False to do without"
+        f"reader='table' with `columns` that name them{named}, with `headers=True` to take them "
+        "from georeferenced files, or with `positions=False` to do without"
     )
 
 

@@ -140,7 +140,7 @@ def test_patterns(pattern, name, date):
         ("%m", "must have a year"),
         ("%Y%m%d", "finds no date in 'in/aa.tif'"),
         ("%Y", "finds no date"),
-        ("(a+)", "catches 'aa' in 'in/aa.tif'"),
+        ("(a+)", "catches 'aa', which is not a date, in 'in/aa.tif'"),
     ],
 )
 def test_patterns_that_read_nothing(pattern, problem):

@@ -477,3 +477,77 @@ def test_real_imagery_reads_as_it_is_in_the_files(tmp_path, folder, dates):
             aligned += 1
             assert np.array_equal(store.chips[i], want)
     assert aligned >= 10
+
+
+@pytest.fixture
+def undated(tmp_path):
+    """Two files whose names hold no date."""
+    for name in ("a.tif", "sub/b.tif"):
+        write(tmp_path / "g" / name, noise())
+    return tmp_path / "g"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,time\na.tif,2019-06-05\nsub/b.tif,2020-06-05\n",
+        "Path,Date\na.tif,2019-06-05\nsub\\b.tif,2020-06-05\n",
+        "filename;acquired\na;2019-06-05\nb;2020-06-05\n",
+        "path,time\nC:\\x\\g\\a.tif,5 June 2019\nb.tif,2020-06-05T00:00:00Z\n",
+        "time,path\n05/06/2019,a.tif\n05/06/2020,b.tif\n25/06/2020,elsewhere.tif\n",
+    ],
+)
+def test_dates_of_a_csv(undated, text):
+    (undated / "d.csv").write_text(text)
+    table = geotiff(undated, chip_px=32, dates_csv=undated / "d.csv")
+    days = table.groupby("path")["time"].first().dt.strftime("%Y-%m-%d").tolist()
+    assert days == ["2019-06-05", "2020-06-05"]
+    assert table["date_rule"].unique() == ["column time of d.csv"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path,time\na.tif,2019-06-05\n", "no row for 1 of 2 in .*: sub/b.tif. Add the rows"),
+        ("path,time\nc.tif,2019-06-05\n", "2 of 2 .*1 of its rows name no file, e.g. 'c.tif'"),
+        ("path,time\na,2019\na,2020\nb,2019\n", "two dates for a.tif: '2019' and '2020'"),
+        ("name,when\na,2019\n", r"needs the columns path and time, got \['name', 'when'\]"),
+        ("file,image,time\na,b,2019\n", "'file', 'image'. may all be path"),
+        ("path,time\na,43621\nb,43622\n", "a.tif has '43621', .* spreadsheets count them"),
+    ],
+)
+def test_a_csv_of_dates_that_does_not_do(undated, text, words):
+    (undated / "d.csv").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        geotiff(undated, chip_px=32, dates_csv=undated / "d.csv")
+
+
+def test_tags_that_are_absent_or_may_be_two_dates(undated):
+    with pytest.raises(ValueError, match="`date_tag` must name a tag of .*a.tif, got 'WHEN', not"):
+        geotiff(undated, chip_px=32, date_tag="WHEN")
+    for name in ("a.tif", "sub/b.tif"):
+        with rasterio.open(undated / name, "r+") as file:
+            file.update_tags(ns="IMAGERY", WHEN="05/06/2019")
+    with pytest.raises(ValueError, match='`05/06/2019` may be .*Pass `date_pattern="%d/%m/%Y"`'):
+        geotiff(undated, chip_px=32, date_tag="WHEN")
+    table = geotiff(undated, chip_px=32, date_tag="WHEN", date_pattern="%d/%m/%Y")
+    assert table["time"].unique() == [pd.Timestamp("2019-06-05", tz="UTC")]
+
+
+def test_how_dates_were_read_is_described_after_a_round_trip(tmp_path):
+    from geossl import describe
+    from geossl.data.table_files import read_table
+    from geossl.data.table_files import write as write_table
+
+    for name in ("s_20190605T1030.tif", "s_20190606.tif", "s_20190607.tif", "2019-06/q.tif"):
+        write(tmp_path / "g" / name, noise())
+    table = geotiff(tmp_path / "g", chip_px=32)
+    for suffix in ("parquet", "csv", "geoparquet"):
+        write_table(table, tmp_path / f"t.{suffix}")
+        text = str(describe(read_table(tmp_path / f"t.{suffix}")))
+        assert (
+            "year-month-day in the name, e.g. s_20190605T1030.tif -> 2019-06-05 10:30:00, "
+            "s_20190606.tif -> 2019-06-06, s_20190607.tif -> 2019-06-07" in text
+        )
+        assert "year-month in the name of the folder, e.g. 2019-06/q.tif -> 2019-06-01" in text
+    assert describe(table.drop(columns="date_rule")).date_rules == {}

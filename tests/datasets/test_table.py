@@ -384,3 +384,86 @@ def test_real_tables():
     assert honolulu["lon"].between(-158.2, -157.7).all() and honolulu["lat"].between(21, 21.6).all()
     points = table(DATA / "points" / "worldstrat_3449.csv", columns={"IPCC": "label"})
     assert len(points) == 3449 and "reader" not in points and points["label"].nunique() > 3
+
+
+def one_row(pictures, text, **options):
+    (pictures / "t.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return table(pictures / "t.csv", **options)
+
+
+WRITTEN = {  # as spreadsheets, other systems and people write a csv
+    "byte order mark": "\ufeffpath,lat,lon,label\nimg/a.jpg,48.5,2.25,NA\n",
+    "UTF-16": "path\tlat\tlon\tlabel\nimg/a.jpg\t48.5\t2.25\tNA\n".encode("utf-16"),
+    "UTF-16 without a mark": "path,lat,lon,label\nimg/a.jpg,48.5,2.25,NA\n".encode("utf-16-le"),
+    "semicolons and decimal commas": "path;lat;lon;label\nimg/a.jpg;48,5;2,25;NA\n",
+    "quoted decimal commas": '"path","lat","lon","label"\n"img/a.jpg","48,5","2,25","NA"\n',
+    "bars": "path|lat|lon|label\nimg/a.jpg|48.5|2.25|NA\n",
+    "Excel's first line": "sep=;\r\npath;lat;lon;label\r\nimg/a.jpg;48.5;2.25;NA\r\n",
+    "blanks": "path, lat, lon , label\nimg/a.jpg , 48.5, 2.25,  NA \n",
+    "empty rows": "\n\npath,lat,lon,label\n,,,\nimg/a.jpg,48.5,2.25,NA\n\n,,,\n",
+    "a comma at the end": "path,lat,lon,label,\nimg/a.jpg,48.5,2.25,NA,\n",
+    "other names": "Image Path,LAT_DD,LONG_DD,Class\nimg/a.jpg,48.5,2.25,NA\n",
+    "units": "Path,Latitude (deg),Longitude [WGS84],LABEL\nimg/a.jpg,48.5,2.25,NA\n",
+    "of exiftool": "SourceFile,GPSLatitude,GPSLongitude,label\nimg/a.jpg,48.5,2.25,NA\n",
+    "decimalLatitude": "file,decimalLatitude,decimalLongitude,label\nimg/a.jpg,48.5,2.25,NA\n",
+    "back slashes": "path,lat,lon,label\nimg\\a.jpg,48.5,2.25,NA\n",
+    "a Windows drive": "path,lat,lon,label\nC:\\me\\img\\a.jpg,48.5,2.25,NA\n",
+    "another machine": "path,lat,lon,label\n/no/such/place/img/a.jpg,48.5,2.25,NA\n",
+    "no suffix": "path,lat,lon,label\na,48.5,2.25,NA\n",
+    "no folder": "path,lat,lon,label\na.jpg,48.5,2.25,NA\n",
+    "capitals": "path,lat,lon,label\nIMG/A.JPG,48.5,2.25,NA\n",
+    "a column called reader": "path,lat,lon,label,reader\nimg/a.jpg,48.5,2.25,NA,me\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_csv_is_read_as_it_is_written(pictures, name):
+    found = one_row(pictures, WRITTEN[name])
+    assert found[["lat", "lon", "label"]].to_numpy().tolist() == [[48.5, 2.25, "NA"]]
+    assert found["path"].tolist() == [str(pictures / "img" / "a.jpg")]
+    assert grays(found) == pytest.approx([40], abs=1) and found["reader"].tolist() == ["table"]
+
+
+NAMED = {
+    "Latin-1": ("path,lat,lon,label\nimg/a.jpg,48,2,forêt\n".encode("latin-1"), "may be 'forêt'"),
+    "URL": ("path,lat,lon\nhttps://x.org/a.jpg,48,2\n", "row 0: 'https://x.org/a.jpg' is a URL"),
+    "two paths": ("file,image,lat,lon\na,b,1,2\n", "Pass `columns={'file': 'path'}`"),
+    "two longitudes": ("path,lat,lng,longitude\na,1,2,3\n", "Pass `columns={'lng': 'lon'}`"),
+    "1e999": ("path,lat,lon\nimg/a.jpg,1,2\nimg/b.jpg,1e999,2\n", "infinite .*'lat'.* row 1"),
+    "inf": ("path,lat,lon\nimg/a.jpg,1,-inf\n", "infinite number in 'lon'"),
+    "swapped": ("path,lat,lon\nimg/a.jpg,120,45\n", "lon and lat may be swapped"),
+    "spreadsheet": (b"PK\3\4" + bytes(30), "is a spreadsheet or a zip archive, not text"),
+    "no row": ("path,lat,lon\n", "names columns and has no rows"),
+    "comma in a value": ("path,lat,lon\nimg/a,b.jpg,1,2\n", "values that contain ',' in quotes"),
+    "spreadsheet's day": ("path,lat,lon,date\nimg/a.jpg,1,2,43621\n", "as spreadsheets count them"),
+    "seconds": ("path,lat,lon,date\nimg/a.jpg,1,2,1559730631\n", "seconds since 1970 .2019-06-05"),
+    "day or month": ("path,lat,lon,date\na,1,2,05/06/2019\n", 'Pass `date_pattern="%d/%m/%Y"`'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_a_csv_has_wrong_is_named(pictures, name):
+    text, words = NAMED[name]
+    with pytest.raises(ValueError, match=f"t.csv.*{words}"):
+        one_row(pictures, text)
+
+
+def test_advice_about_a_csv_leads_to_success(pictures):
+    both = "file,image,lat,lon\nimg/a.jpg,img/b.jpg,1,2\n"
+    assert grays(one_row(pictures, both, columns={"file": "path"})) == pytest.approx([40], abs=1)
+    dated = "path,lat,lon,date\nimg/a.jpg,1,2,05/06/2019 10:30\nimg/b.jpg,1,2,\n"
+    for form, date in (("%d/%m/%Y", "2019-06-05T10:30"), ("%m/%d/%Y", "2019-05-06T10:30")):
+        found = one_row(pictures, dated, date_pattern=form)["time"]
+        assert found[0] == pd.Timestamp(date, tz="UTC") and pd.isna(found[1])
+    settled = one_row(pictures, dated.replace("2,\n", "2,25/06/2019\n"))["time"]
+    assert settled[0] == pd.Timestamp("2019-06-05T10:30Z")
+
+
+def test_only_a_unique_file_is_taken_for_a_name(pictures):
+    for folder in ("one", "two"):
+        (pictures / folder).mkdir()
+        Image.new("L", (8, 8), 90).save(pictures / folder / "c.jpg")
+    rows = "path,lat,lon\nimg/a.jpg,1,2\n{},1,2\n"
+    for name, end in (("x/two/c.jpg", "two/c.jpg"), ("c.jpg", "c.jpg"), ("d.jpg", "d.jpg")):
+        found = one_row(pictures, rows.format(name))["path"].tolist()[1]
+        assert found == str(pictures / end)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from geossl.datasets.raster.files import is_image
 from geossl.datasets.shared.listing import find_files
 
 _MAX_FILES = 300_000  # of a folder to look through
@@ -21,7 +22,8 @@ _MAX_LOOKS = 1000  # rows of a table whose images are looked for before all are
 def resolve_inside(root: str | os.PathLike[str], names: Iterable[Any]) -> list[str | None]:
     """Return absolute paths of files in a folder; None for a name that leads out of it.
 
-    An absolute name must lie in ``root`` too. Names that are missing, no text or empty give None.
+    An absolute name must lie in ``root`` too, unless it is one of another machine. Names that are
+    missing, no text or empty give None.
     """
     top = os.path.join(os.path.abspath(root), "")
     is_odd = re.compile(r"\.\.|^[/\\]|^.:|\\|://").search  # the others, maybe a million, are inside
@@ -36,6 +38,8 @@ def resolve_inside(root: str | os.PathLike[str], names: Iterable[Any]) -> list[s
             return None
         if not os.path.exists(top + name):
             name = name.replace("\\", "/")
+        if os.path.isabs(name) and ".." not in name and not os.path.exists(name):
+            name = name.lstrip("/")  # to be looked up by its end
         path = os.path.normpath(os.path.join(top, name))
         inside = path.startswith(top) and not path.startswith("/vsi")  # GDAL's virtual files
         return path if inside else None
@@ -46,7 +50,7 @@ def resolve_inside(root: str | os.PathLike[str], names: Iterable[Any]) -> list[s
 def outside_reason(root: str | os.PathLike[str], name: Any) -> str:
     """Return the reason why `resolve_inside` gave no path for a name."""
     if isinstance(name, str) and "://" in name:
-        return f"{name!r} is a URL; images must be local: download them and write their file names"
+        return f"{name!r} is a URL; download the images, and list the files' names instead"
     return (
         f"{name!r} is not a file in {os.path.abspath(root)}; pass `root`, the folder that paths "
         "start from"
@@ -64,7 +68,7 @@ def find_moved(root: str | os.PathLike[str], paths: list[str | None]) -> list[st
         return paths
     lost = {path for path in paths if path and "{band}" not in path and not os.path.isfile(path)}
     top = os.path.abspath(root)
-    files, _ = find_files(top, lambda name: True, limit=_MAX_FILES)
+    files, _ = find_files(top, is_image, limit=_MAX_FILES)
     if len(files) >= _MAX_FILES:
         return paths
     names = [Path(os.path.relpath(file, top)).as_posix() for file in files]

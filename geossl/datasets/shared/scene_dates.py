@@ -51,32 +51,33 @@ def date_scenes(
         ]
     if dates_csv is not None:
         rule, source = f"column time of {Path(dates_csv).name}", f"{dates_csv}"
-        texts = _read_csv(dates_csv, names, folder)
+        texts, others = _read_csv(dates_csv, names, folder)
     else:
         rule, source = f"tag {date_tag}", f"tag {date_tag}"
         texts = {name: scene.tag or "" for name, scene in zip(names, scenes, strict=True)}
-    times = read_texts(texts, source, pattern=date_pattern)
+        others = []
+    times = _read_texts(texts, others, source, pattern=date_pattern)
     return [
         replace(scene, time=times[name], date_rule=rule)
         for scene, name in zip(scenes, names, strict=True)
     ]
 
 
-def read_texts(
-    texts: Mapping[str, str], source: str, *, pattern: str | None = None
+def _read_texts(
+    texts: Mapping[str, str], others: Sequence[str], source: str, *, pattern: str | None = None
 ) -> dict[str, pd.Timestamp]:
     """Return the times of files from texts, of which each must be a date.
 
     Args:
         texts: file -> text.
+        others: texts of no file, which may show in which order all are written.
         source: of the texts, for messages.
         pattern: see `geossl.data.dates.parse`.
     """
-    if pattern:
-        times = dates.parse(texts.values(), pattern=pattern)
-    else:
-        column = pd.Series(list(texts.values()), dtype=object)
-        times = dict(zip(column, dates.to_utc(column), strict=True))
+    column = pd.Series([*texts.values(), *([] if pattern else others)], dtype=object)
+    times = dict(
+        zip(column, dates.to_utc(column, pattern=pattern, option="date_pattern"), strict=True)
+    )
     for name, text in texts.items():
         if pd.isna(times.get(text, pd.NaT)):
             problem = f"{text!r}, which is not a date" if text.strip() else "no date"
@@ -87,8 +88,10 @@ def read_texts(
     return {name: times[text] for name, text in texts.items()}
 
 
-def _read_csv(path: str | os.PathLike[str], names: Sequence[str], folder: Path) -> dict[str, str]:
-    """Return file -> text of its date, for all files of a folder."""
+def _read_csv(
+    path: str | os.PathLike[str], names: Sequence[str], folder: Path
+) -> tuple[dict[str, str], list[str]]:
+    """Return file -> text of its date, for all files of a folder, and the other texts."""
     table = read_csv(path)
     ours = map_columns(list(table))
     several = {
@@ -119,4 +122,4 @@ def _read_csv(path: str | os.PathLike[str], names: Sequence[str], folder: Path) 
             f"{len(names)} in {folder}: {', '.join(missing[:3])}{', ...' if missing[3:] else ''}."
             f"{hint} Add the rows, or move the files to another folder."
         )
-    return texts
+    return texts, table["time"][[name is None for name in matches]].dropna().tolist()

@@ -131,9 +131,14 @@ def find_faults(table: pd.DataFrame) -> pd.Series:
     faults = pd.Series(index=table.index, dtype=object)
     if "time" in table:
         time = table["time"]
-        odd = to_utc(time).isna() & time.notna()
+        try:
+            parsed, why = to_utc(time), "which is not an ISO time"
+        except ValueError as error:
+            parsed = pd.to_datetime(time, errors="coerce", utc=True, format="ISO8601")
+            why = str(error)
+        odd = parsed.isna() & time.notna()
         faults[odd] = [
-            f"it has the time {text[:40]!r}{why_no_time(text)}, which is not an ISO time"
+            f"it has the time {text[:40]!r}{why_no_time(text)}, {why}"
             for text in time[odd].astype(str)
         ]
     if {"lon", "lat"} <= set(table.columns):
