@@ -68,7 +68,7 @@ class _Named:
         """The sampler's function, and its options that are not at their default."""
         function = "same_image" if isinstance(self, SameImage) else type(self).__name__.lower()
         options = [
-            f"{f.name}={getattr(self, f.name)!r}"
+            f"{f.name}={getattr(self, f.name)!r}".removesuffix(".0")
             for f in fields(self)  # type: ignore[arg-type]
             if getattr(self, f.name) != f.default
         ]

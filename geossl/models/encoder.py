@@ -20,6 +20,7 @@ EncoderName = Literal["small", "resnet18", "resnet34", "resnet50", "resnet101", 
 Stem = Literal["small", "standard"]
 ENCODERS: tuple[str, ...] = get_args(EncoderName)
 STEMS: tuple[str, ...] = get_args(Stem)
+_WIDTHS = (32, 64, 128, 256)  # of the stem and the three blocks of "small"
 
 
 class Encoder(nn.Module):
@@ -167,7 +168,7 @@ class _Block(nn.Module):
 
 def _small(bands: int, stem: str) -> tuple[nn.Module, int]:
     """Return the encoder for two cores; its stem has stride 2 (small) or 4 (standard)."""
-    widths = (32, 64, 128, 256)
+    widths = _WIDTHS
     kernel, stride, padding = (4, 2, 1) if stem == "small" else (8, 4, 2)
     net = nn.Sequential(
         nn.Conv2d(bands, widths[0], kernel, stride, padding, bias=False),

@@ -12,6 +12,7 @@ import pickle
 import re
 import struct
 import warnings
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,14 +24,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from geossl.utils.io import atomic_write, digest
+from geossl.utils.io import atomic_write, check_file, digest, parse_json
 
+_AGAIN = "Get it again; in the directory of a run the same training call writes it again."
 _NESTED = ("state_dict", "model", "model_state_dict")  # keys that hold the state dict itself
 _LIGHTNING = ("pytorch_lightning.", "lightning.", "lightning_fabric.")
 # All that reading hostile or damaged files raised in tests.
 _READ_ERRORS = (
     RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError, AttributeError,
     AssertionError, ArithmeticError, MemoryError, pickle.UnpicklingError, struct.error,
+    zipfile.BadZipFile,
 )  # fmt: skip
 
 
@@ -44,23 +47,29 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     Raises:
         CheckpointError: the file is damaged.
     """
+    with _open_safetensors(path) as file:
+        return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read the metadata of a safetensors file alone.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    with _open_safetensors(path) as file:
+        return file.metadata() or {}
+
+
+@contextmanager
+def _open_safetensors(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, "pt") as file:
-            names = file.keys()
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+            yield file
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path} is damaged or not a safetensors file ({error}). Get or write it again."
+            f"{path} is damaged or not a safetensors file ({error}). {_AGAIN}"
         ) from None
-
-
-def write_safetensors(
-    tensors: Mapping[str, Tensor], metadata: dict[str, str], path: str | os.PathLike[str]
-) -> None:
-    """Write tensors from any device to a safetensors file; atomic."""
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with atomic_write(path) as part:
-        save_file(plain, part, metadata)
 
 
 def save_model(
@@ -71,7 +80,7 @@ def save_model(
     path: str | os.PathLike[str],
     format: int,
 ) -> None:
-    """Write a module with its description; atomic.
+    """Write a module with its description and a checksum of both; atomic.
 
     Args:
         kind: "encoder", "detector" or "segmenter": the name of the file in a directory.
@@ -82,8 +91,19 @@ def save_model(
     """
     path = Path(path)
     path = path if path.suffix == ".safetensors" else path / f"{kind}.safetensors"
-    texts = {key: json.dumps(value) for key, value in metadata.items()}
-    write_safetensors(module.state_dict(), {"format": str(format), **texts}, path)
+    texts = {"format": str(format)} | {key: json.dumps(value) for key, value in metadata.items()}
+    state = module.state_dict()
+    plain = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    with atomic_write(path) as part:
+        save_file(plain, part, texts | {"checksum": _checksum(texts, plain)})
+
+
+def _checksum(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """Return a digest of the content of a file, whatever the order in it."""
+    names = sorted(tensors)
+    heads = [[name, str(tensors[name].dtype), list(tensors[name].shape)] for name in names]
+    about = json.dumps([sorted(texts.items()), heads]).encode()
+    return digest(about, *(_bytes_of(tensors[name]) for name in names), size=16)
 
 
 def load_model(
@@ -102,16 +122,21 @@ def load_model(
             f"{path} has no description of a geossl {kind}. Write it with geossl, or read weights "
             "of others with geossl.models.load()."
         )
-    number = texts.pop("format", "")
+    checksum = texts.pop("checksum", None)
+    if checksum is not None and checksum != _checksum(texts, tensors):
+        raise CheckpointError(f"{path} is damaged: its checksum is another one. {_AGAIN}")
+    number = texts.pop("format", "1")
     if number.isdecimal() and int(number) > format:
         raise CheckpointError(
             f"{path} has format {number} of a newer geossl; this one reads up to {format}. "
             "Update geossl."
         )
     try:
-        return path, {key: json.loads(text) for key, text in texts.items()}, tensors
-    except (ValueError, RecursionError):
-        raise CheckpointError(f"The description in {path} is damaged. Write it again.") from None
+        if checksum is None and int(number) > 1:
+            raise ValueError
+        return path, {key: parse_json(texts[key], finite=False) for key in texts}, tensors
+    except ValueError:
+        raise CheckpointError(f"The description in {path} is damaged. {_AGAIN}") from None
 
 
 def find_file(path: str | os.PathLike[str], kind: str) -> Path:
@@ -122,34 +147,35 @@ def find_file(path: str | os.PathLike[str], kind: str) -> Path:
     """
     path = Path(path)
     path = path / f"{kind}.safetensors" if path.is_dir() else path
-    if not path.is_file():
+    try:
+        return check_file(path, error=CheckpointError)
+    except FileNotFoundError:
         raise FileNotFoundError(
             f"There is no {kind} at {path}. Pass a file of weights or the directory of a run."
-        )
-    return path
+        ) from None
 
 
 @contextmanager
-def open_checkpoint(path: Path, content: io.BytesIO | None = None) -> Iterator[Any]:
-    """Read a checkpoint, and report errors of its use inside the block as damage.
-
-    Args:
-        path: the file.
-        content: its bytes, where another process has read them.
-
-    Yields:
-        The object of ``torch.save``, on the CPU; of a ``.safetensors`` file the result of
-        `read_safetensors`.
+def report_damage(path: Path) -> Iterator[None]:
+    """Report what reading a checkpoint, or using its content, raises in the block as damage.
 
     Raises:
-        CheckpointError: the file is damaged, or its content raised inside the block.
+        CheckpointError: the block raised.
     """
     try:
-        yield read_safetensors(path) if path.suffix == ".safetensors" else _load(content or path)
+        yield
     except _READ_ERRORS:
         raise CheckpointError(
-            f"The checkpoint {path} is damaged. Delete its directory and train again."
+            f"The checkpoint {path} is damaged. Delete it and make the same call again, to train "
+            "from the start."
         ) from None
+
+
+def load_checkpoint(file: Path | io.BytesIO) -> Any:
+    """Return the object that ``torch.save`` wrote, of tensors and plain values, on the CPU."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pickle protocols and old storages: nothing to do
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -192,14 +218,14 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], list[str]]:
 def _unpickle(path: Path) -> Any:
     try:
         try:
-            return _load(path)
+            return load_checkpoint(path)
         except pickle.UnpicklingError:
             # Lightning pickles its own classes with the weights: a dict takes the place of each.
             classes = torch.serialization.get_unsafe_globals_in_checkpoint(path)
             if not classes or not all(name.startswith(_LIGHTNING) for name in classes):
                 raise
             with torch.serialization.safe_globals([(dict, name) for name in classes]):
-                return _load(path)
+                return load_checkpoint(path)
     except _READ_ERRORS as error:
         code = re.search(r"GLOBAL ([\w.]+)", f"{error} {error.__context__}")
         if code:
@@ -211,12 +237,6 @@ def _unpickle(path: Path) -> Any:
     raise CheckpointError(
         f"{path} is damaged or not a file of weights (torch.save or .safetensors). Get it again."
     )
-
-
-def _load(path: Path | io.BytesIO) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of pickle protocols and old storages: nothing to do
-        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 @torch.no_grad()
@@ -240,6 +260,8 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> N
                 f"{key} in {path} must have shape {tuple(state[key].shape)}, got "
                 f"{tuple(value.shape)}."
             )
+        if value.is_floating_point() != state[key].is_floating_point() or value.is_complex():
+            raise CheckpointError(f"{key} in {path} must be {state[key].dtype}, got {value.dtype}.")
         if not value.isfinite().all():
             raise CheckpointError(f"{key} in {path} must be finite, got nan or infinity.")
         state[key].copy_(value)

@@ -8,6 +8,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,15 +17,15 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from geossl.models import pretrained, state_dicts
-from geossl.models.encoder import Encoder, build_encoder, set_normalization
-from geossl.utils.io import atomic_write
-from geossl.utils.validate import Positive, PositiveInt, validated
+from geossl.models.encoder import Encoder, EncoderName, Stem, build_encoder, set_normalization
+from geossl.utils.io import as_record, atomic_write
+from geossl.utils.validate import Positive, PositiveInt, check, validated
 
 __all__ = [
     "export_onnx", "export_torchvision", "load", "load_encoder", "save_encoder", "with_bands",
     "with_input",
 ]  # fmt: skip
-FORMAT = 1
+FORMAT = 2  # files of 1 have no checksum
 Adapt = Literal["name", "mean"]
 _COLORS = {"blue": "b2", "green": "b3", "red": "b4", "nir": "b8"}  # of Sentinel-2
 
@@ -59,18 +60,51 @@ def load_encoder(path: str | os.PathLike[str]) -> Encoder:
     """
     path, described, tensors = state_dicts.load_model("encoder", path, format=FORMAT)
     try:
-        config, metadata = described["encoder"], dict(described.get("note", {}))
-        name, bands, stem = config["name"], config["bands"], config["stem"]
-        if tuple(tensors["mean"].shape) != (bands,):
-            raise ValueError
-        encoder = build_encoder(name, bands=bands, stem=stem)
-    except (ValueError, TypeError, KeyError):
+        encoder = describe_encoder(described["encoder"], described.get("note", {}), tensors)
+    except (ValueError, TypeError, KeyError) as error:
         raise state_dicts.CheckpointError(
-            f"The description in {path} does not fit its tensors. Write the file again."
+            f"The description in {path} does not fit its tensors ({error}). Write the file again."
         ) from None
     state_dicts.load_into(encoder, tensors, path)
-    encoder.metadata = metadata
     return encoder.eval()
+
+
+@dataclass(frozen=True)
+class _Architecture:
+    name: EncoderName
+    bands: PositiveInt
+    stem: Stem
+
+
+def describe_encoder(
+    architecture: Any, note: Any, tensors: Mapping[str, Tensor], *, prefix: str = ""
+) -> Encoder:
+    """Build the encoder of a file's description, with untrained weights.
+
+    Args:
+        architecture: of the file, what `Encoder.config` was.
+        note: of the file, the encoder's metadata.
+        tensors: of the file; a description of other sizes, which may be huge, is refused.
+        prefix: of the encoder's tensors.
+
+    Raises:
+        ValueError: something in the description is of a wrong type or does not fit the tensors.
+    """
+    about = as_record(_Architecture, architecture)
+    names = note.get("bands") if isinstance(note, dict) else []
+    if names is not None:
+        check("bands", names, list[str])
+    if not isinstance(note, dict) or (names is not None and len(names) != about.bands):
+        raise ValueError("the names of its bands are others")
+    for name in ("mean", "std"):
+        value = tensors.get(f"{prefix}{name}")
+        if value is None or value.shape != (about.bands,):
+            raise ValueError(f"it must have {about.bands} values of `{name}`")
+        if name == "std" and not (value > 0).all():
+            raise ValueError(f"`std` must be > 0, got {value.tolist()}")
+    encoder = build_encoder(about.name, bands=about.bands, stem=about.stem)
+    encoder.metadata = note
+    return encoder
 
 
 @validated
@@ -287,4 +321,4 @@ class _FromChips(nn.Module):
 
 
 def _is_ours(path: Path) -> bool:
-    return path.suffix == ".safetensors" and "encoder" in state_dicts.read_safetensors(path)[0]
+    return path.suffix == ".safetensors" and "encoder" in state_dicts.read_metadata(path)

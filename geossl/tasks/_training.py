@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict
@@ -20,13 +20,15 @@ from geossl import models
 from geossl.models import state_dicts
 from geossl.train.checkpoint import RunDirectory
 from geossl.train.optim import check_finite_loss, load_optimizer_state, set_learning_rates
+from geossl.train.setup import trains_in_bf16
 from geossl.utils.cpu import single_threaded
-from geossl.utils.device import select_precision, use_fused
-from geossl.utils.io import digest
+from geossl.utils.device import use_fused
+from geossl.utils.io import digest, file_digest
 from geossl.utils.seeds import derive_seed
 
 Batch = TypeVar("Batch")
 Warmup: TypeAlias = Annotated[float, Interval(ge=0, lt=1)]  # share of the steps
+Epochs: TypeAlias = Annotated[int, Interval(gt=0, le=1_000_000)]
 _AHEAD = 3  # batches made before they are needed
 
 
@@ -55,6 +57,17 @@ def start_run(
     return RunDirectory(output_dir, settings)
 
 
+def files_digest(paths: Iterable[Any], *, content: bool = False) -> str:
+    """Return 16 hexadecimal digits that identify files, wherever they lie.
+
+    Args:
+        paths: of the files; of those that are not on this machine nothing is known.
+        content: read them, instead of comparing their sizes alone.
+    """
+    measure = file_digest if content else os.path.getsize
+    return digest(str([measure(p) if os.path.isfile(p) else "" for p in map(str, paths)]).encode())
+
+
 def table_digest(*tables: pd.DataFrame) -> str:
     """Return 16 hexadecimal digits that identify the content of tables."""
     return digest("\n\n".join(table.to_csv(index=False) for table in tables).encode())
@@ -68,6 +81,7 @@ def train_epochs(
     config: Any,
     run: RunDirectory,
     steps: int,
+    size_px: int,
     batches: Callable[[int], Any],
     loss: Callable[[Batch, int], tuple[Tensor, Tensor]],
     log: Callable[[list[float]], dict[str, float]],
@@ -85,8 +99,9 @@ def train_epochs(
         encoder: the part of it that is an encoder.
         groups: parameter groups for AdamW, each with its ``peak`` learning rate.
         config: with ``epochs``, ``lr``, ``warmup`` and ``precision``.
-        run: where checkpoints and logs are kept.
+        run: where checkpoints and logs are kept, in its ``with`` block.
         steps: batches per epoch.
+        size_px: side of the encoder's input.
         batches: generator of the batches of an epoch.
         loss: of a batch and the seed of its step: the value to minimize, and a vector that is
             summed over the epoch for its log.
@@ -103,7 +118,7 @@ def train_epochs(
     """
     device = encoder.mean.device
     optimizer = torch.optim.AdamW(groups, config.lr, fused=use_fused(device))
-    bf16 = select_precision(config.precision, device) == "bf16"
+    bf16 = trains_in_bf16(encoder, config.precision, device, size_px)
     logs = _resume(run, network, optimizer)
     with tqdm(total=config.epochs, initial=len(logs), unit="epoch", disable=not progress) as bar:
         for epoch in range(len(logs), config.epochs):
@@ -143,17 +158,12 @@ def _resume(
     run: RunDirectory, network: nn.Module, optimizer: torch.optim.Optimizer
 ) -> list[dict[str, float]]:
     """Load the last checkpoint of a run, if there is one; the logs up to it."""
-    state, logs = run.load(), []
-    if state is not None:
-        try:
+    logs: list[dict[str, float]] = []
+    with run.load() as state:
+        if state is not None:
             network.load_state_dict(state["model"])
             load_optimizer_state(optimizer, state["optimizer"])
             logs = [dict(log) for log in state["logs"]]
-        except (RuntimeError, LookupError, TypeError, ValueError, AttributeError):
-            raise ValueError(
-                f"The checkpoint {run.path}/last.pt is damaged. Delete its directory and train "
-                "again."
-            ) from None
     run.write_log(logs)
     return logs
 

@@ -21,17 +21,16 @@ from geossl.embeddings import embed
 from geossl.evaluate.results import ProbeResult, classification_result
 from geossl.evaluate.splits import Split, labeled_rows
 from geossl.models import weights
-from geossl.tasks._training import Warmup, start_run, table_digest, train_epochs
+from geossl.tasks._training import Epochs, Warmup, start_run, table_digest, train_epochs
 from geossl.train.checkpoint import store_fingerprint
 from geossl.train.loader import ChipPrefetcher
 from geossl.transforms import Views
-from geossl.utils.device import select_device
+from geossl.utils.device import check_memory, select_device
 from geossl.utils.seeds import derive_seed
 from geossl.utils.validate import (
     NonNegative,
     Positive,
     PositiveFraction,
-    PositiveInt,
     Seed,
     check_fields,
     validated,
@@ -61,7 +60,7 @@ class FineTuneConfig:
         Layer-wise decay: ELECTRA, arXiv 2003.10555, appendix; AdamW: arXiv 1711.05101.
     """
 
-    epochs: PositiveInt = 20
+    epochs: Epochs = 20
     batch_size: Annotated[int, Ge(2)] = 64
     lr: Positive = 1e-3
     layer_decay: PositiveFraction = 0.7
@@ -148,6 +147,9 @@ def fine_tune(
     )  # fmt: skip
     batch_size = min(config.batch_size, len(rows.train))
     steps = len(rows.train) // batch_size
+    size_px = config.transform.size_px or store.size_px
+    chips_bytes = batch_size * encoder.bands * size_px**2 * 4
+    check_memory({"`batch_size` or the size of `transform`": chips_bytes}, device)
     target = rows.targets[rows.train].to(device)
     prefetcher = ChipPrefetcher(store, device, torch.from_numpy(rows.train))
 
@@ -171,14 +173,15 @@ def fine_tune(
         guess = _probabilities(store, tuned, head, rows.val).argmax(1)
         return float((guess == rows.targets[rows.val]).float().mean())
 
-    logs = train_epochs(
-        nn.Sequential(tuned, head), tuned, parameter_groups(tuned, head, config), config=config,
-        run=run, steps=steps, batches=batches, loss=loss,
-        log=lambda sums: {"loss": sums[0] / steps, "accuracy": sums[1] / steps},
-        validate=validate, seed=seed, progress=progress,
-    )  # fmt: skip
-    if output_dir is not None:
-        weights.save_encoder(tuned, Path(output_dir) / "encoder.safetensors")
+    with run:
+        logs = train_epochs(
+            nn.Sequential(tuned, head), tuned, parameter_groups(tuned, head, config), config=config,
+            run=run, steps=steps, size_px=size_px, batches=batches, loss=loss,
+            log=lambda sums: {"loss": sums[0] / steps, "accuracy": sums[1] / steps},
+            validate=validate, seed=seed, progress=progress,
+        )  # fmt: skip
+        if output_dir is not None:
+            weights.save_encoder(tuned, Path(output_dir) / "encoder.safetensors")
     probabilities = rows.probabilities(_probabilities(store, tuned, head, rows.test).numpy())
     more = {"val": logs[-1]["val"]} if len(rows.val) else {}
     result = classification_result("fine-tuned top-1", rows, probabilities, more, seed=seed)

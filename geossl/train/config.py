@@ -69,7 +69,7 @@ class PretrainConfig:
         "small"
     )
     stem: Literal["small", "standard"] = "small"
-    epochs: Positive = 8
+    epochs: Annotated[float, Interval(gt=0, le=1_000_000)] = 8
     batch_size: PositiveInt = 128
     accumulation_steps: PositiveInt = 1
     optimizer: Literal["sgd", "adamw"] = "adamw"

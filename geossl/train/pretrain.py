@@ -184,7 +184,8 @@ class Run:
         """Train, yielding a `Log` an interval; an interrupt leaves the run usable and resumable."""
         started = time.monotonic() - self._seconds
         since = (self.step, self._seconds)
-        with dist.stop_together() as should_stop:
+        with self._directory as directory, dist.stop_together() as should_stop:
+            directory.write_log(self._records)
             try:
                 while self.step < self.steps:
                     threads = single_threaded(self._moco.encoder, bf16=self._moco.bf16)
@@ -336,15 +337,10 @@ class Run:
 
     def _resume(self) -> None:
         """Load the checkpoint of the directory, if there is one."""
-        state = self._directory.load()
-        if state is not None:
-            try:
+        with self._directory.load() as state:
+            if state is not None:
                 self._moco.load_state_dict(state["model"])
                 optim.load_optimizer_state(self._optimizer, state["optimizer"])
                 self.step, self._seconds = state["step"], state["seconds"]
                 self._sums = {name: value.to(self.device) for name, value in state["sums"].items()}
                 self._interval, self._records = state["interval"], state["records"]
-            except (KeyError, RuntimeError) as error:
-                message = f"{self._directory.path}/last.pt is damaged. Train in another directory."
-                raise ValueError(message) from error
-        self._directory.write_log(self._records)

@@ -14,7 +14,7 @@ from geossl.models.encoder import has_correct_bf16_gradients
 from geossl.train.config import PretrainConfig
 from geossl.train.objectives import Classification, Contrastive, Objective, modules_of
 from geossl.utils import dist
-from geossl.utils.device import select_precision
+from geossl.utils.device import check_memory, select_precision
 from geossl.utils.seeds import derive_seed
 
 
@@ -41,6 +41,15 @@ def build_model(
     )
     heads = [o for o in objectives if isinstance(o, Classification)]
     uses_queue = any(isinstance(o, Contrastive) for o in objectives)
+    size_px, width = config.transform.size_px or store.size_px, encoder.embedding_dim
+    pairs, keys = config.batch_size // dist.world_size(), config.queue_size * uses_queue
+    views = max((objective.views for objective in objectives), default=1)
+    needed = {
+        "`queue_size` or `projection_dim`": keys * (config.projection_dim + 2) * 4,
+        "`projection_dim`": config.projection_dim * width * 4 * 4,  # query, key, gradient, momentum
+        "`batch_size` or the size of `transform`": pairs * views * encoder.bands * size_px**2 * 4,
+    }
+    check_memory(needed, device)
     moco = models.MoCo(
         _normalize_parts(encoder, config.bn_splits, device),
         projection_dim=config.projection_dim,
@@ -55,8 +64,7 @@ def build_model(
         for objective in objectives:
             objective.setup(moco)
     moco.objectives = modules_of(objectives)
-    size_px = config.transform.size_px or store.size_px
-    moco.bf16 = _trains_in_bf16(encoder, config.precision, device, size_px)
+    moco.bf16 = trains_in_bf16(encoder, config.precision, device, size_px)
     moco.to(device).to(memory_format=memory_format(moco))
     if config.compile:
         moco.query, moco.key = torch.compile(moco.query), torch.compile(moco.key)  # type: ignore[method-assign]
@@ -68,9 +76,14 @@ def memory_format(moco: models.MoCo) -> torch.memory_format:
     return torch.channels_last if moco.bf16 else torch.contiguous_format
 
 
-def _trains_in_bf16(
+def trains_in_bf16(
     encoder: models.Encoder, precision: str, device: torch.device, size_px: int
 ) -> bool:
+    """Return whether views of ``size_px`` are trained on in bf16.
+
+    Raises:
+        ValueError: the precision is "bf16", and its gradients would be wrong.
+    """
     bf16 = select_precision(precision, device) == "bf16"
     if bf16 and device.type == "cpu":
         return has_correct_bf16_gradients(encoder, size_px, required=precision == "bf16")

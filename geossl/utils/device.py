@@ -1,11 +1,13 @@
-"""Choose a device and a precision, and hold back interrupts."""
+"""Choose a device and a precision, know its memory, and hold back interrupts."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 
@@ -57,6 +59,49 @@ def select_precision(name: str, device: torch.device) -> str:
 def use_fused(device: torch.device) -> bool | None:
     """Return whether an optimizer should be fused on a device; None: its own default."""
     return True if device.type in ("cpu", "cuda") else None
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Return the bytes that a GPU has, or that are free in RAM; None where that is not known.
+
+    Of a container, which may use a part of the machine's RAM, it is the smaller of the two.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    sizes = []
+    with suppress(OSError, ValueError, AttributeError):
+        sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(line for line in lines if line.startswith("MemAvailable:"))
+        sizes.append(int(free.split()[1]) * 1024)
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        with suppress(OSError, ValueError):
+            group = Path("/sys/fs/cgroup")
+            sizes.append(int((group / limit).read_text()) - int((group / used).read_text()))
+    return max(min(sizes), 0) if sizes else None
+
+
+def check_memory(needed: Mapping[str, int], device: torch.device) -> None:
+    """Refuse options that need more memory than there is.
+
+    Args:
+        needed: bytes, at least so many, by what to lower: "`batch_size` or `size_px`".
+        device: where they are needed.
+
+    Raises:
+        ValueError: the sum of them is too large.
+    """
+    total, available = sum(needed.values()), available_memory(device)
+    if available is not None and total > available:
+        options = max(needed, key=lambda name: needed[name])
+        raise ValueError(
+            f"A run with these options needs at least {total / 2**30:,.1f} GiB of memory on "
+            f"{device}, but {available / 2**30:,.1f} GiB are available. Lower {options}."
+        )
 
 
 @contextmanager

@@ -123,10 +123,10 @@ def check_file(
     except ValueError:  # a null byte in the name
         raise FileNotFoundError(f"There is no {kind} at {str(path)!r}.") from None
     if stat.S_ISDIR(mode):
-        raise IsADirectoryError(f"{path} is a directory. Pass the path of a {kind}.")
+        raise IsADirectoryError(f"{path} must be a file, it is a directory.")
     for is_kind, words in _KINDS.items():
         if is_kind(mode):
-            raise error(f"{path} is {words}, not a {kind}. Copy its content to a file.")
+            raise error(f"{path} must be a file, it is {words}. Copy its content to a file.")
     return path
 
 
@@ -144,10 +144,16 @@ def digest(*parts: Any, size: int = 8) -> str:
 
 
 @validated
-def file_digest(path: str | os.PathLike[str], *, algorithm: str = "blake2b") -> str:
-    """Return the hexadecimal digest of a file, which is read piece by piece."""
+def file_digest(
+    path: str | os.PathLike[str], *, algorithm: str = "blake2b", length: int | None = None
+) -> str:
+    """Return the hexadecimal digest of a file or its first bytes, read piece by piece."""
+    total, left = hashlib.new(algorithm), length
     with open(check_file(path), "rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
+        while piece := file.read(2**20 if left is None else min(left, 2**20)):
+            total.update(piece)
+            left = None if left is None else left - len(piece)
+    return total.hexdigest()
 
 
 @validated
@@ -179,8 +185,12 @@ def load_json(
 
 
 @validated
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
     """Parse json as geossl writes it.
+
+    Args:
+        text: UTF-8.
+        finite: refuse NaN and infinite numbers.
 
     Raises:
         ValueError: it is no json, repeats a name, is nested too deeply, or has a number that is not
@@ -188,8 +198,8 @@ def parse_json(text: str | bytes) -> Any:
     """
     try:
         content = json.loads(
-            text, parse_constant=_refuse, parse_float=_finite, parse_int=_int64,
-            object_pairs_hook=_without_repetition,
+            text, parse_constant=_refuse if finite else float, parse_float=_finite,
+            parse_int=_int64, object_pairs_hook=_without_repetition,
         )  # fmt: skip
     except RecursionError:
         content = None

@@ -189,12 +189,12 @@ def test_files_of_others_and_damaged_ones_are_refused(trained, tmp_path):
     refused("description that does not fit a segmenter")
     save_file(tensors, path, {"format": "1", "segmenter": "{"})
     refused("description in .* is damaged")
-    save_file(tensors, path, {"format": "2", "segmenter": "{}"})
+    save_file(tensors, path, {"format": "3", "segmenter": "{}"})
     refused("newer geossl")
     tuned.save(path)
     with rasterio_free(path) as (meta, kept):
         kept.pop("head.0.weight")
-        save_file(kept, path, meta)
+        save_file(kept, path, {"format": "1", "segmenter": meta["segmenter"]})
     refused("lacks keys of the network: 'head.0.weight'")
     with pytest.raises(FileNotFoundError, match="no segmenter at"):
         segment.load(tmp_path)

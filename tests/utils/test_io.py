@@ -22,6 +22,9 @@ def test_a_files_digest_is_that_of_its_bytes(tmp_path):
     file = tmp_path / "a"
     file.write_bytes(b"abc")
     assert io.file_digest(file, algorithm="sha256").startswith("ba7816bf8f01cfea")
+    file.write_bytes(bytes(3 * 2**20))
+    assert io.file_digest(file) == io.digest(bytes(3 * 2**20), size=64)
+    assert io.file_digest(file, length=2**20 + 1) == io.digest(bytes(2**20 + 1), size=64)
 
 
 def test_only_regular_files_are_opened(tmp_path):
@@ -35,16 +38,16 @@ def test_only_regular_files_are_opened(tmp_path):
         server.bind(str(tmp_path / "socket"))
         for name, words in {"pipe": "a named pipe", "to_pipe": "a named pipe",
                             "socket": "a socket", "/dev/zero": "a device"}.items():  # fmt: skip
-            with pytest.raises(KeyError, match=f"is {words}, not a store"):
+            with pytest.raises(KeyError, match=f"must be a file, it is {words}"):
                 io.check_file(tmp_path / name, "store", error=KeyError)
-    with pytest.raises(IsADirectoryError, match="is a directory. Pass the path of a store"):
+    with pytest.raises(IsADirectoryError, match="must be a file, it is a directory"):
         io.check_file(tmp_path, "store")
     for name in ("absent", "file/below", "a\0b"):
         with pytest.raises(FileNotFoundError, match="There is no store at"):
             io.check_file(tmp_path / name, "store")
     with pytest.raises(OSError):
         io.check_file(tmp_path / "loop")
-    with pytest.raises(ValueError, match="is a named pipe"):
+    with pytest.raises(ValueError, match="it is a named pipe"):
         io.load_json(tmp_path / "pipe")
 
 

@@ -18,13 +18,13 @@ from geossl import models
 from geossl.data.scenes import BOX
 from geossl.datasets.raster import area
 from geossl.datasets.raster.header import read_positions
-from geossl.models import features, state_dicts
+from geossl.models import features, state_dicts, weights
 from geossl.tasks.detect.model import DetectConfig, build
 from geossl.transforms import Views
 from geossl.utils.device import select_device, select_precision
 from geossl.utils.validate import Fraction, NonNegativeInt, PositiveInt, validated
 
-FORMAT = 1
+FORMAT = 2  # files of 1 have no checksum
 _PER_WINDOW = 1000  # boxes of a window at most
 _OLD_NAMES = {"batch": "batch_size", "colour": "color", "grey": "grayscale"}  # of version 0.1
 
@@ -185,29 +185,24 @@ def load(path: str | os.PathLike[str], *, device: str = "cpu") -> Detector:
         names, counts = zip(*about["boxes"], strict=True) if about["boxes"] else ((), ())
         boxes = pd.Series(counts, index=pd.Index(names, dtype=object), dtype="int64")
         reading = area.reading_options(about["reading"])
-        logs, skipped, note = (
-            pd.DataFrame(about["logs"]),
-            int(about["skipped"]),
-            dict(about["note"]),
-        )
+        logs, skipped = pd.DataFrame(about["logs"]), int(about["skipped"])
         # Before a network is built: sizes that do not fit the tensors could fill the memory.
         logits = tensors["head.classification_head.cls_logits.weight"]
         anchors = len(config.anchor_sides) * len(config.anchor_ratios)
         fits = logits.shape == (anchors * max(1, len(boxes)), config.width, 3, 3)
-        fits &= len(tensors["backbone.pyramid.encoder.mean"]) == about["encoder"]["bands"]
-        encoder = models.build_encoder(**about["encoder"]) if fits else None
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        encoder = None
-    if encoder is None:
-        raise ValueError(
-            f"{path} has a description that does not fit its tensors. Write the file again."
+        if not fits:
+            raise ValueError("sizes of other tensors")
+        encoder = weights.describe_encoder(
+            about["encoder"], about["note"], tensors, prefix="backbone.pyramid.encoder."
         )
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
+        raise state_dicts.CheckpointError(
+            f"{path} has a description that does not fit its tensors. Write the file again."
+        ) from None
     network = build(encoder, len(boxes), config, seed=0)
     state_dicts.load_into(network, tensors, path)
     network.to(select_device(device), memory_format=torch.channels_last)
-    detector = Detector(network.eval(), config, reading, boxes, skipped, logs)
-    detector.encoder.metadata = note
-    return detector
+    return Detector(network.eval(), config, reading, boxes, skipped, logs)
 
 
 def _read_config(values: dict[str, Any]) -> DetectConfig:

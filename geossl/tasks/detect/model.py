@@ -21,7 +21,7 @@ from torchvision.ops import FeaturePyramidNetwork, box_area, box_iou
 
 from geossl import models
 from geossl.models import features
-from geossl.tasks._training import Warmup
+from geossl.tasks._training import Epochs, Warmup
 from geossl.transforms import Views
 from geossl.utils.validate import (
     Fraction,
@@ -74,7 +74,7 @@ class DetectConfig:
     """
 
     freeze: features.Freeze = "none"
-    epochs: PositiveInt = 20
+    epochs: Epochs = 20
     crops: PositiveInt = 800
     batch_size: PositiveInt = 8
     size_px: PositiveInt = 64

@@ -13,12 +13,18 @@ from geossl import models
 from geossl.data.scenes import BOX, label_codes, rows_of_split
 from geossl.datasets.raster import area
 from geossl.models import features
-from geossl.tasks._training import prefetch, start_run, table_digest, train_epochs
+from geossl.tasks._training import (
+    files_digest,
+    prefetch,
+    start_run,
+    table_digest,
+    train_epochs,
+)
 from geossl.tasks.detect.boxes import check_boxes
 from geossl.tasks.detect.crops import Crops, Target
 from geossl.tasks.detect.detector import Detector
 from geossl.tasks.detect.model import DetectConfig, build
-from geossl.utils.device import select_device
+from geossl.utils.device import check_memory, select_device
 from geossl.utils.seeds import derive_seed
 from geossl.utils.validate import Seed, validated
 
@@ -68,7 +74,11 @@ def train(
     files = pd.DataFrame(rows)[["path", "bands", "dtype"]]
     files["path"] = files["path"].map(os.path.basename)  # the folder may be moved
     data = table_digest(files, boxes[[*BOX, "label", "crowd"]])
-    run = start_run(output_dir, encoder, config, seed=seed, data=data)
+    number = {str(row["path"]): i for i, row in enumerate(rows)}
+    boxed = [table_digest(boxes[["path"]].replace({"path": number})), files_digest(number)]
+    run = start_run(output_dir, encoder, config, seed=seed, data=data, boxes=boxed)
+    crops_bytes = config.batch_size * encoder.bands * config.size_px**2 * 4
+    check_memory({"`batch_size` or `size_px`": crops_bytes}, device)
     crops, steps = Crops(rows, boxes, classes, config), max(1, config.crops // config.batch_size)
 
     def loss(batch: tuple[Tensor, Tensor, list[Target]], seed: int) -> tuple[Tensor, Tensor]:
@@ -83,24 +93,24 @@ def train(
         classification, box = (value / steps for value in sums)
         return {"loss": classification + box, "classification": classification, "box": box}
 
-    logs = train_epochs(
-        network, tuned,
-        features.parameter_groups(
-            network, tuned, lr=config.lr, encoder_rate=config.encoder_rate,
-            weight_decay=config.weight_decay,
-        ),
-        config=config, run=run, steps=steps,
-        batches=lambda epoch: prefetch(
-            lambda step: crops.batch(derive_seed(seed, "crops", epoch, step)), steps
-        ),
-        loss=loss, log=log, seed=seed, progress=progress,
-    )  # fmt: skip
-    counts = np.bincount(codes, minlength=len(classes))
-    detector = Detector(
-        network, config, area.reading_options(rows[0]),
-        pd.Series(counts, pd.Index(classes, dtype=object)), len(boxes.attrs["skipped"]),
-        pd.DataFrame(logs),
-    )  # fmt: skip
-    if output_dir is not None:
-        detector.save(output_dir)
+    counts = pd.Series(np.bincount(codes, minlength=len(classes)), pd.Index(classes, dtype=object))
+    with run:
+        logs = train_epochs(
+            network, tuned,
+            features.parameter_groups(
+                network, tuned, lr=config.lr, encoder_rate=config.encoder_rate,
+                weight_decay=config.weight_decay,
+            ),
+            config=config, run=run, steps=steps, size_px=config.size_px * config.upsample,
+            batches=lambda epoch: prefetch(
+                lambda step: crops.batch(derive_seed(seed, "crops", epoch, step)), steps
+            ),
+            loss=loss, log=log, seed=seed, progress=progress,
+        )  # fmt: skip
+        detector = Detector(
+            network, config, area.reading_options(rows[0]), counts, len(boxes.attrs["skipped"]),
+            pd.DataFrame(logs),
+        )  # fmt: skip
+        if output_dir is not None:
+            detector.save(output_dir)
     return detector

@@ -12,7 +12,7 @@ import torch
 
 from geossl import models
 from geossl.datasets.raster.area import reading_options, rows_with_bands
-from geossl.models import features, state_dicts
+from geossl.models import features, state_dicts, weights
 from geossl.tasks.segment.class_map import ClassMap, tif_path
 from geossl.tasks.segment.crops import Scenes
 from geossl.tasks.segment.masks import IGNORE, Masks
@@ -20,7 +20,7 @@ from geossl.tasks.segment.model import Network
 from geossl.utils.device import select_device
 from geossl.utils.validate import NonNegativeInt, PositiveInt, validated
 
-FORMAT = 1
+FORMAT = 2  # files of 1 have no checksum
 SIZE_PX, OVERLAP_PX = 512, 160
 
 
@@ -139,13 +139,16 @@ def load(path: str | os.PathLike[str], *, device: str = "auto") -> Segmenter:
     try:
         about = metadata["segmenter"]
         masks = Masks(**about["masks"])
-        encoder = models.build_encoder(**about["encoder"])
-        encoder.metadata = dict(about["note"])
+        if about["network"].get("width", 0) > sum(value.numel() for value in tensors.values()):
+            raise ValueError("a width that could fill the memory")
+        encoder = weights.describe_encoder(
+            about["encoder"], about["note"], tensors, prefix="pyramid.encoder."
+        )
         pixels = pd.Series(about["pixels"], index=pd.Index(masks.classes), dtype="int64")
         reading, logs = reading_options(about["reading"]), pd.DataFrame(about["logs"])
         network = Network(encoder, classes=len(masks.classes), **about["network"])
-    except (ValueError, TypeError, LookupError, RecursionError, AttributeError):
-        raise ValueError(
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError):
+        raise state_dicts.CheckpointError(
             f"{path} has a description that does not fit a segmenter. Write the file again."
         ) from None
     state_dicts.load_into(network, tensors, path)

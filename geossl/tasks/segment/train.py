@@ -19,14 +19,21 @@ from geossl.data.scenes import rows_of_split
 from geossl.datasets.raster.area import READING_COLUMNS, reading_options, rows_with_bands
 from geossl.evaluate.splits import get_column, rows_with_value
 from geossl.models import features
-from geossl.tasks._training import Warmup, start_run, table_digest, train_epochs
+from geossl.tasks._training import (
+    Epochs,
+    Warmup,
+    files_digest,
+    start_run,
+    table_digest,
+    train_epochs,
+)
 from geossl.tasks.segment.crops import Batch, Scenes
 from geossl.tasks.segment.evaluate import confusion_matrices, iou, rows_with_masks
 from geossl.tasks.segment.masks import IGNORE, Masks
 from geossl.tasks.segment.model import Head, Network
 from geossl.tasks.segment.segmenter import Segmenter, round_up
 from geossl.transforms import Views
-from geossl.utils.device import select_device
+from geossl.utils.device import check_memory, select_device
 from geossl.utils.seeds import derive_seed
 from geossl.utils.validate import (
     NonNegative,
@@ -72,7 +79,7 @@ class SegmentConfig:
     head: Head = "fpn"
     width: Annotated[int, Ge(4)] = 64
     freeze: features.Freeze = "none"
-    epochs: PositiveInt = 30
+    epochs: Epochs = 30
     batch_size: Annotated[int, Ge(2)] = 8
     size_px: PositiveInt = 256
     lr: Positive = 2e-3
@@ -159,6 +166,9 @@ def train(
         output_dir, encoder, config, seed=seed, free=("device", "keep_gb"),
         scenes=[len(table), table_digest(files.join(table[columns]))],
         masks=asdict(masks),
+        pixels=[
+            counts.tolist(), files_digest(table["path"]), files_digest(table[mask], content=True),
+        ],
     )  # fmt: skip
     weight = class_weights(pixels, balance=config.balance).to(device)
 
@@ -178,19 +188,22 @@ def train(
     longest = max(max(grid.height, grid.width) for grid in train_scenes.grids)
     size = round_up(min(config.size_px, longest), network.stride)
     crops: dict[str, int] = {"size_px": size, "batch_size": config.batch_size, "seed": seed}
-    logs = train_epochs(
-        network, network.encoder,
-        features.parameter_groups(
-            network, network.encoder, lr=config.lr, encoder_rate=config.encoder_rate,
-            weight_decay=config.weight_decay,
-        ),
-        config=config, run=run, steps=len(train_scenes.draw(**crops, epoch=0)),
-        batches=lambda epoch: train_scenes.batches(**crops, epoch=epoch), loss=loss, log=log,
-        validate=lambda: _mean_iou(segmenter, val_scenes), seed=seed, progress=progress,
-    )  # fmt: skip
-    segmenter = replace(segmenter, logs=pd.DataFrame(logs))
-    if output_dir is not None:
-        segmenter.save(output_dir)
+    crops_bytes = config.batch_size * encoder.bands * size**2 * 4
+    check_memory({"`batch_size` or `size_px`": crops_bytes}, device)
+    with run:
+        logs = train_epochs(
+            network, network.encoder,
+            features.parameter_groups(
+                network, network.encoder, lr=config.lr, encoder_rate=config.encoder_rate,
+                weight_decay=config.weight_decay,
+            ),
+            config=config, run=run, steps=len(train_scenes.draw(**crops, epoch=0)), size_px=size,
+            batches=lambda epoch: train_scenes.batches(**crops, epoch=epoch), loss=loss, log=log,
+            validate=lambda: _mean_iou(segmenter, val_scenes), seed=seed, progress=progress,
+        )  # fmt: skip
+        segmenter = replace(segmenter, logs=pd.DataFrame(logs))
+        if output_dir is not None:
+            segmenter.save(output_dir)
     return segmenter
 
 
