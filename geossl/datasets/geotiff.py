@@ -123,7 +123,7 @@ def geotiff(
     bad = {path: reason for path, reason in problems.items() if path not in skipped}
     names = pd.DataFrame({"path": [str(scene.path) for scene in scenes]})
     drop_bad_files(
-        names, bad, skip_bad=skip_bad, what=f".tif or .tiff files, or other rasters, in {folder}"
+        names, bad, skip_bad=skip_bad, what=f".tif or .tiff files in {folder}, or other rasters"
     )
     skipped |= bad
     _check_dtypes(scenes, scale)

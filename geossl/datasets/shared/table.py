@@ -103,9 +103,8 @@ def drop_bad_files(
         if skip_bad:
             raise ValueError(f"None of the {len(problems):,} {what} can be used: {sentence}.")
         more = f" (and {len(problems) - 1:,} more)" if len(problems) > 1 else ""
-        raise ValueError(
-            f"{sentence}{more}. Repair or remove it, or pass `skip_bad=True` to skip bad ones."
-        )
+        fix = "" if table.empty else " or remove it, or pass `skip_bad=True` to skip bad ones"
+        raise ValueError(f"{sentence}{more}. Repair{fix or ' it'}.")
     if table.empty:
         raise FileNotFoundError(f"There are no {what}. Pass the folder that contains them.")
     table = table.reset_index(drop=True)
