@@ -26,7 +26,7 @@ __all__ = ["GeoClusters"]
 Metric = Literal["sphere", "degrees"]
 _ROWS = 4096  # locations assigned at a time; their similarities stay in the cache
 _SAMPLE = 200_000  # with more locations, k-means learns from a sample of so many
-_STEP_DEG = 2.0  # a cell's edge follows the great circle in steps of this
+_BEND = 1e-4  # how far an edge may leave its great circle, per distance from the center
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,12 @@ class GeoClusters:
         if lon.shape != lat.shape or bool((np.abs(lat) > 90).any()):
             raise ValueError("`lon` and `lat` must have one length, and `lat` be from -90 to 90.")
         centers = self._points()
+        origin = centers.mean(0)  # centers of a small area differ in their last digits only
+        centers = centers - origin
         half = (centers**2).sum(1) / 2  # nearest = largest dot product less half the norm
         parts = [
-            (_points(lon[i : i + _ROWS], lat[i : i + _ROWS], self.on) @ centers.T - half).argmax(1)
-            for i in range(0, len(lon), _ROWS)
+            ((_points(lon[part], lat[part], self.on) - origin) @ centers.T - half).argmax(1)
+            for part in (slice(i, i + _ROWS) for i in range(0, len(lon), _ROWS))
         ]
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
@@ -134,14 +136,14 @@ class GeoClusters:
         """Return the region of each cluster as a shapely geometry in longitude and latitude.
 
         On the sphere these are spherical Voronoi cells: bounded by great circles, cut at the
-        antimeridian, with the pole inside where the cell holds it.
+        antimeridian, with the pole inside where the cell holds it. Edges have corners where they
+        bend, the closer to the center the finer, so that cells of a site of some meters are as
+        right as those of the world.
         """
-        if self.on == "degrees":
-            return _planar_cells(self.centers)
-        points = self._points()
-        return [
-            _spherical_cell(points[i], points[near]) for i, near in enumerate(self._neighbors())
-        ]
+        points, cell = self._points(), _planar_cell if self.on == "degrees" else _spherical_cell
+        order = [near[((points[near] - p) ** 2).sum(1).argsort()]
+                 for p, near in zip(points, self._neighbors(), strict=True)]  # fmt: skip
+        return [cell(p, points[near]) for p, near in zip(points, order, strict=True)]
 
     def colors(self) -> np.ndarray:
         """Return a color number 0..7 for each cell such that neighbors differ; ``(K,)`` int.
@@ -166,9 +168,18 @@ class GeoClusters:
         from scipy.spatial import ConvexHull, Delaunay, QhullError
 
         points = self._points()
+        offsets = points - points.mean(0)
         try:
-            # on a sphere the Delaunay triangles are the faces of the convex hull
-            shape = ConvexHull(points) if self.on == "sphere" else Delaunay(points)
+            if self.on == "sphere":
+                # the Delaunay triangles are the faces of the convex hull, of a small area too once
+                # its slight curve is scaled up: one axis along the mean, the others across it
+                up, *across = np.linalg.svd(points.mean(0)[None])[2]
+                up *= np.copysign(1, up @ points.mean(0))
+                height = ((points - up) ** 2).sum(1)
+                local = np.column_stack([offsets @ np.transpose(across), height - height.mean()])
+                shape = ConvexHull(local / np.maximum(np.abs(local).max(0), 1e-300))
+            else:
+                shape = Delaunay(offsets / np.maximum(np.abs(offsets).max(), 1e-300))
         except (QhullError, ValueError):  # ValueError: fewer points than qhull accepts
             shape = None
         corners = np.zeros((0, 3), int) if shape is None else shape.simplices
@@ -255,43 +266,80 @@ def _points(lon: ArrayLike, lat: ArrayLike, on: Metric) -> np.ndarray:
 
 
 def _spherical_cell(center: np.ndarray, others: np.ndarray) -> BaseGeometry:
-    """Intersect the hemispheres that are nearer to a center than to others, unit vectors.
+    """Return where a center is nearer than others, all unit vectors.
 
-    Hemispheres become regions of the plane by their boundary's latitude as a function of longitude
-    (a great circle meets every meridian once), so that poles and antimeridian need no special
-    case. The curves are sampled at even steps and wherever two of them meet.
+    Each octant of the sphere is cut by the planes between the centers. In an octant, poles and
+    antimeridian are corners and edges like all others.
     """
-    from shapely import Polygon, box, union_all
+    from shapely import Polygon, make_valid, union_all
 
-    cell: BaseGeometry = box(-180, -90, 180, 90)
-    normals = center - others  # the cell lies where normal @ x >= 0
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    is_meridian = np.abs(normals[:, 2]) < 1e-9
-    for lon in geo.lon_lat(normals[is_meridian])[0]:
-        half = [box(lon - 90 + turn, -90, lon + 90 + turn, 90) for turn in (-360, 0, 360)]
-        cell = cell.intersection(union_all(half))
-    crossings = np.cross(normals[:, None], normals[None]).reshape(-1, 3)
-    crossings = geo.lon_lat(crossings[np.linalg.norm(crossings, axis=1) > 1e-12])[0]
-    even = np.linspace(-180, 180, round(360 / _STEP_DEG) + 1)
-    lons = np.unique(np.concatenate([even, crossings, geo.wrap_lon(crossings + 180)]))
-    x, y, z = normals[~is_meridian].T[..., None]  # (J, 1)
-    angle = np.radians(lons)
-    edges = np.degrees(np.arctan(-(x * np.cos(angle) + y * np.sin(angle)) / z))  # (J, L)
-    edges = edges.clip(-90 + 1e-9, 90 - 1e-9)
-    bottom = edges[z[:, 0] > 0].max(0, initial=-90.0)
-    top = edges[z[:, 0] < 0].min(0, initial=90.0)
-    above = Polygon([(-180, 90), *zip(lons, bottom, strict=True), (180, 90)])
-    below = Polygon([(-180, -90), *zip(lons, top, strict=True), (180, -90)])
-    return cell.intersection(above.intersection(below)).buffer(0)
+    parts = []
+    quarter_turn = np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]])
+    turn = -np.eye(3) * [1, 1, -1]
+    for west in (-180, -90, 0, 90):  # turned such that the octants lie between 0 and 90 degrees
+        planes = (center - others) @ turn.T
+        for pole in (1, -1):
+            corners = _cut(np.diag([1.0, 1.0, pole]), planes)
+            if len(corners) > 2:
+                part = Polygon(_outline(corners, turn @ center) + [west, 0])
+                # far from a tiny site its cells are needles, whose sides may cross
+                parts.append(make_valid(part))
+        turn = quarter_turn @ turn
+    return union_all(parts, grid_size=1e-11)
 
 
-def _planar_cells(centers: np.ndarray) -> list[BaseGeometry]:
-    """Return the Voronoi cells of points in the plane of degrees, within the map."""
-    from shapely import MultiPoint, STRtree, box, points, voronoi_polygons
+def _cut(corners: np.ndarray, planes: np.ndarray) -> np.ndarray:
+    """Cut a convex polygon ``(n, 3)``, its corners rays, by planes: keep plane @ x >= 0."""
+    for plane in planes:
+        side = corners @ plane
+        if (side >= 0).all():
+            continue
+        if (side <= 0).all():
+            return corners[:0]
+        following, side_of_following = np.roll(corners, -1, 0), np.roll(side, -1)
+        crosses = side * side_of_following < 0
+        share = side / np.where(crosses, side - side_of_following, 1)
+        crossings = corners + share[:, None] * (following - corners)
+        both = np.stack([corners, crossings], 1).reshape(-1, 3)
+        corners = both[np.stack([side >= 0, crosses], 1).ravel()]
+    return corners
 
-    world = box(-180, -90, 180, 90)
-    if len(centers) == 1:
-        return [world]
-    cells = np.array(voronoi_polygons(MultiPoint(centers), extend_to=world).geoms)
-    _, own = STRtree(cells).query(points(centers), predicate="within")
-    return [cell.intersection(world) for cell in cells[own]]
+
+def _outline(corners: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """Return longitudes and latitudes along the great circles between corners in an octant."""
+    starts = corners / np.linalg.norm(corners, axis=1, keepdims=True)
+    ends = np.roll(starts, -1, 0)
+    while True:
+        middles = starts + ends
+        middles /= np.linalg.norm(middles, axis=1, keepdims=True)
+        ways = np.stack([starts, middles, ends])  # (3, n, 3)
+        lon, lat = geo.lon_lat(ways)
+        at_pole = np.hypot(ways[..., 0], ways[..., 1]) < 1e-15
+        lon = np.where(at_pole, lon[[2, 1, 0]], lon)  # along a meridian to the pole
+        bend = np.hypot(
+            (lon[1] - (lon[0] + lon[2]) / 2) * np.cos(np.radians(lat[1])),
+            lat[1] - (lat[0] + lat[2]) / 2,
+        )
+        normals = np.cross(starts, ends)
+        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
+        to_center = np.linalg.norm(ways - center, axis=2)
+        is_beside = to_center[1] < np.linalg.norm(middles - starts, axis=1)
+        to_center = np.where(is_beside, np.abs(normals @ center), to_center.min(0))
+        to_pole = np.hypot(ways[..., 0], ways[..., 1]).min(0)
+        reach = np.degrees(np.minimum(to_center, to_pole))
+        bent = np.flatnonzero(bend > _BEND * reach + 1e-10)
+        if len(bent) == 0:
+            return np.stack([lon[[0, 2]].T.ravel(), lat[[0, 2]].T.ravel()], 1)
+        starts = np.insert(starts, bent + 1, middles[bent], axis=0)
+        ends = np.insert(ends, bent, middles[bent], axis=0)
+
+
+def _planar_cell(center: np.ndarray, others: np.ndarray) -> BaseGeometry:
+    """Return where a center is nearer than others in the plane of degrees, within the map."""
+    from shapely import Polygon
+
+    offsets = others - center
+    world = np.array([[-180, -90], [180, -90], [180, 90], [-180, 90]]) - center
+    corners = np.column_stack([world, np.ones(4)])
+    planes = np.column_stack([-offsets, (offsets**2).sum(1) / 2])
+    return Polygon(_cut(corners, planes)[:, :2] + center)
