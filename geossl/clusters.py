@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import permutations
 from typing import TYPE_CHECKING, Literal
 
@@ -140,6 +141,10 @@ class GeoClusters:
         bend, the closer to the center the finer, so that cells of a site of some meters are as
         right as those of the world.
         """
+        return list(self._cells)
+
+    @cached_property
+    def _cells(self) -> list[BaseGeometry]:
         points, cell = self._points(), _planar_cell if self.on == "degrees" else _spherical_cell
         order = [near[((points[near] - p) ** 2).sum(1).argsort()]
                  for p, near in zip(points, self._neighbors(), strict=True)]  # fmt: skip

