@@ -1,8 +1,8 @@
-"""Positions on the sphere: great-circle distances, unit vectors, bounds, blocks, shapes."""
+"""Positions on the sphere: distances, unit vectors, bounds, blocks, shapes, cells."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from annotated_types import Interval
@@ -10,12 +10,16 @@ from numpy.typing import ArrayLike
 
 from geossl.utils.validate import validated
 
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
 __all__ = [
-    "EARTH_RADIUS_KM", "block_ids", "bounds", "great_circle_km", "lon_lat", "shape_centers",
-    "unit_vectors", "unwrap_shapes", "wrap_lon",
+    "EARTH_RADIUS_KM", "block_ids", "bounds", "great_circle_km", "lon_lat", "planar_cell",
+    "shape_centers", "spherical_cell", "unit_vectors", "unwrap_shapes", "wrap_lon",
 ]  # fmt: skip
 
 EARTH_RADIUS_KM = 6371.0088  # mean radius of the WGS 84 ellipsoid
+_BEND = 1e-4  # how far a cell's edge may leave its great circle, per distance from the center
 
 
 @validated
@@ -180,3 +184,85 @@ def unwrap_shapes(shapes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     is_moved[owner[ring[changed]]] = True
     points[changed, 0] = moved[changed]
     return shapely.set_coordinates(shapes, points), is_moved, is_polar
+
+
+@validated
+def spherical_cell(center: np.ndarray, others: np.ndarray) -> BaseGeometry:
+    """Return where a center is nearer than others, all unit vectors.
+
+    Each octant of the sphere is cut by the planes between the centers. In an octant, poles and
+    antimeridian are corners and edges like all others.
+    """
+    from shapely import Polygon, make_valid, union_all
+
+    parts = []
+    quarter_turn = np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]])
+    turn = -np.eye(3) * [1, 1, -1]
+    for west in (-180, -90, 0, 90):  # turned such that the octants lie between 0 and 90 degrees
+        planes = (center - others) @ turn.T
+        for pole in (1, -1):
+            corners = _cut(np.diag([1.0, 1.0, pole]), planes)
+            if len(corners) > 2:
+                part = Polygon(_outline(corners, turn @ center) + [west, 0])
+                # far from a tiny site its cells are needles, whose sides may cross
+                parts.append(make_valid(part))
+        turn = quarter_turn @ turn
+    return union_all(parts, grid_size=1e-11)
+
+
+def _cut(corners: np.ndarray, planes: np.ndarray) -> np.ndarray:
+    """Cut a convex polygon ``(n, 3)``, its corners rays, by planes: keep plane @ x >= 0."""
+    for plane in planes:
+        side = corners @ plane
+        if (side >= 0).all():
+            continue
+        if (side <= 0).all():
+            return corners[:0]
+        following, side_of_following = np.roll(corners, -1, 0), np.roll(side, -1)
+        crosses = side * side_of_following < 0
+        share = side / np.where(crosses, side - side_of_following, 1)
+        crossings = corners + share[:, None] * (following - corners)
+        both = np.stack([corners, crossings], 1).reshape(-1, 3)
+        corners = both[np.stack([side >= 0, crosses], 1).ravel()]
+    return corners
+
+
+def _outline(corners: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """Return longitudes and latitudes along the great circles between corners in an octant."""
+    starts = corners / np.linalg.norm(corners, axis=1, keepdims=True)
+    ends = np.roll(starts, -1, 0)
+    while True:
+        middles = starts + ends
+        middles /= np.linalg.norm(middles, axis=1, keepdims=True)
+        ways = np.stack([starts, middles, ends])  # (3, n, 3)
+        lon, lat = lon_lat(ways)
+        at_pole = np.hypot(ways[..., 0], ways[..., 1]) < 1e-15
+        lon = np.where(at_pole, lon[[2, 1, 0]], lon)  # along a meridian to the pole
+        bend = np.hypot(
+            (lon[1] - (lon[0] + lon[2]) / 2) * np.cos(np.radians(lat[1])),
+            lat[1] - (lat[0] + lat[2]) / 2,
+        )
+        normals = np.cross(starts, ends)
+        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
+        to_center = np.linalg.norm(ways - center, axis=2)
+        is_beside = to_center[1] < np.linalg.norm(middles - starts, axis=1)
+        to_center = np.where(is_beside, np.abs(normals @ center), to_center.min(0))
+        to_pole = np.hypot(ways[..., 0], ways[..., 1]).min(0)
+        reach = np.degrees(np.minimum(to_center, to_pole))
+        bent = np.flatnonzero(bend > _BEND * reach + 1e-10)
+        if len(bent) == 0:
+            return np.stack([lon[[0, 2]].T.ravel(), lat[[0, 2]].T.ravel()], 1)
+        starts = np.insert(starts, bent + 1, middles[bent], axis=0)
+        ends = np.insert(ends, bent, middles[bent], axis=0)
+
+
+@validated
+def planar_cell(center: np.ndarray, others: np.ndarray) -> BaseGeometry:
+    """Return where a center is nearer than others in the plane of degrees, within the map."""
+    from shapely import Polygon
+
+    offsets = others - center
+    world = np.array([[-180, -90], [180, -90], [180, 90], [-180, 90]]) - center
+    corners = np.column_stack([world, np.ones(4)])
+    planes = np.column_stack([-offsets, (offsets**2).sum(1) / 2])
+    return Polygon(_cut(corners, planes)[:, :2] + center)

@@ -117,8 +117,8 @@ def _land(around: tuple[float, float, float, float]) -> BaseGeometry:
 
 
 def _discs(spots: np.ndarray, radius: float | np.ndarray) -> np.ndarray:
-    """Return rings ``(n, 13, 2)`` around positions ``(n, 2)`` that look round on a map."""
-    angle = np.radians(np.arange(0, 361, 30))
+    """Return rings ``(n, 9, 2)`` around positions ``(n, 2)`` that look round on a map."""
+    angle = np.radians(np.arange(0, 361, 45))
     shrink = np.maximum(np.cos(np.radians(spots[:, 1:])), 0.01)  # of a degree of longitude
     x, y = radius * np.cos(angle) / shrink, radius * np.sin(angle) + 0 * shrink
     return spots[:, None] + np.stack([x, y], 2)
@@ -140,6 +140,6 @@ def _bounds(
         left, bottom, right, top = (*center, *center) if shape.is_empty else shape.bounds
         lon, lat = np.array([left, right]), np.array([bottom, top])
     box = Frame(*map(float, (lon.min(), lat.min(), lon.max(), lat.max())))
-    more = max(0.0, frame.extent * _LEAST_VIEW - box.extent) / 2
+    more = max(0.04 * box.extent, frame.extent * _LEAST_VIEW - box.extent) / 2
     aside = more / box.shrink
     return [[box.bottom - more, box.left - aside], [box.top + more, box.right + aside]]

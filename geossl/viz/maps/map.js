@@ -211,7 +211,7 @@
       if (Math.max(a.lng, b.lng) < box.getWest() || Math.min(a.lng, b.lng) > box.getEast()
         || Math.max(a.lat, b.lat) < box.getSouth() || Math.min(a.lat, b.lat) > box.getNorth()) return;
       const length = Math.hypot(a.lng - b.lng, a.lat - b.lat);
-      const parts = Math.min(300, Math.ceil(Math.sqrt(length * degreePx * length * radians / 2)));
+      const parts = Math.min(9999, Math.ceil(Math.sqrt(length * degreePx * length * radians / 2)));
       for (let j = 1; j < parts; j++) ring.push(along(a, b, j / parts));
     });
     return ring;
