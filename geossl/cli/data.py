@@ -66,7 +66,8 @@ def scenes_geotiff(
     date_pattern: str | None = None,
     date_tag: str | None = None,
     dates_csv: Path | None = None,
-    scale: tuple[float, float] | None = None,
+    scale: tuple[float, float] | Literal["tags"] | None = None,
+    nodata: float | None = None,
     warp: bool = False,
     test_side: Literal["north", "east", "south", "west"] | None = None,
     test_share: float = 1 / 3,
@@ -85,7 +86,8 @@ def scenes_geotiff(
         date_tag: TIFF tag that holds the date.
         dates_csv: csv with the columns path and time.
         scale: lowest and highest value, which become 1 and 65535; for files other than uint8 and
-            uint16.
+            uint16. tags: the files' own scale and offset.
+        nodata: value of pixels without data that the files do not declare.
         warp: warp files that have ground control points or RPCs in place of a transform.
         test_side: side of the area to hold out as the test split.
         test_share: share of the area on that side.
@@ -96,7 +98,8 @@ def scenes_geotiff(
     table = datasets.geotiff(
         folder, chip_px=chip_px, stride_px=stride_px, bands=bands, band_names=band_names,
         date_pattern=date_pattern, date_tag=date_tag, dates_csv=dates_csv, scale=scale,
-        warp=warp, test_side=test_side, test_share=test_share, skip_bad=skip_bad,
+        nodata=nodata, warp=warp,
+        test_side=test_side, test_share=test_share, skip_bad=skip_bad,
     )  # fmt: skip
     write_scenes(table, output)
 

@@ -68,7 +68,7 @@ def main(args: Sequence[str] | None = None) -> None:
         args: the words after the program's name; those of this process if None.
     """
     try:
-        with _silent_unless_first(), _plain_warnings():
+        with _silent_unless_first():
             _run(list(sys.argv[1:] if args is None else args))
     except KeyboardInterrupt:
         _print_error("Stopped. Run the same command again to resume.")
@@ -125,7 +125,8 @@ def _run(words: list[str]) -> None:
             options = _rename_old_options(options, command)
             style = (tyro.conf.PositionalMetavarFromFieldName,)
             try:
-                tyro.cli(command, prog=f"geossl {name}", args=options, config=style)
+                with _plain_warnings(command):
+                    tyro.cli(command, prog=f"geossl {name}", args=options, config=style)
             except ConnectionError:
                 raise
             except (ValueError, TypeError, OSError) as error:
@@ -194,7 +195,7 @@ def _silent_unless_first() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _plain_warnings() -> Iterator[None]:
+def _plain_warnings(command: Callable[..., None]) -> Iterator[None]:
     """Print what looks wrong with a user's data as a line, without Python's place in the code."""
     with warnings.catch_warnings():
         from geossl.data.notices import DataWarning
@@ -202,7 +203,9 @@ def _plain_warnings() -> Iterator[None]:
         show = warnings.showwarning
         warnings.simplefilter("always", DataWarning)
         warnings.showwarning = lambda text, kind, *rest: (
-            _print_error(text) if issubclass(kind, DataWarning) else show(text, kind, *rest)
+            _print_error(_use_flags(str(text), command))
+            if issubclass(kind, DataWarning)
+            else show(text, kind, *rest)
         )
         yield
 

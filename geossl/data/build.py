@@ -293,7 +293,7 @@ class ChipBuilder:
         table = table.assign(nodata_share=nodata, **file_columns(files))
         paths = {str(table["path"][row]): reason for row, reason in bad.items()}
         good = np.setdiff1d(np.flatnonzero(nodata <= self.max_nodata_share), list(bad))
-        about_pixels = statistics(records, self.info["bands"])
+        about_pixels = statistics(records)
         if len(good) < len(table):
             self._copy_chips(good)
         left_out = [

@@ -18,7 +18,7 @@ from geossl.utils.validate import validated
 
 __all__ = ["SUMS", "Chunk", "decode_chunk", "statistics"]
 
-SUMS = ("count", "sum", "square", "low", "high")  # of the pixels of a chunk, by band
+SUMS = ("count", "sum", "square")  # of the pixels of a chunk, by band
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,7 @@ def decode_chunk(chunk: Chunk) -> dict[str, Any]:
     }
     record = {"chunk": chunk.number, "crc": zlib.crc32(chips.data), "bad": bad, "extra": extra,
               "nodata": shares.tolist(), "files": files}  # fmt: skip
-    record |= _sums(chips, pixels.valid, left_out)
-    if "scale_low" in rows and np.isfinite(rows["scale_low"].to_numpy(float)).all():
-        record |= {  # pixels at the ends of the scale, by band
-            "low": (chips == 1).sum((0, 2, 3)).tolist(),
-            "high": (chips == 65535).sum((0, 2, 3)).tolist(),
-        }
-    return record
+    return record | _sums(chips, pixels.valid, left_out)
 
 
 def _check_pixels(chunk: Chunk, pixels: Any) -> None:
@@ -155,26 +149,19 @@ def _sums(chips: np.ndarray, valid: np.ndarray | None, bad: list[int]) -> dict[s
 
 
 @validated
-def statistics(records: list[dict[str, Any]], bands: list[str]) -> dict[str, Any]:
-    """Return mean and std per band from Python's integers: exact, in any order of the chunks.
-
-    Also, as ``clipped``, the shares of the pixels at the ends of the scale, where one is over 1 %.
-    """
+def statistics(records: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """Return mean and std per band from Python's integers: exact, in any order of the chunks."""
     count = sum(record["count"] for record in records)
     if count == 0:
         raise ValueError("`scenes` have no valid pixel: all chips have no data.")
-    total, square, low, high = (
-        [sum(map(int, sums)) for sums in zip(*(r.get(key, ()) for r in records), strict=True)]
-        for key in ("sum", "square", "low", "high")
+    total, square = (
+        [sum(map(int, sums)) for sums in zip(*(record[key] for record in records), strict=True)]
+        for key in ("sum", "square")
     )
-    if not low:  # without a scale
-        low = high = [0] * len(bands)
-    shares = {band: (a / count, b / count) for band, a, b in zip(bands, low, high, strict=True)}
     return {
         "mean": [value / count for value in total],
         "std": [
             (max(count * second - first * first, 0) / count**2) ** 0.5 or 1.0
             for first, second in zip(total, square, strict=True)
         ],
-        "clipped": {band: share for band, share in shares.items() if max(share) > 0.01},
     }

@@ -14,7 +14,16 @@ from geossl.utils.validate import check_fields, validated
 
 __all__ = ["PIXEL_COLUMNS", "Pixels", "hash_rows", "outward"]
 
-PIXEL_COLUMNS = ("bands", "band_names", "dtype", "scale_low", "scale_high", "reader")
+PIXEL_COLUMNS = (
+    "bands",
+    "band_names",
+    "dtype",
+    "scale_low",
+    "scale_high",
+    "reader",
+    "scale_tags",
+    "nodata",
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,8 @@ def outward(low: float, high: float) -> tuple[float, float]:
         >>> outward(13.2, 9871)
         (0.0, 9900.0)
     """
+    if not math.isfinite(high - low):
+        return low, high
     step = 10.0 ** (math.floor(math.log10(max(high - low, abs(low) * 1e-6, 1e-30))) - 1)
     low, high = math.floor(low / step) * step, math.ceil(high / step) * step
     return float(f"{low:.12g}"), float(f"{high if high > low else low + step:.12g}")

@@ -18,11 +18,12 @@ from torch import Tensor
 from geossl.data import store_files
 from geossl.data.build import MAX_NODATA_SHARE, ChipBuilder
 from geossl.data.notices import DataWarning
-from geossl.data.pixels import outward
 from geossl.data.sources import changed_rows
 from geossl.utils.validate import Fraction, PositiveInt, advise, validated
 
 __all__ = ["ChipStore"]
+
+_MAX_CLIPPED = 0.01  # share of the values beyond the scale
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -172,20 +173,15 @@ class ChipStore:
 
     def clipped_summary(self) -> str:
         """Return how many pixels lie beyond the scale of the scene table, in words; "" if few."""
-        if not self.info.get("clipped"):
+        if not {"below_scale", "above_scale"} <= set(self.scenes):
             return ""
-        band, (low, high) = max(self.info["clipped"].items(), key=lambda item: max(item[1]))
-        text = (
-            f"`scale` cuts off {low:.1%} of the pixels at its lower and {high:.1%} at its upper end"
-            f" in {band}"
+        low, high = self.scenes["below_scale"].mean(), self.scenes["above_scale"].mean()
+        if not max(low, high) > _MAX_CLIPPED:
+            return ""
+        return (
+            f"the scale cuts off {low:.1%} of the values at its lower and {high:.1%} at its upper "
+            "end; make the scene table again with a wider `scale`"
         )
-        if not {"value_low", "value_high"} <= set(self.scenes):
-            return f"{text}; make the scene table with a wider one"
-        ends = (
-            np.nanpercentile(self.scenes["value_low"], 1),
-            np.nanpercentile(self.scenes["value_high"], 99),
-        )
-        return f"{text}; make the scene table with scale={outward(*ends)}"
 
     @validated
     def check(self) -> dict[str, str]:

@@ -73,7 +73,6 @@ class StoreInfo:
     pixels: dict[str, str | float | None] = field(default_factory=dict)
     max_nodata_share: Fraction = 1.0
     empty_rows: NonNegativeInt = 0
-    clipped: dict[str, tuple[Fraction, Fraction]] = field(default_factory=dict)
     checks: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:

@@ -34,6 +34,7 @@ from geossl.datasets.raster.grid import (
     pixel_to_crs,
 )
 from geossl.datasets.raster.header import read_header, to_lon_lat
+from geossl.datasets.raster.sample import with_scale
 from geossl.datasets.raster.window import pixel_info, read_cells
 from geossl.datasets.registry import register
 from geossl.datasets.shared.listing import (
@@ -64,7 +65,8 @@ def geotiff(
     date_pattern: str | None = None,
     date_tag: str | None = None,
     dates_csv: str | os.PathLike[str] | None = None,
-    scale: tuple[float, float] | None = None,
+    scale: tuple[float, float] | Literal["tags"] | None = None,
+    nodata: float | None = None,
     warp: bool = False,
     test_side: Literal["north", "east", "south", "west"] | None = None,
     test_share: Annotated[float, Interval(gt=0, lt=1)] = 1 / 3,
@@ -86,8 +88,9 @@ def geotiff(
         date_tag: name of a TIFF tag with the date, e.g. ``TIFFTAG_DATETIME``, used instead.
         dates_csv: a csv with the columns ``path`` (a file's name or path in the folder) and
             ``time`` of every file, used instead.
-        scale: (lowest, highest) value that becomes 1 and 65535 of a uint16 chip, values beyond
-            are clipped; needed for files of other types than uint8 and uint16.
+        scale: (lowest, highest) value that becomes 1 and 65535 of a uint16 chip; needed for other
+            types than uint8 and uint16. "tags": of pixels by the files' own scale and offset.
+        nodata: value of pixels without data that the files do not declare (0: in all bands).
         warp: warp files that have ground control points or RPCs in place of a transform.
         test_side: cells entirely on this side are the split "test", those entirely on the other
             "train"; those on the cut are left out.
@@ -139,10 +142,9 @@ def geotiff(
         table = _split_by_cut(table, test_side, test_share)
     table.attrs["skipped"] = skipped
     band_names = band_names or [scenes[0].bands[number] for number in numbers]
-    return add_pixel_columns(
-        table, reader="geotiff", bands=numbers, band_names=band_names, dtype=scenes[0].dtype,
-        scale=scale,
-    )  # fmt: skip
+    pixels = {"bands": numbers, "band_names": band_names, "scale": scale, "nodata": nodata}
+    pixels = {"dtype": scenes[0].dtype, **with_scale(table["path"], pixels)}
+    return add_pixel_columns(table, reader="geotiff", **pixels)
 
 
 def _beside(problems: dict[str, str], scenes: list[Scene]) -> dict[str, str]:
@@ -184,12 +186,12 @@ def _select_bands(scenes: list[Scene], bands: Sequence[int | str] | None) -> lis
     return chosen
 
 
-def _check_dtypes(scenes: list[Scene], scale: tuple[float, float] | None) -> None:
+def _check_dtypes(scenes: list[Scene], scale: object) -> None:
     examples = {scene.dtype: scene.path for scene in scenes}
     if scale is None and len(examples) > 1:
         raise ValueError(
             f"The scenes must be all of one type, got {sorted(examples)} (e.g. "
-            f"{examples[max(examples)]}). Pass `scale=(lowest, highest)` to map them to uint16."
+            f"{examples[max(examples)]}). Pass `scale=(lowest, highest)`, e.g. (0, 10000)."
         )
 
 

@@ -41,7 +41,8 @@ def image_folder(
     bands: Sequence[int] | None = None,
     band_names: Sequence[str] | None = None,
     dtype: Literal["uint8", "uint16"] | None = None,
-    scale: tuple[float, float] | None = None,
+    scale: tuple[float, float] | Literal["tags"] | None = None,
+    nodata: float | None = None,
     skip_bad: bool = False,
 ) -> pd.DataFrame:
     """Build the scene table of images in class folders; the layout has no times.
@@ -54,7 +55,9 @@ def image_folder(
         bands: numbers of bands; all of the first file if None.
         band_names: their names; the first file's own if None.
         dtype: type of the chips; the first file's own if None.
-        scale: (lowest, highest) value that becomes 1 and 65535 of a uint16 chip.
+        scale: (lowest, highest) value that becomes 1 and 65535 of a uint16 chip; "tags" applies the
+            files' own scale and offset, and takes the range of some of their pixels.
+        nodata: value of pixels without data that the files do not declare (0: in all bands).
         skip_bad: leave out files whose path contains no location, see ``attrs["skipped"]``.
 
     Returns:
@@ -89,7 +92,7 @@ def image_folder(
     return finish_table(
         table, reader="image_folder", folder=folder,
         layout="images <class>/<file>", skip_bad=skip_bad, positions=False, detect=True,
-        bands=bands, band_names=band_names, dtype=dtype, scale=scale,
+        bands=bands, band_names=band_names, dtype=dtype, scale=scale, nodata=nodata,
     )  # fmt: skip
 
 

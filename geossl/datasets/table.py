@@ -54,7 +54,8 @@ def table(
     bands: Sequence[int | str] | None = None,
     band_names: Sequence[str] | None = None,
     dtype: Literal["uint8", "uint16"] | None = None,
-    scale: tuple[float, float] | None = None,
+    scale: tuple[float, float] | Literal["tags"] | None = None,
+    nodata: float | None = None,
     skip_bad: bool = False,
 ) -> pd.DataFrame:
     """Build the scene table of a table of images, or of points; one image's header is read.
@@ -80,7 +81,9 @@ def table(
             None.
         band_names: their names; the first file's own if None.
         dtype: type of the chips; the first file's own if None.
-        scale: (lowest, highest) value that becomes 1 and 65535 of a uint16 chip.
+        scale: (lowest, highest) value that becomes 1 and 65535 of a uint16 chip; "tags" applies the
+            files' own scale and offset, and takes the range of some of their pixels.
+        nodata: value of pixels without data that the files do not declare (0: in all bands).
         skip_bad: leave out rows whose path or coordinates cannot be used; ``attrs["skipped"]``
             maps them, counted from 0, to the reason.
 
@@ -146,7 +149,7 @@ def table(
     return finish_table(
         frame, reader="table", folder=path, layout="rows", skip_bad=skip_bad, positions=positions,
         normalize_lon=normalize_lon, numbered=True, detect=True, bands=bands,
-        band_names=band_names, dtype=dtype, scale=scale,
+        band_names=band_names, dtype=dtype, scale=scale, nodata=nodata,
     )  # fmt: skip
 
 

@@ -15,8 +15,16 @@ from geossl.data.files import DatasetError, open_array
 from geossl.data.pixels import Pixels, repeat
 from geossl.data.readers import FunctionReader, register_reader
 from geossl.data.scenes import BOX
-from geossl.datasets.raster.files import is_picture, open_raster
-from geossl.datasets.raster.window import pixel_info, read_window, to_stored_units
+from geossl.datasets.raster.files import is_read_by_gdal, open_raster, palette
+from geossl.datasets.raster.window import (
+    clipped_columns,
+    clipped_shares,
+    has_data,
+    pixel_info,
+    read_values,
+    resize,
+    store,
+)
 
 _MAX_PX = 2**28  # pixels of an image or a window; more is a mistake or a decompression bomb
 _ORIENTATION = 0x0112  # number of the EXIF tag
@@ -25,7 +33,7 @@ _TURNS = {  # its value -> Pillow's Transpose that sets the picture upright
 }  # fmt: skip
 
 Row: TypeAlias = Mapping[Hashable, Any]
-Chip: TypeAlias = tuple[np.ndarray, np.ndarray]  # pixels (C, S, S), and where they are valid (S, S)
+Chip: TypeAlias = tuple[np.ndarray, np.ndarray]  # values (C, S, S), and where they are valid (S, S)
 
 
 def add_pixel_columns(
@@ -36,6 +44,8 @@ def add_pixel_columns(
     band_names: Sequence[str] = ("red", "green", "blue"),
     dtype: str = "uint8",
     scale: tuple[float, float] | None = None,
+    scale_tags: bool = False,
+    nodata: float | None = None,
 ) -> pd.DataFrame:
     """Add the columns to a scene table that tell `read_chips` what to read.
 
@@ -50,6 +60,8 @@ def add_pixel_columns(
         band_names: their names, in the same order.
         dtype: "uint8" or "uint16"; with ``scale`` it is uint16.
         scale: (lowest, highest) value that becomes 1 and 65535; needed for other types of files.
+        scale_tags: apply the files' own scale and offset before.
+        nodata: value of pixels without data that the files do not declare; 0 in all bands.
 
     Raises:
         ValueError: another number of names than of bands, a name with a comma, or another type.
@@ -75,6 +87,10 @@ def add_pixel_columns(
         "scale_high": float(high),
         "reader": reader,
     }
+    if scale_tags:
+        values["scale_tags"] = 1.0
+    if nodata is not None:
+        values["nodata"] = float(nodata)
     return table.assign(**{name: repeat(value, len(table)) for name, value in values.items()})
 
 
@@ -96,12 +112,16 @@ def read_chips(rows: pd.DataFrame, *, size_px: int) -> Pixels:
     chips = np.zeros((len(rows), len(info["bands"]), size_px, size_px), info["dtype"])
     valid = np.zeros((len(rows), size_px, size_px), bool)
     bad: dict[int, str] = {}
+    clipped = np.full((len(rows), 2), np.nan)
     for i, row in enumerate(rows.to_dict("records")):
         try:
-            chips[i], valid[i] = _read_row(row, size_px)
+            values, valid[i] = _read_row(row, size_px)
+            chips[i] = store(values, valid[i], row)
+            clipped[i] = clipped_shares(values, valid[i], row)
         except (FileNotFoundError, DatasetError) as error:
             bad[i] = str(error)
-    return Pixels(chips, valid, {"nodata_share": 1 - valid.mean((1, 2))}, bad)
+    extra = {"nodata_share": 1 - valid.mean((1, 2)), **clipped_columns(clipped, rows)}
+    return Pixels(chips, valid, extra, bad)
 
 
 def _read_row(row: Row, size_px: int) -> Chip:
@@ -110,13 +130,13 @@ def _read_row(row: Row, size_px: int) -> Chip:
         return _read_file(path, [int(band) for band in bands], row, size_px)
     parts = [_read_file(path.replace("{band}", band), [1], row, size_px) for band in bands]
     valid = np.logical_and.reduce([part_valid for _, part_valid in parts])
-    return np.concatenate([pixels for pixels, _ in parts]) * valid, valid
+    return np.concatenate([pixels for pixels, _ in parts]), valid
 
 
 def _read_file(path: str, bands: list[int], row: Row, size_px: int) -> Chip:
     if path.lower().endswith(".npy"):
         return _read_array(path, bands, row, size_px)
-    read = _read_image if is_picture(path) else _read_raster
+    read = _read_raster if is_read_by_gdal(path) else _read_image
     return read(path, bands, row, size_px)
 
 
@@ -148,6 +168,8 @@ def _square(path: str, row: Row, width: int, height: int) -> tuple[int, int, int
 def _check_file(path: str, bands: list[int], row: Row, *, count: int, dtype: str) -> None:
     if max(bands) > count:
         raise DatasetError(f"{path} has {count} bands, so there is no band {max(bands)}.")
+    if dtype.startswith("complex"):
+        raise DatasetError(f"{path} has complex pixels. Write their magnitude to another file.")
     if not np.isfinite(row["scale_low"]) and dtype != row["dtype"]:
         raise DatasetError(
             f"{path} must be {row['dtype']}, got {dtype}. Pass `scale=(lowest, highest)`."
@@ -160,10 +182,11 @@ def _read_raster(path: str, bands: list[int], row: Row, size_px: int) -> Chip:
 
     with open_raster(path) as file:
         left, top, side = _square(path, row, file.width, file.height)
-        _check_file(path, bands, row, count=file.count, dtype=file.dtypes[0])
+        count, dtype = (file.count, file.dtypes[0]) if palette(file) is None else (3, "uint8")
+        _check_file(path, bands, row, count=count, dtype=dtype)
         method = Resampling.average if size_px < side else Resampling.bilinear
         window = Window(left, top, side, side)
-        return read_window(file, bands, window, (size_px, size_px), method, row)
+        return read_values(file, bands, window, (size_px, size_px), method, row)
 
 
 def _read_array(path: str, bands: list[int], row: Row, size_px: int) -> Chip:
@@ -180,19 +203,11 @@ def _read_array(path: str, bands: list[int], row: Row, size_px: int) -> Chip:
     _check_file(path, bands, row, count=count, dtype=str(pixels.dtype))
     part = np.stack([pixels[top : top + side, left : left + side, b - 1] for b in bands])
     valid = np.isfinite(part).all(0) if part.dtype.kind == "f" else np.ones(part.shape[1:], bool)
-    if np.isfinite(row["scale_low"]):
-        part = to_stored_units(part, row)
-    resized = np.stack([_resize(band, size_px) for band in part])
-    valid = _resize(valid, size_px) >= 0.999
-    return np.where(valid, np.round(resized), 0).astype(row["dtype"]), valid
-
-
-def _resize(band: np.ndarray, size_px: int) -> np.ndarray:
-    """Resize ``(S, S)`` to ``(size_px, size_px)`` float32, averaged where it shrinks."""
-    from PIL import Image
-
-    image = Image.fromarray(np.ascontiguousarray(band, np.float32))
-    return np.asarray(image.resize((size_px, size_px), Image.Resampling.BILINEAR))
+    valid &= has_data(part, row.get("nodata", np.nan)) & part.any()
+    part = np.where(valid, part, 0)
+    resized = np.stack([resize(band, (size_px, size_px)) for band in part])
+    valid = resize(valid, (size_px, size_px)) >= 0.999
+    return resized, valid
 
 
 def _read_image(path: str, bands: list[int], row: Row, size_px: int) -> Chip:
@@ -208,7 +223,7 @@ def _read_image(path: str, bands: list[int], row: Row, size_px: int) -> Chip:
             orientation = None if _has_box(row) else file.getexif().get(_ORIENTATION)
             file.draft("RGB", (width * size_px // side, height * size_px // side))
             scale = 1 / round(width / file.size[0])  # 1, 1/2, 1/4 or 1/8 of a jpg
-            colors, alpha = _split_alpha(file)
+            colors = _convert(file)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DatasetError(f"{path} is too large to decode: {str(error).rstrip('.')}.") from None
     except DatasetError:
@@ -225,23 +240,24 @@ def _read_image(path: str, bands: list[int], row: Row, size_px: int) -> Chip:
             part = part.resize((size_px, size_px), Image.Resampling.BILINEAR, box)
         return np.asarray(part.transpose(_TURNS[orientation]) if orientation in _TURNS else part)
 
-    pixels = cut(colors)  # (S, S) or (S, S, 3)
-    pixels = np.stack([pixels if pixels.ndim == 2 else pixels[..., b - 1] for b in bands])
+    pixels = cut(colors)  # (S, S), or (S, S, 3 or 4)
     valid = np.ones((size_px, size_px), bool)
-    if alpha is not None:
-        valid = cut(alpha) > 127
-        pixels = np.where(valid, pixels, 0)
-    return pixels.astype(row["dtype"], copy=False), valid
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        valid &= pixels[..., 3] > 127
+    if np.isfinite(nodata := row.get("nodata", np.nan)):
+        every = np.atleast_3d(np.asarray(colors))[..., :3].transpose(2, 0, 1)
+        valid &= cut(Image.fromarray(has_data(every, nodata).astype(np.uint8) * 255)) > 253
+    pixels = np.stack([pixels if pixels.ndim == 2 else pixels[..., b - 1] for b in bands])
+    return pixels, valid
 
 
-def _split_alpha(image: Any) -> tuple[Any, Any]:
-    """Return the colors of an image, as one in gray or RGB, and its alpha, another one or None."""
-    if image.mode.startswith("I") or image.mode in ("L", "1"):
-        return image.convert("L" if image.mode in ("L", "1") else "I"), None
-    if "A" in image.mode or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        return rgba.convert("RGB"), rgba.getchannel("A")
-    return image.convert("RGB"), None
+def _convert(image: Any) -> Any:
+    """Return an image in gray (of 8 or 32 bits), RGB, or RGBA if it has alpha."""
+    if image.mode.startswith("I"):
+        return image.convert("I")
+    if "A" in image.mode.upper() or "transparency" in image.info:
+        return image.convert("RGBA")
+    return image.convert("L" if image.mode in ("L", "1") else "RGB")
 
 
 register_reader("images", FunctionReader(read_chips, pixel_info))

@@ -61,6 +61,35 @@ def is_image(name: str) -> bool:
     return suffix == ".npy" or suffix in raster_suffixes()
 
 
+def is_read_by_gdal(path: str | os.PathLike[str]) -> bool:
+    """Return whether GDAL reads an image: no picture, or a png of colors of 16 bits."""
+    if not is_picture(path):
+        return True
+    if not os.fspath(path).lower().endswith(".png"):
+        return False
+    try:
+        with open(path, "rb") as file:
+            head = file.read(26)
+    except OSError:
+        return False
+    return head[:4] == b"\x89PNG" and head[24:25] == b"\x10" and head[25:26] != b"\x00"
+
+
+def palette(file: Any) -> np.ndarray | None:
+    """Return the colors ``(K, 4)`` uint8 that the values of an open raster stand for, or None."""
+    from rasterio.enums import ColorInterp
+
+    if file.count > 2 or file.colorinterp[0] != ColorInterp.palette:
+        return None
+    try:
+        colors = file.colormap(1)
+    except ValueError:
+        return None
+    table = np.zeros((max(colors) + 1, 4), np.uint8)
+    table[list(colors)] = list(colors.values())
+    return table
+
+
 @contextmanager
 def open_raster(
     path: str | os.PathLike[str], *, sidecars: bool = True, warp: bool = False

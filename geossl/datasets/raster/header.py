@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from geossl import geo
 from geossl.data.files import DatasetError, open_array
-from geossl.datasets.raster.files import is_picture, open_raster
+from geossl.datasets.raster.files import is_read_by_gdal, open_raster, palette
 from geossl.datasets.raster.grid import Scene, pixel_to_crs, reproject
 from geossl.utils.parallel import map_threads
 
@@ -37,13 +37,13 @@ def read_header(path: Path, *, tag: str | None = None, warp: bool = False) -> Sc
     """
     with open_raster(path, warp=warp) as file:
         tags, crs, bands = file.tags(), file.crs, color_bands(file)
+        dtypes = {pixel_type(file, number) for number in bands}
         if tag is not None:
             for namespace in file.tag_namespaces():
                 tags |= {
                     name: text for name, text in file.tags(ns=namespace).items() if name == tag
                 }
         grid = file.transform, file.width, file.height
-        dtypes = {file.dtypes[number - 1] for number in bands}
         if problem := unplaced_reason(file):
             raise DatasetError(f"{path} {problem}")
     if len(dtypes) > 1:
@@ -74,8 +74,15 @@ def unplaced_reason(file: Any) -> str:
     return ""
 
 
+def pixel_type(file: Any, number: int) -> str:
+    """Return the type of a band of an open raster; a palette stands for colors."""
+    return "uint8" if palette(file) is not None else file.dtypes[number - 1]
+
+
 def color_bands(file: Any) -> dict[int, str]:
     """Return number from 1 -> name of an open raster's bands, all but those that are its mask."""
+    if palette(file) is not None:
+        return dict(enumerate(COLORS, 1))
     colors = [color.name for color in file.colorinterp]
     names = name_bands(file.descriptions, colors)
     is_mask = re.compile("a|alpha|mask|opacity", re.IGNORECASE).fullmatch
@@ -116,7 +123,8 @@ def detect_pixel_format(
     bands: Sequence[int | str] | None,
     band_names: Sequence[str] | None,
     dtype: str | None,
-    scale: tuple[float, float] | None,
+    scale: tuple[float, float] | Literal["tags"] | None,
+    nodata: float | None = None,
 ) -> dict[str, Any]:
     """Return arguments of `add_pixel_columns`, from the first file that can be read.
 
@@ -126,6 +134,7 @@ def detect_pixel_format(
         band_names: their names; the file's own, colors, or ``band_1, ...`` if None.
         dtype: "uint8" or "uint16"; the file's own if None.
         scale: see `geossl.datasets.raster.chips.add_pixel_columns`.
+        nodata: likewise.
 
     Raises:
         FileNotFoundError: none of the first files exists.
@@ -147,6 +156,7 @@ def detect_pixel_format(
             "band_names": band_names or [own_bands.get(band, str(band)) for band in numbers],
             "dtype": dtype or ("uint16" if scale else own_dtype),
             "scale": scale,
+            "nodata": nodata,
         }
     if refusal is not None:
         raise DatasetError(f"None of the images can be read: {refusal}")
@@ -161,9 +171,9 @@ def _read_bands(path: str) -> tuple[dict[Any, str], str]:
     from PIL import Image
 
     is_array = path.lower().endswith(".npy")
-    if not is_array and not is_picture(path):
+    if not is_array and is_read_by_gdal(path):
         with open_raster(path) as file:
-            return color_bands(file), file.dtypes[0]
+            return color_bands(file), pixel_type(file, 1)
     try:
         if is_array:
             array = open_array(path)

@@ -14,6 +14,7 @@ from geossl.data.files import DatasetError
 from geossl.data.scenes import BOX
 from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.datasets.raster.header import detect_pixel_format, read_positions
+from geossl.datasets.raster.sample import with_scale
 from geossl.datasets.shared.listing import first_entries
 from geossl.datasets.shared.paths import outside_reason, resolve_inside
 from geossl.datasets.shared.table import drop_bad_files
@@ -83,7 +84,8 @@ def build_detection_table(
     )
     table["lon"], table["lat"] = read_positions(table["path"].tolist(), *center)
     table = scenes.check(table, positions=False, source=str(source))
-    return add_pixel_columns(table, reader=reader, **detect_pixel_format(table["path"], **pixels))
+    pixels = detect_pixel_format(table["path"], **pixels)
+    return add_pixel_columns(table, reader=reader, **with_scale(table["path"], pixels))
 
 
 def list_objects(content: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:

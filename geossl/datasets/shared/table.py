@@ -16,6 +16,7 @@ from geossl.data import scenes
 from geossl.data.dates import to_utc, why_no_time
 from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.datasets.raster.header import detect_pixel_format
+from geossl.datasets.raster.sample import with_scale
 
 _SHAPE = re.compile(r"\s*(MULTI)?(POLYGON|POINT)\b", re.IGNORECASE)  # shapes that do not nest
 
@@ -77,6 +78,7 @@ def finish_table(
     if detect:
         try:
             pixels = detect_pixel_format(table["path"], **pixels)
+            pixels = with_scale(table["path"], pixels)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{folder}: {error}") from None
     return add_pixel_columns(table, reader=reader, **pixels)
