@@ -142,8 +142,8 @@ def geotiff(
         table = _split_by_cut(table, test_side, test_share)
     table.attrs["skipped"] = skipped
     band_names = band_names or [scenes[0].bands[number] for number in numbers]
-    pixels = {"bands": numbers, "band_names": band_names, "scale": scale, "nodata": nodata}
-    pixels = {"dtype": scenes[0].dtype, **with_scale(table["path"], pixels)}
+    pixels: dict[str, Any] = {"bands": numbers, "band_names": band_names, "nodata": nodata}
+    pixels = with_scale(table["path"], {**pixels, "scale": scale, "dtype": scenes[0].dtype})
     return add_pixel_columns(table, reader="geotiff", **pixels)
 
 
