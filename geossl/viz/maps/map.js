@@ -72,7 +72,7 @@
       for (let n = Math.ceil(low / step); n * step <= high; n++) {
         const at = n * step, line = axis ? [[at, box.getWest()], [at, box.getEast()]] : [[box.getSouth(), at], [box.getNorth(), at]];
         L.polyline(line, {pane: grid, color: "#2b4250", weight: 0.6, opacity: 0.35, interactive: false, noClip: true}).addTo(graticule);
-        const shown = axis ? at : (at + 540) % 360 - 180, words = Math.abs(shown).toFixed(decimals) + (shown && Math.abs(shown) < 180 ? names[axis][Number(shown > 0)] : "°");
+        const shown = axis ? at : (at + 540) % 360 - 180, words = Math.abs(shown).toFixed(decimals) + (Math.abs(shown) > step / 2 && Math.abs(shown) < 180 ? names[axis][Number(shown > 0)] : "°");
         const spot = map.latLngToContainerPoint(line[axis ? 0 : 1]);
         if (axis ? spot.y < 92 || spot.y > lowest : spot.x < 60 || spot.x > size.x - 40) continue;
         const html = el("span", words, axis ? "geossl-degrees side" : "geossl-degrees");

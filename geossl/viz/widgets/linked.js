@@ -150,7 +150,8 @@ class View {
         pen.beginPath();
         if (axis) { pen.moveTo(0, y); pen.lineTo(this.width, y); } else { pen.moveTo(x, 0); pen.lineTo(x, this.height); }
         pen.stroke();
-        const words = Math.abs(at).toFixed(decimals) + "°" + (axis ? (at < 0 ? " S" : " N") : (at < 0 ? " W" : " E"));
+        const side = Math.abs(at) < step / 2 || Math.abs(at) === 180 ? "" : axis ? (at < 0 ? " S" : " N") : (at < 0 ? " W" : " E");
+        const words = Math.abs(at).toFixed(decimals) + "°" + side;
         if (axis ? y > 20 && y < px - 24 : x < px - 50) pen.fillText(words, axis ? 3 : x + 3, axis ? y - 3 : 11);
       }
     });

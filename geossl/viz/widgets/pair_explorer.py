@@ -152,11 +152,13 @@ class PairExplorer(widgets.VBox):
     ) -> dict[str, Any]:
         """Return the pictures of a pair, and the days and kilometers between them."""
         first, second = self._store.scenes.iloc[query], self._store.scenes.iloc[key]
-        days = abs((first["time"] - second["time"]).days) if query != key else 0
+        days = abs((first["time"] - second["time"]).days)
         km = float(geo.great_circle_km(first["lon"], first["lat"], second["lon"], second["lat"]))
-        caption = "the chip itself" if query == key else f"{days:,} days" if days == days else ""
-        if km > 0.01:
-            caption += f", {km:,.0f} km"
+        words = [f"{days:,} days"] if days == days else []
+        if km > 1e-4:
+            decimals = int(km < 10)
+            words.append(f"{km:,.{decimals}f} km" if km >= 1 else f"{1000 * km:,.{decimals}f} m")
+        caption = "the chip itself" if query == key else ", ".join(words)
         chips = []
         for name, row, picture in (("query", first, query_picture), ("key", second, key_picture)):
             date = date_text(row["time"])
