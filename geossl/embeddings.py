@@ -63,7 +63,10 @@ class Embeddings:
             )
         if len(self) and not set(scenes.COLUMNS) <= set(self.scenes):
             rows = self.scenes.get("location", pd.Series(range(len(self)), self.scenes.index))
-            table = scenes.check(self.scenes.assign(location=rows), positions=False)
+            table = self.scenes.assign(location=rows)
+            if {"lon", "lat"} <= set(table):  # half a position is none
+                table.loc[table[["lon", "lat"]].isna().any(axis=1), ["lon", "lat"]] = np.nan
+            table = scenes.check(table, positions=False)
             object.__setattr__(self, "scenes", table)
 
     def __len__(self) -> int:

@@ -73,6 +73,7 @@ def map(source: Positional[Path], *, output: Output[Path], color: str | None = N
             principal components as red, green and blue).
     """
     from geossl import Embeddings, GeoClusters
+    from geossl.data import scenes
     from geossl.utils.io import atomic_write
     from geossl.viz import maps
 
@@ -82,8 +83,11 @@ def map(source: Positional[Path], *, output: Output[Path], color: str | None = N
         drawing = maps.map_clusters(GeoClusters.load(source))
     elif not source.is_dir() and Embeddings.is_file(source):
         drawing = maps.map_embeddings(Embeddings.load(source), color=color or "rgb")
-    else:
+    elif source.is_dir():
         drawing = maps.map_scenes(read_scenes(source), color=color)
+    else:  # rows without a place are left out, and the map says so
+        table = scenes.read(source, positions=False, normalize_lon=True)
+        drawing = maps.map_scenes(table, color=color)
     with atomic_write(output) as part:
         drawing.save(str(part))
     print_line(f"{output}: open it in a browser")

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -74,6 +75,25 @@ def test_from_a_folder_to_a_map(folder, tmp_path, capsys):
         run("map", source, "--output", tmp_path / "map.html")
         assert (tmp_path / "map.html").stat().st_size > 100_000
     assert pd.read_csv(tmp_path / "clusters.csv").columns.tolist() == ["cluster", "path"]
+
+
+def test_a_map_of_a_small_table_opens_on_it_and_says_what_is_left_out(tmp_path, capsys):
+    lon, lat = [190.0, None, 190.001, 190.002], [46.95, None, 46.951, 46.95]
+    table = pd.DataFrame({"path": "a.png", "location": range(4), "lon": lon, "lat": lat})
+    for rows, caption in (
+        (slice(None), '"1 without coordinates are not shown."'),
+        (slice(1), None),
+    ):
+        table[rows].to_csv(tmp_path / "t.csv", index=False)
+        run("map", tmp_path / "t.csv", "-o", tmp_path / "m.html")
+        page = (tmp_path / "m.html").read_text("utf-8")
+        assert caption is None or caption in page
+        (south, west), (north, east) = json.loads(re.search(r'"view":(\[\[.*?\]\])', page)[1])
+        assert west < -170 < east and south < 46.95 < north
+        assert (east - west < 0.003) == (caption is not None)
+    table[1:2].to_csv(tmp_path / "t.csv", index=False)
+    said = refused(capsys, "map", tmp_path / "t.csv", "-o", tmp_path / "m.html")
+    assert "A map needs coordinates" in said
 
 
 @pytest.mark.parametrize("command", ["", "scenes", *_COMMANDS])

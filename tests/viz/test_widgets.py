@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sites import scenes_of
 from test_pretrain import TINY, run_of, write_store
 
 from geossl import evaluate, pairs
@@ -414,3 +415,35 @@ def test_a_policy_without_pairs_says_so(tmp_path):
     seen = PairExplorer(store, policies={"same": pairs.same_image(), "tp": pairs.temporal()})
     seen.policy.value = "tp"
     assert 'role="alert"' in status(seen)
+
+
+@pytest.mark.parametrize("name", ["300 m", "400 km over 180", "near the pole", "world"])
+def test_the_linked_map_shows_the_area_of_its_places(name):
+    scenes = scenes_of(name)
+    seen = EmbeddingExplorer(Embeddings(np.eye(50, 4, dtype=np.float32) + 1, scenes))
+    place, rest = (
+        np.frombuffer(text, "<f4").reshape(-1, 2).astype(float)
+        for text in (seen.views.place, seen.views.place_rest)
+    )
+    exact = place + rest
+    turns = (exact[:, 0] - scenes["lon"]) / 360
+    np.testing.assert_allclose(turns, turns.round(), atol=1e-10)
+    np.testing.assert_allclose(exact[:, 1], scenes["lat"], rtol=0, atol=1e-9)
+    left, bottom, right, top = seen.views.region
+    assert ((left < exact[:, 0]) & (exact[:, 0] < right)).all()
+    assert ((bottom < exact[:, 1]) & (exact[:, 1] < top)).all()
+    assert np.ptp(exact, axis=0) @ [1, 0] > (right - left) * (0.8 if name != "world" else 0.5)
+
+
+def test_a_highlighted_cluster_opens_in_view():
+    seen = ClusterExplorer(scenes_of("5 km"), k=4)
+    seen.highlight.value = 2
+    assert "&#34;highlight&#34;:2" in seen._map.value
+
+
+def test_pairs_of_a_site_say_their_meters(tmp_path):
+    store = write_store(tmp_path / "chips", places=2, dates=1)
+    scenes = store.scenes.assign(lon=[7.44, 7.4402], lat=46.95, time=pd.NaT)
+    object.__setattr__(store, "scenes", scenes)
+    seen = PairExplorer(store, policies={"near": pairs.spatial(radius_km=1)})
+    assert "<figcaption>15.2 m</figcaption>" in seen._pictures.value
