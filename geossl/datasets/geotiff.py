@@ -9,7 +9,6 @@ loaded whole.
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,7 +24,8 @@ from annotated_types import Interval
 from geossl.data.dates import AmbiguousDate
 from geossl.data.files import DatasetError
 from geossl.datasets.raster.chips import add_pixel_columns
-from geossl.datasets.raster.files import is_picture, raster_suffixes
+from geossl.datasets.raster.files import raster_suffixes
+from geossl.datasets.raster.folders import bands_in_files, first_files, first_headers, is_scene
 from geossl.datasets.raster.grid import (
     Scene,
     common_grid,
@@ -39,10 +39,7 @@ from geossl.datasets.raster.window import pixel_info, read_cells
 from geossl.datasets.registry import register
 from geossl.datasets.shared.listing import (
     find_files,
-    first_entries,
-    is_in_time,
     list_folder,
-    subfolders,
 )
 from geossl.datasets.shared.scene_dates import date_scenes
 from geossl.datasets.shared.table import drop_bad_files
@@ -50,8 +47,6 @@ from geossl.datasets.table import describes_images
 from geossl.utils.validate import PositiveInt, validated
 
 __all__ = ["geotiff"]
-
-_ONE_BAND = re.compile(r"(.*_)?(B\d\d?A?|VV|VH)")  # names of files that hold one band
 
 
 @validated
@@ -124,6 +119,8 @@ def geotiff(
             problems[file] = str(error)
     skipped = _beside(problems, scenes)
     bad = {path: reason for path, reason in problems.items() if path not in skipped}
+    if several := bands_in_files([scene.path for scene in scenes]):
+        raise ValueError(f"The files in {folder} {several}.")
     names = pd.DataFrame({"path": [str(scene.path) for scene in scenes]})
     drop_bad_files(
         names, bad, skip_bad=skip_bad, what=f".tif or .tiff files in {folder}, or other rasters"
@@ -162,10 +159,14 @@ def _select_bands(scenes: list[Scene], bands: Sequence[int | str] | None) -> lis
     first = scenes[0]
     numbers, _ = Counter(tuple(scene.bands) for scene in scenes).most_common(1)[0]
     odd = next((scene for scene in scenes if tuple(scene.bands) != numbers), None)
-    if odd is not None:
+    if odd is not None and bands is not None and not any(isinstance(b, str) for b in bands):
+        numbers = tuple(sorted(set(numbers).intersection(*(scene.bands for scene in scenes))))
+    elif odd is not None:
+        common = sorted(set(numbers) & set(odd.bands))
         raise ValueError(
             f"The scenes must have the same number of bands, got {len(numbers)} in most and "
-            f"{len(odd.bands)} in {odd.path}. Move it to another folder."
+            f"{len(odd.bands)} in {odd.path}. Pass `bands` that all have, such as "
+            f"`bands={common}`, or move it to another folder."
         )
     if bands is None:
         return list(numbers)
@@ -180,7 +181,7 @@ def _select_bands(scenes: list[Scene], bands: Sequence[int | str] | None) -> lis
     chosen = [positions.get(b, 0) if isinstance(b, str) else int(b) for b in bands]
     if not chosen or not set(chosen) <= set(numbers) or len({*chosen}) < len(chosen):
         raise ValueError(
-            f"`bands` must be different numbers from 1 to {max(numbers)} or names of "
+            f"`bands` must be different numbers from 1 to {max(numbers, default=0)} or names of "
             f"{list(first.bands.values())}, got {list(bands)}."
         )
     return chosen
@@ -232,7 +233,7 @@ def _cut_areas(scenes: list[Scene], chip_px: int, stride_px: int) -> pd.DataFram
         largest = max((scene.width, scene.height) for scene in scenes)
         raise ValueError(
             f"`chip_px` must fit into a scene, got {chip_px} for scenes of at most "
-            f"{largest[0]} x {largest[1]} pixels."
+            f"{largest[0]} x {largest[1]} pixels. Pass a smaller one, e.g. {min(largest)}."
         )
     table = table.sort_values(["area", "row", "column", "time", "path"], ignore_index=True)
     number, row, column = (table[name].to_numpy() for name in ("area", "row", "column"))
@@ -282,7 +283,7 @@ def _split_by_cut(table: pd.DataFrame, side: str, share: float) -> pd.DataFrame:
 
 def fits(path: Path) -> str | None:
     """Return why dated scenes of one area are at ``path``, or None; some headers are read."""
-    scenes = _first_headers(path)
+    scenes = first_headers(path)
     with suppress(AmbiguousDate):  # to be said when it is opened
         scenes = date_scenes(scenes, path.parent if path.is_file() else path)
     one_area = any(
@@ -296,13 +297,15 @@ def fits(path: Path) -> str | None:
 
 def fits_any(path: Path) -> str | None:
     """Return why other georeferenced files are at ``path``, or None; some headers are read."""
-    scenes = [] if describes_images(path) else _first_headers(path)
+    scenes = [] if describes_images(path) else first_headers(path)
     return f"contains georeferenced files, e.g. {scenes[0].path.name}" if scenes else None
 
 
 def lacks(path: Path) -> str | None:
     """Return why the rasters at a path do not open by themselves, or None."""
-    files = [path] if path.is_file() and _is_raster(path.name) else _first_files(path)
+    files = [path] if path.is_file() and is_scene(path.name) else first_files(path)
+    if several := bands_in_files(files):
+        return several
     for file in files:
         try:
             read_header(file)
@@ -312,36 +315,6 @@ def lacks(path: Path) -> str | None:
         table = " next to the table that names them" if describes_images(path) else ""
         return f"opens the georeferenced files there{table}, if you pass reader='geotiff'"
     return None
-
-
-def _first_headers(path: Path) -> list[Scene]:
-    """Return headers of the first files if all are georeferenced and hold several bands or all."""
-    files = [path] if path.is_file() else _first_files(path)
-    if any(_ONE_BAND.fullmatch(file.stem) for file in files):
-        return []
-    scenes = []
-    for file in files:
-        try:
-            scenes.append(read_header(file))
-        except (OSError, ValueError):
-            return []
-    return scenes
-
-
-def _first_files(folder: Path, depth: int = 1) -> list[Path]:
-    """Return some rasters of a folder, or of folders in it that do not look like classes."""
-    entries = first_entries(folder, 2000)
-    files = [entry.path for entry in entries if _is_raster(entry.name) and os.path.isfile(entry)]
-    if files:
-        return [Path(file) for file in sorted(files)[:16]]
-    inner = subfolders(entries)
-    if depth == 0 or not (len(inner) == 1 or all(is_in_time(entry.name) for entry in inner)):
-        return []
-    return [file for entry in inner[:8] for file in _first_files(Path(entry.path), 0)][:16]
-
-
-def _is_raster(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in raster_suffixes() and not is_picture(name)
 
 
 register(

@@ -135,6 +135,8 @@ def open_scenes(
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist.")
+    if not (path.is_dir() or path.is_file()):
+        raise ValueError(f"`path` must be a folder or a file, got {path}, a pipe or a device.")
     if reader is None:
         matches = matching_data_sets(path)
     else:

@@ -9,7 +9,7 @@ from rasterio.shutil import copy
 from rasterio.transform import Affine
 
 from geossl.data.store import ChipStore
-from geossl.datasets import geotiff
+from geossl.datasets import geotiff, open_scenes
 from geossl.datasets.raster.grid import reproject
 from geossl.datasets.raster.window import pixel_info, read_cells
 
@@ -249,8 +249,20 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path):
         geotiff(tmp_path / "b")
     write(tmp_path / "c" / "2015.tif", noise(3))
     write(tmp_path / "c" / "2016.tif", noise(5))
-    with pytest.raises(ValueError, match="must have the same number of bands"):
+    with pytest.raises(
+        ValueError, match=r"must have the same number of bands.*`bands=\[1, 2, 3\]`"
+    ):
         geotiff(tmp_path / "c")
+    assert len(geotiff(tmp_path / "c", bands=[1, 2, 3])) == 2  # as the message says
+    for band in ("B02", "B03"):
+        write(tmp_path / "d" / f"T33_2019_{band}_10m.tif", noise(1))
+    with pytest.raises(
+        ValueError, match="hold one band each .B02, B03.*gdal_merge.*{band}_10m.tif"
+    ):
+        geotiff(tmp_path / "d")
+    (tmp_path / "d" / "t.csv").write_text("path\nT33_2019_{band}_10m.tif\n")
+    found = open_scenes(tmp_path / "d", reader="table", headers=True, bands=("B02", "B03"))
+    assert found["band_names"][0] == "B02,B03" and found["lon"].notna().all()
 
 
 def test_a_damaged_file_is_named_or_left_out(tmp_path):
@@ -434,6 +446,20 @@ def test_a_folder_is_walked_once_without_what_is_hidden_and_names_what_is_closed
     table = geotiff(tmp_path, chip_px=32)
     assert table["path"].unique().tolist() == [str(real / "s_2019.tif")]
     assert geotiff(tmp_path / "link", chip_px=32)["path"].nunique() == 1
+    (tmp_path / "gone_2019.tif").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(
+        ValueError, match="gone_2019.tif: it is a link to a file that does not exist"
+    ):
+        geotiff(tmp_path, chip_px=32)
+    (tmp_path / "gone_2019.tif").unlink()
+    os.mkfifo(tmp_path / "pipe_2019.tif")  # would be waited for
+    assert geotiff(tmp_path, chip_px=32)["path"].nunique() == 1
+    for reader in (None, "table", "coco", "geotiff"):
+        with pytest.raises(
+            ValueError, match="`path` must be a folder or a file.*a pipe or a device"
+        ):
+            open_scenes(tmp_path / "pipe_2019.tif", reader=reader)
+    (tmp_path / "pipe_2019.tif").unlink()
     only = tmp_path / "only" / "in"
     only.parent.mkdir()
     only.symlink_to(real)

@@ -1,3 +1,3 @@
 """Georeferenced files: headers, grids, windows and pixels."""
 
-__all__ = ["area", "chips", "files", "grid", "header", "pixel_vectors", "window"]
+__all__ = ["area", "chips", "files", "folders", "grid", "header", "pixel_vectors", "window"]

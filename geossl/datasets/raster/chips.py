@@ -5,6 +5,7 @@ The readers of data sets share this: they say in a few columns what to read, and
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -167,7 +168,10 @@ def _square(path: str, row: Row, width: int, height: int) -> tuple[int, int, int
 
 def _check_file(path: str, bands: list[int], row: Row, *, count: int, dtype: str) -> None:
     if max(bands) > count:
-        raise DatasetError(f"{path} has {count} bands, so there is no band {max(bands)}.")
+        raise DatasetError(
+            f"{path} has {count} bands, so there is no band {max(bands)}. Pass `bands` that every "
+            "file has."
+        )
     if dtype.startswith("complex"):
         raise DatasetError(f"{path} has complex pixels. Write their magnitude to another file.")
     if not np.isfinite(row["scale_low"]) and dtype != row["dtype"]:
@@ -214,6 +218,8 @@ def _read_image(path: str, bands: list[int], row: Row, size_px: int) -> Chip:
     """Read a jpg, png, webp, ...; a jpg is decoded at the smallest scale that is large enough."""
     from PIL import Image
 
+    if not os.path.isfile(path):  # a pipe would be waited for
+        raise FileNotFoundError(f"The file {path} does not exist.")
     try:
         with Image.open(path) as file:  # the header alone; Pillow refuses bombs here
             width, height = file.size

@@ -74,7 +74,16 @@ def first_entries(folder: str | os.PathLike[str], limit: int | None = 64) -> lis
 
 def _scan(folder: str | os.PathLike[str], limit: int | None) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
-        return list(islice((entry for entry in entries if not is_system(entry.name)), limit))
+        return list(islice(filter(_is_own, entries), limit))
+
+
+def _is_own(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a file or a folder, or a dangling link; no pipe or device."""
+    if is_system(entry.name):
+        return False
+    with suppress(OSError):  # a link that leads to itself
+        return entry.is_file() or entry.is_dir() or not os.path.exists(entry.path)
+    return True
 
 
 def subfolders(entries: Iterable[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
@@ -135,18 +144,21 @@ def find_files(
                         continue
                     seen.add((about.st_dev, entry.inode()))
                     files.append(entry.path)
+                elif fits(entry.name):
+                    problems[entry.path] = "it is a link to a file that does not exist"
     for entry in linked:
         about = entry.stat()
         if (about.st_dev, about.st_ino) not in seen:
             files.append(entry.path)
     for path in files:
-        if not _is_text(path):
+        if not is_text(path):
             name = path.encode("utf-8", "backslashreplace").decode()
             problems[name] = "its name is not UTF-8. Rename it"
-    return sorted(filter(_is_text, files)), problems
+    return sorted(filter(is_text, files)), problems
 
 
-def _is_text(path: str) -> bool:
+def is_text(path: str) -> bool:
+    """Return whether a path can be written as UTF-8."""
     try:
         path.encode()
     except UnicodeEncodeError:
