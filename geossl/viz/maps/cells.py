@@ -140,6 +140,6 @@ def _bounds(
         left, bottom, right, top = (*center, *center) if shape.is_empty else shape.bounds
         lon, lat = np.array([left, right]), np.array([bottom, top])
     box = Frame(*map(float, (lon.min(), lat.min(), lon.max(), lat.max())))
-    more = max(0.04 * box.extent, frame.extent * _LEAST_VIEW - box.extent) / 2
+    more = max(0.3 * box.extent, frame.extent * _LEAST_VIEW - box.extent) / 2
     aside = more / box.shrink
     return [[box.bottom - more, box.left - aside], [box.top + more, box.right + aside]]
