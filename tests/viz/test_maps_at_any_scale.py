@@ -110,8 +110,9 @@ def test_cells_of_the_world_end_at_the_coast(offset):
     assert all(intersects_xy(land, *at) for at in ((20, 10), (-100, 40), (134, -25), (-60, -10)))
     if offset[0] != 30.0:
         assert not intersects_xy(land, *offset)
-    whole = data_of(maps.map_clusters(clusters, scenes, cells="whole"))["cells"]
-    assert intersects_xy(union_all([shape(c["shape"]) for c in whole]), *offset)
+    data = data_of(maps.map_clusters(clusters, scenes, cells="whole"))
+    assert intersects_xy(union_all([shape(c["shape"]) for c in data["cells"]]), *offset)
+    assert data["coast"]["points"]  # on top of them
 
 
 def test_a_place_off_the_coast_has_a_patch_of_its_own_cluster():

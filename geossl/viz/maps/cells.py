@@ -35,7 +35,7 @@ def draw_cells(
         lon: longitudes of the places ``(N,)``.
         lat: their latitudes; places are what the bounds of a cell hold.
         frame: of the map.
-        to_coast: whether cells end at the coast, where the frame is large enough for that.
+        to_coast: whether cells end at the coast, see `is_of_land`.
     """
     from shapely import (
         clip_by_rect,
@@ -51,9 +51,7 @@ def draw_cells(
     own, places = clusters.assign(lon, lat), np.column_stack([frame.unwrap(lon), lat])
     centers = np.column_stack([frame.unwrap(clusters.centers[:, 0]), clusters.centers[:, 1]])
     decimals = min(9, max(6, frame.decimals + 2))
-    land = _land(_around(frame)) if to_coast and frame.extent > _COAST_DEG else None
-    if land is not None and intersects_xy(land, places).mean() < _ON_LAND[frame.is_world]:
-        land = None  # data of the sea
+    land = _land(_around(frame)) if to_coast else None
     cells = []
     for cell, center, members in zip(
         clusters.cells(), centers, (places[own == i] for i in range(clusters.k)), strict=True
@@ -78,6 +76,16 @@ def draw_cells(
             "bounds": _bounds(members, center, shape, frame),
         })  # fmt: skip
     return cells
+
+
+def is_of_land(frame: Frame, lon: np.ndarray, lat: np.ndarray) -> bool:
+    """Return whether a frame is so large, and its places so rarely at sea, that coasts help."""
+    from shapely import intersects_xy
+
+    if frame.extent < _COAST_DEG:
+        return False
+    on_land = intersects_xy(_land(_around(frame)), frame.unwrap(lon), lat)
+    return bool(on_land.mean() >= _ON_LAND[frame.is_world])
 
 
 def _in_frame(cell: BaseGeometry, frame: Frame) -> BaseGeometry:

@@ -13,7 +13,7 @@ from geossl.data.store import ChipStore
 from geossl.utils.colors import PALETTE
 from geossl.utils.validate import NonNegativeInt, validated
 from geossl.viz.frame import Frame
-from geossl.viz.maps.cells import draw_cells
+from geossl.viz.maps.cells import draw_cells, is_of_land
 from geossl.viz.maps.leaflet import Tiles, draw_map, pack_positions
 from geossl.viz.maps.markers import check_table, strip
 
@@ -70,7 +70,8 @@ def map_clusters(
         if len(lon) <= _MOST_DOTS:
             layers["dots"] = pack_positions(frame.unwrap(lon), lat)
     cards, table = _cards_and_table(clusters, scenes, store, store_row, label=label)
-    drawn = draw_cells(clusters, lon, lat, frame=frame, to_coast=cells == "land")
+    to_coast = cells == "land" and is_of_land(frame, lon, lat)
+    drawn = draw_cells(clusters, lon, lat, frame=frame, to_coast=to_coast)
     layers["cells"] = [
         cell | {"color": PALETTE[color], "size": int(size), "card": card}
         for cell, color, size, card in zip(
@@ -81,7 +82,8 @@ def map_clusters(
     if highlight is not None:
         layers["highlight"] = highlight
     alt = f"{clusters.k} geo clusters of {int(clusters.sizes.sum()):,} locations"
-    return draw_map(layers, alt=alt, frame=frame, tiles=tiles)
+    has_coast = not (to_coast and frame.is_world)  # the cells show it
+    return draw_map(layers, alt=alt, frame=frame, tiles=tiles, has_coast=has_coast)
 
 
 def _cards_and_table(

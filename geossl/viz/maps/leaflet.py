@@ -77,7 +77,14 @@ class _Drawing(Element):
         return ""
 
 
-def draw_map(layers: dict[str, Any], *, alt: str, frame: Frame, tiles: Tiles | None) -> folium.Map:
+def draw_map(
+    layers: dict[str, Any],
+    *,
+    alt: str,
+    frame: Frame,
+    tiles: Tiles | None,
+    has_coast: bool = True,
+) -> folium.Map:
     """Make a map of the layers that ``map.js`` draws.
 
     Args:
@@ -85,6 +92,7 @@ def draw_map(layers: dict[str, Any], *, alt: str, frame: Frame, tiles: Tiles | N
         alt: what the map shows, for those who cannot see it.
         frame: where its data lie; the map opens on them.
         tiles: online base layer; only the built-in one when None, and around a pole.
+        has_coast: whether to draw the coasts.
     """
     drawing = folium.Map(
         location=[20, 0], zoom_start=1, tiles=None, zoom_snap=0, min_zoom=0, max_zoom=22,
@@ -109,7 +117,7 @@ def draw_map(layers: dict[str, Any], *, alt: str, frame: Frame, tiles: Tiles | N
     if _DETAIL_DEG[0] < frame.extent < _DETAIL_DEG[1]:
         near = frame.padded(0.5)
         data["detail"] = {"image": _base_layer(near, polar=polar), "bounds": near.corners()}
-    if not frame.is_world or "cells" not in layers:
+    if has_coast:
         data["coast"] = _coast()
     _Drawing({**data, **layers}).add_to(drawing)
     return drawing
