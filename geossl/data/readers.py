@@ -152,16 +152,30 @@ def reader_name(table: pd.DataFrame) -> str:
 def pixel_info_of(table: pd.DataFrame, reader: str) -> dict[str, Any]:
     """Return what a reader says of its pixels, if a store can hold them."""
     info = get_reader(reader).pixel_info(table)
-    if not isinstance(info, dict) or (missing := [key for key in PIXEL_INFO if key not in info]):
-        absent = missing if isinstance(info, dict) else list(PIXEL_INFO)
+    missing = [key for key in PIXEL_INFO if not isinstance(info, dict) or key not in info]
+    if missing:
         raise ValueError(
             f"`pixel_info` of the reader {reader!r} must return {', '.join(PIXEL_INFO)}; "
-            f"{', '.join(absent)} is missing."
+            f"{', '.join(missing)} is missing."
         )
-    if str(info["dtype"]) not in ("uint8", "uint16"):
+    try:
+        dtype = np.dtype(info["dtype"]).name
+    except TypeError:
+        dtype = str(info["dtype"])
+    if dtype not in ("uint8", "uint16"):
         raise ValueError(
-            f"The reader {reader!r} returns {info['dtype']} chips, but a chip store holds uint8 or "
-            "uint16. Convert them in the reader, e.g. reflectance from 0 to 1 times 65535 to "
-            "uint16."
+            f"The reader {reader!r} returns {dtype} chips, but a chip store holds uint8 or uint16. "
+            "Convert them in the reader, e.g. reflectance from 0 to 1 times 65535 to uint16."
         )
-    return info
+    bands, rgb = (np.atleast_1d(info[key]).tolist() for key in ("bands", "rgb"))
+    if not bands or not all(isinstance(band, str) for band in bands):
+        raise ValueError(
+            f"`pixel_info` of the reader {reader!r} must return names as `bands`, got {bands}."
+        )
+    if not rgb or not all(isinstance(i, int) and 0 <= i < len(bands) for i in rgb):
+        raise ValueError(
+            f"`pixel_info` of the reader {reader!r} must return `rgb` from 0 to {len(bands) - 1}, "
+            f"got {rgb}."
+        )
+    texts = {key: "" if info[key] is None else str(info[key]) for key in ("units", "source")}
+    return {**info, "bands": bands, "dtype": dtype, "rgb": rgb, **texts}

@@ -108,6 +108,8 @@ class ChipStore:
                 resumes when there is space, or a cluster.
             ImportError: ``dask`` without the package distributed.
         """
+        if size_px < 2:
+            raise ValueError(f"`size_px` must be at least 2 for an image, got {size_px}.")
         path = Path(path)
         builder = ChipBuilder(
             path, scenes, size_px=size_px, chunk_size=chunk_size, max_nodata_share=max_nodata_share

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from geossl.data import scenes
-from geossl.data.pixels import Pixels, repeat
+from geossl.data.pixels import Pixels, outward, repeat
 from geossl.data.readers import FunctionReader, register_reader
 from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.datasets.raster.header import COLORS
@@ -189,7 +189,7 @@ def _smallest_dtype(image: np.ndarray, dataset: str) -> Literal["uint8", "uint16
             return name
     raise ValueError(
         f"The values of {dataset} must be whole numbers from 0 to 65535, got {low:g} to {high:g}. "
-        "Pass `scale=(lowest, highest)`."
+        f"Pass `scale={outward(float(low), float(high))}`, or the range of all samples."
     )
 
 

@@ -17,8 +17,9 @@ import torch
 from geossl import ChipStore
 from geossl.data import build as chip_build
 from geossl.data import decode
+from geossl.data.notices import DataWarning
 from geossl.data.pixels import Pixels
-from geossl.data.readers import register_reader
+from geossl.data.readers import FunctionReader, register_reader
 
 ROOT = Path(__file__).parents[2]
 
@@ -493,3 +494,100 @@ def test_what_all_rows_say_of_their_pixels_is_kept_once(tmp_path):
     store = ChipStore.build(tmp_path / "mixed", mixed, size_px=6, progress=False)
     assert "bands" not in store.info["pixels"]
     assert store.scenes["bands"].tolist() == ["1,2,3"] * 3 + ["3,2,1"] * 3
+
+
+ONES = np.ones((2, 3, 8, 8))
+INFO = {"bands": ["a", "b", "c"], "dtype": "uint8", "rgb": [0, 1, 2], "units": "", "source": ""}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "bool", "int8", "complex64", "object"])
+def test_readers_of_others_are_told_which_types_a_store_holds(tmp_path, dtype):
+    table = table_of(2, reader="mine")
+    register_reader("mine", FunctionReader(lambda rows, size_px: ONES[: len(rows)].astype(dtype)))
+    with pytest.raises(ValueError, match=f"'mine' returns {dtype} chips.*uint8 or uint16.*Convert"):
+        build(tmp_path / "a", table, size_px=8)
+    read = FunctionReader(lambda rows, size_px: ONES.astype(dtype), lambda scenes: INFO)
+    register_reader("mine", read)
+    with pytest.raises(ValueError, match=rf"'mine' must return uint8 chips .*, got {dtype} \("):
+        build(tmp_path / "b", table, size_px=8)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"bands": []}, "names as `bands`"),
+        ({"bands": [1, 2, 3]}, "names as `bands`"),
+        ({"rgb": [3]}, "`rgb` from 0 to 2"),
+        ({"rgb": []}, "`rgb` from 0 to 2"),
+        ({"dtype": "float16"}, "returns float16 chips"),
+        ({"dtype": None}, "returns float64 chips"),
+    ],
+)
+def test_what_a_reader_says_of_its_pixels_is_checked(tmp_path, change, words):
+    read = FunctionReader(lambda rows, size_px: ONES.astype("u1"), lambda scenes: INFO | change)
+    register_reader("mine", read)
+    with pytest.raises(ValueError, match=f"reader 'mine'.*{words}"):
+        build(tmp_path / "a", table_of(2, reader="mine"), size_px=8)
+    numpy = {"dtype": np.uint8, "rgb": np.array([2, 1, 0]), "bands": np.array(["a", "b", "c"])}
+    read = FunctionReader(lambda rows, size_px: ONES.astype("u1"), lambda scenes: INFO | numpy)
+    register_reader("mine", read)
+    store = build(tmp_path / "b", table_of(2, reader="mine"), size_px=8)
+    assert store.rgb == [2, 1, 0] and store.dtype == "uint8"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"valid": np.ones((2, 8), bool)}, "`valid` as bool"),
+        ({"valid": np.ones((2, 8, 8), int)}, "`valid` as bool"),
+        ({"bad": {2: "x"}}, "`bad` from 0 to 1"),
+        ({"extra": {"x": np.ones(3)}}, "`extra` 'x' with a value for each of 2 rows"),
+    ],
+)
+def test_what_a_reader_returns_is_checked(tmp_path, reader, monkeypatch, change, words):
+    pixels = Pixels(np.ones((2, 3, 8, 8), "u1"), **change)
+    monkeypatch.setattr(reader, "read_chips", lambda rows, size_px: pixels)
+    with pytest.raises(ValueError, match=f"reader 'pretend' must.*{words}"):
+        build(tmp_path / "a", table_of(2), size_px=8)
+
+
+def test_sizes_that_cannot_be_are_refused_before_work_begins(tmp_path, reader):
+    for size_px in (10**6, 10**12):
+        with pytest.raises(ValueError, match="chips of .* MB, which do not fit into .* of memory"):
+            build(tmp_path / "chips", table_of(3), size_px=size_px)
+    with pytest.raises(OSError, match="needs .* MB, but .* MB free. Make space"):
+        table = pd.concat([table_of(1)] * 10_000, ignore_index=True)
+        build(tmp_path / "chips", table, size_px=5_000)
+    with pytest.raises(ValueError, match="`size_px` must be at least 2 for an image, got 1"):
+        build(tmp_path / "chips", table_of(3), size_px=1)
+    assert list(tmp_path.iterdir()) == [] and reader.calls == []
+
+
+def test_masked_chips_are_left_out_by_share(tmp_path, reader, monkeypatch):
+    def read(rows, *, size_px):
+        number = rows["path"].str.extract(r"(\d+)")[0].astype(int).to_numpy()
+        chips = np.stack([pixels_of(path, "uint8", size_px) for path in rows["path"]])
+        valid = np.arange(25) >= (number * 2)[:, None]  # of 25 pixels
+        return Pixels(chips, valid.reshape(-1, 5, 5))
+
+    monkeypatch.setattr(reader, "read_chips", read)
+    for share, kept in [(1, 23), (0.9, 12), (0.5, 7), (0, 1)]:
+        path = tmp_path / str(share)
+        if kept < 23:
+            with pytest.warns(DataWarning, match=f"{23 - kept} of 23 chips have no data"):
+                store = build(path, table_of(23), max_nodata_share=share)
+        else:
+            store = build(path, table_of(23), max_nodata_share=share)
+        assert store.scenes["path"].tolist() == [f"scene{i}.tif" for i in range(kept)]
+        for i in range(kept):
+            np.testing.assert_array_equal(store.chips[i], pixels_of(f"scene{i}.tif", "uint8", 5))
+        assert store.scenes["nodata_share"].tolist() == pytest.approx(
+            [min(1, i * 2 / 25) for i in range(kept)]
+        )
+        values = [
+            pixels_of(f"scene{i}.tif", "uint8", 5).reshape(3, 25)[:, i * 2 :] for i in range(kept)
+        ]
+        np.testing.assert_allclose(store.mean, np.concatenate(values, 1).mean(1), rtol=1e-6)
+    # the key is the table and the share
+    with pytest.raises(ValueError, match="`max_nodata_share` = 0.5, not 0.9"):
+        build(tmp_path / "0.5", table_of(23))

@@ -1,5 +1,6 @@
 import ast
 import json
+import os
 import pickle
 import random
 import shutil
@@ -454,6 +455,20 @@ DAMAGES = {
     "a list": lambda path: (path / "stream.json").write_text("[1]"),
     "a newer one": edit("stream.json", lambda info: info.update(format=99)),
     "no bands": edit("stream.json", lambda info: info.pop("bands")),
+    "nested": lambda path: (path / "stream.json").write_text("[" * 100_000),
+    "no size": edit("stream.json", lambda info: info.update(size_px=None)),
+    "another number": edit("stream.json", lambda info: info.update(n=99)),
+    "a format that is a word": edit("stream.json", lambda info: info.update(format="1")),
+    "std of words": edit("stream.json", lambda info: info.update(std=["a", "b", "c"])),
+    "locations is a number": edit("stream.json", lambda info: info.update(locations=3)),
+    "chunks is a number": edit("index.json", lambda index: index.update(chunks=3)),
+    "an index of nothing at all": lambda path: (path / "index.json").write_text("null"),
+    "a nested index": lambda path: (path / "index.json").write_text("[" * 100_000),
+    "a pipe": lambda path: ((path / "index.json").unlink(), os.mkfifo(path / "index.json")),
+    "a table without times": lambda path: pd.read_parquet(path / "scenes.parquet")
+    .drop(columns="time").to_parquet(path / "scenes.parquet"),
+    "a table of lists": lambda path: pd.read_parquet(path / "scenes.parquet")
+    .assign(location=[[1]] * 100).to_parquet(path / "scenes.parquet"),
     "other chunks": edit("stream.json", lambda info: info["locations"].reverse()),
     "half an index": truncate("index.json", 0.5),
     "no index": lambda path: (path / "index.json").unlink(),
@@ -483,6 +498,25 @@ def test_damage_is_told_in_one_sentence(name, stream, tmp_path):
     with pytest.raises(kind) as caught:
         streaming.open(path).gather(np.arange(100))
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_flipped_bits_in_a_file_are_found_on_demand(stream, tmp_path, capsys):
+    path = Path(shutil.copytree(stream.path, tmp_path / "stream"))
+    opened = streaming.open(path)
+    assert opened.check() == {}
+    main(["doctor", str(path)])
+    assert "100 chips of 5 px are as they were written" in capsys.readouterr().out
+    chunk = sorted(path.glob("chunk-*.bin"))[1]
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 1
+    chunk.write_bytes(data)
+    problem = opened.check()["chips"]
+    assert problem.startswith("1 of ") and chunk.name in problem and "write it again" in problem
+    with pytest.raises(SystemExit):
+        main(["doctor", str(path)])
+    assert chunk.name in capsys.readouterr().out
+    edit("index.json", lambda index: [chunk.pop("crc") for chunk in index["chunks"]])(path)
+    assert list(streaming.open(path).check()) == ["checksums"]
 
 
 def test_what_is_no_stream_is_told(store, tmp_path):

@@ -182,7 +182,8 @@ def read_area(
         dtype = row["dtype"] or own_dtype
         if not np.isfinite(row["scale_low"]) and own_dtype != dtype:
             raise DatasetError(
-                f"{path} must be {dtype}, got {own_dtype}. Pass `scale=(lowest, highest)`."
+                f"{path} must be {dtype}, got {own_dtype}. Make the scene table with "
+                "`scale=(lowest, highest)`, which maps all to uint16."
             )
         pixels = np.zeros((len(bands), bottom - top, right - left), dtype)
         valid = np.zeros(pixels.shape[1:], bool)

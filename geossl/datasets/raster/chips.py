@@ -176,7 +176,8 @@ def _check_file(path: str, bands: list[int], row: Row, *, count: int, dtype: str
         raise DatasetError(f"{path} has complex pixels. Write their magnitude to another file.")
     if not np.isfinite(row["scale_low"]) and dtype != row["dtype"]:
         raise DatasetError(
-            f"{path} must be {row['dtype']}, got {dtype}. Pass `scale=(lowest, highest)`."
+            f"{path} must be {row['dtype']} as other files, got {dtype}. Make the scene table with "
+            "`scale=(lowest, highest)`, which maps all to uint16."
         )
 
 
