@@ -182,7 +182,8 @@ class ChipStore:
             return ""
         return (
             f"the scale cuts off {low:.1%} of the values at its lower and {high:.1%} at its upper "
-            "end; make the scene table again with a wider `scale`"
+            "end; make the scene table again with a wider `scale`, or with `nodata` if these "
+            "are pixels without data"
         )
 
     @validated

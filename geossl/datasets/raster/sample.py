@@ -134,7 +134,8 @@ def _suspect_nodata(sample: _Sample) -> None:
     """Warn of values that many pixels have, and that lie far from all others, or 0 at borders."""
     for value in _extremes(sample.values, sample.masked):
         share = (sample.values == value).any(0).mean()
-        number = int(value) if float(value).is_integer() and abs(value) < 1e15 else float(value)
+        is_short = value.is_integer() and abs(value) < 1e15
+        number = str(int(value)) if is_short else repr(value).replace("e+", "e")
         warnings.warn(
             f"{share:.0%} of the pixels are {number}, e.g. in {sample.path}, which looks like a "
             f"value for no data that the file does not declare. Pass `nodata={number}` if it is.",
