@@ -58,7 +58,7 @@ def pretrain(
             f"Gaps, `--season` and `--single-date` need `--pairs temporal`, got {pairs}."
         )
     opened = streaming.open_store(store)
-    if opened.nodata_summary() and dist.rank() == 0:
+    if opened.nodata_summary() and "max_nodata_share" in opened.info and dist.rank() == 0:
         print_line(opened.nodata_summary())
     sampler = None
     if pairs == "same-image":

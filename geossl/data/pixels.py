@@ -12,18 +12,10 @@ import pandas as pd
 
 from geossl.utils.validate import check_fields, validated
 
-__all__ = ["PIXEL_COLUMNS", "Pixels", "hash_rows", "outward"]
+__all__ = ["CONSTANT_COLUMNS", "PIXEL_COLUMNS", "Pixels", "hash_rows", "outward"]
 
-PIXEL_COLUMNS = (
-    "bands",
-    "band_names",
-    "dtype",
-    "scale_low",
-    "scale_high",
-    "reader",
-    "scale_tags",
-    "nodata",
-)
+PIXEL_COLUMNS = ("bands", "band_names", "dtype", "scale_low", "scale_high", "reader")
+CONSTANT_COLUMNS = (*PIXEL_COLUMNS, "scale_tags", "nodata")  # the last two are optional
 
 
 @dataclass(frozen=True)
@@ -69,13 +61,13 @@ def outward(low: float, high: float) -> tuple[float, float]:
 
 
 def split_constants(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[Hashable, Any]]:
-    """Take those `PIXEL_COLUMNS` from a table that have the same value in all rows.
+    """Take those `CONSTANT_COLUMNS` from a table that have the same value in all rows.
 
     Returns:
         The table without them, and name -> value (None where missing), which json can hold.
     """
     values: dict[Hashable, Any] = {}
-    for name in (name for name in PIXEL_COLUMNS if name in table):
+    for name in (name for name in CONSTANT_COLUMNS if name in table):
         value = table[name].iloc[0]
         if isinstance(value, str | float) and table[name].nunique(dropna=False) == 1:
             values[name] = None if pd.isna(value) else value
@@ -91,7 +83,7 @@ def join_constants(table: pd.DataFrame, values: dict[Hashable, Any]) -> pd.DataF
 @validated
 def hash_rows(table: pd.DataFrame) -> bytes:
     """Return a hash of each row of a table."""
-    for name in table.columns.intersection(PIXEL_COLUMNS):  # format 1 repeated the values
+    for name in table.columns.intersection(CONSTANT_COLUMNS):  # format 1 repeated the values
         if isinstance(table[name].dtype, pd.CategoricalDtype):
             table = table.assign(**{name: table[name].astype(table[name].cat.categories.dtype)})
     text = {name: str for name in table.columns if table[name].dtype == object}

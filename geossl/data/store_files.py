@@ -15,7 +15,7 @@ import pandas as pd
 
 from geossl.data import scenes
 from geossl.data.files import DatasetError, open_array
-from geossl.data.pixels import PIXEL_COLUMNS, join_constants
+from geossl.data.pixels import CONSTANT_COLUMNS, join_constants
 from geossl.data.table_files import read_parquet
 from geossl.utils.io import as_record, load_json
 from geossl.utils.validate import Fraction, NonNegativeInt, Positive, PositiveInt, check, validated
@@ -81,8 +81,8 @@ class StoreInfo:
             raise ValueError("`mean` and `std` must have a number for each of `bands`")
         if not self.rgb or max(self.rgb) >= count:
             raise ValueError(f"`rgb` must have numbers of bands from 0 to {count - 1}")
-        if not set(self.pixels) <= set(PIXEL_COLUMNS):
-            raise ValueError(f"`pixels` must have names of {list(PIXEL_COLUMNS)}")
+        if not set(self.pixels) <= set(CONSTANT_COLUMNS):
+            raise ValueError(f"`pixels` must have names of {list(CONSTANT_COLUMNS)}")
         if self.checks is not None:
             checks = as_record(Checks, self.checks)
             if len(checks.records) != -(-checks.total // checks.rows) or (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from geossl.data import scenes
+from geossl.data.notices import DataWarning
 from geossl.data.scenes import rows_of_split
 from geossl.data.store import ChipStore
 from geossl.pairs import PairSampler
@@ -66,6 +68,8 @@ class PairLoader:
     ):
         self._store, self._config, self._device, self._seed = store, config, device, seed
         self.rows = rows_of_split(store.scenes, config.split)
+        if "max_nodata_share" not in store.info and (summary := store.nodata_summary()):
+            warnings.warn(f"{store.path}: {summary}.", DataWarning, stacklevel=2)
         table = store.scenes.iloc[self.rows.numpy()].reset_index(drop=True)
         self._draw = None if pairs is None else pairs.prepare(table)
         targets = {o.name: o.prepare(table) for o in objectives}

@@ -12,11 +12,13 @@ import pandas as pd
 import pytest
 from test_store import Pretend, build, content, table_of
 
+import geossl
 from geossl import ChipStore
 from geossl.cli import main
 from geossl.data.files import DatasetError
+from geossl.data.notices import DataWarning
 from geossl.data.readers import register_reader
-from geossl.data.table_files import write
+from geossl.data.table_files import read_table, write
 
 
 @pytest.fixture(scope="module")
@@ -237,8 +239,6 @@ def test_a_flipped_bit_in_a_page_of_a_table_is_noticed(tmp_path):
     data[data.index(table["number"].to_numpy()[500].tobytes())] ^= 1
     (tmp_path / "t.parquet").write_bytes(data)
     with pytest.raises(DatasetError, match="cannot be read"):
-        from geossl.data.table_files import read_table
-
         read_table(tmp_path / "t.parquet")
 
 
@@ -283,7 +283,7 @@ def test_the_first_and_the_last_chips_are_checked_when_a_store_is_opened(path):
 
 
 def test_stores_of_version_0_1_open_without_checksums(path):
-    for name in ("checks", "max_nodata_share", "empty_rows", "clipped", "pixels", "bad_rows"):
+    for name in ("checks", "max_nodata_share", "empty_rows", "pixels", "bad_rows"):
         without(name)(path)
     edited(format=1)(path)
     table_with(lambda t: t.assign(reader="pretend").drop(columns="nodata_share"))(path)
@@ -347,8 +347,6 @@ def test_files_that_changed_are_read_again_and_no_others(tmp_path):
 
 
 def test_a_file_that_went_leaves_its_chip(tmp_path):
-    from geossl.data.notices import DataWarning
-
     register_reader("pretend", Files())
     table = scenes_in(tmp_path / "data", 9)
     before = content(build(tmp_path / "chips", table).path)
@@ -405,3 +403,18 @@ def test_a_store_that_is_mended_and_killed_at_any_step_ends_the_same(tmp_path, m
         build(path, table, skip_bad=True)
         assert content(path) == want, step
     assert step > 20
+
+
+def test_chips_without_data_in_stores_of_version_0_1_are_counted(path, tmp_path, capsys):
+    for name in ("checks", "max_nodata_share", "empty_rows"):
+        without(name)(path)
+    table_with(lambda t: t.assign(nodata_share=[1.0] * 3 + [0.2] * 20))(path)
+    words = "3 of 23 chips have no data in more than 90% of their pixels; build the store again"
+    main(["scenes", "describe", str(path)])
+    assert words in capsys.readouterr().out
+    config = geossl.train.PretrainConfig(batch_size=2)
+    with pytest.warns(DataWarning, match=words):
+        geossl.pretrain(
+            ChipStore.open(path), pairs=geossl.pairs.same_image(), config=config,
+            output_dir=tmp_path / "run",
+        )  # fmt: skip

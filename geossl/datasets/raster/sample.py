@@ -73,6 +73,8 @@ def inspect_pixels(
     Raises:
         ValueError: complex pixels, a type that needs a scale, or "tags" without tags.
     """
+    if isinstance(scale, tuple | list) and not scale[0] < scale[1]:
+        raise ValueError(f"`scale` must be (lowest, highest), got {tuple(scale)}.")
     sample = _take_sample(paths, bands)
     if sample is None:
         if scale == "tags":
