@@ -305,7 +305,7 @@ def lacks(path: Path) -> str | None:
     """Return why the rasters at a path do not open by themselves, or None."""
     files = [path] if path.is_file() and is_scene(path.name) else first_files(path)
     if several := bands_in_files(files):
-        return several
+        return f"finds files that {several}"
     for file in files:
         try:
             read_header(file)

@@ -49,7 +49,8 @@ def image_folder(
 
     Args:
         folder: contains ``<class>/<file>``, or ``train/<class>/<file>`` and ``val/`` or ``test/``;
-            there may be folders between the class and the file. A file in no folder has no class.
+            there may be folders between the class and the file. Without class folders, images
+            have no class.
         location: regular expression whose first group catches the location in the path from
             ``folder`` on; each file is a location of its own if None.
         bands: numbers of bands; all of the first file if None.
@@ -82,6 +83,7 @@ def image_folder(
         place = hit.group(1 if pattern.groups else 0) if hit else None
         problem = "" if place is not None else f"`location` does not match {name!r}"
         rows.append((path, place, parents[0] if parents else None, split, problem))
+    rows = [row for row in rows if row[2] is not None] or rows  # no previews beside the classes
     rows += [(path, None, None, None, why) for path, why in problems.items()]
     columns = ["path", "location", "label", "split", "problem"]
     table = pd.DataFrame(rows, columns=columns, dtype=object)

@@ -19,7 +19,7 @@ from geossl.data.pixels import Pixels, repeat
 from geossl.data.readers import FunctionReader, load_plugins, register_reader
 from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.raster.window import pixel_info as image_info
-from geossl.datasets.shared.listing import first_entries, subfolders
+from geossl.datasets.shared.listing import first_entries, list_entries, subfolders
 from geossl.utils.validate import check_choice, validated
 
 __all__ = ["describe_path", "matching_data_sets", "names", "open_scenes", "register"]
@@ -143,6 +143,7 @@ def open_scenes(
         check_choice("reader", reader, names())
         matches = {reader: "named by `reader`"}
     if not matches:
+        list_entries(path)  # raises where it may not be read
         raise ValueError(
             f"{path} has no known layout: it is {describe_path(path)}. {_advise(path)}"
         )
@@ -225,7 +226,7 @@ def describe_path(path: Path) -> str:
         return f"a file of {size:,} bytes" + (f" ending in {path.suffix}" if path.suffix else "")
     entries = first_entries(path, _MAX_ENTRIES)
     if not entries:
-        return "an empty folder, or one that may not be read"
+        return "an empty folder, or one of hidden files only"
     more = "+" if len(entries) == _MAX_ENTRIES else ""
     kinds: dict[str, list[str]] = {}
     for entry in sorted(entries, key=lambda entry: entry.name):

@@ -40,10 +40,12 @@ def test_georeferenced_files_keep_their_coordinates_and_flat_ones_have_no_class(
         tif(tmp_path / name, noise(), left=left, top=50.0)
     Image.new("RGB", (60, 40)).save(tmp_path / "flat.png")
     found = image_folder(tmp_path)
-    assert found["label"].tolist() == ["farm", None, "wood", "wood"]
-    np.testing.assert_allclose(found["lon"], [10.03, np.nan, 20.03, np.nan])
-    np.testing.assert_allclose(found["lat"], [49.98, np.nan, 49.98, np.nan])
+    assert found["label"].tolist() == ["farm", "wood", "wood"]
+    np.testing.assert_allclose(found["lon"], [10.03, 20.03, np.nan])
+    np.testing.assert_allclose(found["lat"], [49.98, 49.98, np.nan])
     assert not images.read_chips(found, size_px=4).bad
+    flat = image_folder(tmp_path / "wood")
+    assert flat["label"].isna().all() and flat["lon"].isna().tolist() == [False, True]
 
 
 def test_splits_of_any_word_and_links_between_classes(tmp_path):

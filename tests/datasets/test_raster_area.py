@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import rasterio
 from PIL import Image
-from rasterio.transform import from_origin
+from rasterio.transform import Affine, from_origin
 
 from geossl.datasets.raster import area
 from geossl.datasets.raster.chips import add_pixel_columns
@@ -111,3 +111,11 @@ def test_statistics_are_those_of_all_pixels_with_data(tmp_path):
     empty = tif(tmp_path / "empty.tif", np.zeros((2, 3, 3), np.uint8), nodata=0)
     with pytest.raises(ValueError, match="None of the 1 scenes has a pixel with data"):
         area.band_statistics(area.scene_rows(empty, bands=2))
+
+
+@pytest.mark.filterwarnings("ignore:The given matrix")
+def test_a_crs_without_a_transform_places_nothing(tmp_path):
+    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", width=8, height=8, count=1,
+                       dtype="uint8", crs="EPSG:32633", transform=Affine.identity()):  # fmt: skip
+        pass
+    assert area.read_grid(area.scene_rows(tmp_path / "a.tif")[0]).crs is None

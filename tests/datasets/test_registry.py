@@ -1,5 +1,6 @@
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -331,6 +332,15 @@ def test_one_option_groups_jittered_locations_of_any_reader(tmp_path):
     assert open_scenes(tmp_path, same_location_m=0.5)["location"].tolist() == [0, 1, 2, 3, 4, 5]
     with pytest.raises(ValueError, match="`same_location_m` must be > 0"):
         open_scenes(tmp_path, same_location_m=0)
+
+
+def test_a_folder_that_may_not_be_read_is_said(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ValueError, match="cannot be listed: Permission denied. Change its perm"):
+        open_scenes(tmp_path)
 
 
 def test_a_table_that_geossl_wrote_is_not_taken_for_one_of_files(tmp_path):

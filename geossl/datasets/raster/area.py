@@ -16,6 +16,7 @@ import pandas as pd
 from geossl.data.files import DatasetError
 from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.datasets.raster.files import is_picture, open_raster
+from geossl.datasets.raster.header import unplaced_reason
 from geossl.datasets.raster.window import read_window
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Grid:
         height: pixels.
         width: pixels.
         bands: how many.
-        crs: coordinate reference system as text, or None where the file has none.
+        crs: coordinate reference system as text, or None where the file has none, or no transform.
         transform: from (column, row) to coordinates; the identity without a CRS.
     """
 
@@ -143,7 +144,7 @@ def read_grid(row: Row) -> Grid:
         DatasetError: the file cannot be read.
     """
     with open_raster(row["path"]) as file:
-        crs = None if file.crs is None else file.crs.to_string()
+        crs = None if unplaced_reason(file) else file.crs.to_string()
         return Grid(file.height, file.width, file.count, crs, file.transform)
 
 

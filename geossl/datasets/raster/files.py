@@ -100,8 +100,7 @@ def open_raster(
 
     Args:
         path: the file.
-        sidecars: look for files with more about it, such as .aux.xml; False for headers of files
-            in large folders, which GDAL would list.
+        sidecars: look for files with more about it, such as .aux.xml.
         warp: warp a file that has ground control points or RPCs in place of a transform.
 
     Yields:
@@ -116,7 +115,8 @@ def open_raster(
 
     if not os.path.isfile(path):
         raise FileNotFoundError(f"The file {path} does not exist.")
-    options = {} if sidecars else {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+    # neither lists the folder for each of its files; TRUE looks for sidecars one by one
+    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE" if sidecars else "EMPTY_DIR"}
     drivers = ["GTiff"] if is_tiff(path) else _drivers()
     try:
         with rasterio.Env(**options):

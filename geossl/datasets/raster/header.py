@@ -216,6 +216,10 @@ def read_positions(
                 own_crs, transform = file.crs, file.transform
                 if file.gcps[0] and not own_crs:
                     own_crs, transform = file.gcps[1], from_gcps(file.gcps[0])
+                elif file.rpcs and not own_crs and x is None:
+                    crs[rows] = "EPSG:4326"
+                    east[rows], north[rows] = file.rpcs.long_off, file.rpcs.lat_off
+                    continue
                 elif unplaced_reason(file):
                     continue
                 crs[rows] = own_crs.to_wkt()

@@ -153,7 +153,7 @@ def find_files(
     for path in files:
         if not is_text(path):
             name = path.encode("utf-8", "backslashreplace").decode()
-            problems[name] = "its name is not UTF-8. Rename it"
+            problems[name] = "its name is not UTF-8, rename it"
     return sorted(filter(is_text, files)), problems
 
 

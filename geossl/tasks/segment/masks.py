@@ -12,7 +12,7 @@ import numpy as np
 
 from geossl.data.shapes import SHAPE_SUFFIXES
 from geossl.datasets.raster.area import Grid
-from geossl.datasets.raster.files import open_raster
+from geossl.datasets.raster.files import is_picture, open_raster, raster_suffixes
 from geossl.datasets.raster.grid import ALIGNED_PX, pixel_to_crs
 from geossl.models.features import Window
 from geossl.tasks.segment import polygons
@@ -90,14 +90,15 @@ class Masks:
             ValueError: it cannot be read, does not fit the scene, or has a value of no class.
         """
         suffix = Path(path).suffix.lower()
-        if suffix not in RASTERS + POLYGONS:
+        is_raster = suffix in RASTERS or (suffix in raster_suffixes() and not is_picture(path))
+        if not is_raster and suffix not in POLYGONS:
             raise ValueError(
                 f"A mask must be one of {', '.join(RASTERS + POLYGONS)}, got {path}. Convert it "
                 "first."
             )
         if not os.path.isfile(path):
             raise FileNotFoundError(f"There is no mask at {path}.")
-        if suffix in RASTERS:
+        if is_raster:
             return self._read_raster(path, grid, window)
         return self._read_polygons(path, grid, window)
 
