@@ -15,9 +15,18 @@ from numpy.typing import ArrayLike
 
 from geossl import geo
 from geossl.data import scenes
-from geossl.data.files import DatasetError, read_json
-from geossl.utils.io import atomic_write
-from geossl.utils.validate import PositiveInt, Seed, advise, check_fields, validated
+from geossl.data.files import DatasetError
+from geossl.utils.io import as_record, atomic_write, load_json
+from geossl.utils.validate import (
+    Latitude,
+    Longitude,
+    NonNegativeInt,
+    PositiveInt,
+    Seed,
+    advise,
+    check_fields,
+    validated,
+)
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -25,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["GeoClusters"]
 
 Metric = Literal["sphere", "degrees"]
+FORMAT = 1
 _ROWS = 4096  # locations assigned at a time; their similarities stay in the cache
 _SAMPLE = 200_000  # with more locations, k-means learns from a sample of so many
 
@@ -47,12 +57,27 @@ class GeoClusters:
     def __post_init__(self) -> None:
         check_fields(self)
         k = len(self.centers)
-        if self.centers.shape != (k, 2) or k == 0 or not np.isfinite(self.centers).all():
+        if self.centers.shape != (k, 2) or k == 0 or self.centers.dtype.kind not in "fiu":
             raise ValueError(
-                f"`centers` must be finite and (K, 2), got shape {self.centers.shape}."
+                f"`centers` must be numbers of shape (K, 2), got {self.centers.dtype} of shape "
+                f"{self.centers.shape}."
             )
-        if self.sizes.shape != (k,):
-            raise ValueError(f"`sizes` must be ({k},), got shape {self.sizes.shape}.")
+        far = ~(np.abs(self.centers) <= (180, 90)).all(1)  # nan is far too
+        if far.any():
+            raise ValueError(
+                "`centers` must be longitudes from -180 to 180 and latitudes from -90 to 90, got "
+                f"{self.centers[far][0].tolist()}."
+            )
+        distinct, count = np.unique(self.centers, axis=0, return_counts=True)
+        if len(distinct) < k:
+            raise ValueError(
+                f"`centers` must be distinct, got {distinct[count.argmax()].tolist()} "
+                f"{count.max()} times."
+            )
+        if self.sizes.shape != (k,) or self.sizes.dtype.kind not in "iu" or (self.sizes < 0).any():
+            raise ValueError(
+                f"`sizes` must be {k} counts, got {self.sizes.dtype} of shape {self.sizes.shape}."
+            )
 
     @property
     def k(self) -> int:
@@ -232,7 +257,7 @@ class GeoClusters:
         """Write as json; atomic."""
         state = {"centers": self.centers.tolist(), "sizes": self.sizes.tolist()}
         with atomic_write(path) as part:
-            part.write_text(json.dumps({"format": 1, "on": self.on, **state}) + "\n", "utf-8")
+            part.write_text(json.dumps({"format": FORMAT, "on": self.on, **state}) + "\n", "utf-8")
 
     @classmethod
     @validated
@@ -243,14 +268,18 @@ class GeoClusters:
             FileNotFoundError: there is no such file.
             DatasetError: it holds no geo clusters.
         """
-        state = read_json(path)
+        advice = "Write it with GeoClusters.save()."
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"The file {path} does not exist. {advice}")
+        content = load_json(path, error=DatasetError, advice=advice)
         try:
-            centers = np.array(state["centers"], float).reshape(-1, 2)
-            return cls(centers, np.array(state["sizes"], int), state["on"])
-        except (ValueError, KeyError, TypeError):
-            raise DatasetError(
-                f"{path} must hold geo clusters. Write it with GeoClusters.save()."
-            ) from None
+            record = as_record(_File, content)
+            if record.format > FORMAT:
+                raise ValueError(f"its format {record.format} is of a newer geossl")
+            return cls(np.array(record.centers, float), np.array(record.sizes, int), record.on)
+        except ValueError as error:
+            reason = str(error).rstrip(".")
+            raise DatasetError(f"{path} must hold geo clusters: {reason}. {advice}") from None
 
     @validated
     def to_csv(self, path: str | os.PathLike[str], table: pd.DataFrame) -> None:
@@ -259,6 +288,14 @@ class GeoClusters:
         with atomic_write(path) as part:
             frame = pd.DataFrame({"cluster": cluster, "path": table["path"].to_numpy()})
             frame.to_csv(part, index=False)
+
+
+@dataclass(frozen=True)
+class _File:
+    centers: list[tuple[Longitude, Latitude]]
+    sizes: list[NonNegativeInt]
+    on: Metric
+    format: PositiveInt = FORMAT
 
 
 advise(GeoClusters, "Load them with GeoClusters.load(path).")

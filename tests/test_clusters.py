@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ from shapely import Point, union_all
 from geossl import geo
 from geossl.clusters import GeoClusters
 from geossl.data import scenes
+from geossl.data.files import DatasetError
 
 
 def places(n, seed=0, town=None):
@@ -144,6 +146,60 @@ def test_files_survive(tmp_path):
     assert (csv["cluster"] == clusters.assign(table["lon"], table["lat"])).all()
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"centers": [[0.0, 1.0], [float("nan"), 2.0]]}, "a number must be finite, got NaN"),
+        ({"centers": [[0.0, 1.0], [float("inf"), 2.0]]}, "a number must be finite, got Infinity"),
+        ({"centers": [[0.0, 1.0], [0.0, 1.0]]}, r"must be distinct, got \[0.0, 1.0\] 2 times"),
+        ({"centers": [[0, 1], [181, 2]]}, r"`centers\[1\]\[0\]` must be <= 180, got 181"),
+        ({"centers": [[0, 1], [1, -91]]}, r"`centers\[1\]\[1\]` must be >= -90, got -91"),
+        ({"centers": [[0, 1], [1e300, 0]]}, "must be <= 180"),
+        ({"centers": [[0, 1], ["1", 2]]}, r"`centers\[1\]\[0\]` must be a number, got '1'"),
+        ({"centers": [[0, 1], [1, 2, 3]]}, "must have 2 values"),
+        ({"centers": [0, 1, 1, 2]}, r"`centers\[0\]` must be a tuple of 2, got 0"),
+        ({"centers": []}, "`centers` must be numbers of shape"),
+        ({"centers": [[0, 1]]}, "`sizes` must be 1 counts"),
+        ({"sizes": [1, -1]}, r"`sizes\[1\]` must be >= 0"),
+        ({"sizes": [1, 1.5]}, r"`sizes\[1\]` must be an integer"),
+        ({"sizes": None}, "`sizes` must be a list"),
+        ({"on": "plane"}, "`on` must be one of"),
+        ({"on": []}, "`on` must be one of"),
+        ({"format": 2}, "its format 2 is of a newer geossl"),
+        ({"format": "1"}, "`format` must be an integer"),
+    ],
+)
+def test_files_that_were_edited_are_refused_in_one_sentence(tmp_path, change, words):
+    good = {"format": 1, "on": "sphere", "centers": [[0.0, 1.0], [2.0, 3.0]], "sizes": [1, 1]}
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(good))
+    assert GeoClusters.load(path).k == 2
+    path.write_text(json.dumps(good | change))
+    with pytest.raises(DatasetError, match=rf"c\.json .*{words}.*\. Write it with Geo") as error:
+        GeoClusters.load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_files_of_version_0_1_without_a_format_are_read(tmp_path):
+    (tmp_path / "c.json").write_text('{"on": "degrees", "centers": [[180, 1]], "sizes": [3]}')
+    assert GeoClusters.load(tmp_path / "c.json").on == "degrees"
+
+
+@pytest.mark.parametrize(
+    ("centers", "sizes", "words"),
+    [
+        ([[0, np.nan]], [1], "must be longitudes from -180 to 180 .*, got .0.0, nan"),
+        ([[0, 91]], [1], "latitudes from -90 to 90, got .0, 91"),
+        ([[0, 1], [0, 1]], [1, 1], "must be distinct"),
+        ([["0", "1"]], [1], "must be numbers of shape"),
+        ([[0, 1]], [1.0], "`sizes` must be 1 counts, got float64"),
+    ],
+)
+def test_centers_that_are_no_places_are_refused(centers, sizes, words):
+    with pytest.raises(ValueError, match=words):
+        GeoClusters(np.array(centers), np.array(sizes))
+
+
 def test_clear_words_for_wrong_arguments(tmp_path):
     with pytest.raises(
         ValueError, match="`k` must be <= 10, the number of distinct locations, got 11"
@@ -157,6 +213,13 @@ def test_clear_words_for_wrong_arguments(tmp_path):
         GeoClusters.fit(places(10), k=2).purity(places(10), label="climate")
     with pytest.raises(FileNotFoundError, match="no.json does not exist"):
         GeoClusters.load(tmp_path / "no.json")
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(DatasetError, match="pipe.json must be a file, it is a named pipe"):
+        GeoClusters.load(tmp_path / "pipe.json")
+    for text in ("", "{", "[" * 10_000, "[]", "3"):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(DatasetError, match=r"bad\.json .*Write it with GeoClusters.save\(\)\."):
+            GeoClusters.load(tmp_path / "bad.json")
     (tmp_path / "bad.json").write_text(json.dumps({"a": 1}))
     with pytest.raises(ValueError, match="bad.json must hold geo clusters"):
         GeoClusters.load(tmp_path / "bad.json")

@@ -169,3 +169,11 @@ def test_clear_words_for_wrong_arguments():
         pairs.temporal().prepare(one_date)
     with pytest.raises(ValueError, match="larger `radius_km`"):
         pairs.spatial(radius_km=1).prepare(table())
+
+
+def test_a_number_has_one_name():
+    names = {pairs.temporal(min_gap_days=days).name for days in (30, 30.0, np.float64(30))}
+    assert names == {"temporal(min_gap_days=30)"}
+    assert pairs.temporal(min_gap_days=30.5).name == "temporal(min_gap_days=30.5)"
+    assert pairs.temporal(max_gap_days=1e300).name == "temporal(max_gap_days=1e+300)"
+    assert pairs.spatial(radius_km=np.float32(100.0)).name == "spatial(radius_km=100)"

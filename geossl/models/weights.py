@@ -46,6 +46,7 @@ def save_encoder(
             encoder's own when None.
     """
     metadata = encoder.metadata if metadata is None else metadata
+    _check_band_names(metadata, encoder.bands)
     described = {"encoder": encoder.config, "note": dict(metadata)}
     state_dicts.save_model("encoder", encoder, described, path=path, format=FORMAT)
 
@@ -67,6 +68,15 @@ def load_encoder(path: str | os.PathLike[str]) -> Encoder:
         ) from None
     state_dicts.load_into(encoder, tensors, path)
     return encoder.eval()
+
+
+def _check_band_names(metadata: Mapping[str, Any], bands: int) -> None:
+    names = metadata.get("bands")
+    texts = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    if isinstance(names, list | tuple) and not (texts and len(names) == bands):
+        raise ValueError(
+            f"`bands` of the metadata must name each of the encoder's {bands} bands, got {names}."
+        )
 
 
 @dataclass(frozen=True)
@@ -91,15 +101,12 @@ def describe_encoder(
         ValueError: something in the description is of a wrong type or does not fit the tensors.
     """
     about = as_record(_Architecture, architecture)
-    names = note.get("bands") if isinstance(note, dict) else []
-    if names is not None:
-        check("bands", names, list[str])
-    if not isinstance(note, dict) or (names is not None and len(names) != about.bands):
-        raise ValueError("the names of its bands are others")
+    check("note", note, dict)
+    _check_band_names(note, about.bands)
     for name in ("mean", "std"):
         value = tensors.get(f"{prefix}{name}")
-        if value is None or value.shape != (about.bands,):
-            raise ValueError(f"it must have {about.bands} values of `{name}`")
+        if value is None or value.shape != (about.bands,) or not value.is_floating_point():
+            raise ValueError(f"it must have {about.bands} numbers of `{name}`")
         if name == "std" and not (value > 0).all():
             raise ValueError(f"`std` must be > 0, got {value.tolist()}")
     encoder = build_encoder(about.name, bands=about.bands, stem=about.stem)

@@ -228,7 +228,7 @@ class RunDirectory:
 
     def _check_format(self, settings: Mapping[str, Any]) -> None:
         number = settings.get("format", 0)
-        if not isinstance(number, int) or number > FORMAT:
+        if number > FORMAT:
             raise ValueError(
                 f"`{self.path}` holds a run that a newer geossl wrote. Update geossl to resume it."
             )
@@ -293,7 +293,8 @@ def _read_config(path: Path) -> dict[str, Any] | None:
         settings = load_json(path)
     except (OSError, ValueError):
         return None
-    return settings if isinstance(settings, dict) else None
+    sound = isinstance(settings, dict) and isinstance(settings.get("format", 0), int)
+    return settings if sound else None
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -201,3 +202,34 @@ def test_real_ports_are_read_and_trained_on_for_a_step(tmp_path):
     found = tuned.detect(scenes.iloc[1:], score=0.001)
     assert (found["lon"].between(-122.6, -122.2) & found["lat"].between(37.6, 37.9)).all()
     str(detect.measure(found, boxes, scenes.iloc[1:]))
+
+
+def test_boxes_of_other_scenes_and_other_files_are_another_run(tmp_path):
+    scenes, boxes = scattered(tmp_path, count=2)
+    config = detect.DetectConfig(**{**vars(SMALL), "epochs": 1})
+    given = {"config": config, "output_dir": tmp_path / "run"}
+    detect.train(scenes, boxes, encoder_of(), **given)
+    first, second = scenes["path"]
+    swapped = boxes.assign(path=boxes["path"].replace({first: second, second: first}))
+    with pytest.raises(ValueError, match="already contains a run with another `boxes`"):
+        detect.train(scenes, swapped, encoder_of(), **given)
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for path in (first, second):
+        (moved / os.path.basename(path)).write_bytes(Path(path).read_bytes())
+    there = {path: str(moved / os.path.basename(path)) for path in (first, second)}
+    tables = [table.assign(path=table["path"].replace(there)) for table in (scenes, boxes)]
+    detect.train(*tables, encoder_of(), **given)  # the folder of the scenes does not matter
+    with open(first, "ab") as file:
+        file.write(b" ")
+    with pytest.raises(ValueError, match="already contains a run with another `boxes`"):
+        detect.train(scenes, boxes, encoder_of(), **given)
+
+
+def test_crops_that_cannot_fit_in_memory_are_refused(tmp_path):
+    scenes, boxes = scattered(tmp_path, count=1)
+    config = detect.DetectConfig(batch_size=10**9)
+    with pytest.raises(ValueError, match="GiB are available. Lower `batch_size` or `size_px`"):
+        detect.train(scenes, boxes, encoder_of(), config=config)
+    with pytest.raises(ValueError, match="`epochs` must be <= 1000000, got 1000000000"):
+        detect.DetectConfig(epochs=10**9)

@@ -259,3 +259,18 @@ def test_a_killed_fine_tuning_resumes_with_the_same_result(store, tmp_path, monk
     ):
         with pytest.raises(ValueError, match=words):
             run(tmp_path / "killed", **change)
+
+
+def test_chips_too_small_for_bf16_are_trained_on_in_fp32_or_refused(store):
+    """On a CPU torch's bf16 gradients of the last stage would be what the memory held before."""
+    given = {"epochs": 1, "batch_size": 8, "transform": Views(size_px=8), "device": "cpu"}
+    config = finetune.FineTuneConfig(precision="bf16", **given)
+    with pytest.raises(ValueError, match="Views of 8 px are too small for `precision='bf16'`"):
+        finetune.fine_tune(store, untrained(store), config=config)
+    losses = [
+        finetune.fine_tune(
+            store, untrained(store), config=finetune.FineTuneConfig(precision=precision, **given)
+        ).logs["loss"].tolist()
+        for precision in ("fp32", "auto")
+    ]  # fmt: skip
+    assert losses[0] == losses[1]

@@ -195,11 +195,11 @@ def load(path: str | os.PathLike[str], *, device: str = "cpu") -> Detector:
         encoder = weights.describe_encoder(
             about["encoder"], about["note"], tensors, prefix="backbone.pyramid.encoder."
         )
+        network = build(encoder, len(boxes), config, seed=0)
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
         raise state_dicts.CheckpointError(
             f"{path} has a description that does not fit its tensors. Write the file again."
         ) from None
-    network = build(encoder, len(boxes), config, seed=0)
     state_dicts.load_into(network, tensors, path)
     network.to(select_device(device), memory_format=torch.channels_last)
     return Detector(network.eval(), config, reading, boxes, skipped, logs)
