@@ -119,7 +119,7 @@ def geotiff(
             problems[file] = str(error)
     skipped = _beside(problems, scenes)
     bad = {path: reason for path, reason in problems.items() if path not in skipped}
-    if several := bands_in_files([scene.path for scene in scenes]):
+    if several := bands_in_files(scenes):
         raise ValueError(f"The files in {folder} {several}.")
     names = pd.DataFrame({"path": [str(scene.path) for scene in scenes]})
     drop_bad_files(
@@ -251,7 +251,7 @@ def _cut_areas(scenes: list[Scene], chip_px: int, stride_px: int) -> pd.DataFram
         raise ValueError(
             f"{table['path'][bad]} lies nowhere on the globe: ({x[bad]:g}, {y[bad]:g}) in its CRS "
             f"{each[bad][:60]!r} has no longitude and latitude. Write the right CRS and bounds "
-            "into a copy: gdal_translate -a_srs EPSG:... -a_ullr LEFT TOP RIGHT BOTTOM."
+            "into a copy: gdal_translate -a_srs EPSG:CODE -a_ullr LEFT TOP RIGHT BOTTOM."
         )
     return table.drop(columns="area").assign(
         location=names, lon=lon, lat=lat, left=left, top=top, right=right, bottom=bottom,
@@ -304,13 +304,14 @@ def fits_any(path: Path) -> str | None:
 def lacks(path: Path) -> str | None:
     """Return why the rasters at a path do not open by themselves, or None."""
     files = [path] if path.is_file() and is_scene(path.name) else first_files(path)
-    if several := bands_in_files(files):
-        return f"finds files that {several}"
+    scenes = []
     for file in files:
         try:
-            read_header(file)
+            scenes.append(read_header(file))
         except (OSError, ValueError) as error:
             return f"cannot place a file: {str(error).rstrip('.')}"
+    if several := bands_in_files(scenes):
+        return f"finds files that {several}"
     if files:
         table = " next to the table that names them" if describes_images(path) else ""
         return f"opens the georeferenced files there{table}, if you pass reader='geotiff'"

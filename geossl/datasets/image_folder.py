@@ -117,24 +117,33 @@ def fits(path: Path) -> str | None:
         return None
     if _NO_CLASSES & {label.lower() for label in labels} or describes_images(path):
         return None
+    if not _hold_images(path, names):
+        return None
+    return f"contains {len(names)} folders of images such as {names[0]}/, as for classes"
+
+
+def _hold_images(path: Path, names: list[str]) -> bool:
+    """Return whether half of some folders hold images, of all bands."""
     images = [
         [Path(e.path).stem for e in first_entries(path / name) if is_image(e.name) and e.is_file()]
         for name in names[:8]
     ]
     one_band = all(_ONE_BAND.fullmatch(stem) for stems in images for stem in stems)
-    if one_band or 2 * sum(map(bool, images)) < len(images):
-        return None
-    return f"contains {len(names)} folders of images such as {names[0]}/, as for classes"
+    return not one_band and 2 * sum(map(bool, images)) >= len(images)
 
 
 def lacks(path: Path) -> str | None:
-    """Return what pictures at a path lack to open by themselves, or None."""
-    names = [entry.name for entry in first_entries(path, 2000) if is_picture(entry.name)]
-    if not names:
+    """Return what images at a path lack to open by themselves, or None."""
+    entries = first_entries(path, 2000)
+    pictures = [entry.name for entry in entries if is_picture(entry.name)]
+    folders = sorted(entry.name for entry in subfolders(entries))
+    if folders and _hold_images(path, folders):
+        return f"opens {folders[0]} and other folders as classes, if you pass reader='image_folder'"
+    if not pictures:
         return None
     classes = f", or {path.parent}, where each folder is a class" if fits(path.parent) else ""
     return (
-        f"opens {names[0]} and others, without coordinates and classes, if you pass "
+        f"opens {pictures[0]} and others, without coordinates and classes, if you pass "
         f"reader='image_folder'{classes}"
     )
 

@@ -199,18 +199,22 @@ def _advise(path: Path) -> str:
         level = [Path(entry.path) for entry in subfolders(entries)][:_MAX_PROBES]
         inner += level
     parents = [parent for parent in path.absolute().parents[:2] if len(parent.parts) > 2]
+    advice = []
     for place in [*inner, *parents]:
         if matches := matching_data_sets(place, fallbacks=place not in parents):
             name, why = next(iter(matches.items()))
             at = "It lies in" if place in parents else "It contains"
-            return f"{at} {place}, which {why}: the reader `{name}` opens that path. Pass it."
-    nearest = []
-    for name in names():
-        lacks = _DATA_SETS[name].lacks
-        if lacks is not None and (reason := lacks(path)):
-            nearest.append(f"`{name}` {reason}")
-    if nearest:
-        return f"The nearest readers: {'; '.join(nearest)}."
+            advice.append(
+                f"{at} {place}, which {why}: the reader `{name}` opens that path. Pass it."
+            )
+            break
+    known = {name: _DATA_SETS[name].lacks for name in names()}
+    nearest = {name: lacks(path) for name, lacks in known.items() if lacks is not None}
+    said = "; ".join(f"`{name}` {reason}" for name, reason in nearest.items() if reason)
+    if said:
+        advice.append(f"The nearest readers: {said}.")
+    if advice:
+        return " ".join(advice)
     return (
         "geossl opens folders of georeferenced files or geotagged photos, images in class folders, "
         "tables of paths and coordinates, and the data sets of `geossl.datasets`. Pass the path of "

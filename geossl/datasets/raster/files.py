@@ -29,12 +29,16 @@ _REFUSED = frozenset(  # what they open names other files or addresses, is a tab
 
 
 @cache
-def raster_suffixes() -> dict[str, str]:
-    """Return the suffixes of rasters that this GDAL can open -> its driver."""
+def _all_suffixes() -> dict[str, str]:
     from rasterio.drivers import raster_driver_extensions
 
-    drivers = {f".{suffix}": driver for suffix, driver in raster_driver_extensions().items()}
-    return {suffix: name for suffix, name in drivers.items() if name not in _REFUSED}
+    return {f".{suffix}": driver for suffix, driver in raster_driver_extensions().items()}
+
+
+@cache
+def raster_suffixes() -> dict[str, str]:
+    """Return the suffixes of rasters that this GDAL can open -> its driver."""
+    return {suffix: name for suffix, name in _all_suffixes().items() if name not in _REFUSED}
 
 
 @cache
@@ -135,11 +139,15 @@ def open_raster(
                     yield file
     except (RasterioError, IndexError, UnicodeError) as error:
         suffix = Path(path).suffix.lower()
-        kind = suffix if suffix in raster_suffixes() else "a raster"
+        kind = (
+            "a GeoTIFF" if is_tiff(path) else suffix if suffix in raster_suffixes() else "a raster"
+        )
         reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
-        raise DatasetError(
-            f"{path} cannot be read as {'a GeoTIFF' if is_tiff(path) else kind}: {reason}."
-        ) from None
+        driver = _all_suffixes().get(suffix)
+        fix = ""
+        if driver in _REFUSED:
+            fix = f" geossl opens no {driver} files: write a GeoTIFF with gdal_translate."
+        raise DatasetError(f"{path} cannot be read as {kind}: {reason}.{fix}") from None
 
 
 def _warp(file: Any) -> Any:
@@ -153,7 +161,7 @@ def _warp(file: Any) -> Any:
     if points and not crs:
         raise DatasetError(
             f"{file.name} has ground control points without a CRS. Write it into a copy: "
-            "gdal_translate -a_srs EPSG:..."
+            "gdal_translate -a_srs EPSG:CODE"
         )
     if not points or not crs.is_projected:
         if points:

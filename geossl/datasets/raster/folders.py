@@ -15,11 +15,12 @@ from geossl.datasets.shared.listing import first_entries, is_in_time, is_text, s
 _ONE_BAND = re.compile(r"(?:.*_)?(B\d\d?A?|VV|VH)(?:_\d+m)?", re.IGNORECASE)  # names of bands
 
 
-def bands_in_files(files: Sequence[Path]) -> str:
+def bands_in_files(scenes: Sequence[Scene]) -> str:
     """Return what to do with files that hold one band of a scene each; "" for others."""
+    files = [scene.path for scene in scenes if len(scene.bands) == 1]
     hits = [hit for file in files if (hit := _ONE_BAND.fullmatch(file.stem))]
     bands = sorted({hit[1] for hit in hits})
-    if 2 * len(hits) < len(files) or len(bands) < 2:
+    if 2 * len(hits) < len(scenes) or len(bands) < 2:
         return ""
     start, end = hits[0].span(1)
     path = f"{hits[0][0][:start]}{{band}}{hits[0][0][end:]}{files[0].suffix}"
@@ -35,12 +36,12 @@ def first_headers(path: Path) -> list[Scene]:
     """Return headers of the first files if all are georeferenced and hold all bands."""
     files = [path] if path.is_file() else first_files(path)
     scenes: list[Scene] = []
-    for file in [] if bands_in_files(files) else files:
+    for file in files:
         try:
             scenes.append(read_header(file))
         except (OSError, ValueError):
             return []
-    return scenes
+    return [] if bands_in_files(scenes) else scenes
 
 
 def first_files(folder: Path, depth: int = 1) -> list[Path]:

@@ -57,6 +57,7 @@ def unplaced_reason(file: Any) -> str:
     """Return what an open raster lacks to lie anywhere on the globe, and what gives it; or ""."""
     t = file.transform
     is_pixels = t.b == t.d == t.c == 0 and abs(t.a) == abs(t.e) == 1 and t.f in (0, file.height)
+    is_pixels = is_pixels or not np.isfinite(t[:6]).all() or t.is_degenerate
     if is_pixels and (file.gcps[0] or file.rpcs):
         what = "ground control points" if file.gcps[0] else "RPCs"
         return (
@@ -64,13 +65,13 @@ def unplaced_reason(file: Any) -> str:
             "warp it with gdalwarp."
         )
     if is_pixels:
-        has, srs = ("a CRS but no", "") if file.crs else ("no CRS and no", "-a_srs EPSG:... ")
+        has, srs = ("a CRS but no", "") if file.crs else ("no CRS and no", "-a_srs EPSG:CODE ")
         return (
             f"has {has} transform, so nothing says where its pixels lie. Write its bounds into a "
             f"copy: gdal_translate {srs}-a_ullr LEFT TOP RIGHT BOTTOM."
         )
     if not file.crs:
-        return "has no CRS. Write it into the file: gdal_edit.py -a_srs EPSG:..."
+        return "has no CRS. Write it into the file: gdal_edit.py -a_srs EPSG:CODE."
     return ""
 
 
