@@ -8,7 +8,7 @@ UTC or missing; ``label`` and ``split`` may be missing.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -156,7 +156,7 @@ def scattered_rows(codes: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> np.nd
 
 
 @validated
-def require_columns(scenes: pd.DataFrame, *names: str) -> None:
+def require_columns(scenes: pd.DataFrame, names: Sequence[str]) -> None:
     """Refuse a table that lacks a column.
 
     Raises:
@@ -176,7 +176,7 @@ def require_positions(scenes: pd.DataFrame, purpose: str) -> None:
     Raises:
         ValueError: how many there are, and what needs the coordinates.
     """
-    require_columns(scenes, "lon", "lat")
+    require_columns(scenes, ["lon", "lat"])
     without = int((~np.isfinite(scenes[["lon", "lat"]].to_numpy(float)).all(1)).sum())
     if without:
         raise ValueError(
@@ -227,7 +227,7 @@ def merge_locations(
 @validated
 def location_codes(scenes: pd.DataFrame) -> np.ndarray:
     """Return codes ``(M,)`` int64 of the locations, 0, 1, 2, ... in order of first appearance."""
-    require_columns(scenes, "location")
+    require_columns(scenes, ["location"])
     return pd.factorize(scenes["location"])[0].astype(np.int64)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import struct
 import warnings
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +18,7 @@ from annotated_types import Interval
 
 from geossl import geo
 from geossl.data import scenes
+from geossl.data.dates import AmbiguousDate, Date, parse, read_names
 from geossl.data.files import DatasetError
 from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.datasets.raster.files import is_picture, is_tiff
@@ -27,7 +30,10 @@ from geossl.utils.validate import validated
 __all__ = ["photos"]
 
 _EXIF, _GPS = 0x8769, 0x8825  # numbers of the directories, then of the tags in them
-_TAKEN, _OFFSET = 0x9003, 0x9011
+_TIMES = {  # tag -> the one of its offset, and its name
+    0x9003: (0x9011, "DateTimeOriginal"), 0x9004: (0x9012, "DateTimeDigitized"),
+}  # fmt: skip
+_GPS_DATE, _GPS_TIME = 29, 7  # in UTC
 _METERS = 1000 * math.pi * geo.EARTH_RADIUS_KM / 180  # of a degree
 _LAT_REF, _LAT, _LON_REF, _LON = 1, 2, 3, 4
 
@@ -48,9 +54,10 @@ def photos(
         skip_bad: leave out files that cannot be opened.
 
     Returns:
-        One row per photo with a GPS position, by path. ``time`` is DateTimeOriginal: in UTC where
-        the photo has its offset, else the camera's local time as it is. Photos without a position
-        are left out, and listed in ``attrs["skipped"]`` with the reason.
+        One row per photo with a GPS position, by path. ``time`` is DateTimeOriginal (else
+        DateTimeDigitized): in UTC where the photo has its offset, else the camera's local time as
+        it is; else that of the GPS, else the day in the name. ``date_rule`` says which. Photos
+        without a position are left out, and listed in ``attrs["skipped"]`` with the reason.
 
     Raises:
         FileNotFoundError: the folder does not exist, or contains no photo.
@@ -69,16 +76,31 @@ def photos(
             damaged[path] = str(error)
         except ValueError as error:
             without_position[path] = str(error)
-    table = pd.DataFrame(rows, columns=["path", "lon", "lat", "time"])
+    table = pd.DataFrame(rows, columns=["path", "lon", "lat", "time", "date_rule"])
     if len(table):
-        table = _name_locations(table, decimals)
-    table["time"] = pd.to_datetime(table["time"], errors="coerce", utc=True, format="ISO8601")
+        table = _date_by_names(_name_locations(table, decimals), folder)
     problems = damaged if damaged and not skip_bad else damaged | without_position
     table = drop_bad_files(
         table, problems, skip_bad=skip_bad or not damaged,
         what=f"photos with a GPS position in {folder}",
     )  # fmt: skip
     return add_pixel_columns(scenes.check(table, source=str(folder)), reader="photos")
+
+
+def _date_by_names(table: pd.DataFrame, folder: str | os.PathLike[str]) -> pd.DataFrame:
+    """Date the photos whose tags have no time by the days in their names."""
+    undated = table.index[table["time"].isna()]
+    names = [Path(os.path.relpath(path, folder)).as_posix() for path in table["path"][undated]]
+    dates: list[Date | None] = []
+    with suppress(AmbiguousDate):  # photos need no time
+        dates = read_names(names)
+    times, rules = table["time"].to_dict(), table["date_rule"].to_dict()
+    for row, date in zip(undated, dates, strict=False):
+        if date is not None and date.unit == "D":
+            times[row], rules[row] = date.time, date.rule
+    return table.assign(
+        time=pd.to_datetime(pd.Series(times, dtype=object), utc=True), date_rule=pd.Series(rules)
+    )
 
 
 def _name_locations(table: pd.DataFrame, decimals: int) -> pd.DataFrame:
@@ -115,8 +137,8 @@ def _is_photo(name: str) -> bool:
     return is_picture(name) or is_tiff(name)
 
 
-def _read_tags(path: str) -> tuple[float, float, str | None]:
-    """Return longitude, latitude and ISO time of a photo.
+def _read_tags(path: str) -> tuple[float, float, pd.Timestamp | None, str | None]:
+    """Return longitude, latitude and time of a photo, and which tag the time is from.
 
     Raises:
         DatasetError: the file is damaged or no photo.
@@ -141,7 +163,7 @@ def _read_tags(path: str) -> tuple[float, float, str | None]:
     lon = _degrees(gps, _LON, _LON_REF, "EW")
     if abs(lat) > 90 or abs(lon) > 180 or lat == lon == 0:
         raise ValueError(f"has the GPS position {lat}, {lon}, which is not on the globe")
-    return lon, lat, _iso_time(taken.get(_TAKEN), taken.get(_OFFSET))
+    return lon, lat, *_read_time(taken, gps)
 
 
 def _degrees(gps: dict[int, Any], number: int, ref: int, sides: str) -> float:
@@ -174,14 +196,19 @@ def _degrees(gps: dict[int, Any], number: int, ref: int, sides: str) -> float:
     return -degrees if hemisphere == sides[1] else degrees
 
 
-def _iso_time(taken: Any, offset: Any) -> str | None:
-    """Return ISO text of "2020:06:30 10:15:00" and an offset such as "+02:00"."""
-    if not isinstance(taken, str) or len(taken.strip("\0 ")) != 19:
-        return None
-    text = taken.strip("\0 ")
-    zone = offset.strip("\0 ") if isinstance(offset, str) else ""
-    zone = zone if len(zone) == 6 and zone[0] in "+-" else "Z"
-    return f"{text[:10].replace(':', '-')}T{text[11:]}{zone}"
+def _read_time(exif: dict[int, Any], gps: dict[int, Any]) -> tuple[pd.Timestamp | None, str | None]:
+    """Return the time of a photo, and which tag it is from."""
+    texts = [(exif.get(tag), exif.get(offset), name) for tag, (offset, name) in _TIMES.items()]
+    with suppress(KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
+        clock = ":".join(f"{int(part):02}" for part in gps[_GPS_TIME])
+        texts.append((f"{gps[_GPS_DATE]} {clock}", "Z", "GPSDateStamp"))
+    for text, offset, name in texts:
+        zone = offset.strip("\0 ") if isinstance(offset, str) else ""
+        zone = zone if re.fullmatch(r"Z|[+-]\d\d:?\d\d", zone) else ""
+        with suppress(ValueError):  # no date
+            [time] = parse([f"{text}".strip("\0 ") + zone]).values()
+            return time, f"EXIF {name}{'' if zone else ', local time'}"
+    return None, None
 
 
 register("photos", open=photos, fits=fits)

@@ -138,3 +138,27 @@ def test_photos_that_are_damaged(tmp_path):
         photos(tmp_path / "empty")
     with pytest.raises(ValueError, match="decimals"):
         photos(tmp_path, decimals=0)
+
+
+TAKEN = "2019:06:05 10:30:00"
+TIMES = {  # tags of the photo's directory, tags of its GPS -> time, and where it is from
+    "offset": ({0x9003: TAKEN, 0x9011: "+02:00"}, {}, "08:30", "EXIF DateTimeOriginal"),
+    "short offset": ({0x9003: TAKEN, 0x9011: "-0330"}, {}, "14:00", "EXIF DateTimeOriginal"),
+    "local": ({0x9003: TAKEN}, {}, "10:30", "EXIF DateTimeOriginal, local time"),
+    "digitized": ({0x9004: TAKEN, 0x9012: "Z"}, {}, "10:30", "EXIF DateTimeDigitized"),
+    "no date": ({0x9003: "0000:00:00 00:00:00", 0x9004: TAKEN}, {}, "10:30", "EXIF DateTimeDigit"),
+    "GPS": ({}, {7: (8.0, 30.0, 5.5), 29: "2019:06:05"}, "08:30", "EXIF GPSDateStamp"),
+    "damaged": ({0x9003: "soon"}, {7: (8.0,), 29: 3}, "23:15", "year-month-day in the name"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_times_of_photos(tmp_path, name):
+    tags, gps, clock, rule = TIMES[name]
+    exif = Image.Exif()
+    exif[0x8825] = {1: "N", 2: (48, 30, 0), 3: "E", 4: (2, 15, 36), **gps}
+    exif[0x8769] = tags
+    Image.new("RGB", (16, 12)).save(tmp_path / "IMG_20190605_231500.jpg", exif=exif)
+    found = photos(tmp_path).iloc[0]
+    assert found["time"].strftime("%Y-%m-%d %H:%M") == f"2019-06-05 {clock}"
+    assert found["date_rule"].startswith(rule)
