@@ -82,9 +82,11 @@ def scenes_geotiff(
         stride_px: distance between two chips in pixels; chip_px by default.
         bands: bands to keep, counted from 1; all by default.
         band_names: names of these bands, e.g. red green blue nir.
-        date_pattern: regular expression with a group that matches the date in a file's name.
+        date_pattern: form of strptime such as %d-%m-%Y, or regular expression with a group that
+            matches the date, in a file's name or its path; '' if names hold no date. By default all
+            usual forms are read.
         date_tag: TIFF tag that holds the date.
-        dates_csv: csv with the columns path and time.
+        dates_csv: csv with the columns path and time of every file.
         scale: lowest and highest value, which become 1 and 65535; for files other than uint8 and
             uint16. tags: the files' own scale and offset.
         nodata: value of pixels without data that the files do not declare.

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import pandas as pd
 
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
-_WORD = (
+WORD = (
     "(?P<b>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|"
     "sep(?:t(?:ember)?)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
 )
 _DIRECTIVES = {
     "Y": r"(?P<Y>\d{4})", "G": r"(?P<Y>\d{4})", "y": r"(?P<y>\d\d)", "m": r"(?P<m>1[0-2]|0?[1-9])",
-    "d": r"(?P<d>3[01]|[12]\d|0?[1-9])", "b": _WORD, "B": _WORD, "j": r"(?P<j>[0-3]\d\d)",
+    "d": r"(?P<d>3[01]|[12]\d|0?[1-9])", "b": WORD, "B": WORD, "j": r"(?P<j>[0-3]\d\d)",
     "V": r"(?P<V>[0-5]\d)", "u": r"(?P<u>[1-7])", "H": r"(?P<H>[01]?\d|2[0-3])",
     "M": r"(?P<M>[0-5]?\d)", "S": r"(?P<S>[0-5]?\d)", "f": r"(?P<f>\d{1,6})",
 }  # fmt: skip
@@ -121,7 +121,7 @@ FOLDER_RULES = [  # of 2019/06/05/scene, 2019/0605.tif, 2019/156/, 2019/June
         ("year/month/day", "D", r"(?P<m>1[0-2]|0?[1-9])/(?P<d>3[01]|[12]\d|0?[1-9])(?![a-z\d])"),
         ("year/month/day", "D", r"(?P<m>0[1-9]|1[0-2])[-_.]?(?P<d>0[1-9]|[12]\d|3[01])(?![a-z\d])"),
         ("year/day of the year", "D", r"(?P<j>[0-3]\d\d)(?![^/])"),
-        ("year/month", "M", rf"(?:\d\d[-_. ]?)?{_WORD}(?![a-z])"),
+        ("year/month", "M", rf"(?:\d\d[-_. ]?)?{WORD}(?![a-z])"),
         ("year/month", "M", r"(?P<m>1[0-2]|0?[1-9])(?![^/])"),
     )
 ]

@@ -19,6 +19,7 @@ from geossl.data._date_rules import (
     FOLDER_RULES,
     NAME_RULES,
     TEXT_RULES,
+    WORD,
     Rule,
     compile_form,
     form_of,
@@ -31,6 +32,7 @@ __all__ = ["AmbiguousDate", "Date", "parse", "read_names", "to_utc", "why_no_tim
 _FIRST = pd.Timestamp("1900-01-01", tz="UTC")  # of dates in names
 _LIMITS = tuple(pd.Timestamp(year, 1, 1, tz="UTC") for year in (1800, 2200))  # of other texts
 _UNITS = "DWMQY"
+_MAY_BE_DATE = re.compile(f"\\d{{4}}|{WORD}".replace("?P<b>", "?:"), re.IGNORECASE)
 _DTYPE = "datetime64[us, UTC]"
 
 
@@ -96,7 +98,11 @@ def read_names(
     nested = _read_texts(map(str, stems), FOLDER_RULES, limits)
     result = []
     for path, stem in zip(paths, stems, strict=True):
-        places = [(dates.get(stem.name), "name"), (nested.get(str(stem)), "names of folders")]
+        own = dates.get(stem.name)
+        if own and own.unit == "D" and len(own.readings) == 1:
+            result.append(replace(own, rule=f"{own.rule} in the name"))
+            continue
+        places = [(own, "name"), (nested.get(str(stem)), "names of folders")]
         places += [(dates.get(parent.name), "name of the folder") for parent in path.parents]
         found = [replace(d, rule=f"{d.rule} in the {where}") for d, where in places if d]
         result.append(_choose(found, str(path)))
@@ -208,7 +214,7 @@ def _read_texts(
     whole: bool = False,
 ) -> dict[str, Date]:
     """Return the best date of each text of a set that has one."""
-    unread = sorted({text for text in texts if re.search(r"\d", text)})
+    unread = sorted({text for text in texts if _MAY_BE_DATE.search(text)})
     dates: dict[str, Date] = {}
     for rule in rules:
         found = {text: date for text in unread if (date := _apply(rule, text, limits, whole))}
