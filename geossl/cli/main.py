@@ -122,7 +122,7 @@ def _run(words: list[str]) -> None:
         name = " ".join(words[:length])
         if name in _COMMANDS:
             command, options = _load(name), words[length:]
-            options = _rename_old_options(options, command)
+            options = _join_options(_rename_old_options(options, command))
             style = (tyro.conf.PositionalMetavarFromFieldName,)
             try:
                 with _plain_warnings(command):
@@ -173,6 +173,26 @@ def _rename_old_options(options: Sequence[str], command: Callable[..., None]) ->
             name = new_names[name]
         renamed.append(name + equals + value)
     return renamed
+
+
+def _join_options(words: list[str]) -> list[str]:
+    """Make one ``--option`` of several, of which tyro would keep the last only."""
+    if sum(word.partition("=")[0] == "--option" for word in words) < 2:
+        return words
+    rest: list[str] = []
+    values: list[str] = []
+    is_value = False
+    for word in words:
+        name, _, value = word.partition("=")
+        if name == "--option":
+            is_value = True
+            values += [value] if value else []
+        elif is_value and "=" in word and word[0] != "-":
+            values.append(word)
+        else:
+            is_value = False
+            rest.append(word)
+    return [*rest, "--option", *values]
 
 
 def _local_rank() -> int:

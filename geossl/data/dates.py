@@ -96,7 +96,7 @@ def read_names(
     folders = {parent.name for path in paths for parent in path.parents}
     dates = _read_texts({stem.name for stem in stems} | folders, NAME_RULES, limits)
     nested = _read_texts(map(str, stems), FOLDER_RULES, limits)
-    result = []
+    result: list[Date | None] = []
     for path, stem in zip(paths, stems, strict=True):
         own = dates.get(stem.name)
         if own and own.unit == "D" and len(own.readings) == 1:

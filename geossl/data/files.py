@@ -75,8 +75,9 @@ def read_csv(
         DatasetError: it cannot be read, or a needed column is missing.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"The csv file {path} does not exist.")
+    check_file(path, "csv file", error=DatasetError)
     try:
         how = _sniff(path)
         table = _parse(path, how, text)
@@ -121,7 +122,7 @@ def csv_head(path: str | os.PathLike[str]) -> list[list[str]]:
 
 def _sniff(path: str | os.PathLike[str]) -> _Csv:
     """Find out how a csv is written, from its start."""
-    with open(path, "rb") as file:
+    with open(check_file(path), "rb") as file:
         head = file.read(_MAX_HEADER_BYTES)
     for start, kind in _NO_TEXT.items():
         if head.startswith(start):
@@ -202,8 +203,9 @@ def read_json(path: str | os.PathLike[str], *, max_bytes: PositiveInt | None = 2
         DatasetError: it is too large, damaged or nested too deeply.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"The json file {path} does not exist.")
+    check_file(path, "json file", error=DatasetError)
     try:
         size = path.stat().st_size
         if max_bytes is not None and size > max_bytes:

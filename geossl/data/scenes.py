@@ -336,4 +336,11 @@ def read(
         ValueError: it cannot be read, or `check` refuses it.
     """
     table = read_table(path, columns=columns)
+    if "location" not in table:
+        raise ValueError(
+            f"{path} needs the columns {', '.join(_NEEDED)}; location is missing among "
+            f"{[str(name)[:40] for name in table.columns[:20]]}. Make a scene table of it with "
+            "`geossl scenes open` or `geossl.datasets.open_scenes`, or name its column with "
+            "`columns`."
+        )
     return check(table, normalize_lon=normalize_lon, positions=positions, source=str(path))

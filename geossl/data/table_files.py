@@ -35,12 +35,13 @@ def read_table(
         DatasetError: it cannot be read.
     """
     path, columns = Path(path), dict(columns or {})
-    check_choice("suffix of path", path.suffix, _SUFFIXES)
+    suffix = path.suffix.lower()
+    check_choice("suffix of path", suffix, _SUFFIXES)
     check_file(path, "scene table", error=DatasetError)
     try:
-        if path.suffix == ".csv":
+        if suffix == ".csv":
             table = _read_csv(path, columns)
-        elif path.suffix == ".parquet":
+        elif suffix == ".parquet":
             table = read_parquet(path)
         else:
             import geopandas
@@ -49,7 +50,8 @@ def read_table(
     except DatasetError:
         raise
     except (ValueError, OSError) as error:
-        raise DatasetError(f"The scene table {path} cannot be read: {error}") from None
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise DatasetError(f"The scene table {path} cannot be read: {reason}.") from None
     return table.rename(columns=columns)
 
 

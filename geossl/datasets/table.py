@@ -33,6 +33,7 @@ from geossl.datasets.shared.paths import (
     resolve_inside,
 )
 from geossl.datasets.shared.table import finish_table
+from geossl.utils.io import check_file
 from geossl.utils.validate import validated
 
 __all__ = ["table"]
@@ -235,8 +236,9 @@ def _read(path: Path, columns: dict[str, str | None], files: str | None) -> pd.D
     suffix = path.suffix.lower()
     if suffix not in _SUFFIXES:
         raise ValueError(f"`path` must end in {', '.join(_SUFFIXES)}, got {path.name!r}.")
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"The table {path} does not exist.")
+    check_file(path, "table", error=DatasetError)
     if suffix in (".csv", ".tsv"):
         ours = map_columns(_column_names(path), columns)
         text = {old for old, new in ours.items() if new in ("path", "location", "label", "split")}

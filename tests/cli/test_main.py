@@ -291,6 +291,22 @@ def test_messages_name_the_flags_of_the_command():
         assert _use_flags(message, scenes_open) == flags
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--option", "root=a", "b=1", "--x", "y"],
+        ["--option", "root=a", "--x", "y", "--option", "b=1"],
+        ["--option=root=a", "--option=b=1", "--x", "y"],
+    ],
+)
+def test_options_of_a_data_set_add_up(words):
+    from geossl.cli.main import _join_options
+
+    joined = _join_options(words)
+    i = joined.index("--option")
+    assert joined[i + 1 : i + 3] == ["root=a", "b=1"] and joined[joined.index("--x") + 1] == "y"
+
+
 def test_arguments_that_ask_for_too_much(folder, tmp_path, capsys):
     table, store, out = tmp_path / "t.parquet", tmp_path / "chips", tmp_path / "run"
     scenes_of(folder, table)

@@ -18,6 +18,7 @@ from geossl.datasets.raster.sample import with_scale
 from geossl.datasets.shared.listing import first_entries
 from geossl.datasets.shared.paths import outside_reason, resolve_inside
 from geossl.datasets.shared.table import drop_bad_files
+from geossl.utils.io import check_file
 
 _PEEK_BYTES = 2**16
 
@@ -109,7 +110,7 @@ def parse_box(values: Any) -> tuple[float, ...] | None:
 def peek_json(path: Path) -> str:
     """Return the start and the end of the text of a json object; "" for other files."""
     try:
-        with open(path, "rb") as file:
+        with open(check_file(path), "rb") as file:
             start = file.read(_PEEK_BYTES)
             file.seek(max(_PEEK_BYTES, path.stat().st_size - _PEEK_BYTES))
             text = (start + file.read(_PEEK_BYTES)).decode("utf-8", "replace")
