@@ -221,3 +221,17 @@ def test_the_page_tells_its_bounds_as_json():
     page = maps.map_scenes(scenes_of("300 m")).get_root().render()
     (south, west), (north, east) = json.loads(re.search(r'"bounds":(\[\[.*?\]\])', page)[1])
     assert 0.002 < north - south < 0.003 and 0.002 < east - west < 0.0034
+
+
+def test_clusters_of_elsewhere_leave_a_map_of_empty_cells():
+    rng = np.random.default_rng(0)
+    far = pd.DataFrame({"location": range(60), "lon": rng.uniform(100, 140, 60),
+                        "lat": rng.uniform(-30, 30, 60)})  # fmt: skip
+    near = far.assign(lon=rng.uniform(0, 15, 60), lat=rng.uniform(42, 52, 60))
+    clusters = GeoClusters.fit(far, k=6, seed=0)
+    data = data_of(maps.map_clusters(clusters, near))
+    own = clusters.assign(near["lon"], near["lat"])
+    assert len(set(own)) < 6 and len(data["cells"]) == 6
+    for i, cell in enumerate(data["cells"]):
+        assert intersects_xy(shape(cell["shape"]), near.loc[own == i, ["lon", "lat"]]).all()
+        assert np.isfinite(cell["bounds"]).all()

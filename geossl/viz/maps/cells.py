@@ -57,10 +57,12 @@ def draw_cells(
         clusters.cells(), centers, (places[own == i] for i in range(clusters.k)), strict=True
     ):
         shape = cell = _in_frame(cell, frame)
-        if land is not None:
+        if land is not None and not cell.is_empty:
             shape = clip_by_rect(land, *cell.bounds).intersection(cell)
             spots = members if len(members) or not shape.is_empty else center[None]
-            patches = _discs(spots[~intersects_xy(shape, spots)], frame.extent * _AT_SEA)
+            radius = frame.extent * _AT_SEA
+            patches = _discs(spots[~intersects_xy(shape, spots)], radius)
+            patches = np.round(patches, 2 - int(np.log10(radius)))  # short in the page
             if frame.is_world:
                 patches = np.concatenate([patches + [turn, 0] for turn in (-360, 0, 360)])
             shape = union_all([shape, *(_polygons(patches) & cell)])
