@@ -115,3 +115,28 @@ def test_edges_of_cells_are_right_to_a_pixel_at_the_deepest_zoom(visit, tmp_path
         assert min(away) < 1.5, (a, min(away))
         checked += 1
     assert checked == 8 and page.errors == []
+
+
+def test_a_click_anywhere_opens_the_nearest_cluster_and_empty_cells_do_no_harm(visit, tmp_path):
+    scenes, near = scenes_of("world", places=200), scenes_of("500 km")
+    clusters = GeoClusters.fit(scenes, k=10, seed=0)
+    maps.map_clusters(clusters, near).save(tmp_path / "m.html")
+    page = visit(tmp_path / "m.html")
+    check_view(page, near)
+    for i in range(10):
+        page.click(f".geossl-table tr[data-cell='{i}'] button")
+    assert page.errors == []
+    maps.map_clusters(clusters, scenes).save(tmp_path / "m.html")
+    page = visit(tmp_path / "m.html", 700, 500)
+    page.click(".geossl-table summary")  # fold or unfold
+    for lon, lat in ((-140.0, 20.0), (-25.0, -35.0), (80.0, -35.0), (20.0, 10.0)):
+        x, y = pixels(page, [lon], [lat])[0].tolist()
+        if page.evaluate("([x, y]) => !document.elementFromPoint(x, y).closest('.geossl-table')",
+                         [x, y]):  # fmt: skip
+            page.mouse.click(x, y)
+            page.wait_for_selector(".leaflet-popup-content")
+            title = page.inner_text(".leaflet-popup-content h4")
+            assert title == f"cluster {clusters.assign(lon, lat)[0]}"
+            page.click(".leaflet-popup-close-button")
+            page.wait_for_selector(".leaflet-popup-content", state="detached")
+    assert page.errors == []
