@@ -133,8 +133,7 @@ def _read_table(path: Path, *, rows: int | None = None) -> pd.DataFrame:
     """Read a table as it is, or a few rows of it, with the CRS of its geometry in ``attrs``."""
     if path.suffix in (".csv", ".tsv"):
         return read_csv(path, text=("location", "label"))
-    import pyarrow
-    from pyarrow import dataset
+    from pyarrow import ArrowException, dataset
 
     try:
         options = dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
@@ -145,7 +144,7 @@ def _read_table(path: Path, *, rows: int | None = None) -> pd.DataFrame:
         table = (parts.to_table() if rows is None else parts.head(rows)).to_pandas()
         geo = json.loads((parts.schema.metadata or {}).get(b"geo", b"{}"))
         crs = geo["columns"][geo["primary_column"]].get("crs") if geo else None
-    except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+    except (ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise DatasetError(f"{path} cannot be read as parquet: {reason}.") from None
     table = table.reset_index(drop=table.index.name is None)
@@ -179,9 +178,7 @@ def _load_arrays(path: Path) -> pd.DataFrame:
             arrays = {name: file[name] for name in file.files}
         return pd.DataFrame({name: list(a) if a.ndim > 1 else a for name, a in arrays.items()})
     except (ValueError, OSError, EOFError, zipfile.BadZipFile):
-        raise DatasetError(
-            f"{path} cannot be read as an .npz of arrays with one row for each vector."
-        ) from None
+        raise DatasetError(f"{path} cannot be read as an .npz of a row for each vector.") from None
 
 
 def _table_beside(path: Path) -> Path | None:
