@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from geossl.data import scenes
-from geossl.data.splits import name_splits, split_name
+from geossl.data.splits import name_splits
 from geossl.embeddings import Embeddings
 
 _VAL_SHARE = 5  # without a val split, one in so many training locations becomes val
@@ -124,7 +124,8 @@ def get_column(table: pd.DataFrame, name: str) -> pd.Series:
 
 def rows_with_value(values: pd.Series, name: str) -> np.ndarray:
     """Return whether each value means the split ``name``: ``(M,)``; missing ones do not."""
-    return name_splits(values).eq(split_name(name) or name).fillna(False).to_numpy(bool)
+    same = values.eq(name) | name_splits(values).eq(name)
+    return same.fillna(False).to_numpy(bool)
 
 
 def count_values(values: pd.Series) -> str:

@@ -30,3 +30,9 @@ def test_a_stand_in_val_leaves_every_class_in_training():
         assert sorted([*train, *val]) == list(range(60))
     with pytest.raises(ValueError, match="more training locations than classes of 'x'"):
         splits.hold_out_validation(table, np.arange(40), kind, label="x", seed=0)
+
+
+def test_words_of_splits_are_found_by_their_meaning():
+    words = pd.Series(["Train", "VALID", None, "fold 1", "dev"], dtype=object)
+    for name, rows in (("train", [0]), ("Train", [0]), ("val", [1, 4]), ("dev", [4]), ("x", [])):
+        assert np.flatnonzero(splits.rows_with_value(words, name)).tolist() == rows
