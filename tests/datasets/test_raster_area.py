@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import rasterio
 from PIL import Image
+from rasterio.enums import ColorInterp
 from rasterio.transform import Affine, from_origin
 
 from geossl.datasets.raster import area
@@ -119,3 +120,22 @@ def test_a_crs_without_a_transform_places_nothing(tmp_path):
                        dtype="uint8", crs="EPSG:32633", transform=Affine.identity()):  # fmt: skip
         pass
     assert area.read_grid(area.scene_rows(tmp_path / "a.tif")[0]).crs is None
+
+
+def test_colors_of_a_palette_and_alpha_are_read_as_such(tmp_path):
+    number = np.random.default_rng(0).integers(0, 3, (1, 20, 30)).astype("uint8")
+    path = tmp_path / "p.tif"
+    tif(path, number)
+    colors = {0: (9, 8, 7, 255), 1: (200, 100, 50, 255), 2: (0, 255, 0, 255)}
+    with rasterio.open(path, "r+") as file:
+        file.write_colormap(1, colors)
+    (row,) = area.scene_rows(path)
+    pixels, valid = area.read_area(row, (2, 3, 12, 13))
+    lookup = np.array([colors[i][:3] for i in range(3)], "uint8")
+    assert valid.all() and area.read_grid(row).bands == 3
+    np.testing.assert_array_equal(pixels, lookup[number[0, 3:13, 2:12]].transpose(2, 0, 1))
+    rgba = np.random.default_rng(0).integers(1, 255, (4, 20, 30)).astype("uint8")
+    tif(tmp_path / "a.tif", rgba)
+    with rasterio.open(tmp_path / "a.tif", "r+") as file:
+        file.colorinterp = [ColorInterp[n] for n in ("red", "green", "blue", "alpha")]
+    assert area.read_grid({"path": tmp_path / "a.tif"}).bands == 3

@@ -16,7 +16,7 @@ import pandas as pd
 from geossl.data.files import DatasetError
 from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.datasets.raster.files import is_picture, open_raster
-from geossl.datasets.raster.header import unplaced_reason
+from geossl.datasets.raster.header import color_bands, pixel_type, unplaced_reason
 from geossl.datasets.raster.window import read_window
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def read_grid(row: Row) -> Grid:
     """
     with open_raster(row["path"]) as file:
         crs = None if unplaced_reason(file) else file.crs.to_string()
-        return Grid(file.height, file.width, file.count, crs, file.transform)
+        return Grid(file.height, file.width, len(color_bands(file)), crs, file.transform)
 
 
 def read_area(
@@ -172,14 +172,15 @@ def read_area(
     path, bands = row["path"], [int(band) for band in row["bands"].split(",")]
     with open_raster(path) as file:
         left, top, right, bottom = window or (0, 0, file.width, file.height)
-        if file.count < 3 and max(bands) == 3 and is_picture(path):
+        count = max(file.count, len(color_bands(file)))
+        if count < 3 and max(bands) == 3 and is_picture(path):
             bands = [1] * len(bands)  # a gray image fills all colors
-        if max(bands) > file.count:
+        if max(bands) > count:
             raise DatasetError(
-                f"{path} has {file.count} bands, so there is no band {max(bands)}. Pass a table "
+                f"{path} has {count} bands, so there is no band {max(bands)}. Pass a table "
                 "that says which bands to read."
             )
-        own_dtype = file.dtypes[bands[0] - 1]
+        own_dtype = pixel_type(file, bands[0])
         dtype = row["dtype"] or own_dtype
         if not np.isfinite(row["scale_low"]) and own_dtype != dtype:
             raise DatasetError(

@@ -158,7 +158,8 @@ def read_window(
         window: `rasterio.windows.Window`.
         size: height and width of the result.
         method: `rasterio.enums.Resampling`.
-        row: ``dtype``, ``scale_low`` and ``scale_high`` as in the scene table.
+        row: ``dtype``, ``scale_low`` and ``scale_high`` as in the scene table; ``palette`` is False
+            where the numbers of a palette are meant.
 
     Returns:
         ``(C, H, W)``, 0 without data, and ``(H, W)`` bool, which pixels hold data.
@@ -173,7 +174,8 @@ def read_values(
     """Read as `read_window` does, in the units of the file."""
     from rasterio.enums import Resampling
 
-    shape, nodata, colors = (len(bands), *size), row.get("nodata", np.nan), palette(file)
+    shape, nodata = (len(bands), *size), row.get("nodata", np.nan)
+    colors = palette(file) if row.get("palette", True) else None
     if colors is not None:
         pixels, valid = _read_colors(file, colors, bands, window, size)
     elif np.isfinite(nodata):

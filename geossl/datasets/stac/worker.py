@@ -248,7 +248,7 @@ def _read_file(
                 raise UnavailableError(f"blocks {file.block_shapes[0]} of {dtype} are not read")
             window = _window(file, plan, location, grid)
             resampling = Resampling.average if window.width > plan.chip_px else Resampling.bilinear
-            row: Any = {"scale_low": np.nan, "dtype": dtype}  # values stay as they are
+            row: Any = {"scale_low": np.nan, "dtype": dtype, "palette": False}  # stay as they are
             pixels, valid = read_window(
                 file, numbers, window, (plan.chip_px, plan.chip_px), resampling, row
             )
