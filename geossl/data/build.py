@@ -9,7 +9,6 @@ import math
 import os
 import shutil
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -21,10 +20,10 @@ import pandas as pd
 from geossl.data import scenes as scene_tables
 from geossl.data import store_files
 from geossl.data.decode import SUMS, Chunk, decode_chunk, statistics
-from geossl.data.mend import stale_chunks, stored_chunks
+from geossl.data.mend import is_intact, stale_chunks, stored_chunks
 from geossl.data.pixels import hash_rows, split_constants
 from geossl.data.readers import PIXEL_INFO, pixel_info_of, reader_name
-from geossl.data.sources import FILE_COLUMNS, file_columns, file_states
+from geossl.data.sources import FILE_COLUMNS, file_columns
 from geossl.data.table_files import write
 from geossl.utils.io import atomic_write, load_json, lock_folder
 from geossl.utils.parallel import run_tasks
@@ -33,6 +32,7 @@ from geossl.utils.validate import Fraction, PositiveInt, validated
 __all__ = ["MAX_NODATA_SHARE", "ChipBuilder"]
 
 MAX_NODATA_SHARE = 0.9  # of a chip; with more it shows nothing, and pairs with others like it
+_JOURNAL = {"chunk", "crc", "bad", "extra", "nodata", "files", *SUMS}  # also of earlier versions
 _CHUNK_BYTES = 2**22  # a thread holds about one chunk, so this bounds the memory of a build
 
 
@@ -195,8 +195,8 @@ class ChipBuilder:
     def _prepare(self) -> None:
         """Create the files of the work folder, ``plan.json`` last, or read the chunk size there."""
         plan = self.work / "plan.json"
-        if plan.exists() and not (self.work / "raw.npy").exists():  # it was published
-            shutil.rmtree(self.work)
+        if plan.exists() and not store_files.has_array(self.work / "raw.npy", self.shape):
+            shutil.rmtree(self.work)  # it was published, or is damaged
         self.work.mkdir(exist_ok=True)
         if not plan.exists():
             write(self.table, self.work / "scenes.parquet")  # fails early, if it does
@@ -231,25 +231,19 @@ class ChipBuilder:
         for line in text.splitlines():
             try:
                 record = json.loads(line)
-                if skip_bad or not record["bad"]:
-                    records[int(record["chunk"])] = record
+                is_whole = _JOURNAL <= set(record) and 0 <= record["chunk"] * self.chunk_size
+                if is_whole and (skip_bad or not record["bad"]):
+                    records[record["chunk"]] = record
             except (ValueError, TypeError, KeyError):
                 continue  # torn when the build was killed
         chips = np.load(self.work / "raw.npy", mmap_mode="r")
-
-        def is_intact(number: int) -> bool:
-            rows, record = self._rows(number), records[number]
-            if {"nodata", "files"} - set(record):
-                return False  # of an earlier version
-            states = file_states(self.table.iloc[rows.start : rows.stop])
-            same = all(
-                a is None or b is None or a == b
-                for a, b in zip(states, record["files"], strict=True)
-            )
-            crc = zlib.crc32(chips[rows.start : rows.stop].tobytes())
-            return same and crc == record["crc"]
-
-        return {number: record for number, record in records.items() if is_intact(number)}
+        rows = {number: self._rows(number) for number in records}
+        parts = {number: slice(part.start, part.stop) for number, part in rows.items()}
+        return {
+            number: record
+            for number, record in records.items()
+            if is_intact(record, self.table.iloc[parts[number]], chips[parts[number]])
+        }
 
     def _rows(self, number: int) -> range:
         return range(self.shape[0])[number * self.chunk_size : (number + 1) * self.chunk_size]
@@ -309,8 +303,9 @@ class ChipBuilder:
         kept = [{key: record[key] for key in ("crc", *SUMS) if key in record}
                 | {"square": list(map(str, record["square"]))}  # may exceed 64 bits
                 for record in records]  # fmt: skip
-        checks = {"rows": self.chunk_size, "total": len(self.table), "left_out": left_out,
-                  "extra": extra, "records": kept}  # fmt: skip
+        checks = {"info": store_files.info_crc(info), "rows": self.chunk_size,
+                  "total": len(self.table), "left_out": left_out, "extra": extra,
+                  "records": kept}  # fmt: skip
         with open(self.work / "raw.npy", "rb+") as file:
             os.fsync(file.fileno())
         with atomic_write(self.work / "store.json") as part:

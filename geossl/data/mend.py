@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from geossl.data.store_files import (
 )
 from geossl.utils.validate import PositiveInt, validated
 
-__all__ = ["stale_chunks", "stored_chunks"]
+__all__ = ["is_intact", "stale_chunks", "stored_chunks"]
 
 
 @validated
@@ -80,6 +81,16 @@ def stale_chunks(path: Path, scenes: pd.DataFrame, *, verify: bool) -> set[int]:
             stacklevel=2,
         )
     return stale
+
+
+@validated
+def is_intact(record: dict[str, Any], rows: pd.DataFrame, chips: np.ndarray) -> bool:
+    """Return whether what a journal says of a chunk is true of its chips, and of its files now."""
+    if len(rows) != len(record["files"]):
+        return False
+    pairs = zip(file_states(rows), record["files"], strict=True)
+    same = all(None in (now, then) or now == then for now, then in pairs)
+    return same and zlib.crc32(chips.tobytes()) == record["crc"]
 
 
 @validated

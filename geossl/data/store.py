@@ -191,13 +191,17 @@ class ChipStore:
         """Read all chips, and look for damage and for source files that changed.
 
         Returns:
-            What is wrong -> a sentence with the remedy: "chips" (damaged), "checksums" (none),
-            "changed" and "gone" (files); empty if all is well.
+            What is wrong -> a sentence with the remedy: "store.json" (edited), "chips" (damaged),
+            "checksums" (none), "changed" and "gone" (files); empty if all is well.
         """
         if not self.info.get("checks"):
             return {"checksums": "none: version 0.1 built the store, so damage cannot be seen"}
         again = f"`geossl chips` with the table, --size-px {self.size_px} and -o {self.path}"
         problems = {}
+        if store_files.info_crc(self.info) != self.info["checks"]["info"]:
+            problems["store.json"] = (
+                "is not as it was written; unless you edited it, build the store again"
+            )
         damaged = [rows for _, rows in store_files.damaged_chunks(self.chips, self.info)]
         if damaged:
             ranges = ", ".join(f"{rows.start} to {rows.stop - 1}" for rows in damaged[:5])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import zlib
@@ -22,7 +23,7 @@ from geossl.utils.validate import Fraction, NonNegativeInt, Positive, PositiveIn
 
 __all__ = [
     "FORMAT", "WORK", "StoreInfo", "check_scenes", "damaged_chunks", "damaged_store_error",
-    "open_chips", "read_plan", "read_scenes", "read_store_json", "require_memory",
+    "has_array", "info_crc", "open_chips", "read_plan", "read_scenes", "read_store_json", "require_memory",
     "require_space", "write_header",
 ]  # fmt: skip
 
@@ -37,6 +38,7 @@ class Checks:
     """What tells whether the chips of a store are as they were built, and from which files.
 
     Attributes:
+        info: `info_crc` of the rest of ``store.json``.
         rows: rows of the scene table in a chunk; the last one may have fewer.
         total: rows of the scene table.
         left_out: for each row without a chip: its number, bytes and time of its file, and why it
@@ -46,6 +48,7 @@ class Checks:
             of its pixels.
     """
 
+    info: NonNegativeInt
     rows: PositiveInt
     total: PositiveInt
     left_out: tuple[tuple[NonNegativeInt, int | None, int | None, str | None], ...]
@@ -113,6 +116,22 @@ def read_store_json(path: Path) -> dict[str, Any]:
             "Update geossl, or build the store again in another folder."
         )
     return info
+
+
+@validated
+def info_crc(info: dict[str, Any]) -> int:
+    """Return a checksum of the content of ``store.json``, but for the checksums."""
+    rest = {name: value for name, value in info.items() if name != "checks"}
+    return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
+
+
+@validated
+def has_array(path: Path, shape: tuple[int, ...]) -> bool:
+    """Return whether a file is an array of a shape."""
+    try:
+        return open_array(path).shape == shape
+    except (DatasetError, FileNotFoundError):
+        return False
 
 
 @validated

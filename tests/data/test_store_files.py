@@ -15,6 +15,7 @@ from test_store import Pretend, build, content, table_of
 import geossl
 from geossl import ChipStore
 from geossl.cli import main
+from geossl.data.build import ChipBuilder
 from geossl.data.files import DatasetError
 from geossl.data.notices import DataWarning
 from geossl.data.readers import register_reader
@@ -90,7 +91,7 @@ JSON = {
     "format is true": edited(format=True),
     "format is negative": edited(format=-2),
     "checks is a list": edited(checks=[1]),
-    "checks of less": edited(checks={"rows": 4, "total": 23, "left_out": [], "extra": {},
+    "checks of less": edited(checks={"info": 1, "rows": 4, "total": 23, "left_out": [], "extra": {},
                                      "records": [{"crc": 1}]}),
     **{f"no {name}": without(name) for name in ("bands", "n", "size_px", "mean", "format")},
 }  # fmt: skip
@@ -418,3 +419,43 @@ def test_chips_without_data_in_stores_of_version_0_1_are_counted(path, tmp_path,
             ChipStore.open(path), pairs=geossl.pairs.same_image(), config=config,
             output_dir=tmp_path / "run",
         )  # fmt: skip
+
+
+def test_a_changed_digit_in_store_json_is_said_on_demand(path):
+    info = json.loads((path / "store.json").read_text())
+    edited(mean=[info["mean"][0] + 100, *info["mean"][1:]])(path)
+    assert list(ChipStore.open(path).check()) == ["store.json"]
+
+
+def test_what_is_left_of_a_build_may_be_damaged(tmp_path, monkeypatch):
+    register_reader("pretend", Pretend())
+    want = content(build(tmp_path / "want", table_of(23)).path)
+    with monkeypatch.context() as patch:
+        patch.setattr(ChipBuilder, "_finish", lambda *a: (_ for _ in ()).throw(KeyError))
+        with pytest.raises(KeyError):
+            build(tmp_path / "begun", table_of(23))
+    lines = (tmp_path / "begun" / ".build" / "journal.jsonl").read_text().split("\n")[1:]
+    record = json.loads(lines[0])
+    for number, text in enumerate([
+        "[1]", "null", "3", '"x"', "{", "{}", '{"chunk": 0, "crc": 1}', "\0\0\0", lines[0][:40],
+        json.dumps({**record, "chunk": "a"}), json.dumps({**record, "chunk": 99}),
+        json.dumps({**record, "chunk": -1}), json.dumps({**record, "crc": 5}),
+    ]):  # fmt: skip
+        path = shutil.copytree(tmp_path / "begun", tmp_path / str(number))
+        journal = path / ".build" / "journal.jsonl"
+        journal.write_text("\n".join([text, *lines[1:]]))
+        assert content(build(path, table_of(23)).path) == want, text
+    for number, damage in enumerate([
+        lambda work: os.truncate(work / "raw.npy", 500),
+        lambda work: (work / "raw.npy").unlink(),
+        lambda work: (work / "raw.npy").write_bytes(b"x"),
+        lambda work: (work / "journal.jsonl").unlink(),
+        lambda work: (work / "scenes.parquet").write_bytes(b""),
+    ]):  # fmt: skip
+        path = shutil.copytree(tmp_path / "begun", tmp_path / f"b{number}")
+        damage(path / ".build")
+        assert content(build(path, table_of(23)).path) == want
+    for text in ("", "[]", "{}", "null", '{"identity": 3, "chunk": "x"}'):
+        (tmp_path / "begun" / ".build" / "plan.json").write_text(text)
+        with pytest.raises(DatasetError, match="unfinished build .* is damaged.* Remove it"):
+            build(tmp_path / "begun", table_of(23))
