@@ -23,8 +23,8 @@ from geossl.utils.validate import Fraction, NonNegativeInt, Positive, PositiveIn
 
 __all__ = [
     "FORMAT", "WORK", "StoreInfo", "check_scenes", "damaged_chunks", "damaged_store_error",
-    "has_array", "info_crc", "open_chips", "read_plan", "read_scenes", "read_store_json", "require_memory",
-    "require_space", "write_header",
+    "has_array", "info_crc", "open_chips", "read_plan", "read_scenes", "read_store_json",
+    "require_memory", "require_space", "write_header",
 ]  # fmt: skip
 
 FORMAT = 2  # 1 had the columns of ``pixels`` in the table
