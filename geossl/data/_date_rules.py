@@ -19,8 +19,9 @@ _DIRECTIVES = {
     "d": r"(?P<d>3[01]|[12]\d|0?[1-9])", "b": WORD, "B": WORD, "j": r"(?P<j>[0-3]\d\d)",
     "V": r"(?P<V>[0-5]\d)", "u": r"(?P<u>[1-7])", "H": r"(?P<H>[01]?\d|2[0-3])",
     "M": r"(?P<M>[0-5]?\d)", "S": r"(?P<S>[0-5]?\d)", "f": r"(?P<f>\d{1,6})",
+    "I": r"(?P<H>1[0-2]|0?[1-9])", "p": r"(?P<p>[AP])M", "z": r"(?P<z>Z|[+-]\d\d:?\d\d)",
 }  # fmt: skip
-_NUMBERS = "YGymdjVuHMSf"
+_NUMBERS = "YGymdjVuHIMSf"
 
 
 @dataclass(frozen=True)
@@ -222,6 +223,14 @@ def compile_form(form: str, *, whole: bool = False) -> re.Pattern[str]:
         raise ValueError(f"`date_pattern` must have a year, %Y or %y, got {form!r}.")
     before = r"(?<!\d)" if not literal[0] and names[0] in _NUMBERS else ""
     after = r"(?!\d)" if not literal[-1] and names[-1] in _NUMBERS else ""
-    if not literal[-1] and names[-1] in "YymdjbB" and set(names) & set("dj") and "H" not in names:
+    if (
+        not literal[-1]
+        and names[-1] in "YymdjbB"
+        and set(names) & set("dj")
+        and not set(names) & set("HI")
+    ):
         expression += _TEXT_CLOCK if whole else _NAME_CLOCK
-    return re.compile(f"{before}{expression}{after}", re.IGNORECASE)
+    try:
+        return re.compile(f"{before}{expression}{after}", re.IGNORECASE)
+    except re.error:  # %Y and %G, or %H and %I
+        raise ValueError(f"`date_pattern` must say each part once, got {form!r}.") from None

@@ -199,9 +199,10 @@ def _check_dtypes(scenes: list[Scene], scale: object) -> None:
 def _agree_on_dates(scenes: list[Scene]) -> list[Scene]:
     """Refuse the odd file without a date; forget dates that only a few names seem to have."""
     undated = [scene for scene in scenes if pd.isna(scene.time)]
-    if undated and 2 * len(undated) < len(scenes):
+    has_days = any(s.date_rule and not s.date_rule.startswith("year in") for s in scenes)
+    if undated and (has_days or 2 * len(undated) < len(scenes)):
         raise ValueError(
-            f"{undated[0].path} has no date in its name, as most files of the folder have. Pass "
+            f"{undated[0].path} has no date in its name, as other files of the folder have. Pass "
             "`date_pattern`, `date_tag` or `dates_csv`, or `date_pattern=''` if none is a date."
         )
     if undated:
