@@ -25,6 +25,7 @@ from geossl.utils.validate import check_choice, validated
 __all__ = ["describe_path", "matching_data_sets", "names", "open_scenes", "register"]
 
 _MAX_ENTRIES = 2000  # of a folder to describe
+_ANYWHERE = ("geotiff", "photos", "table")  # may lie beside folders that are not theirs
 _MAX_PROBES = 8  # folders of a level to look into for a data set
 
 
@@ -201,9 +202,12 @@ def _advise(path: Path) -> str:
     parents = [parent for parent in path.absolute().parents[:2] if len(parent.parts) > 2]
     advice = []
     for place in [*inner, *parents]:
-        if matches := matching_data_sets(place, fallbacks=place not in parents):
+        is_parent = place in parents
+        matches = matching_data_sets(place, fallbacks=not is_parent)
+        matches = {k: why for k, why in matches.items() if not (is_parent and k in _ANYWHERE)}
+        if matches:
             name, why = next(iter(matches.items()))
-            at = "It lies in" if place in parents else "It contains"
+            at = "It lies in" if is_parent else "It contains"
             advice.append(
                 f"{at} {place}, which {why}: the reader `{name}` opens that path. Pass it."
             )

@@ -11,6 +11,7 @@ from rasterio.transform import Affine
 from geossl.data.store import ChipStore
 from geossl.datasets import geotiff, open_scenes
 from geossl.datasets.raster.grid import reproject
+from geossl.datasets.raster.header import read_headers
 from geossl.datasets.raster.window import pixel_info, read_cells
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -425,11 +426,15 @@ def test_control_points_and_rpcs_are_warped_where_that_is_asked_for(tmp_path):
             file.write(pixels)
         with pytest.raises(ValueError, match="in place of a transform. Pass `warp=True`"):
             geotiff(path.parent, chip_px=8)
-        table = geotiff(path.parent, chip_px=8, warp=True)
+        with pytest.raises(ValueError, match="Pass `warp=True`"):
+            open_scenes(path.parent)
+        table = open_scenes(path.parent, chip_px=8, warp=True)
         means = read_cells(table, size_px=8).chips.mean((1, 2, 3))
         brightest = table.iloc[means.argmax()]
         assert means.max() > 150, name
         assert abs(brightest["lon"] - 15.004) < 1e-3 and abs(brightest["lat"] - 44.9985) < 5e-4
+        (at,) = read_headers([str(path)])[["lon", "lat"]].to_numpy()
+        np.testing.assert_allclose(at, [15.0048, 44.9968], atol=1e-9)
 
 
 def test_a_folder_is_walked_once_without_what_is_hidden_and_names_what_is_closed(

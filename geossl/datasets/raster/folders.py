@@ -38,7 +38,7 @@ def first_headers(path: Path) -> list[Scene]:
     scenes: list[Scene] = []
     for file in files:
         try:
-            scenes.append(read_header(file))
+            scenes.append(read_header(file, warp=True))
         except (OSError, ValueError):
             return []
     return [] if bands_in_files(scenes) else scenes

@@ -205,8 +205,6 @@ def read_positions(
         Longitudes and latitudes ``(M,)`` in degrees EPSG:4326, NaN where a file cannot be read or
         is not georeferenced.
     """
-    from rasterio.transform import from_gcps
-
     east, north = np.full((2, len(paths)), np.nan)
     crs = pd.Series([""] * len(paths), dtype=object)
     for path, rows in pd.Series(list(paths), dtype=object).groupby(list(paths)).indices.items():
@@ -214,19 +212,9 @@ def read_positions(
             if str(path).lower().endswith(".npy"):
                 continue
             with open_raster(str(path)) as file:
-                own_crs, transform = file.crs, file.transform
-                if file.gcps[0] and not own_crs:
-                    own_crs, transform = file.gcps[1], from_gcps(file.gcps[0])
-                elif file.rpcs and not own_crs and x is None:
-                    crs[rows] = "EPSG:4326"
-                    east[rows], north[rows] = file.rpcs.long_off, file.rpcs.lat_off
-                    continue
-                elif unplaced_reason(file):
-                    continue
-                crs[rows] = own_crs.to_wkt()
-                column = file.width / 2 if x is None else np.asarray(x, float)[rows]
-                line = file.height / 2 if y is None else np.asarray(y, float)[rows]
-                east[rows], north[rows] = pixel_to_crs(transform, column, line)
+                column = None if x is None else np.asarray(x, float)[rows]
+                line = None if y is None else np.asarray(y, float)[rows]
+                crs[rows], east[rows], north[rows] = _position(file, column, line)
         except (OSError, ValueError):
             continue
     return to_lon_lat(crs, east, north)
@@ -264,12 +252,28 @@ def _read_one_header(path: str) -> tuple[str, float, float, int, str, str]:
     try:
         with open_raster(path, sidecars=False) as file:
             kind = file.count, file.dtypes[0]
-            if unplaced_reason(file):
-                return "", np.nan, np.nan, *kind, "it is not georeferenced (no CRS or no transform)"
-            x, y = pixel_to_crs(file.transform, file.width / 2, file.height / 2)
-            return file.crs.to_wkt(), x, y, *kind, ""
+            crs, x, y = _position(file)
+            problem = "" if crs else "it is not georeferenced (no CRS or no transform)"
+            return crs, x, y, *kind, problem
     except (OSError, ValueError) as error:
         return "", np.nan, np.nan, 0, "", str(error)
+
+
+def _position(file: Any, column: Any = None, line: Any = None) -> tuple[str, Any, Any]:
+    """Return CRS and position of pixels of an open raster, of its center if None; "" and NaN."""
+    from rasterio.transform import from_gcps
+
+    crs, transform = file.crs, file.transform
+    points, points_crs = file.gcps
+    if points and points_crs and not crs:
+        crs, transform = points_crs, from_gcps(points)
+    elif file.rpcs and not crs and column is None:
+        return "EPSG:4326", file.rpcs.long_off, file.rpcs.lat_off
+    elif unplaced_reason(file):
+        return "", np.nan, np.nan
+    column = file.width / 2 if column is None else column
+    line = file.height / 2 if line is None else line
+    return crs.to_wkt(), *pixel_to_crs(transform, column, line)
 
 
 def to_lon_lat(crs: pd.Series, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
