@@ -44,3 +44,16 @@ def test_heights_are_those_of_the_grid_in_means_of_a_quarter_degree():
         assert heights[row, column] == pytest.approx(mean, abs=0.01)
     greenland, antarctica = heights[72, 560], heights[680, 1000]
     assert greenland >= 2600 and antarctica >= 2600
+
+
+def test_land_is_where_the_climate_is_of_land():
+    from shapely import intersects_xy
+
+    rng = np.random.default_rng(0)
+    lon, lat = rng.uniform(-180, 180, 20_000), rng.uniform(-89, 83, 20_000)
+    is_land = intersects_xy(earth.land(), lon, lat)
+    assert (is_land == earth.on_land(lon, lat)).mean() > 0.97
+    assert (
+        148 < (is_land * np.cos(np.radians(lat))).sum() / np.cos(np.radians(lat)).sum() * 510 < 160
+    )
+    assert intersects_xy(earth.land(), [0, 179.5, -179.5, 135], [-89, 67.5, 67.5, -25]).all()

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from sites import scenes_of
 from test_pretrain import write_store
 
 from geossl.embeddings import Embeddings
@@ -135,3 +136,19 @@ def test_a_notebook_shows_figures_and_axes_with_their_words(store):
         assert f'alt="{words}"' in page
         png = base64.b64decode(page.split("base64,")[1].split('"')[0])
         assert Image.open(io.BytesIO(png)).size[0] > 300
+
+
+@pytest.mark.parametrize("name", ["300 m", "400 km over 180", "near the pole", "world"])
+def test_the_world_is_cut_to_the_places(name):
+    scenes = scenes_of(name).assign(path="own.tif")
+    ax = plots.plot_world(Embeddings(np.eye(50, 4, dtype=np.float32) + 1, scenes))
+    places, lon, lat = ax.collections[0].get_offsets(), ax.get_xlim(), ax.get_ylim()
+    turns = (places[:, 0] - scenes["lon"]) / 360
+    np.testing.assert_allclose(turns, turns.round(), atol=1e-9)
+    np.testing.assert_allclose(places[:, 1], scenes["lat"])
+    assert (lon[0] < places[:, 0]).all() and (places[:, 0] < lon[1]).all()
+    assert (lat[0] < places[:, 1]).all() and (places[:, 1] < lat[1]).all()
+    assert np.ptp(places[:, 1]) > np.ptp(lat) / 2
+    left, right, bottom, top = ax.images[0].get_extent()
+    assert left <= lon[0] and lon[1] <= right and bottom - 0.01 <= lat[0] and lat[1] <= top + 0.01
+    assert ax.texts[0].get_text() == "Imagery: NASA Blue Marble"
