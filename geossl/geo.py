@@ -128,7 +128,8 @@ def shape_centers(shapes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     lon[outside], lat[outside] = shapely.get_x(inner), shapely.get_y(inner)
     for i in np.flatnonzero(is_polar & np.isfinite(lon)):
         lon[i], lat[i] = lon_lat(unit_vectors(*points[shape == i].T)[:-1].sum(0))
-    return np.where(is_moved | is_polar, wrap_lon(lon), lon) + 0.0, lat + 0.0  # no -0.0
+    wrapped = -wrap_lon(-lon)  # into (-180, 180], as shapes have it
+    return np.where(is_moved | is_polar, wrapped, lon) + 0.0, lat + 0.0  # no -0.0
 
 
 @validated

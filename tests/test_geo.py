@@ -97,7 +97,7 @@ def test_shapes_lie_where_they_lie_on_the_sphere():
         turn = 0 if x is None else (lon[i] - x) % 360
         assert np.isnan(turn) or min(turn, 360 - turn) < 1e-9, text
         np.testing.assert_allclose(lat[i], y, atol=1e-9, err_msg=text)
-    assert np.isnan([lon[-1], lat[-1]]).all()
+    assert np.isnan([lon[-1], lat[-1]]).all() and lon[1] == 180
     plain, moved, polar = geo.unwrap_shapes(shapes)
     assert moved[:-1].tolist() == [across for *_, across in SHAPES]
     assert polar.sum() == 1 and shapely.bounds(plain[1]).tolist() == [179.9, -17, 180.1, -16]
