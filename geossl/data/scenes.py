@@ -70,6 +70,10 @@ def check(
         )
     if len(scenes) == 0:
         raise ValueError(f"{source} needs at least one row, got none.")
+    for name in ("location", "label", "split"):
+        values = scenes[name] if name in scenes and scenes[name].dtype == object else ()
+        if any(isinstance(value, list | dict | set | np.ndarray) for value in values):
+            raise ValueError(f"{source} has lists in the column {name!r}. Write one value a row.")
     table = scenes.reset_index(drop=True).copy()
     table.attrs = dict(scenes.attrs)
     for name in COLUMNS:

@@ -226,10 +226,6 @@ def check_scenes(table: pd.DataFrame, source: str) -> pd.DataFrame:
     """
     if missing := [name for name in _NEEDED if name not in table]:
         raise ValueError(f"{source} has no column {missing[0]!r}")
-    for name in ("location", "label", "split"):
-        values = table[name] if name in table and table[name].dtype == object else ()
-        if any(isinstance(value, list | dict | set | np.ndarray) for value in values):
-            raise ValueError(f"{source} has lists in the column {name!r}")
     try:
         return scenes.check(table, positions=False, source=source)
     except (TypeError, OverflowError) as error:

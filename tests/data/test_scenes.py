@@ -205,3 +205,14 @@ def test_a_csv_of_a_million_columns_is_refused_at_once(tmp_path):
     (tmp_path / "wide.csv").write_text(",".join(f"c{i}" for i in range(300_000)))
     with pytest.raises(ValueError, match="first line has more than"):
         read_table(tmp_path / "wide.csv")
+
+
+@pytest.mark.parametrize("name", ["location", "label", "split"])
+def test_lists_in_place_of_words_are_refused(name):
+    with pytest.raises(ValueError, match=f"`scenes` has lists in the column '{name}'"):
+        scenes.check(table(**{name: [["a"], ["b"], ["c"]]}))
+
+
+def test_an_infinite_coordinate_is_named_by_its_own_column():
+    with pytest.raises(ValueError, match="1 of 3 rows have an infinite number in 'lat'.* row 1"):
+        scenes.check(table(lat=[0, np.inf, 2]))

@@ -56,6 +56,21 @@ def test_coco_a_row_an_image(detection):
     assert again["path"].tolist() == found["path"].tolist()
 
 
+def test_coco_a_category_that_is_none_and_a_date_that_may_be_two(detection):
+    path, _ = detection
+    content = coco_json()
+    content["annotations"][0]["category_id"] = float("inf")
+    content["images"][0]["date_captured"] = "25 May 2020"
+    content["images"][1]["date_captured"] = "2020/05/06 07:08"
+    path.write_text(json.dumps(content))
+    found = coco(path)
+    assert found["classes"].tolist() == ["boat", "ship", ""]
+    assert found["time"].dt.strftime("%m%d").tolist()[:2] == ["0525", "0506"]
+    content["images"][0]["date_captured"] = "05/06/2020"  # images need no time
+    path.write_text(json.dumps(content))
+    assert coco(path)["time"].notna().tolist() == [False, True, False]
+
+
 def test_coco_a_row_a_box(detection):
     path, scene = detection
     found = coco(path, boxes=True)

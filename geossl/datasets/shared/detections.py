@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from geossl.data import scenes
+from geossl.data.dates import to_utc
 from geossl.data.files import DatasetError
 from geossl.data.scenes import BOX
 from geossl.datasets.raster.chips import add_pixel_columns
@@ -52,10 +53,11 @@ def build_detection_table(
         FileNotFoundError: none of the first images exists.
         ValueError: an entry cannot be used and ``skip_bad`` is False, or none is left.
     """
-    images = images.assign(
-        path=resolve_inside(root, images["file"]),
-        time=pd.to_datetime(images["time"], errors="coerce", utc=True, format="ISO8601"),
-    )
+    try:
+        times = to_utc(images["time"])
+    except ValueError:  # images need no time, and this one may be two
+        times = pd.to_datetime(images["time"], errors="coerce", utc=True, format="ISO8601")
+    images = images.assign(path=resolve_inside(root, images["file"]), time=times)
     outside = images["path"].isna()
     for entry, file in images.loc[outside, ["entry", "file"]].itertuples(index=False):
         problems[f"{source}, {entry}"] = outside_reason(root, file)
@@ -69,11 +71,11 @@ def build_detection_table(
         center = (left + right) / 2, (top + bottom) / 2
         table = table.drop(columns="image")
     else:
-        labels = boxes["label"].astype(str).groupby(boxes["image"])
+        labels = boxes["label"].fillna("").astype(str).groupby(boxes["image"])
         table = images.assign(
             location=images["file"],
             n_boxes=labels.size().reindex(images.index, fill_value=0),
-            classes=labels.agg(lambda names: "; ".join(sorted(set(names))))
+            classes=labels.agg(lambda names: "; ".join(sorted({*names} - {""})))
             .reindex(images.index, fill_value=""),
         )  # fmt: skip
         center = None, None
