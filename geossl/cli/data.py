@@ -150,7 +150,10 @@ def scenes_describe(table: Positional[Path]) -> None:
     from geossl import ChipStore, describe
     from geossl.data.table_files import read_table
 
-    print_line(describe(ChipStore.open(table).scenes if table.is_dir() else read_table(table)))
+    store = ChipStore.open(table) if table.is_dir() else None
+    print_line(describe(read_table(table) if store is None else store.scenes))
+    for name, text in ({} if store is None else store.check_sources()).items():
+        print_line(f"{name}  {text}")
 
 
 def chips(

@@ -196,7 +196,6 @@ class ChipStore:
         """
         if not self.info.get("checks"):
             return {"checksums": "none: version 0.1 built the store, so damage cannot be seen"}
-        again = f"`geossl chips` with the table, --size-px {self.size_px} and -o {self.path}"
         problems = {}
         if store_files.info_crc(self.info) != self.info["checks"]["info"]:
             problems["store.json"] = (
@@ -206,14 +205,27 @@ class ChipStore:
         if damaged:
             ranges = ", ".join(f"{rows.start} to {rows.stop - 1}" for rows in damaged[:5])
             more = f" and {len(damaged) - 5:,} more parts" if len(damaged) > 5 else ""
-            problems["chips"] = f"{ranges}{more} are damaged; {again} and --verify mends them"
+            problems["chips"] = f"{ranges}{more} are damaged; {self._again} and --verify mends them"
+        return problems | self.check_sources()
+
+    def check_sources(self) -> dict[str, str]:
+        """Say which source files have changed, or are gone, since their chips were decoded.
+
+        Returns:
+            "changed" and "gone" -> a sentence with the remedy; empty if there are none.
+        """
+        problems = {}
         for name, rows in zip(("changed", "gone"), changed_rows(self.scenes), strict=True):
             if len(rows):
-                files = f"{len(rows):,} of {len(self):,} chips, e.g. {self.scenes['path'][rows[0]]}"
-                problems[name] = f"files of {files}"
+                example = self.scenes["path"].iloc[rows[0]]
+                problems[name] = f"files of {len(rows):,} of {len(self):,} chips, e.g. {example}"
         if "changed" in problems:
-            problems["changed"] += f"; {again} reads them again"
+            problems["changed"] += f"; {self._again} reads them again"
         return problems
+
+    @property
+    def _again(self) -> str:
+        return f"`geossl chips` with the table, --size-px {self.size_px} and -o {self.path}"
 
     @property
     def ordering(self) -> list[Any]:

@@ -13,6 +13,7 @@ from geossl import geo
 from geossl.data import earth, scenes
 from geossl.data.dates import to_utc
 from geossl.data.scenes import BOX
+from geossl.data.sources import FILE_COLUMNS
 from geossl.data.splits import name_splits
 from geossl.utils.validate import validated
 
@@ -23,7 +24,10 @@ _EXAMPLES = 3  # of a rule that reads dates
 _SAMPLE = 50_000  # locations looked up in the map of the land
 _DAY = np.timedelta64(1, "D")
 _PARTS = (*BOX, "left", "bottom", "right", "top")  # of a file that a row shows
-_OPTIONAL = {*BOX, "scale_low", "scale_high", "cloud_free_share"}  # missing where they do not apply
+_OPTIONAL = {  # missing where they do not apply
+    *BOX, *FILE_COLUMNS, "scale_low", "scale_high", "below_scale", "above_scale",
+    "cloud_free_share",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

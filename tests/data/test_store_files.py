@@ -323,7 +323,7 @@ def rewrite(path, data, time):
     os.utime(path, (time, time))
 
 
-def test_files_that_changed_are_read_again_and_no_others(tmp_path):
+def test_files_that_changed_are_read_again_and_no_others(tmp_path, capsys):
     reader = Files()
     register_reader("pretend", reader)
     table = scenes_in(tmp_path / "data", 23)
@@ -337,6 +337,8 @@ def test_files_that_changed_are_read_again_and_no_others(tmp_path):
     rewrite(table["path"][9], b"\xee", 7e8)  # a file that was broken
     rewrite(table["path"][21], b"", 8e8)  # one that breaks: another size
     assert list(store.check()) == ["changed"]
+    main(["scenes", "describe", str(store.path)])
+    assert "changed  files of 2 of 22 chips, e.g. " in capsys.readouterr().out
     store = build(store.path, table, skip_bad=True)
     assert sum(reader.calls) == 4 + 4 + 3
     assert store.chips[2].max() == 255 and list(store.info["bad"]) == [table["path"][21]]
