@@ -22,9 +22,9 @@ class Pattern:
         self._name, self._pattern = name, pattern
         try:
             self._compiled = regex.compile(pattern, regex.DOTALL)
-        except regex.error as error:
+        except (regex.error, RecursionError, OverflowError) as error:
             raise ValueError(
-                f"`{name}` must be a regular expression, got {pattern!r}: {error}."
+                f"`{name}` must be a regular expression, got {pattern[:80]!r}: {error}."
             ) from None
         self.groups: int = self._compiled.groups
 
@@ -38,7 +38,8 @@ class Pattern:
             return self._compiled.search(text, timeout=_LIMIT_S)
         except TimeoutError:
             raise ValueError(
-                f"`{self._name}` must match a name within {_LIMIT_S:g} s, got {self._pattern!r}, "
+                f"`{self._name}` must match a name within {_LIMIT_S:g} s, got "
+                f"{self._pattern[:80]!r}, "
                 f"which does not for {text[:80]!r}. Write it without a repeat inside a repeat, "
                 "such as (a+)+."
             ) from None
