@@ -60,9 +60,7 @@ class RunDirectory:
     ):
         self.path = None if path is None else Path(path)
         self._writes_to = self.path if dist.rank() == 0 else None
-        self._settings = json.loads(
-            json.dumps({"format": FORMAT, **settings}, default=lambda number: number.item())
-        )
+        self._settings = json.loads(json.dumps({"format": FORMAT, **settings}, default=_as_json))
         self._every_s = every_s
         self._step, self._saved_at, self._took = -1, -math.inf, 0.0
         self._state: dict[str, Any] | None = None
@@ -170,8 +168,11 @@ class RunDirectory:
             config, last = self.path / "config.json", self.path / "last.pt"
             known = _read_config(config)
             if last.exists():
-                self._check_format(known or {"format": 2})
-                self._state = read_checkpoint(last)
+                try:
+                    self._state = read_checkpoint(last)
+                except CheckpointError:
+                    self._check_format(known or {"format": FORMAT})  # of another version?
+                    raise
                 self._check_format(self._state["settings"])
                 self._refuse_another(self._state["settings"])
                 self._step, self._saved_at = self._state["step"], time.monotonic()
@@ -285,6 +286,15 @@ def store_fingerprint(store: ChipStore) -> list[Any]:
     shape = [len(store), store.size_px, list(store.bands)]
     places = digest(location_codes(table).tobytes(), times.tobytes())
     return [*shape, store.mean.tolist(), places, *store.ordering]
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray | torch.Tensor):
+        return value.tolist()
+    raise TypeError(
+        "`settings` of a run and its objectives must be what JSON can hold, got a "
+        f"{type(value).__name__}. Use numbers, strings, lists and dictionaries."
+    )
 
 
 def _read_config(path: Path) -> dict[str, Any] | None:

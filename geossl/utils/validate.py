@@ -155,7 +155,7 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
         TypeError: the value is of another type than the choices.
         ValueError: it is none of them.
     """
-    _check_word(name, value, tuple(choices))
+    _check_word(name, _as_plain(value), tuple(choices))
 
 
 def _field_hints(cls: type) -> dict[str, Any]:

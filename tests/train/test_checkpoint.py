@@ -81,6 +81,28 @@ def test_an_encoder_that_was_deleted_is_written_again(store, tmp_path):
         assert torch.equal(value, weights[name]), name
 
 
+def test_runs_of_other_versions_say_so(store, tmp_path):
+    begun(store, tmp_path)
+    config = tmp_path / "config.json"
+    settings = json.loads(config.read_text())
+    content = checkpoint.read_checkpoint(tmp_path / "last.pt")
+    for number, words in ((99, "a newer geossl wrote. Update"), (1, "geossl 0.1, whose encoder")):
+        changed = settings | {"format": number}
+        for state in (content | {"format": number, "settings": changed}, {"step": 3}):
+            checkpoint.write_checkpoint(state, tmp_path / "last.pt")
+            config.write_text(json.dumps(changed))
+            with pytest.raises(ValueError, match=words):
+                run_of(store, output_dir=tmp_path)
+
+
+def test_settings_that_json_cannot_hold_are_refused(store, tmp_path):
+    class Odd(Mean):
+        settings = {"folder": tmp_path}
+
+    with pytest.raises(TypeError, match="`settings` of a run .* what JSON can hold, got a Posix"):
+        run_of(store, pairs=None, objectives=[Odd()], output_dir=tmp_path / "run")
+
+
 def test_numbers_of_numpy_are_settings_too(store, tmp_path):
     config = dataclasses.replace(TINY, batch_size=np.int64(8), lr=np.float32(0.01))
     begun(store, tmp_path / "run", config=config, seed=np.int64(3))
@@ -219,7 +241,7 @@ def test_the_checkpoint_says_which_run_it_is(ended, tmp_path):
     resumed = run_of(store, output_dir=tmp_path / "run", seed=1).finish(progress=False)
     assert resumed.step == resumed.steps and same_encoder(tmp_path / "other", tmp_path / "run")
     config = tmp_path / "run" / "config.json"
-    for content in (None, "{", "[]", "null", '{"format": null}'):
+    for content in (None, "{", "[]", "null", '{"format": null}', '{"format": 99}'):
         config.unlink()
         if content:
             config.write_text(content)

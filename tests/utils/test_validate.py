@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import ArrayLike
 
-from geossl.utils.validate import Positive, check_fields, validated
+from geossl.utils.validate import Positive, check_choice, check_fields, validated
 
 
 @validated
@@ -56,6 +56,7 @@ def test_numpys_scalars_are_pythons():
             options(**wrong)
     with pytest.raises(ValueError, match="`lr` must be finite"):
         options(lr=10**400)
+    check_choice("head", np.str_("fpn"), ("fpn", "fcn"))
 
 
 @dataclass(frozen=True)
