@@ -157,7 +157,7 @@ class Temporal(_Named):
             dates = table.groupby("location")["time"].nunique()
             raise ValueError(
                 f"No location has two dates that satisfy {self.name} ({len(dates)} locations, "
-                f"{int((dates > 1).sum())} with two dates or more). Relax it or use same_image()."
+                f"{int((dates > 1).sum())} with two dates or more). Relax it, or pairs=same_image()."
             )
         return candidates.sampler(self.single_date)
 

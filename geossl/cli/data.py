@@ -59,7 +59,7 @@ def scenes_geotiff(
     folder: Positional[Path],
     *,
     output: Output[Path],
-    chip_px: int = 64,
+    chip_px: int | None = None,
     stride_px: int | None = None,
     bands: tuple[int, ...] | None = None,
     band_names: tuple[str, ...] | None = None,
@@ -78,7 +78,7 @@ def scenes_geotiff(
     Args:
         folder: folder of the files, which may lie in subfolders; or one file.
         output: scene table to write (.csv, .parquet or .geoparquet).
-        chip_px: side of a chip in pixels of the scenes.
+        chip_px: side of a chip in pixels of the scenes; 64 by default, or what fits into most.
         stride_px: distance between two chips in pixels; chip_px by default.
         bands: bands to keep, counted from 1; all by default.
         band_names: names of these bands, e.g. red green blue nir.

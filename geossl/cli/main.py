@@ -47,7 +47,7 @@ _COMMANDS = {  # module and function; only the module of the command that runs i
     "doctor": "doctor.doctor",
 }
 # of an option, as Python has it
-_VALUE = r"r?\"[^\"]*\"|r?'[^']*'|\([^)]*\)|\[[^]]*\]|[\w+-]+(?:\.\w+)*"
+_VALUE = r"r?\"[^\"]*\"|r?'[^']*'|\([^)]*\)|\[[^]]*\]|[\w+-]+(?:\.\w+)*(?:\(\))?"
 _OLD_COMMANDS = {"check": "doctor", "transfer": "compare"}
 _OLD_OPTIONS = {
     "--accumulate": "--accumulation-steps",
@@ -107,6 +107,8 @@ def _flag(flag: str, value: str) -> str:
     """Write a flag with a value of Python: a text, a sequence of numbers, or one word."""
     if value == "False":
         return f"`{flag.replace('--', '--no-', 1)}`"
+    if value.endswith("()"):  # pairs=same_image()
+        return f"`{flag} {value[:-2].replace('_', '-')}`"
     if value.removeprefix("r")[:1] in ("'", '"'):
         words = [shlex.quote(ast.literal_eval(value))]
     else:

@@ -48,12 +48,14 @@ from geossl.utils.validate import PositiveInt, validated
 
 __all__ = ["geotiff"]
 
+_CHIP_PX = 64
+
 
 @validated
 def geotiff(
     folder: str | os.PathLike[str],
     *,
-    chip_px: PositiveInt = 64,
+    chip_px: PositiveInt | None = None,
     stride_px: PositiveInt | None = None,
     bands: Sequence[int | str] | None = None,
     band_names: Sequence[str] | None = None,
@@ -73,6 +75,7 @@ def geotiff(
         folder: contains GeoTIFFs or other rasters that GDAL opens, in any sub-folder; or one file.
         chip_px: side of a grid cell in pixels of the grid, which is the most common one among
             the files that overlap: CRS, then pixel size, then where the edges of the pixels lie.
+            64 if None, or the shorter side of most files if that is less.
         stride_px: distance between two cells; ``chip_px`` if None.
         bands: bands to keep, counted from 1 or by the files' own names; all if None. An alpha band
             is none: it says which pixels hold data.
@@ -132,6 +135,9 @@ def geotiff(
     )
     scenes = _agree_on_dates(scenes)
     numbers = _select_bands(scenes, bands)
+    if chip_px is None:
+        sides = sorted(min(scene.width, scene.height) for scene in scenes)
+        chip_px = min(_CHIP_PX, sides[len(sides) // 2])
     table = _cut_areas(scenes, chip_px, stride_px or chip_px)
     for path in set(names["path"]) - set(table["path"]):
         skipped[path] = f"{path} covers no whole cell of the grid"

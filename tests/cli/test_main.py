@@ -276,6 +276,7 @@ def test_messages_name_the_flags_of_the_command():
         ("e.g. dates='a b'.", "e.g. `--dates 'a b'`."),
         (r'e.g. `dates=r"(\d{4})_"` or `dates=""`', r"e.g. `--dates '(\d{4})_'` or `--dates ''`"),
         ("with `skip_bad=False`", "with `--no-skip-bad`"),
+        ("or dates=same_image().", "or `--dates same-image`."),
         ("`store` has k=3.", "`store` has k=3."),
         ("D/scale=3/a.tif is not there", "D/scale=3/a.tif is not there"),
     ):

@@ -305,6 +305,15 @@ def test_tiles_and_undated_patches_have_grids_of_their_own(tmp_path):
         geotiff(patches)
 
 
+def test_small_patches_are_one_chip_each(tmp_path):
+    for i in range(4):
+        write(tmp_path / f"patch_{i}.tif", noise(height=24, width=30, seed=i), left=LEFT + 9000 * i)
+    write(tmp_path / "patch_4.tif", noise(height=10, width=10), left=LEFT - 9000)
+    table = geotiff(tmp_path)
+    assert len(table) == 4 and set(table["chip_px"]) == {24}
+    assert "covers no whole cell" in table.attrs["skipped"][str(tmp_path / "patch_4.tif")]
+
+
 def test_patches_of_several_zones_and_over_180_degrees(tmp_path):
     from rasterio.warp import transform
 
