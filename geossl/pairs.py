@@ -154,10 +154,10 @@ class Temporal(_Named):
         """Return a function that draws an epoch."""
         candidates = _in_groups(scenes.location_codes(table), self._allowed(table))
         if len(candidates.keys) == 0:
-            dates = table.groupby("location")["time"].nunique()
+            dates = table.groupby("location")["time"].nunique() > 1
             raise ValueError(
                 f"No location has two dates that satisfy {self.name} ({len(dates)} locations, "
-                f"{int((dates > 1).sum())} with two dates or more). Relax it, or pairs=same_image()."
+                f"{dates.sum()} with two dates or more). Relax it or use pairs=same_image()."
             )
         return candidates.sampler(self.single_date)
 

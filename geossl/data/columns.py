@@ -16,7 +16,7 @@ USUAL = {  # our column -> names it often has, the likeliest first, as `_plain` 
     "sensing_date captured_at capture_date datetimeoriginal observed_on eventdate",
     "lon": "lon longitude lng long x",
     "lat": "lat latitude y",
-    "label": "label class category cls",
+    "label": "label class category cls class_name",
     "split": "split subset",
 }
 _XYWH = {"x": "box_left", "y": "box_top", "w": "box_width", "h": "box_height"}

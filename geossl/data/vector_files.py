@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from geossl.data import scenes
+from geossl.data.columns import map_columns
 from geossl.data.files import DatasetError, read_csv
 from geossl.data.table_files import from_geo
 from geossl.utils.validate import check_choice, validated
@@ -29,15 +30,6 @@ _VECTOR_NAMES = ("embedding", "embeddings", "vector", "vectors", "vec", "emb", "
 _PREFIXES = (*_VECTOR_NAMES, "e", "f", "v", "x", "z", "dim")
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 _LEAST, _SURE = 8, 32  # values under an unknown name, below which they may be a box, or bands
-_ALIASES = {
-    "lon": ("lon", "longitude", "lng", "long", "centre_lon", "center_lon", "centroid_lon"),
-    "lat": ("lat", "latitude", "centre_lat", "center_lat", "centroid_lat"),
-    "time": ("time", "timestamp", "datetime", "date", "acquired", "acquisition_date", "year"),
-    "location": ("location", "location_id"),
-    "label": ("label", "class", "class_name"),
-    "split": ("split",),
-    "path": ("path", "source_url"),
-}
 _GEOMETRIES = ("geometry", ".geo", "geom", "wkt", "footprint")
 _SAME_DEG = 6  # decimals: positions that are equal to 0.1 m are one location
 _ALPHA_EARTH = [f"A{i:02d}" for i in range(64)]
@@ -312,14 +304,13 @@ def _numbers(value: Any) -> np.ndarray | str:
 def _to_scenes(table: pd.DataFrame, columns: dict[str, str], path: Path) -> pd.DataFrame:
     """Convert the other columns of a table to a scene table."""
     crs = table.attrs.get("crs")
-    table = table.rename(columns=columns)
     table.attrs = {}
-    lower = {str(name).strip().lower(): name for name in reversed(table.columns)}
-    for our, names in _ALIASES.items():
-        alias = next((lower[name] for name in names if name in lower), None)
-        if our not in table and alias is not None:
-            table = table.rename(columns={alias: our})
-    geometry = next((lower[name] for name in _GEOMETRIES if name in lower), None)
+    names = [str(name) for name in table.columns]
+    table.columns = pd.Index(names)
+    table = table.rename(columns=map_columns(names, columns))
+    if "time" not in table and "year" in table:
+        table = table.rename(columns={"year": "time"})
+    geometry = next((name for name in _GEOMETRIES if name in table), None)
     if geometry is not None and not {"lon", "lat"} <= set(table):
         table = table.drop(columns=["lon", "lat"], errors="ignore")
         table[["lon", "lat"]] = _centers(table[geometry], crs, path)
