@@ -25,7 +25,7 @@ from geossl.data.pixels import hash_rows, split_constants
 from geossl.data.readers import PIXEL_INFO, pixel_info_of, reader_name
 from geossl.data.sources import FILE_COLUMNS, file_columns
 from geossl.data.table_files import write
-from geossl.utils.io import atomic_write, load_json, lock_folder
+from geossl.utils.io import atomic_write, file_digest, load_json, lock_folder
 from geossl.utils.parallel import run_tasks
 from geossl.utils.validate import Fraction, PositiveInt, validated
 
@@ -303,9 +303,10 @@ class ChipBuilder:
         kept = [{key: record[key] for key in ("crc", *SUMS) if key in record}
                 | {"square": list(map(str, record["square"]))}  # may exceed 64 bits
                 for record in records]  # fmt: skip
-        checks = {"info": store_files.info_crc(info), "rows": self.chunk_size,
-                  "total": len(self.table), "left_out": left_out, "extra": extra,
+        checks = {"rows": self.chunk_size, "total": len(self.table), "left_out": left_out,
+                  "table": file_digest(self.work / "scenes.parquet"), "extra": extra,
                   "records": kept}  # fmt: skip
+        checks["info"] = store_files.info_crc({**info, "checks": checks})
         with open(self.work / "raw.npy", "rb+") as file:
             os.fsync(file.fileno())
         with atomic_write(self.work / "store.json") as part:

@@ -19,6 +19,7 @@ from geossl.data import store_files
 from geossl.data.build import MAX_NODATA_SHARE, ChipBuilder
 from geossl.data.notices import DataWarning
 from geossl.data.sources import changed_rows
+from geossl.utils.io import file_digest
 from geossl.utils.validate import Fraction, PositiveInt, advise, validated
 
 __all__ = ["ChipStore"]
@@ -191,8 +192,8 @@ class ChipStore:
         """Read all chips, and look for damage and for source files that changed.
 
         Returns:
-            What is wrong -> a sentence with the remedy: "store.json" (edited), "chips" (damaged),
-            "checksums" (none), "changed" and "gone" (files); empty if all is well.
+            What is wrong -> a sentence with the remedy: "store.json" or "scenes.parquet" (edited),
+            "chips" (damaged), "checksums" (none), "changed" and "gone" (files); or nothing.
         """
         if not self.info.get("checks"):
             return {"checksums": "none: version 0.1 built the store, so damage cannot be seen"}
@@ -200,6 +201,10 @@ class ChipStore:
         if store_files.info_crc(self.info) != self.info["checks"]["info"]:
             problems["store.json"] = (
                 "is not as it was written; unless you edited it, build the store again"
+            )
+        if file_digest(self.path / "scenes.parquet") != self.info["checks"]["table"]:
+            problems["scenes.parquet"] = (
+                "was edited since it was written; if not by you, build the store again"
             )
         damaged = [rows for _, rows in store_files.damaged_chunks(self.chips, self.info)]
         if damaged:

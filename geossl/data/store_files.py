@@ -41,6 +41,7 @@ class Checks:
         info: `info_crc` of the rest of ``store.json``.
         rows: rows of the scene table in a chunk; the last one may have fewer.
         total: rows of the scene table.
+        table: digest of ``scenes.parquet`` as it was written.
         left_out: for each row without a chip: its number, bytes and time of its file, and why it
             could not be read (None: it has no data).
         extra: dtype of each column that the reader returned.
@@ -51,6 +52,7 @@ class Checks:
     info: NonNegativeInt
     rows: PositiveInt
     total: PositiveInt
+    table: str
     left_out: tuple[tuple[NonNegativeInt, int | None, int | None, str | None], ...]
     extra: dict[str, str]
     records: tuple[dict[str, Any], ...]
@@ -120,9 +122,9 @@ def read_store_json(path: Path) -> dict[str, Any]:
 
 @validated
 def info_crc(info: dict[str, Any]) -> int:
-    """Return a checksum of the content of ``store.json``, but for the checksums."""
-    rest = {name: value for name, value in info.items() if name != "checks"}
-    return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
+    """Return a checksum of the content of ``store.json``, but for this checksum."""
+    checks = {name: value for name, value in info["checks"].items() if name != "info"}
+    return zlib.crc32(json.dumps({**info, "checks": checks}, sort_keys=True).encode())
 
 
 @validated

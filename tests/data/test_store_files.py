@@ -91,8 +91,8 @@ JSON = {
     "format is true": edited(format=True),
     "format is negative": edited(format=-2),
     "checks is a list": edited(checks=[1]),
-    "checks of less": edited(checks={"info": 1, "rows": 4, "total": 23, "left_out": [], "extra": {},
-                                     "records": [{"crc": 1}]}),
+    "checks of less": edited(checks={"info": 1, "table": "", "rows": 4, "total": 23, "left_out": [],
+                                     "extra": {}, "records": [{"crc": 1}]}),
     **{f"no {name}": without(name) for name in ("bands", "n", "size_px", "mean", "format")},
 }  # fmt: skip
 
@@ -223,12 +223,14 @@ def test_what_is_no_regular_file_is_not_opened(path, name, monkeypatch):
         ChipStore.open(path)
 
 
-def test_an_edited_table_opens_and_means_what_it_says(path):
+def test_an_edited_table_opens_and_means_what_it_says(path, capsys):
     table = pd.read_parquet(path / "scenes.parquet")
     days = table["time"].dt.strftime("%Y-%m-%d")
     table.assign(label="mine", time=days).to_parquet(path / "scenes.parquet")
     store = ChipStore.open(path)
-    assert set(store.scenes["label"]) == {"mine"} and store.check() == {}
+    assert set(store.scenes["label"]) == {"mine"} and list(store.check()) == ["scenes.parquet"]
+    main(["doctor", str(path)])  # which is no fault
+    assert "scenes.parquet was edited since" in capsys.readouterr().out
     assert str(store.scenes["time"].dtype) == "datetime64[us, UTC]"
     assert (store.scenes["time"].dt.strftime("%Y-%m-%d") == days).all()
 
@@ -426,6 +428,11 @@ def test_chips_without_data_in_stores_of_version_0_1_are_counted(path, tmp_path,
 def test_a_changed_digit_in_store_json_is_said_on_demand(path):
     info = json.loads((path / "store.json").read_text())
     edited(mean=[info["mean"][0] + 100, *info["mean"][1:]])(path)
+    assert list(ChipStore.open(path).check()) == ["store.json"]
+    edited(mean=info["mean"])(path)
+    assert ChipStore.open(path).check() == {}
+    info["checks"]["records"][3]["count"] += 1
+    edited(checks=info["checks"])(path)
     assert list(ChipStore.open(path).check()) == ["store.json"]
 
 
