@@ -190,7 +190,7 @@ def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
 
     Args:
         text: UTF-8.
-        finite: refuse NaN and infinite numbers.
+        finite: refuse NaN, Infinity and integers beyond 64 bits, which metadata of users may have.
 
     Raises:
         ValueError: it is no json, repeats a name, is nested too deeply, or has a number that is not
@@ -199,7 +199,7 @@ def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
     try:
         content = json.loads(
             text, parse_constant=_refuse if finite else float, parse_float=_finite,
-            parse_int=_int64, object_pairs_hook=_without_repetition,
+            parse_int=_int64 if finite else int, object_pairs_hook=_without_repetition,
         )  # fmt: skip
     except RecursionError:
         content = None

@@ -11,7 +11,23 @@ from segment_scenes import NAMES, small, squares
 from geossl.models import state_dicts, weights
 from geossl.tasks import detect, segment
 
-JUNK = [None, True, -1, 0, 1.5, 10**18, "x", "", [], [[1]], {}, {"a": 1}, [None], float("nan")]
+JUNK = [
+    None,
+    True,
+    -1,
+    0,
+    1.5,
+    10**18,
+    10**30,
+    "x",
+    "",
+    [],
+    [[1]],
+    {},
+    {"a": 1},
+    [None],
+    float("nan"),
+]
 
 
 @pytest.fixture(scope="module")

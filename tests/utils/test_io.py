@@ -82,6 +82,7 @@ def test_json_of_ours_is_read_as_it_is(tmp_path):
     assert io.load_json(tmp_path / "a.json") == content
     deep = json.loads("[" * 32 + "]" * 32)
     assert io.parse_json(json.dumps(deep)) == deep
+    assert io.parse_json("[NaN, 9223372036854775808]", finite=False)[1] == 2**63
     (tmp_path / "b.json").write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match="cannot be read as json"):
         io.load_json(tmp_path / "b.json")
