@@ -2,6 +2,7 @@ import copy
 import itertools
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -317,3 +318,21 @@ def test_all_heads_and_settings_are_named_in_the_docs():
     for head, freeze in itertools.product(("fpn", "fcn", "deeplab"), ("none", "norm", "all")):
         assert f'"{head}"' in segment.SegmentConfig.__doc__
         assert f'"{freeze}"' in segment.SegmentConfig.__doc__
+
+
+def test_masks_that_were_drawn_anew_are_another_run(tmp_path):
+    scenes = squares(tmp_path, 2)
+    config = segment.SegmentConfig(epochs=1, batch_size=2, size_px=32, width=8)
+    given = {"classes": NAMES, "config": config, "output_dir": tmp_path / "run"}
+    segment.train(scenes, small(), **given)
+    segment.train(scenes, small(), **given)
+    mask = scenes["mask"].iloc[0]
+    with rasterio.open(mask) as file:
+        values, profile = file.read(), file.profile
+    with rasterio.open(mask, "w", **profile) as file:
+        file.write(values[:, ::-1].copy())  # as many pixels of each class
+    with pytest.raises(ValueError, match="already contains a run with another `pixels`"):
+        segment.train(scenes, small(), **given)
+    huge = replace(config, batch_size=10**9)
+    with pytest.raises(ValueError, match="GiB are available. Lower `batch_size` or `size_px`"):
+        segment.train(scenes, small(), classes=NAMES, config=huge)
