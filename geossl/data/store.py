@@ -120,7 +120,7 @@ class ChipStore:
         )
         store = cls.open(path)
         for text in filter(None, (store.nodata_summary(), store.clipped_summary())):
-            warnings.warn(f"{path}: {text}.", DataWarning, stacklevel=2)
+            warnings.warn(f"{path}: {text}.", DataWarning, stacklevel=3)
         if store.info["bad"] and not skip_bad:
             name, reason = next(iter(store.info["bad"].items()))
             raise ValueError(

@@ -114,7 +114,7 @@ def inspect_pixels(
                 f"and {high:.0%} above, e.g. in {path}. They go from {values.min():g} to "
                 f"{values.max():g}: pass {advice}.",
                 DataWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
     return scale
 
@@ -142,7 +142,7 @@ def _suspect_nodata(sample: _Sample) -> None:
             f"{share:.0%} of the pixels are {number}, e.g. in {sample.path}, which looks like a "
             f"value for no data that the file does not declare. Pass `nodata={number}` if it is.",
             DataWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
 
 
