@@ -242,11 +242,12 @@ class GeoClusters:
         counts = counts.reindex(range(self.k), fill_value=0)
         size = counts.sum(axis=1)
         share = counts.div(size.where(size > 0), axis=0)
+        best = share.fillna(-1).idxmax(axis=1) if share.size else size
         bits = -(share * np.log2(share.where(share > 0))).sum(axis=1)
         result = pd.DataFrame({
             "cluster": np.arange(self.k),
             "size": size.to_numpy(),
-            "label": share.fillna(-1).idxmax(axis=1).where(size > 0).to_numpy(),
+            "label": best.where(size > 0).to_numpy(),
             "purity": share.max(axis=1).to_numpy(),
             "entropy_bits": bits.abs().where(size > 0).to_numpy(),
         })  # fmt: skip

@@ -315,7 +315,8 @@ def _has_separate_vectors(path: Path) -> bool:
         schema = parquet.read_schema(path)
     except (pyarrow.ArrowInvalid, OSError):
         return False
-    return _COLUMN in schema.names and pyarrow.types.is_null(schema.field(_COLUMN).type)
+    ours = {_COLUMN, *scenes.COLUMNS} <= set(schema.names)
+    return ours and pyarrow.types.is_null(schema.field(_COLUMN).type)
 
 
 def _vectors_path(path: Path) -> Path:

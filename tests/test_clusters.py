@@ -223,3 +223,10 @@ def test_clear_words_for_wrong_arguments(tmp_path):
     (tmp_path / "bad.json").write_text(json.dumps({"a": 1}))
     with pytest.raises(ValueError, match="bad.json must hold geo clusters"):
         GeoClusters.load(tmp_path / "bad.json")
+
+
+def test_purity_of_a_label_that_no_location_has():
+    table = places(10).assign(label=None)
+    found = GeoClusters.fit(table, k=2, seed=0).purity(table)
+    assert found["size"].tolist() == [0, 0]
+    assert found[["label", "purity", "entropy_bits"]].isna().all(axis=None)

@@ -166,6 +166,7 @@ def chips(
     skip_bad: bool = False,
     max_nodata_share: float = 0.9,
     verify: bool = False,
+    normalize_lon: bool = False,
 ) -> None:
     """Decode the scenes of a table into a chip store; the same command resumes a stopped build.
 
@@ -180,13 +181,15 @@ def chips(
         skip_bad: leave unreadable scenes out and list them, instead of stopping.
         max_nodata_share: leave chips out that have no data in a larger share of their pixels.
         verify: read all chips of a finished store, and decode those again that are damaged.
+        normalize_lon: turn longitudes of 0..360 into -180..180.
     """
     from geossl import ChipStore
     from geossl.data.scenes import read
 
     store = ChipStore.build(
-        output_dir, read(scenes, positions=False), size_px=size_px, num_workers=num_workers,
-        skip_bad=skip_bad, max_nodata_share=max_nodata_share, verify=verify, dask=dask,
+        output_dir, read(scenes, positions=False, normalize_lon=normalize_lon), size_px=size_px,
+        num_workers=num_workers, skip_bad=skip_bad, max_nodata_share=max_nodata_share,
+        verify=verify, dask=dask,
     )  # fmt: skip
     print_left_out(store.info["bad"])
     print_line(f"{output_dir}: {len(store):,} chips of {store.size_px} px, bands {store.bands}")
@@ -234,6 +237,7 @@ def clusters(
     on: Literal["sphere", "degrees"] = "sphere",
     split: str | None = "train",
     seed: int = 0,
+    normalize_lon: bool = False,
 ) -> None:
     """Group the locations of a scene table into geo clusters (k-means on the sphere).
 
@@ -244,10 +248,11 @@ def clusters(
         on: raw degrees are for comparison: they split clusters at the antimeridian.
         split: fit to the locations of this split only, if the table has one; None for all.
         seed: seed of k-means.
+        normalize_lon: turn longitudes of 0..360 into -180..180.
     """
     from geossl import GeoClusters
 
-    table = read_scenes(scenes)
+    table = read_scenes(scenes, normalize_lon=normalize_lon)
     in_split = table["split"].eq(split).fillna(False)
     fitted = GeoClusters.fit(table[in_split] if in_split.any() else table, k=k, seed=seed, on=on)
     fitted.save(output)

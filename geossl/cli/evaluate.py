@@ -20,6 +20,8 @@ def probe(
     split: Literal["column", "blocks"] = "column",
     block_deg: float = 10.0,
     seed: int = 0,
+    column: str | None = None,
+    skip_bad: bool = False,
 ) -> None:
     """Predict a label from embeddings, tested on locations held out in space.
 
@@ -30,20 +32,27 @@ def probe(
         split: the table's own split, or a new one by blocks of space.
         block_deg: side of the blocks in degrees.
         seed: seed of the split and the bootstrap.
+        column: column or prefix of the vectors, where a file of another tool has several.
+        skip_bad: leave out rows whose vector is missing or damaged.
     """
     from geossl import Embeddings, evaluate
 
     measure = evaluate.linear if kind == "linear" else evaluate.knn
     for path in embeddings:
         result = measure(
-            Embeddings.load(path), label=label, split=split, block_deg=block_deg, device="auto",
-            seed=seed,
+            Embeddings.load(path, column=column, skip_bad=skip_bad), label=label, split=split,
+            block_deg=block_deg, device="auto", seed=seed,
         )  # fmt: skip
         print_line(f"{path}: {result}")
 
 
 def retrieve(
-    embeddings: Positional[tuple[Path, ...]], *, split: str | None = "test", seed: int = 0
+    embeddings: Positional[tuple[Path, ...]],
+    *,
+    split: str | None = "test",
+    seed: int = 0,
+    column: str | None = None,
+    skip_bad: bool = False,
 ) -> None:
     """Find each location again at another date, among all of them: recall.
 
@@ -51,11 +60,13 @@ def retrieve(
         embeddings: files of geossl embed, or vectors of another tool (parquet, csv, npy, npz).
         split: only locations of this split, if the table has one; None for all.
         seed: seed of the bootstrap.
+        column: column or prefix of the vectors, where a file of another tool has several.
+        skip_bad: leave out rows whose vector is missing or damaged.
     """
     from geossl import Embeddings, evaluate
 
     for path in embeddings:
-        loaded = Embeddings.load(path)
+        loaded = Embeddings.load(path, column=column, skip_bad=skip_bad)
         has_split = loaded.scenes["split"].notna().any()
         result = evaluate.same_location(
             loaded, split=split if has_split else None, device="auto", seed=seed
@@ -63,7 +74,14 @@ def retrieve(
         print_line(f"{path}: {result}")
 
 
-def map(source: Positional[Path], *, output: Output[Path], color: str | None = None) -> None:
+def map(
+    source: Positional[Path],
+    *,
+    output: Output[Path],
+    color: str | None = None,
+    column: str | None = None,
+    skip_bad: bool = False,
+) -> None:
     """Draw a map into one HTML file that opens without a network.
 
     Args:
@@ -71,6 +89,8 @@ def map(source: Positional[Path], *, output: Output[Path], color: str | None = N
         output: .html to write.
         color: column that colors the points; by default the label, or the embedding (its first
             principal components as red, green and blue).
+        column: column or prefix of the vectors, where a file of another tool has several.
+        skip_bad: leave out rows whose vector is missing or damaged.
     """
     from geossl import Embeddings, GeoClusters
     from geossl.data import scenes
@@ -81,8 +101,9 @@ def map(source: Positional[Path], *, output: Output[Path], color: str | None = N
         raise ValueError(f"`--output` must end in .html, got {output.name!r}.")
     if source.suffix == ".json":
         drawing = maps.map_clusters(GeoClusters.load(source))
-    elif not source.is_dir() and Embeddings.is_file(source):
-        drawing = maps.map_embeddings(Embeddings.load(source), color=color or "rgb")
+    elif not source.is_dir() and (column or Embeddings.is_file(source)):
+        loaded = Embeddings.load(source, column=column, skip_bad=skip_bad)
+        drawing = maps.map_embeddings(loaded, color=color or "rgb")
     elif source.is_dir():
         drawing = maps.map_scenes(read_scenes(source), color=color)
     else:  # rows without a place are left out, and the map says so

@@ -42,12 +42,14 @@ def print_written(table: pd.DataFrame, output: Path, options: str = "") -> None:
     )
 
 
-def read_scenes(path: Path) -> pd.DataFrame:
+def read_scenes(path: Path, *, normalize_lon: bool = False) -> pd.DataFrame:
     """Read the scene table of a chip store's folder, or of a file."""
     from geossl import ChipStore
     from geossl.data import scenes
 
-    return ChipStore.open(path).scenes if path.is_dir() else scenes.read(path)
+    if path.is_dir():
+        return ChipStore.open(path).scenes
+    return scenes.read(path, normalize_lon=normalize_lon)
 
 
 def write_scenes(table: pd.DataFrame, output: Path) -> None:

@@ -89,12 +89,13 @@ def read_csv(
             f"{path} must be UTF-8 or UTF-16, got {value[:40]!r}, which may be {latin!r} in "
             "Windows-1252. Save it as UTF-8, e.g. with iconv -f WINDOWS-1252 -t UTF-8."
         ) from None
-    except pd.errors.ParserWarning:
-        raise DatasetError(
-            f"{path} cannot be read as csv: some rows have more values than the first line has "
-            f"names. Put values that contain {how.separator!r} in quotes."
-        ) from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, pd.errors.ParserWarning) as error:
+        if isinstance(error, pd.errors.ParserWarning) or " fields in line " in str(error):
+            raise DatasetError(
+                f"{path} cannot be read as csv: some rows have more values than the first line "
+                f"has names: {[name[:40] for name in how.rows[0][:20]]}. Remove lines above the "
+                f"names of the columns, and put values that contain {how.separator!r} in quotes."
+            ) from None
         raise DatasetError(f"{path} cannot be read as csv: {_reason(error)}.") from None
     by_lower = {name.lower(): name for name in reversed(list(table))}
     ours = {by_lower[n.lower()]: n for n in needed if n not in table and n.lower() in by_lower}

@@ -80,13 +80,13 @@ def check(
         if name not in table:
             table[name] = _ABSENT.get(name)
 
-    def refuse(bad: pd.Series, name: str, problem: str) -> None:
+    def refuse(bad: pd.Series, name: str, problem: str, advice: str = "") -> None:
         if bad.any():
             row = int(np.flatnonzero(bad.to_numpy())[0])
             values = table.loc[row, [c for c in ("lon", "lat") if c in table]].to_dict()
             raise ValueError(
                 f"{source}: {int(bad.sum())} of {len(table)} rows have {problem} in {name!r}. The "
-                f"first is row {row} with {table[name].iloc[[row]].tolist()[0]!r} ({values})."
+                f"first is row {row} with {table[name].tolist()[row]!r} ({values}).{advice}"
             )
 
     refuse(table["location"].isna(), "location", "a missing location")
@@ -94,12 +94,12 @@ def check(
         try:
             table[name] = pd.to_numeric(table[name]).astype("float64")
         except (ValueError, TypeError):
-            refuse(pd.to_numeric(table[name], errors="coerce").isna(), name, "no number")
+            bad = pd.to_numeric(table[name], errors="coerce").isna()
+            refuse(bad, name, "no number", " Write decimal degrees, such as -48.8566.")
     lon, lat = table["lon"], table["lat"]
-    refuse(
-        lon.isna() | lat.isna() if positions else lon.isna() != lat.isna(),
-        "lon", "a missing coordinate",
-    )  # fmt: skip
+    for name, other in (("lon", lat), ("lat", lon)):
+        bad = table[name].isna() & (positions | other.notna())
+        refuse(bad, name, "a missing coordinate")
     for name in ("lon", "lat"):
         refuse(np.isinf(table[name]), name, "an infinite number")
         sentinel = table[name].le(-900)
@@ -108,9 +108,10 @@ def check(
         lon = table["lon"] = lon.where(~lon.between(180, 360, inclusive="right"), lon - 360)
     swapped = (lat.abs() > 90) & (lon.abs() <= 90)
     refuse(swapped, "lat", "a value out of range (lon and lat may be swapped)")
-    refuse((lon > 180) & (lon <= 360), "lon", "a longitude of 0..360 (use normalize_lon=True)")
-    refuse(lat.abs() > 90, "lat", "a value out of range (-90..90 degrees)")
-    refuse(lon.abs() > 180, "lon", "a value out of range (-180..180 degrees)")
+    refuse((lon > 180) & (lon <= 360), "lon", "a longitude of 0..360 (use `normalize_lon=True`)")
+    for name, limit in (("lat", 90), ("lon", 180)):
+        problem = f"a value out of range (-{limit}..{limit} degrees; convert those in meters)"
+        refuse(table[name].abs() > limit, name, problem)
     table["time"] = _times(table["time"], source)
     table["split"] = name_splits(table["split"])
     _refuse_scattered(table, source)
@@ -344,7 +345,6 @@ def read(
         raise ValueError(
             f"{path} needs the columns {', '.join(_NEEDED)}; location is missing among "
             f"{[str(name)[:40] for name in table.columns[:20]]}. Make a scene table of it with "
-            "`geossl scenes open` or `geossl.datasets.open_scenes`, or name its column with "
-            "`columns`."
+            "`geossl scenes open` or `geossl.datasets.open_scenes`, or rename its column."
         )
     return check(table, normalize_lon=normalize_lon, positions=positions, source=str(path))

@@ -118,7 +118,8 @@ def describe(table: pd.DataFrame) -> Description:
     if "location" not in table or len(table) == 0:
         raise ValueError(
             f"`table` must be a scene table with rows and a column 'location', got {len(table)} "
-            f"rows of {list(table.columns)}."
+            f"rows of {[str(name)[:40] for name in table.columns[:20]]}. Make one with "
+            "`geossl scenes open` or `geossl.datasets.open_scenes`."
         )
     if "split" in table:
         table = table.assign(split=name_splits(table["split"]))

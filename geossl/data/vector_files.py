@@ -74,14 +74,18 @@ def read_vectors(
     """
     path = Path(path)
     if not path.is_dir():
-        check_choice("suffix of path", path.suffix, _SUFFIXES)
+        check_choice("suffix of path", path.suffix.lower(), _SUFFIXES)
         if not path.is_file():
             raise FileNotFoundError(f"There are no embeddings at {path}.")
-    if path.suffix == ".npy":
+    elif not any(path.glob("*.parquet")):
+        raise FileNotFoundError(
+            f"{path} has no .parquet files. Pass the path of a file of vectors."
+        )
+    if path.suffix.lower() == ".npy":
         table_path, vectors = _table_beside(path), path
         table = pd.DataFrame() if table_path is None else _read_table(table_path)
     else:
-        table = _load_arrays(path) if path.suffix == ".npz" else _read_table(path)
+        table = _load_arrays(path) if path.suffix.lower() == ".npz" else _read_table(path)
     if vectors is not None:
         where = Path(vectors).name
         values: Any = _load_array(Path(vectors))
@@ -96,12 +100,14 @@ def read_vectors(
             "belong to vector i."
         )
     array, problems = _to_array(values)
+    if len(array) and array.shape[1] == 0:
+        raise DatasetError(f"{path}: the vectors in {where!r} have no values.")
     if problems and (not skip_bad or len(problems) == len(table)):
         row = min(problems)
         raise DatasetError(
             f"{path}: {len(problems)} of {len(table)} vectors in {where!r} cannot be used. The "
             f"first is in row {row}: {problems[row]}. Repair these rows"
-            + ("." if skip_bad else " or pass `skip_bad=True` to leave them out.")
+            + (" or pass `skip_bad=True` to leave them out." if len(problems) < len(table) else ".")
         )
     table = table.drop(index=list(problems)).reset_index(drop=True)
     return array, _to_scenes(table, dict(columns or {}), path)
@@ -111,9 +117,9 @@ def read_vectors(
 def has_vectors(path: str | os.PathLike[str]) -> bool:
     """Return whether a file holds vectors, judged by its suffix or its columns."""
     path = Path(path)
-    if path.suffix in (".npy", ".npz"):
+    if path.suffix.lower() in (".npy", ".npz"):
         return path.is_file()
-    if not path.is_dir() and (path.suffix not in _TABLES or not path.is_file()):
+    if not path.is_dir() and (path.suffix.lower() not in _TABLES or not path.is_file()):
         return False
     try:
         return any(_candidates(_read_table(path, rows=8), least=_SURE))
@@ -123,7 +129,7 @@ def has_vectors(path: str | os.PathLike[str]) -> bool:
 
 def _read_table(path: Path, *, rows: int | None = None) -> pd.DataFrame:
     """Read a table as it is, or a few rows of it, with the CRS of its geometry in ``attrs``."""
-    if path.suffix in (".csv", ".tsv"):
+    if path.suffix.lower() in (".csv", ".tsv"):
         return read_csv(path, text=("location", "label"))
     from pyarrow import ArrowException, dataset
 
@@ -191,10 +197,13 @@ def _vector_column(table: pd.DataFrame, column: str | None, path: Path) -> str:
             raise DatasetError(f"{path} has vectors in each of {names}. Pass one as `column`.")
         if names:
             return names[0]
+    if no_vectors := [name for name in table if str(name).lower() in _VECTOR_NAMES]:
+        return str(no_vectors[0])  # to say which row has none
     columns = [str(name)[:40] for name in table.columns[:20]]
     raise DatasetError(
         f"{path} has no vectors among its columns {columns}. They must be lists in one column "
-        "(embedding) or numbered columns (emb_0, emb_1, ...); `column` names it or their prefix."
+        "(embedding) or numbered columns without gaps (emb_0, emb_1, ...); `column` names it or "
+        "their prefix."
     )
 
 

@@ -37,7 +37,7 @@ class Frame:
     @classmethod
     def around(cls, lon: np.ndarray, lat: np.ndarray) -> Frame:
         """Return the smallest box around positions ``(N,)``; the world when there are none."""
-        if len(lon) == 0:
+        if not np.isfinite(lon).any():
             return cls(-180.0, -60.0, 180.0, 80.0)
         left, bottom, right, top = geo.bounds(lon, lat)
         right = right + 360 if right < left else right

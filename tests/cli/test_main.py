@@ -14,6 +14,7 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
+from geossl import GeoClusters
 from geossl.cli.main import _COMMANDS, _OLD_COMMANDS, _OLD_OPTIONS, _load, main
 from geossl.train.config import PretrainConfig
 
@@ -396,3 +397,22 @@ def test_the_module_is_a_program():
     assert done.returncode == 2 and done.stderr.strip().startswith(
         "geossl: There is no scene table"
     )
+
+
+def test_advice_about_vectors_and_longitudes_is_an_option_of_the_command(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"lon": [5.0, 6.0, 7.0], "lat": [45.0, 46.0, 47.0]})
+    table["clip"], table["dino"] = [list(rng.normal(size=(3, 40))) for _ in range(2)]
+    table.loc[1, "dino"] = None
+    table.to_parquet(tmp_path / "v.parquet")
+    draw = ("map", tmp_path / "v.parquet", "--output", tmp_path / "m.html")
+    assert "['clip', 'dino']. Pass one as `--column`." in refused(capsys, *draw)
+    assert "or pass `--skip-bad` to" in refused(capsys, *draw, "--column", "dino")
+    run(*draw, "--column", "dino", "--skip-bad")
+    assert (tmp_path / "m.html").is_file()
+    places = pd.DataFrame({"location": range(3), "lon": [359.0, 1.0, 2.0], "lat": 45.0})
+    places.to_csv(tmp_path / "t.csv", index=False)
+    fit = ("clusters", tmp_path / "t.csv", "--k", 1, "--output", tmp_path / "c.json")
+    assert "0..360 (use `--normalize-lon`)" in refused(capsys, *fit)
+    run(*fit, "--normalize-lon")
+    assert abs(GeoClusters.load(tmp_path / "c.json").centers[0, 0]) < 1

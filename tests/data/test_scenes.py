@@ -33,7 +33,7 @@ BAD = {
     "swapped": ({"lon": [1.0, 1.0, 2.0], "lat": [50.0, 50.0, 120.0]}, "1 of 3 .*swapped.*row 2"),
     "range": ({"lon": [10.0, 10.0, -190.0]}, "out of range"),
     "beyond": ({"lon": [10.0, 10.0, 9999.0]}, "out of range"),
-    "0..360": ({"lon": [10.0, 10.0, 190.0]}, r"0..360 .use normalize_lon"),
+    "0..360": ({"lon": [10.0, 10.0, 190.0]}, r"0..360 .use `normalize_lon=True`"),
     "sentinel": ({"lat": [50.0, 50.0, -1000.0]}, "sentinel"),
     "nan": ({"lon": [10.0, np.nan, 0.0]}, "missing coordinate in 'lon'. The first is row 1"),
     "words": ({"lat": ["50", "50", "north"]}, "no number.*north"),
@@ -185,7 +185,7 @@ def test_tables_without_positions_are_let_through_only_when_asked(tmp_path):
     table = scenes.check(bare, positions=False)
     assert table["lon"].isna().all() and table["lat"].dtype == "float64"
     half = table.assign(lon=[1.0, np.nan, 2.0], lat=[1.0, np.nan, np.nan])
-    with pytest.raises(ValueError, match="a missing coordinate in 'lon'. The first is row 2"):
+    with pytest.raises(ValueError, match="a missing coordinate in 'lat'. The first is row 2"):
         scenes.check(half, positions=False)
     write(table, tmp_path / "bare.csv")
     with pytest.raises(ValueError, match="missing coordinate"):
@@ -216,3 +216,19 @@ def test_lists_in_place_of_words_are_refused(name):
 def test_an_infinite_coordinate_is_named_by_its_own_column():
     with pytest.raises(ValueError, match="1 of 3 rows have an infinite number in 'lat'.* row 1"):
         scenes.check(table(lat=[0, np.inf, 2]))
+
+
+def test_a_missing_latitude_is_named_by_its_own_column():
+    with pytest.raises(ValueError, match="a missing coordinate in 'lat'.*row 1"):
+        scenes.check(table(lat=[0, np.nan, 2]))
+    with pytest.raises(ValueError, match="a missing coordinate in 'lat'.*row 2"):
+        scenes.check(table(lat=[0, 0, np.nan]), positions=False)
+
+
+def test_coordinates_in_meters_are_said_to_be():
+    with pytest.raises(ValueError, match="degrees; convert those in meters. in 'lat'"):
+        scenes.check(table(lon=[5e5] * 3, lat=[5e6] * 3))
+    with pytest.raises(
+        ValueError, match="no number in 'lat'.* Write decimal degrees, such as -48.8566"
+    ):
+        scenes.check(table(lat=["48 51 24 N"] * 3))

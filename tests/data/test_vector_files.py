@@ -290,3 +290,33 @@ def test_longitudes_to_360_and_columns_by_name(tmp_path):
     table.to_parquet(tmp_path / "v.parquet")
     embeddings = Embeddings.load(tmp_path / "v.parquet", columns={"E": "lon", "N": "lat"})
     check_positions(embeddings.scenes)
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        (["far"] * 6, "row 0: 'far', not numbers"),
+        ([b"abcd"] * 6, "row 0: 4 bytes, not numbers"),
+        ([None] * 6, "row 0: no vector"),
+    ],
+)
+def test_a_column_of_vectors_that_holds_none_is_named_by_its_row(tmp_path, values, words):
+    pd.DataFrame({"lon": LON, "lat": LAT, "embedding": values}).to_parquet(tmp_path / "v.parquet")
+    with pytest.raises(DatasetError, match=f"in 'embedding' cannot be used.*{words}") as error:
+        Embeddings.load(tmp_path / "v.parquet")
+    assert "skip_bad" not in str(error.value)  # nothing would remain
+
+
+def test_vectors_without_values_and_directories_without_tables(tmp_path):
+    np.save(tmp_path / "v.npy", VECTORS[:, :0])
+    with pytest.raises(DatasetError, match="the vectors in 'v.npy' have no values"):
+        read_vectors(tmp_path / "v.npy")
+    (tmp_path / "parts").mkdir()
+    with pytest.raises(FileNotFoundError, match="parts has no .parquet files"):
+        read_vectors(tmp_path / "parts")
+
+
+def test_suffixes_in_capitals(tmp_path):
+    pd.DataFrame({"embedding": lists()}).to_csv(tmp_path / "v.CSV")
+    np.testing.assert_allclose(read_vectors(tmp_path / "v.CSV")[0], VECTORS, rtol=1e-6)
+    assert has_vectors(tmp_path / "v.CSV")

@@ -113,3 +113,28 @@ def test_objects_are_found_and_pixels_are_named(tmp_path):
     assert "AP50" in told and "mIoU" in told and "island" in told
     assert (tmp_path / "runs" / "scenes" / "map.tif").is_file()
     assert (tmp_path / "runs" / "detector" / "detector.safetensors").is_file()
+
+
+def test_own_vectors_are_explored_where_their_label_cannot_be_probed(tmp_path):
+    rng = np.random.default_rng(0)
+    vectors = pd.DataFrame(rng.normal(size=(40, 8)), columns=[f"emb_{i}" for i in range(8)])
+    vectors = vectors.assign(crop=["a", "b"] * 20)
+    vectors.to_csv(tmp_path / "nowhere.csv", index=False)
+    path = str(tmp_path / "nowhere.csv")
+    shown = run("explore_embeddings.ipynb", tmp_path, EMBEDDINGS=path, LABEL="crop")
+    assert "No probe of 'crop': " in shown and shown.count("EmbeddingExplorer(") == 2
+    assert "serialization failed" not in shown
+    places = {"lon": rng.uniform(5, 6, 40), "lat": rng.uniform(45, 46, 40)}
+    vectors.assign(**places).to_csv(tmp_path / "site.csv", index=False)
+    knobs = {"EMBEDDINGS": str(tmp_path / "site.csv"), "LABEL": "crop"}
+    assert "Use block_deg=0.2." in run("explore_embeddings.ipynb", tmp_path, **knobs)
+    shown = run("explore_embeddings.ipynb", tmp_path, **knobs, BLOCK_DEG=0.2)
+    assert "linear top-1" in shown and "No probe" not in shown
+
+
+def test_places_without_labels_are_clustered(tmp_path):
+    rng = np.random.default_rng(0)
+    places = {"location": range(30), "lon": rng.uniform(5, 6, 30), "lat": rng.uniform(45, 46, 30)}
+    pd.DataFrame(places).to_csv(tmp_path / "places.csv", index=False)
+    shown = run("explore_clusters.ipynb", tmp_path, TABLE=str(tmp_path / "places.csv"), K=5)
+    assert "30 images of 30 locations" in shown and "ClusterExplorer(" in shown

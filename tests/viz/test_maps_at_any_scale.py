@@ -235,3 +235,9 @@ def test_clusters_of_elsewhere_leave_a_map_of_empty_cells():
     for i, cell in enumerate(data["cells"]):
         assert intersects_xy(shape(cell["shape"]), near.loc[own == i, ["lon", "lat"]]).all()
         assert np.isfinite(cell["bounds"]).all()
+
+
+def test_cells_of_places_at_a_pole_are_polygons():
+    places = pd.DataFrame({"location": range(3), "lon": [0.0, 90.0, 180.0], "lat": 90.0})
+    data = data_of(maps.map_clusters(GeoClusters.fit(places, k=3, seed=0), places))
+    assert {cell["shape"]["type"] for cell in data["cells"]} <= {"Polygon", "MultiPolygon"}

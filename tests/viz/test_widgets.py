@@ -354,6 +354,7 @@ def test_rows_that_cannot_be_shown_are_left_out_and_said():
     table_[["lon", "lat"]] = np.nan
     nowhere = EmbeddingExplorer(Embeddings(found.vectors, table_))
     assert "left out" not in status(nowhere) and "no row has a position" in nowhere.views.titles[0]
+    assert np.isfinite(nowhere.views.region).all()  # json has no nan: the widget would stay empty
     with pytest.raises(
         ValueError, match="`other` must have the same 120 rows as the embeddings, got 118"
     ):

@@ -40,6 +40,7 @@ def draw_cells(
     from shapely import (
         clip_by_rect,
         distance,
+        get_parts,
         intersects_xy,
         points,
         set_precision,
@@ -72,6 +73,8 @@ def draw_cells(
             radius = 2 * distance(points(spots), shape) + 8 * 10.0**-decimals
             shape = union_all([shape, *_polygons(_discs(spots, radius[:, None]))])
             shape = set_precision(shape, 10.0**-decimals)
+        if shape.geom_type == "GeometryCollection":  # an edge along the pole is no cell
+            shape = union_all([part for part in get_parts(shape) if part.area])
         cells.append({
             "shape": mapping(transform(shape, lambda xy: np.round(xy, decimals))),
             "center": center[::-1].tolist(),
