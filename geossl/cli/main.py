@@ -83,12 +83,15 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _use_flags(message: str, command: Callable[..., None]) -> str:
     """Write the options of a command as on the command line: ``k=3`` as ``--k 3``."""
+    names: list[str] = []
     for name, parameter in inspect.signature(command).parameters.items():
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            flag = "--" + name.replace("_", "-")
-            for call in re.finditer(rf"`?(?<![\w/.]){name}=({_VALUE})`?", message):
-                message = message.replace(call[0], _flag(flag, call[1]))
-            message = message.replace(f"`{name}`", f"`{flag}`")
+        settings = getattr(parameter.default, "__dataclass_fields__", None)
+        names += [] if parameter.kind is not parameter.KEYWORD_ONLY else settings or [name]
+    for name in names:
+        flag = "--" + name.replace("_", "-")
+        for call in re.finditer(rf"`?(?<![\w/.]){name}=({_VALUE})`?", message):
+            message = message.replace(call[0], _flag(flag, call[1]))
+        message = message.replace(f"`{name}`", f"`{flag}`")
     if "option" in inspect.signature(command).parameters:  # NAME=VALUE of a data set
         from geossl.datasets.registry import option_names
 

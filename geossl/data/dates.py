@@ -158,6 +158,8 @@ def to_utc(times: pd.Series, *, pattern: str | None = None, option: str = "") ->
         >>> to_utc(pd.Series(["2019-06-05T10:30+02:00", "5 June 2019", ""]))[0].hour
         8
     """
+    if isinstance(times.dtype, pd.PeriodDtype):
+        times = times.dt.to_timestamp()
     if isinstance(times.dtype, pd.DatetimeTZDtype):
         return times.dt.tz_convert("UTC").astype(_DTYPE)
     if pd.api.types.is_datetime64_any_dtype(times.dtype):

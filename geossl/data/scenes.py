@@ -17,7 +17,7 @@ from annotated_types import Interval
 
 from geossl import geo
 from geossl.data.dates import to_utc, why_no_time
-from geossl.data.splits import name_splits, split_name
+from geossl.data.splits import is_in_split, name_splits, split_name, split_texts
 from geossl.data.table_files import read_table
 from geossl.utils.validate import Positive, Seed, check_choice, validated
 
@@ -314,10 +314,9 @@ def rows_of_split(table: pd.DataFrame, split: str | None) -> Tensor:
 
     if split is None or "split" not in table or table["split"].isna().all():
         return torch.arange(len(table))
-    names = name_splits(table["split"])
-    split = split_name(split) or split
-    check_choice("split", split, sorted(names.dropna().unique()))
-    return torch.from_numpy(np.flatnonzero((names == split).to_numpy(bool, na_value=False)))
+    names = sorted(split_texts(table["split"]).dropna().unique())
+    check_choice("split", split_name(split) or split, names)
+    return torch.from_numpy(np.flatnonzero(is_in_split(table["split"], split)))
 
 
 @validated

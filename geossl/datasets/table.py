@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +40,7 @@ from geossl.utils.validate import validated
 __all__ = ["table"]
 
 _SUFFIXES = (".csv", ".tsv", ".parquet", ".geoparquet", *SHAPE_SUFFIXES)
+_LARGEST = {"lon": 180, "lat": 90}  # degrees
 
 
 @validated
@@ -173,7 +175,8 @@ def lacks(path: Path) -> str | None:
         return None
     columns: dict[str, str | None] = {}
     try:
-        _rename(_read(files[0], columns, None), columns, str(files[0]))
+        frame = _read(files[0], columns, None)
+        _rename(frame, columns, str(files[0]))
     except (OSError, ValueError) as error:
         return f"cannot read {files[0].name}: {str(error).rstrip('.')}"
     names = _column_names(files[0])
@@ -188,10 +191,17 @@ def lacks(path: Path) -> str | None:
         return f"needs a first line such as path,lat,lon in {files[0].name}, which has {names[:20]}"
     ours = map_columns(names)
     missing = [name for name in ("lon", "lat") if name not in ours.values()]
-    unknown = [name for name in names if name not in ours]
-    example = dict(zip(unknown, missing, strict=False))
-    is_known = "path" in ours.values() and len(example) == len(missing)
-    named = f", e.g. `columns={example}`" if is_known else ""
+    others = frame[[name for name in frame if name not in ours][:40]]
+    largest = others.apply(pd.to_numeric, errors="coerce").abs().max()
+    fitting = [  # those that may be degrees
+        chosen for chosen in permutations(others, len(missing))
+        if all(largest[old] <= _LARGEST[new] for old, new in zip(chosen, missing, strict=True))
+    ]  # fmt: skip
+    named = ""
+    if fitting and "path" in ours.values():
+        named = f", e.g. `columns={dict(zip(fitting[0], missing, strict=True))}`"
+        if len(missing) > 1 and fitting[0][::-1] in fitting:
+            named += " or the other way round"
     return (
         f"needs columns of coordinates in {files[0].name}, which has {names[:20]}: pass "
         f"reader='table' with `columns` that name them{named}, with `headers=True` to take them "

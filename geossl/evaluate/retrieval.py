@@ -9,11 +9,12 @@ import pandas as pd
 import torch
 
 from geossl.data import scenes
+from geossl.data.splits import is_in_split
 from geossl.embeddings import Embeddings
 from geossl.evaluate import metrics
 from geossl.evaluate.bootstrap import share_interval
 from geossl.evaluate.results import ProbeResult
-from geossl.evaluate.splits import count_values, get_column, require_finite, rows_with_value
+from geossl.evaluate.splits import count_values, get_column, require_finite
 from geossl.utils.device import select_device
 from geossl.utils.validate import Seed, validated
 
@@ -51,7 +52,7 @@ def same_location(
     rows = np.arange(len(embeddings))
     if split is not None:
         splits = get_column(embeddings.scenes, "split")
-        rows = np.flatnonzero(rows_with_value(splits, split))
+        rows = np.flatnonzero(is_in_split(splits, split))
         if len(rows) == 0:
             raise ValueError(
                 f"`split` must name a split of the scenes, got {split!r} ({count_values(splits)})."

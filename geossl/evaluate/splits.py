@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from geossl.data import scenes
-from geossl.data.splits import name_splits
+from geossl.data.splits import is_in_split
 from geossl.embeddings import Embeddings
 
 _VAL_SHARE = 5  # without a val split, one in so many training locations becomes val
@@ -89,7 +89,7 @@ def split_rows(
     if len(names) != len(table):
         raise ValueError(f"`split` must have {len(table)} rows, got {len(names)}.")
     train, val, test = (
-        np.flatnonzero(rows_with_value(names, part) & known) for part in ("train", "val", "test")
+        np.flatnonzero(is_in_split(names, part) & known) for part in ("train", "val", "test")
     )
     for part, rows in (("train", train), ("test", test)):
         if len(rows) == 0:
@@ -120,12 +120,6 @@ def require_label(table: pd.DataFrame, label: str) -> None:
 def get_column(table: pd.DataFrame, name: str) -> pd.Series:
     """Return a column, or one of missing values if the table lacks it."""
     return table[name] if name in table else pd.Series([None] * len(table), dtype=object)
-
-
-def rows_with_value(values: pd.Series, name: str) -> np.ndarray:
-    """Return whether each value means the split ``name``: ``(M,)``; missing ones do not."""
-    same = values.eq(name) | name_splits(values).eq(name)
-    return same.fillna(False).to_numpy(bool)
 
 
 def count_values(values: pd.Series) -> str:

@@ -18,10 +18,11 @@ import pandas as pd
 from annotated_types import Ge
 
 from geossl import evaluate, models
+from geossl.data.splits import is_in_split
 from geossl.data.store import ChipStore
 from geossl.datasets.raster import area
 from geossl.embeddings import embed
-from geossl.evaluate.splits import Split, count_values, get_column, require_label, rows_with_value
+from geossl.evaluate.splits import Split, count_values, get_column, require_label
 from geossl.models import weights
 from geossl.tasks import finetune
 from geossl.utils.validate import Positive, Seed, check, validated
@@ -241,7 +242,7 @@ def segmentation(
 
     check("config", config, SegmentConfig | None)
     train, test = (_rows_of(scenes, name) for name in ("train", "test"))
-    watched = scenes[~rows_with_value(scenes["split"], "test")]  # train and val
+    watched = scenes[~is_in_split(scenes["split"], "test")]  # train and val
 
     def measured(encoder: models.Encoder, seed: int) -> tuple[Any, Any]:
         model = segment.train(
@@ -280,7 +281,7 @@ def _prepare(
 
 def _rows_of(scenes: pd.DataFrame, split: str) -> pd.DataFrame:
     splits = get_column(scenes, "split")
-    rows = scenes[rows_with_value(splits, split)]
+    rows = scenes[is_in_split(splits, split)]
     if rows.empty:
         raise ValueError(
             f"`scenes` must have rows of split {split!r} ({count_values(splits)}). Add a column "

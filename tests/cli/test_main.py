@@ -291,6 +291,10 @@ def test_messages_name_the_flags_of_the_command():
         ('Pass `reader="table"`', "Pass `--reader table`"),
     ):
         assert _use_flags(message, scenes_open) == flags
+    said = "`split` must be one of ['0'], or use lr=0.1"  # settings of the training
+    assert (
+        _use_flags(said, _load("pretrain")) == "`--split` must be one of ['0'], or use `--lr 0.1`"
+    )
 
 
 @pytest.mark.parametrize(

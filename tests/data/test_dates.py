@@ -218,3 +218,8 @@ def test_numbers_that_may_be_anything_are_named(number, words):
     with pytest.raises(ValueError, match=words):
         to_utc(pd.Series([float(number)]))
     assert to_utc(pd.Series([20190605, None]))[0] == pd.Timestamp("2019-06-05", tz="UTC")
+
+
+def test_periods_are_their_start():
+    months = pd.Series(pd.period_range("2019-06", periods=2, freq="M"))
+    assert [str(t)[:10] for t in to_utc(months)] == ["2019-06-01", "2019-07-01"]

@@ -8,6 +8,7 @@ import rasterio
 from PIL import Image
 from rasters import noise, tif
 
+from geossl.datasets import open_scenes
 from geossl.datasets.raster.chips import read_chips
 from geossl.datasets.table import fits, table
 
@@ -470,3 +471,18 @@ def test_only_a_unique_file_is_taken_for_a_name(pictures):
     for name, end in (("x/two/c.jpg", "two/c.jpg"), ("c.jpg", "c.jpg"), ("d.jpg", "d.jpg")):
         found = one_row(pictures, rows.format(name))["path"].tolist()[1]
         assert found == str(pictures / end)
+
+
+@pytest.mark.parametrize(
+    "rows, words",
+    [
+        ("48,2", r"e.g. `columns={'breite': 'lon', 'hoch': 'lat'}` or the other way round,"),
+        ("48,102", r"e.g. `columns={'hoch': 'lon', 'breite': 'lat'}`,"),
+        ("5410000,440000", "pass reader='table' with `columns` that name them, with"),
+        ("a,b", "pass reader='table' with `columns` that name them, with"),
+    ],
+)
+def test_columns_are_proposed_that_may_be_degrees(pictures, rows, words):
+    (pictures / "t.csv").write_text(f"path,breite,hoch\nimg/a.jpg,{rows}\n")
+    with pytest.raises(ValueError, match=words):
+        open_scenes(pictures / "t.csv")

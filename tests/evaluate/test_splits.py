@@ -4,6 +4,7 @@ import pytest
 from vectors import embeddings
 
 from geossl import evaluate
+from geossl.data.splits import is_in_split
 from geossl.embeddings import Embeddings
 from geossl.evaluate import splits
 
@@ -35,4 +36,4 @@ def test_a_stand_in_val_leaves_every_class_in_training():
 def test_words_of_splits_are_found_by_their_meaning():
     words = pd.Series(["Train", "VALID", None, "fold 1", "dev"], dtype=object)
     for name, rows in (("train", [0]), ("Train", [0]), ("val", [1, 4]), ("dev", [4]), ("x", [])):
-        assert np.flatnonzero(splits.rows_with_value(words, name)).tolist() == rows
+        assert np.flatnonzero(is_in_split(words, name)).tolist() == rows

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from geossl import models
 from geossl.data.scenes import rows_of_split
+from geossl.data.splits import is_in_split
 from geossl.datasets.raster.area import READING_COLUMNS, reading_options, rows_with_bands
-from geossl.evaluate.splits import get_column, rows_with_value
+from geossl.evaluate.splits import get_column
 from geossl.models import features
 from geossl.tasks._training import (
     Epochs,
@@ -140,7 +141,7 @@ def train(
     masks = Masks(classes, mask, values, label, resample)  # type: ignore[arg-type]
     table = rows_with_masks(scenes, mask)
     rows = rows_with_bands(table, bands=encoder.bands)
-    val = rows_with_value(get_column(table, "split"), "val")
+    val = is_in_split(get_column(table, "split"), "val")
     train_rows = [rows[i] for i in rows_of_split(table, "train").tolist()]
     val_rows = [row for row, held_out in zip(rows, val, strict=True) if held_out]
     train_scenes, val_scenes = (

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from geossl.data import scenes
-from geossl.data.splits import name_splits, split_name
+from geossl.data.splits import is_in_split, name_splits, split_name
 
 WORDS = {
     "train": ["Train", "TRAIN", "training", " train ", "train_set", "TrainSet", "trn"],
@@ -37,3 +37,19 @@ def test_a_table_has_the_names_that_training_looks_for(tmp_path):
         assert scenes.rows_of_split(table, split).tolist() == [0]
     with pytest.raises(ValueError, match=r"`split` must be one of \['fold 1', 'test', 'train'"):
         scenes.rows_of_split(table, "holdout")
+
+
+def test_splits_that_are_numbers_are_chosen_by_their_digits():
+    for numbers in ([0, 1, 1], [0.0, 1.0, 1.0], pd.Categorical([0, 1, 1])):
+        table = pd.DataFrame({"location": range(3), "split": numbers})
+        assert is_in_split(table["split"], "1").tolist() == [False, True, True]
+        assert scenes.rows_of_split(table, "0").tolist() == [0]
+        with pytest.raises(ValueError, match=r"`split` must be one of \['0', '1'\], got 'train'"):
+            scenes.rows_of_split(table, "train")
+
+
+def test_a_word_that_no_row_has_means_its_split():
+    splits = pd.Series(["train", "test", "dev", "val"])
+    assert is_in_split(splits, "Testing").tolist() == [False, True, False, False]
+    assert is_in_split(splits, "dev").tolist() == [False, False, True, False]
+    assert is_in_split(splits, "val").tolist() == [False, False, True, True]
