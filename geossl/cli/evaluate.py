@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tyro.conf import Positional
 
@@ -19,6 +20,7 @@ def probe(
     kind: Literal["linear", "knn"] = "linear",
     split: Literal["column", "blocks"] = "column",
     block_deg: float = 10.0,
+    l2: float | None = None,
     seed: int = 0,
     column: str | None = None,
     skip_bad: bool = False,
@@ -31,13 +33,19 @@ def probe(
         kind: linear classifier, or vote of the nearest neighbors.
         split: the table's own split, or a new one by blocks of space.
         block_deg: side of the blocks in degrees.
+        l2: penalty of a linear classifier; by default the best of several on val.
         seed: seed of the split and the bootstrap.
         column: column or prefix of the vectors, where a file of another tool has several.
         skip_bad: leave out rows whose vector is missing or damaged.
     """
     from geossl import Embeddings, evaluate
 
-    measure = evaluate.linear if kind == "linear" else evaluate.knn
+    measure: Any = evaluate.linear if kind == "linear" else evaluate.knn
+    if l2 is not None:
+        if kind == "knn":
+            raise ValueError("`l2` is a penalty of `--kind linear`. Leave it out for neighbors.")
+        measure = functools.partial(measure, l2=l2)
+    _require_files(embeddings)
     for path in embeddings:
         result = measure(
             Embeddings.load(path, column=column, skip_bad=skip_bad), label=label, split=split,
@@ -65,6 +73,7 @@ def retrieve(
     """
     from geossl import Embeddings, evaluate
 
+    _require_files(embeddings)
     for path in embeddings:
         loaded = Embeddings.load(path, column=column, skip_bad=skip_bad)
         has_split = loaded.scenes["split"].notna().any()
@@ -100,6 +109,8 @@ def map(
     if output.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"`--output` must end in .html, got {output.name!r}.")
     if source.suffix == ".json":
+        if color is not None:
+            raise ValueError("`color` is of places, but geo clusters have their own. Leave it out.")
         drawing = maps.map_clusters(GeoClusters.load(source))
     elif not source.is_dir() and (column or Embeddings.is_file(source)):
         loaded = Embeddings.load(source, column=column, skip_bad=skip_bad)
@@ -112,3 +123,8 @@ def map(
     with atomic_write(output) as part:
         drawing.save(str(part))
     print_line(f"{output}: open it in a browser")
+
+
+def _require_files(embeddings: tuple[Path, ...]) -> None:
+    if not embeddings:
+        raise ValueError("`embeddings` must be one file or more, got none.")

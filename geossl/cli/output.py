@@ -37,8 +37,8 @@ def print_written(table: pd.DataFrame, output: Path, options: str = "") -> None:
     """Print what a scene table holds, where it is, and which command comes next."""
     locations = table["location"].nunique()
     print_line(
-        f"{output}: {len(table):,} scenes of {locations:,} locations; "
-        f"next: geossl chips {output}{options}"
+        f"{output}: {len(table):,} scenes of {locations:,} locations; next: geossl "
+        + (f"chips {output}{options}" if "reader" in table else f"map {output} --output map.html")
     )
 
 

@@ -120,6 +120,8 @@ def embed(
     from geossl.utils import dist
     from geossl.utils.device import select_device
 
+    if output.suffix not in (".parquet", ".geoparquet"):  # before the work
+        raise ValueError(f"`output` must end in .parquet or .geoparquet, got {output.name!r}.")
     opened = streaming.open_store(store)
     if encoder == "random":
         embeddings = geossl.evaluate.random_features(opened, name="small", seed=seed)

@@ -143,7 +143,8 @@ def reader_name(table: pd.DataFrame) -> str:
     if len(names) != 1 or not isinstance(names[0], str):
         raise ValueError(
             "`scenes` needs one reader in its column 'reader', got "
-            f"{names or 'no such column'}. Make the table with a function of geossl.datasets."
+            f"{names or 'no such column'}. Make the table with `geossl scenes open` or a function "
+            "of geossl.datasets, from files or a table that names images: points have no pixels."
         )
     return names[0]
 

@@ -99,7 +99,7 @@ def check(
     lon, lat = table["lon"], table["lat"]
     for name, other in (("lon", lat), ("lat", lon)):
         bad = table[name].isna() & (positions | other.notna())
-        refuse(bad, name, "a missing coordinate")
+        refuse(bad, name, "a missing coordinate", " Fill it, or leave these rows out.")
     for name in ("lon", "lat"):
         refuse(np.isinf(table[name]), name, "an infinite number")
         sentinel = table[name].le(-900)

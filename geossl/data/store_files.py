@@ -102,8 +102,8 @@ def read_store_json(path: Path) -> dict[str, Any]:
     if not (path / "store.json").is_file():
         state = "an unfinished build" if (path / WORK).is_dir() else "no store.json"
         raise FileNotFoundError(
-            f"There is no chip store at {path}: the folder has {state}. `ChipStore.build` writes "
-            "one, and resumes a build that was stopped."
+            f"There is no chip store at {path}: the folder has {state}. `geossl chips` or "
+            "`ChipStore.build` writes one from a scene table, and resumes a build that was stopped."
         )
     try:
         info = load_json(path / "store.json", max_bytes=_MAX_JSON_BYTES)

@@ -36,7 +36,11 @@ def read_table(
     """
     path, columns = Path(path), dict(columns or {})
     suffix = path.suffix.lower()
-    check_choice("suffix of path", suffix, _SUFFIXES)
+    if suffix not in _SUFFIXES:
+        raise ValueError(
+            f"`suffix of path` must be one of {list(_SUFFIXES)} of a scene table, got {suffix!r}. "
+            f"Make one of {path} with `geossl scenes open` or `geossl.datasets.open_scenes`."
+        )
     check_file(path, "scene table", error=DatasetError)
     try:
         if suffix == ".csv":

@@ -420,3 +420,34 @@ def test_advice_about_vectors_and_longitudes_is_an_option_of_the_command(tmp_pat
     assert "0..360 (use `--normalize-lon`)" in refused(capsys, *fit)
     run(*fit, "--normalize-lon")
     assert abs(GeoClusters.load(tmp_path / "c.json").centers[0, 0]) < 1
+
+
+def test_commands_say_what_they_cannot_use_before_they_work(tmp_path, capsys):
+    (tmp_path / "p.csv").write_text("name,latitude,longitude\nA,48.1,2.1\nB,48.2,2.2\n")
+    points = tmp_path / "p.parquet"
+    run("scenes", "open", tmp_path / "p.csv", "--output", points)
+    assert f"next: geossl map {points} --output map.html" in capsys.readouterr().out
+    run("map", points, "--output", tmp_path / "map.html")
+    said = refused(capsys, "chips", points, "--output-dir", tmp_path / "chips")
+    assert "points have no pixels" in said
+    run("clusters", points, "--k", 1, "--output", tmp_path / "c.json")
+    drawn = ("map", tmp_path / "c.json", "--output", tmp_path / "c.html", "--color", "name")
+    assert "`--color` is of places" in refused(capsys, *drawn)
+    for command in ("probe", "retrieve"):
+        assert "must be one file or more" in refused(capsys, command)
+    said = refused(capsys, "clusters", tmp_path / "p.gpkg", "--output", tmp_path / "d.json")
+    assert "Make one of" in said and "`geossl scenes open`" in said
+    said = refused(capsys, "embed", tmp_path, "--encoder", "random", "-o", tmp_path / "e.csv")
+    assert "`--output` must end in .parquet or .geoparquet, got 'e.csv'" in said
+    said = refused(capsys, "embed", tmp_path, "--encoder", "random", "-o", tmp_path / "e.parquet")
+    assert "`geossl chips` or" in said
+    table = pd.DataFrame({"location": range(40), "lon": 5.0, "lat": 45.0})
+    table["split"] = ["train", "test"] * 20
+    table["label"] = np.arange(40) // 2
+    table["embedding"] = list(np.random.default_rng(0).normal(size=(40, 4)))
+    table.to_parquet(tmp_path / "v.parquet")
+    assert "Pass one `--l2`" in refused(capsys, "probe", tmp_path / "v.parquet")
+    run("probe", tmp_path / "v.parquet", "--l2", 0.01)
+    assert "l2 0.01" in capsys.readouterr().out
+    knn = ("probe", tmp_path / "v.parquet", "--kind", "knn", "--l2", 1)
+    assert "`--l2` is a penalty of `--kind linear`" in refused(capsys, *knn)
