@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["from_geo", "read_parquet", "read_table", "to_geo", "write"]
 
+_NO_DEGREES = 720  # shapes over the antimeridian may reach beyond 360
 _SUFFIXES = (".csv", ".parquet", ".geoparquet")
 
 
@@ -127,10 +128,20 @@ def from_geo(frame: geopandas.GeoDataFrame) -> pd.DataFrame:
 
     Raises:
         ValueError: the frame has no CRS.
+        DatasetError: it has another one than it says: no shape is in degrees.
     """
     if getattr(frame, "crs", None) is None:
-        raise ValueError("`frame` must be a GeoDataFrame with a CRS. Use its `set_crs`.")
-    lon, lat = geo.shape_centers(frame.geometry.to_crs(4326).to_numpy())
+        raise ValueError(
+            "`frame` must be a GeoDataFrame with a CRS. Use its `set_crs`, or ogr2ogr -a_srs."
+        )
+    shapes = frame.geometry.to_crs(4326)
+    reach = shapes.bounds.abs().max(axis=1).min()
+    if _NO_DEGREES < reach < np.inf:
+        raise DatasetError(
+            f"The shapes have coordinates of {reach:,.0f} and more, which are no degrees. Write "
+            "their true CRS into a copy, e.g. with ogr2ogr -a_srs EPSG:32631 copy.gpkg FILE."
+        )
+    lon, lat = geo.shape_centers(shapes.to_numpy())
     table = pd.DataFrame(frame.drop(columns=frame.geometry.name)).assign(lon=lon, lat=lat)
     if "location" not in table:
         table["location"] = np.arange(len(table))

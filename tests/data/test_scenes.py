@@ -232,3 +232,13 @@ def test_coordinates_in_meters_are_said_to_be():
         ValueError, match="no number in 'lat'.* Write decimal degrees, such as -48.8566"
     ):
         scenes.check(table(lat=["48 51 24 N"] * 3))
+
+
+def test_shapes_in_meters_that_say_degrees_are_no_missing_places():
+    geopandas = pytest.importorskip("geopandas")
+    shapes = geopandas.points_from_xy([440_000, 441_000], [5_410_000, 5_411_000])
+    frame = geopandas.GeoDataFrame({"location": ["a", "b"]}, geometry=shapes, crs=4326)
+    with pytest.raises(ValueError, match="coordinates of 5,410,000 and more, which are no degrees"):
+        from_geo(frame)
+    found = from_geo(frame.set_crs(32631, allow_override=True))
+    assert found["lat"].between(48.8, 48.9).all()
