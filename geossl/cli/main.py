@@ -46,6 +46,10 @@ _COMMANDS = {  # module and function; only the module of the command that runs i
     "demo": "demo.demo",
     "doctor": "doctor.doctor",
 }
+_FUNCTIONS = {  # in messages -> the command that does the same
+    "`open_scenes`": "scenes open",
+    "GeoClusters.save()": "clusters",
+}
 # of an option, as Python has it
 _VALUE = r"r?\"[^\"]*\"|r?'[^']*'|\([^)]*\)|\[[^]]*\]|[\w+-]+(?:\.\w+)*(?:\(\))?"
 _OLD_COMMANDS = {"check": "doctor", "transfer": "compare"}
@@ -83,6 +87,12 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _use_flags(message: str, command: Callable[..., None]) -> str:
     """Write the options of a command as on the command line: ``k=3`` as ``--k 3``."""
+    if "`open_scenes`" in message:  # then its options are meant
+        command = _load("scenes open")
+    for name, words in _FUNCTIONS.items():
+        message = message.replace(name, f"`geossl {words}`")
+    if "skip_bad" not in inspect.signature(command).parameters:  # no advice to use it
+        message = re.sub(r",? or [^.,]*skip_bad=True[^.]*(?=\.)", "", message)
     names: list[str] = []
     for name, parameter in inspect.signature(command).parameters.items():
         settings = getattr(parameter.default, "__dataclass_fields__", None)

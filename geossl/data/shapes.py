@@ -92,4 +92,5 @@ def _suffix(path: str | os.PathLike[str]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return (str(error).partition("\n")[0] or type(error).__name__).rstrip(".")
+    text = str(error).partition("\n")[0].partition("; It might help")[0]  # advice to other code
+    return (text or type(error).__name__).rstrip(".")

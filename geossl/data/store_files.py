@@ -100,10 +100,11 @@ class StoreInfo:
 def read_store_json(path: Path) -> dict[str, Any]:
     """Return the content of a store's ``store.json``, of a format that this version reads."""
     if not (path / "store.json").is_file():
-        state = "an unfinished build" if (path / WORK).is_dir() else "no store.json"
+        state = "the folder has no store.json" if path.is_dir() else "it is no folder"
+        state = "the folder has an unfinished build" if (path / WORK).is_dir() else state
         raise FileNotFoundError(
-            f"There is no chip store at {path}: the folder has {state}. `geossl chips` or "
-            "`ChipStore.build` writes one from a scene table, and resumes a build that was stopped."
+            f"There is no chip store at {path}: {state}. `geossl chips` or `ChipStore.build` "
+            "writes one from a scene table, and resumes a build that was stopped."
         )
     try:
         info = load_json(path / "store.json", max_bytes=_MAX_JSON_BYTES)

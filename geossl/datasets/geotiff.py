@@ -25,7 +25,13 @@ from geossl.data.dates import AmbiguousDate
 from geossl.data.files import DatasetError
 from geossl.datasets.raster.chips import add_pixel_columns
 from geossl.datasets.raster.files import raster_suffixes
-from geossl.datasets.raster.folders import bands_in_files, first_files, first_headers, is_scene
+from geossl.datasets.raster.folders import (
+    bands_in_files,
+    first_files,
+    first_headers,
+    is_scene,
+    placed_pictures,
+)
 from geossl.datasets.raster.grid import (
     Scene,
     common_grid,
@@ -122,7 +128,7 @@ def geotiff(
             problems[file] = str(error)
     skipped = _beside(problems, scenes)
     bad = {path: reason for path, reason in problems.items() if path not in skipped}
-    if several := bands_in_files(scenes):
+    if several := bands_in_files(scenes, top):
         raise ValueError(f"The files in {folder} {several}.")
     names = pd.DataFrame({"path": [str(scene.path) for scene in scenes]})
     drop_bad_files(
@@ -311,13 +317,18 @@ def fits_any(path: Path) -> str | None:
 def lacks(path: Path) -> str | None:
     """Return why the rasters at a path do not open by themselves, or None."""
     files = [path] if path.is_file() and is_scene(path.name) else first_files(path)
+    files = (
+        files
+        or placed_pictures(path)
+        or [Path(f) for f in find_files(path, is_scene, limit=16)[0][:16]]
+    )
     scenes = []
     for file in files:
         try:
             scenes.append(read_header(file))
         except (OSError, ValueError) as error:
             return f"cannot place a file: {str(error).rstrip('.')}"
-    if several := bands_in_files(scenes):
+    if several := bands_in_files(scenes, path):
         return f"finds files that {several}"
     if files:
         table = " next to the table that names them" if describes_images(path) else ""

@@ -113,7 +113,7 @@ def fits(path: Path) -> str | None:
     labels = [name.rpartition("/")[2] for name in names]
     stems = {re.sub(r"_\d+$", "", label) for label in labels}
     is_numbered = len(stems) == 1 and all(label[-1].isdigit() for label in labels)
-    if len(set(labels)) < 2 or is_numbered or all(map(is_in_time, labels)):
+    if len(set(labels)) < 2 or is_numbered:
         return None
     if _NO_CLASSES & {label.lower() for label in labels} or describes_images(path):
         return None
@@ -123,13 +123,15 @@ def fits(path: Path) -> str | None:
 
 
 def _hold_images(path: Path, names: list[str]) -> bool:
-    """Return whether half of some folders hold images, of all bands."""
+    """Return whether half of some folders hold images, of all bands, and are not years."""
     images = [
         [Path(e.path).stem for e in first_entries(path / name) if is_image(e.name) and e.is_file()]
         for name in names[:8]
     ]
     one_band = all(_ONE_BAND.fullmatch(stem) for stems in images for stem in stems)
-    return not one_band and 2 * sum(map(bool, images)) >= len(images)
+    held = [name for name, stems in zip(names, images, strict=False) if stems]
+    are_dates = all(is_in_time(name.rpartition("/")[2]) for name in held)
+    return not (one_band or are_dates) and 2 * len(held) >= len(images)
 
 
 def lacks(path: Path) -> str | None:

@@ -179,7 +179,7 @@ def _degrees(gps: dict[int, Any], number: int, ref: int, sides: str) -> float:
         values = [float(part) for part in (parts if isinstance(parts, tuple | list) else [parts])]
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         values = []
-    if not values or not all(map(math.isfinite, values)) or any(v >= 60 for v in values[1:3]):
+    if not values or not all(map(math.isfinite, values)) or any(v > 60 for v in values[1:3]):
         raise ValueError(f"has no GPS position in its EXIF but {str(parts)[:60]}")
     text = side.decode("ascii", "replace") if isinstance(side, bytes) else str(side or "")
     hemisphere = text.strip("\0 ").upper()[:1]

@@ -262,7 +262,7 @@ def test_coordinates_that_do_not_do(tmp_path, capsys, lon, lat, words):
 
 
 def test_messages_name_the_flags_of_the_command():
-    from geossl.cli.data import scenes_open
+    from geossl.cli.data import scenes_geotiff, scenes_open
     from geossl.cli.main import _use_flags
 
     def command(store, *, block_deg=1.0, scale=None, skip_bad=False, dates=None):
@@ -294,6 +294,26 @@ def test_messages_name_the_flags_of_the_command():
     said = "`split` must be one of ['0'], or use lr=0.1"  # settings of the training
     assert (
         _use_flags(said, _load("pretrain")) == "`--split` must be one of ['0'], or use `--lr 0.1`"
+    )
+    message = "pass it to `open_scenes` with reader='table' and `bands=('B02', 'B03')`"
+    for command in (scenes_geotiff, scenes_open):  # of which one has an option of this name
+        assert _use_flags(message, command) == (
+            "pass it to `geossl scenes open` with `--reader table` and "
+            """`--option 'bands=["B02", "B03"]'`"""
+        )
+    for said, without in (  # of commands that cannot skip what is bad
+        ("Repair or remove it, or pass `skip_bad=True` to skip bad ones.", "Repair or remove it."),
+        ("Correct it, or leave such boxes out with skip_bad=True.", "Correct it."),
+    ):
+        assert _use_flags(said, _load("compare")) == without
+    said = "Write it with GeoClusters.save()."
+    assert _use_flags(said, _load("pretrain")) == "Write it with `geossl clusters`."
+
+
+def test_what_is_no_chip_store_is_said_as_it_is(tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("")
+    assert "it is no folder. `geossl chips`" in refused(
+        capsys, "pretrain", tmp_path / "a.txt", "--output-dir", tmp_path / "run"
     )
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+from PIL import Image
 from rasterio.shutil import copy
 from rasterio.transform import Affine
 
@@ -264,6 +265,53 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path):
     (tmp_path / "d" / "t.csv").write_text("path\nT33_2019_{band}_10m.tif\n")
     found = open_scenes(tmp_path / "d", reader="table", headers=True, bands=("B02", "B03"))
     assert found["band_names"][0] == "B02,B03" and found["lon"].notna().all()
+
+
+def test_products_of_one_file_per_band_say_how_to_be_read_and_so_they_are(tmp_path):
+    for day in ("20190605", "20200610"):
+        for band in ("B02", "B03"):
+            path = (
+                tmp_path / f"S2A_{day}.SAFE" / "GRANULE" / "L2A" / "R10m" / f"T31_{day}_{band}.tif"
+            )
+            write(path, noise(1))
+    messages = []
+    for open_them in (geotiff, open_scenes):
+        with pytest.raises(ValueError, match="hold one band each") as raised:
+            open_them(tmp_path)
+        messages.append(str(raised.value))
+    path = "S2A_20190605.SAFE/GRANULE/L2A/R10m/T31_20190605_{band}.tif"
+    assert all(f"a csv in {tmp_path} " in text and repr(path) in text for text in messages)
+    rows = [f"{path.replace('20190605', day)},{day}" for day in ("20190605", "20200610")]
+    (tmp_path / "t.csv").write_text("\n".join(["path,time", *rows]))
+    found = open_scenes(tmp_path / "t.csv", reader="table", headers=True, bands=("B02", "B03"))
+    assert found["lon"].notna().all() and found["time"].dt.year.tolist() == [2019, 2020]
+
+
+def test_folders_of_years_beside_others_are_no_classes(tmp_path):
+    for year in (2019, 2020):
+        write(tmp_path / str(year) / f"scene_{year}0605.tif", noise())
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    table = open_scenes(tmp_path)
+    assert table.attrs["opened"][0] == "geotiff"
+    assert table["location"].nunique() * 2 == len(table)
+    assert sorted(set(table["time"].dt.year)) == [2019, 2020]
+
+
+def test_pictures_with_a_world_file_are_near_to_geotiff(tmp_path):
+    for year in (2019, 2020):
+        Image.fromarray(noise().transpose(1, 2, 0)).save(tmp_path / f"{year}.png")
+        (tmp_path / f"{year}.pgw").write_text("10\n0\n0\n-10\n440005\n5409995\n")
+    with pytest.raises(ValueError, match="`geotiff` cannot place .*2019.png has no CRS"):
+        open_scenes(tmp_path)
+    for year in (2019, 2020):
+        (tmp_path / f"{year}.png.aux.xml").write_text(
+            "<PAMDataset><SRS>EPSG:32631</SRS></PAMDataset>"
+        )
+    with pytest.raises(ValueError, match="`geotiff` opens .* reader='geotiff'"):
+        open_scenes(tmp_path)
+    table = open_scenes(tmp_path, reader="geotiff", chip_px=32)
+    assert table["lon"].between(2, 3).all() and table["time"].dt.year.nunique() == 2
 
 
 def test_a_damaged_file_is_named_or_left_out(tmp_path):

@@ -14,7 +14,7 @@ import pandas as pd
 
 from geossl import geo
 from geossl.data.files import DatasetError, open_array
-from geossl.datasets.raster.files import is_read_by_gdal, open_raster, palette
+from geossl.datasets.raster.files import is_picture, is_read_by_gdal, open_raster, palette
 from geossl.datasets.raster.grid import Scene, pixel_to_crs, reproject
 from geossl.utils.parallel import map_threads
 
@@ -66,12 +66,13 @@ def unplaced_reason(file: Any) -> str:
         )
     if is_pixels:
         has, srs = ("a CRS but no", "") if file.crs else ("no CRS and no", "-a_srs EPSG:CODE ")
+        photos = "; geotagged photos open with the reader `photos`" * is_picture(file.name)
         return (
             f"has {has} transform, so nothing says where its pixels lie. Write its bounds into a "
-            f"copy: gdal_translate {srs}-a_ullr LEFT TOP RIGHT BOTTOM."
+            f"copy: gdal_translate {srs}-a_ullr LEFT TOP RIGHT BOTTOM{photos}."
         )
     if not file.crs:
-        return "has no CRS. Write it into the file: gdal_edit.py -a_srs EPSG:CODE."
+        return "has no CRS. Write it into a copy: gdal_translate -a_srs EPSG:CODE."
     return ""
 
 
