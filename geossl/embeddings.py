@@ -61,7 +61,11 @@ class Embeddings:
                 f"`vectors` must be (M, E), a row for each of the {len(self.scenes)} `scenes`, got "
                 f"shape {self.vectors.shape}."
             )
-        if len(self) and not set(scenes.COLUMNS) <= set(self.scenes):
+        times = self.scenes.get("time", pd.Series())
+        if len(self) and not (
+            set(scenes.COLUMNS) <= set(self.scenes)
+            and pd.api.types.is_datetime64_any_dtype(times.dtype)
+        ):
             rows = self.scenes.get("location", pd.Series(range(len(self)), self.scenes.index))
             table = self.scenes.assign(location=rows)
             if {"lon", "lat"} <= set(table):  # half a position is none

@@ -14,6 +14,7 @@ from test_pretrain import write_store
 
 from geossl import evaluate, geo
 from geossl.clusters import GeoClusters
+from geossl.data.scenes import check
 from geossl.embeddings import Embeddings, neighbors
 from geossl.utils.colors import GRAY
 from geossl.viz import maps
@@ -303,3 +304,13 @@ def test_what_does_not_do():
         maps.map_scenes(3)
     with pytest.raises(ValueError, match="`highlight` must be from 0 to 4, got 5"):
         maps.map_clusters(GeoClusters.fit(table(), k=5, seed=0), highlight=5)
+
+
+def test_times_that_are_text_are_named():
+    table = pd.DataFrame({"location": range(3), "lon": [1.0, 2, 3], "lat": 4.0})
+    table["time"] = "2020-06-30"
+    with pytest.raises(ValueError, match="'time', got '2020-06-30'. Pass it through geossl.data"):
+        maps.map_clusters(GeoClusters.fit(table, k=2), table)
+    maps.map_clusters(GeoClusters.fit(table, k=2), check(table))
+    found = Embeddings(np.eye(3), check(table).assign(time="2020-06-30"))
+    assert found.scenes["time"].dt.month.eq(6).all()

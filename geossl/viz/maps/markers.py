@@ -25,6 +25,12 @@ def check_table(
             f"The scene table needs the columns location, lon and lat, got {list(scenes.columns)}. "
             f"Add {', '.join(sorted(missing))}."
         )
+    times = scenes["time"].dropna() if "time" in scenes else pd.Series()
+    if len(times) and not pd.api.types.is_datetime64_any_dtype(times.dtype):
+        raise ValueError(
+            "The scene table must have datetimes in its column 'time', got "
+            f"{times.iloc[0]!r}. Pass it through geossl.data.scenes.check()."
+        )
     if label != "label" and label not in scenes:
         raise ValueError(f"`label` must be a column of {list(scenes.columns)}, got {label!r}.")
     if store is not None and len(store) != len(scenes):
