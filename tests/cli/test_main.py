@@ -342,13 +342,13 @@ def test_arguments_that_ask_for_too_much(folder, tmp_path, capsys):
     assert "Use a smaller batch" in refused(
         capsys, "pretrain", store, "--output-dir", out, "--batch-size", 4096
     )
-    assert "`device` is 'cuda:7'" in refused(
+    assert "`--device` is 'cuda:7'" in refused(
         capsys, "pretrain", store, "--output-dir", out, *SMALL, "--device", "cuda:7"
     )
     assert not out.exists()
     run("pretrain", store, "--output-dir", out, *SMALL)
     said = refused(capsys, "pretrain", store, "--output-dir", out, *SMALL, "--encoder", "resnet18")
-    assert "another `encoder` (small, not resnet18)" in said
+    assert "another `--encoder` (small, not resnet18)" in said
     said = refused(capsys, "embed", store, "--encoder", tmp_path / "no", "--output", tmp_path / "e")
     assert "There is no" in said and "Pass a file of weights" in said
     info = json.loads((store / "store.json").read_text())
