@@ -127,6 +127,9 @@ def table(
         for row in (row for row, file in enumerate(resolved) if file is None):
             problems.setdefault(row, outside_reason(folder, frame["path"].iloc[row]))
         frame["path"] = np.array(resolved, dtype=object)
+    if "mask" in frame:  # of `geossl.tasks.segment`, next to the images
+        masks = zip(resolve_inside(folder, frame["mask"]), frame["mask"], strict=True)
+        frame["mask"] = [mask if inside is None else inside for inside, mask in masks]
     if headers and "path" not in frame:
         raise ValueError(
             f"`headers=True` needs paths of images in {path}, got the columns {list(frame)[:40]}."

@@ -349,7 +349,9 @@ def test_arguments_that_ask_for_too_much(folder, tmp_path, capsys):
     run("pretrain", store, "--output-dir", out, *SMALL)
     said = refused(capsys, "pretrain", store, "--output-dir", out, *SMALL, "--encoder", "resnet18")
     assert "another `--encoder` (small, not resnet18)" in said
-    said = refused(capsys, "embed", store, "--encoder", tmp_path / "no", "--output", tmp_path / "e")
+    said = refused(
+        capsys, "embed", store, "--encoder", tmp_path / "no", "--output", tmp_path / "e.parquet"
+    )
     assert "There is no" in said and "Pass a file of weights" in said
     info = json.loads((store / "store.json").read_text())
     (store / "store.json").write_text(json.dumps({**info, "format": 99}))

@@ -486,3 +486,11 @@ def test_columns_are_proposed_that_may_be_degrees(pictures, rows, words):
     (pictures / "t.csv").write_text(f"path,breite,hoch\nimg/a.jpg,{rows}\n")
     with pytest.raises(ValueError, match=words):
         open_scenes(pictures / "t.csv")
+
+
+def test_masks_lie_next_to_the_table_as_images_do(tmp_path):
+    for name in ("i.png", "m.png"):
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    (tmp_path / "t.csv").write_text("path,mask,lat,lon\ni.png,m.png,1,2\ni.png,,1,3\n")
+    masks = table(tmp_path / "t.csv")["mask"]
+    assert masks[0] == str(tmp_path / "m.png") and pd.isna(masks[1])
