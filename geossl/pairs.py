@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from geossl import geo
-from geossl.data import scenes
+from geossl.data import dates, scenes
 from geossl.utils.validate import (
     NonNegative,
     Positive,
@@ -30,7 +30,6 @@ from geossl.utils.validate import (
 __all__ = ["PairSampler", "mixture", "report", "same_image", "spatial", "temporal"]
 
 Draw = Callable[[torch.Generator], tuple[Tensor, Tensor]]
-_DAY_US = 86_400_000_000
 _CHUNK = 4_000_000  # candidate pairs compared at a time
 
 
@@ -154,17 +153,19 @@ class Temporal(_Named):
         """Return a function that draws an epoch."""
         candidates = _in_groups(scenes.location_codes(table), self._allowed(table))
         if len(candidates.keys) == 0:
-            dates = table.groupby("location")["time"].nunique() > 1
+            several = table.groupby("location")["time"].nunique() > 1
             raise ValueError(
-                f"No location has two dates that satisfy {self.name} ({len(dates)} locations, "
-                f"{dates.sum()} with two dates or more). Relax it or use pairs=same_image()."
+                f"No location has two dates that satisfy {self.name} ({len(several)} locations, "
+                f"{several.sum()} with two dates or more). Relax it or use pairs=same_image()."
             )
         return candidates.sampler(self.single_date)
 
     def _allowed(self, table: pd.DataFrame) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        missing = table["time"].isna().to_numpy()
-        when = table["time"].astype("datetime64[us, UTC]").astype("int64").to_numpy() / _DAY_US
-        quarter = (table["time"].dt.month.fillna(0).to_numpy(int) % 12) // 3
+        scenes.require_columns(table, ["time"])
+        times = dates.to_utc(table["time"])
+        missing = times.isna().to_numpy()
+        when = ((times - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)).to_numpy()
+        quarter = (times.dt.month.fillna(0).to_numpy(int) % 12) // 3
         unconstrained = self.min_gap_days <= 0 and self.max_gap_days is None and self.season is None
 
         def allowed(query: np.ndarray, key: np.ndarray) -> np.ndarray:
@@ -289,21 +290,17 @@ def mixture(*parts: tuple[PairSampler, float]) -> Mixture:
 
 @validated
 def report(sampler: PairSampler, table: pd.DataFrame, *, seed: Seed = 0) -> dict[str, Any]:
-    """Describe the pairs of one epoch.
-
-    Args:
-        sampler: what draws them.
-        table: the scene table.
-        seed: of the epoch.
+    """Describe the pairs that a sampler draws from a scene table in one epoch.
 
     Returns:
         ``n_pairs``, ``degenerate`` (a chip with itself), ``degenerate_share``, ``dropped`` chips;
         ``gap_days_median``, ``gap_days_max``, ``distance_km_median`` of the others, nan if none.
     """
+    scenes.require_columns(table, ["time", "lon", "lat"])
     draw = sampler.prepare(table)
     query, key = (rows.numpy() for rows in draw(torch.Generator().manual_seed(seed)))
     same = query == key
-    times = table["time"].to_numpy("datetime64[us]")
+    times = dates.to_utc(table["time"]).to_numpy("datetime64[us]")
     gaps = np.abs((times[query] - times[key])[~same] / np.timedelta64(1, "D"))
     gaps = gaps[np.isfinite(gaps)]
     lon, lat = table["lon"].to_numpy(), table["lat"].to_numpy()

@@ -177,3 +177,17 @@ def test_a_number_has_one_name():
     assert pairs.temporal(min_gap_days=30.5).name == "temporal(min_gap_days=30.5)"
     assert pairs.temporal(max_gap_days=1e300).name == "temporal(max_gap_days=1e+300)"
     assert pairs.spatial(radius_km=np.float32(100.0)).name == "spatial(radius_km=100)"
+
+
+def test_times_as_text_and_tables_without_them():
+    dated = table()
+    text = dated.assign(time=dated["time"].astype(str).replace("NaT", ""))
+    drawn, as_text = (
+        pairs.temporal(min_gap_days=30).prepare(t)(torch.Generator().manual_seed(0))
+        for t in (dated, text)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(drawn, as_text, strict=True))
+    assert pairs.report(pairs.temporal(), text) == pairs.report(pairs.temporal(), dated)
+    for call in (pairs.temporal().prepare, lambda t: pairs.report(pairs.same_image(), t)):
+        with pytest.raises(ValueError, match="needs the columns time.*time is missing among"):
+            call(dated.drop(columns="time"))

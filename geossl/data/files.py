@@ -86,8 +86,8 @@ def read_csv(
         value = re.split(b'[,;|\t\r\n"]', before)[-1] + re.split(b'[,;|\t\r\n"]', after)[0]
         latin = value[:40].decode("cp1252", "replace")
         raise DatasetError(
-            f"{path} must be UTF-8 or UTF-16, got {value[:40]!r}, which may be {latin!r} in "
-            "Windows-1252. Save it as UTF-8, e.g. with iconv -f WINDOWS-1252 -t UTF-8."
+            f"{path} must be UTF-8 or UTF-16, got {value[:40]!r}. Save it as UTF-8; if that is "
+            f"{latin!r}, iconv -f WINDOWS-1252 -t UTF-8 does so."
         ) from None
     except (ValueError, OSError, pd.errors.ParserWarning) as error:
         if isinstance(error, pd.errors.ParserWarning) or " fields in line " in str(error):
