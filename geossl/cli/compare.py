@@ -60,14 +60,13 @@ def compare(
         output: .csv of all figures to write.
     """
     from geossl import ChipStore
-    from geossl.data import scenes
     from geossl.tasks import compare, detect, finetune, segment
     from geossl.utils.io import atomic_write
 
     changes: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
     if task == "segment":
         job = compare.segmentation(
-            _with_split(scenes.read(data, positions=False), split, block_deg), classes=classes,
+            _with_split(_read_segmentation_set(data), split, block_deg), classes=classes,
             mask=mask, values=values, resample=resample,
             config=dataclasses.replace(segment.SegmentConfig(), **changes),
         )  # fmt: skip
@@ -93,6 +92,17 @@ def compare(
     if output is not None:
         with atomic_write(output) as part:
             table.to_csv(part, index=False)
+
+
+def _read_segmentation_set(path: Path) -> pd.DataFrame:
+    """Read a scene table, or a table of images that says no locations."""
+    from geossl import datasets
+    from geossl.data import scenes, table_files
+
+    table = table_files.read_table(path)
+    if "location" in table:
+        return scenes.check(table, positions=False, source=str(path))
+    return datasets.open_scenes(path)
 
 
 def _read_detection_set(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -216,6 +216,13 @@ def test_the_command_compares_on_all_tasks(store, scenes, tmp_path, capsys, monk
               "--classes", "ground", "square", "--epochs", "1"])  # fmt: skip
     told = capsys.readouterr().out
     assert "every fourth location is held out" in told and "mIoU" in told and "random" in told
+    plain = Path(table["path"][0]).with_name("plain.csv")  # as in the README: no column location
+    names = table[["path", "mask"]].map(lambda path: Path(path).name)
+    names.assign(lon=np.arange(len(table)) * 2.0, lat=40.0).to_csv(plain, index=False)
+    main(["compare", str(plain), *encoder, "--task", "segment", "--split", "blocks",
+              "--classes", "ground", "square", "--epochs", "1"])  # fmt: skip
+    told = capsys.readouterr().out
+    assert "held out" not in told and "mIoU" in told
     coco = {
         "images": [{"id": i, "file_name": p} for i, p in enumerate(table["path"])],
         "annotations": [
