@@ -264,8 +264,11 @@ def test_bad_requests_get_a_sentence(tmp_path, reader, monkeypatch):
 
 
 def test_open_says_what_is_wrong(tmp_path, reader):
-    with pytest.raises(FileNotFoundError, match="no store.json"):
+    with pytest.raises(FileNotFoundError, match="no chip store at .*nothing: it is no folder"):
         ChipStore.open(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="the folder has no store.json"):
+        ChipStore.open(tmp_path / "empty")
     store = build(tmp_path / "chips", table_of(9))
     text = (store.path / "store.json").read_text()
     newer = json.dumps({**json.loads(text), "format": 3})
