@@ -30,6 +30,7 @@ from geossl.utils.validate import (
 __all__ = ["PairSampler", "mixture", "report", "same_image", "spatial", "temporal"]
 
 Draw = Callable[[torch.Generator], tuple[Tensor, Tensor]]
+_DAY_US = 86_400_000_000
 _CHUNK = 4_000_000  # candidate pairs compared at a time
 
 
@@ -164,7 +165,7 @@ class Temporal(_Named):
         scenes.require_columns(table, ["time"])
         times = dates.to_utc(table["time"])
         missing = times.isna().to_numpy()
-        when = ((times - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)).to_numpy()
+        when = times.astype("int64").to_numpy() / _DAY_US
         quarter = (times.dt.month.fillna(0).to_numpy(int) % 12) // 3
         unconstrained = self.min_gap_days <= 0 and self.max_gap_days is None and self.season is None
 
