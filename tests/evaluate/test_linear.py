@@ -85,7 +85,7 @@ def test_a_missing_class_leaves_the_others_as_scikit_learn_fits_them():
 BAD = {
     "column": (lambda e: evaluate.linear(e, label="koeppen"), "`label` .* columns .*'koeppen'"),
     "key": (lambda e: evaluate.same_location(e, key="first"), "`key` .*'last', 'other'., got 'f"),
-    "split": (lambda e: evaluate.same_location(e, split="dev"), "`split` .* got 'dev' .*240 rows"),
+    "split": (lambda e: evaluate.same_location(e, split="dry"), "`split` .* got 'dry' .*240 rows"),
     "l2": (lambda e: evaluate.linear(e, l2=0), "`l2` must be > 0, got 0"),
     "kind": (lambda e: evaluate.linear(e, split="random"), "`split` .*'blocks'., got 'random'"),
 }
