@@ -509,6 +509,7 @@ def test_clear_words_for_wrong_arguments(store, tmp_path):
         run_of(store, output_dir=tmp_path, config=change(encoder="resnet18"))
     about = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**about, "format": 99}))
+    (tmp_path / "last.pt").write_bytes(b"a checkpoint as format 99 has it")
     with pytest.raises(ValueError, match="a newer geossl wrote"):
         run_of(store, output_dir=tmp_path)
 
