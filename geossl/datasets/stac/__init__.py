@@ -207,6 +207,8 @@ def _read_manifest(output_dir: Path) -> dict[int, dict[str, Any]]:
     """Return the last record of each location whose chips all exist; torn lines do not count."""
     path, records = output_dir / "manifest.jsonl", {}
     for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+        if not line.startswith("{"):
+            continue
         try:
             record = json.loads(line)
             files = [item["path"] for item in _chips_of(record)]
