@@ -426,7 +426,7 @@ def test_a_csv_is_read_as_it_is_written(pictures, name):
 
 
 NAMED = {
-    "Latin-1": ("path,lat,lon,label\nimg/a.jpg,48,2,forêt\n".encode("latin-1"), "if that is 'forêt'"),
+    "Latin-1": ("path,lat,lon,label\nimg/a.jpg,48,2,forêt\n".encode("latin-1"), "that is 'forêt'"),
     "URL": ("path,lat,lon\nhttps://x.org/a.jpg,48,2\n", "row 0: 'https://x.org/a.jpg' is a URL"),
     "two paths": ("file,image,lat,lon\na,b,1,2\n", "Pass `columns={'file': 'path'}`"),
     "two longitudes": ("path,lat,lng,longitude\na,1,2,3\n", "Pass `columns={'lng': 'lon'}`"),
