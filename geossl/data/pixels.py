@@ -88,3 +88,9 @@ def hash_rows(table: pd.DataFrame) -> bytes:
             table = table.assign(**{name: table[name].astype(table[name].cat.categories.dtype)})
     text = {name: str for name in table.columns if table[name].dtype == object}
     return pd.util.hash_pandas_object(table.astype(text), index=False).to_numpy().tobytes()
+
+
+def dequantize_alpha_earth(values: np.ndarray) -> np.ndarray:
+    """Return what AlphaEarth's quantized values stand for; NaN for -128, which is missing."""
+    values = values.astype(np.float32)
+    return np.where(values == -128, np.nan, np.sign(values) * (values / 127.5) ** 2)

@@ -16,7 +16,8 @@ import pandas as pd
 
 from geossl.data import scenes
 from geossl.data.columns import map_columns
-from geossl.data.files import DatasetError, read_csv
+from geossl.data.files import DatasetError, open_array, read_csv
+from geossl.data.pixels import dequantize_alpha_earth
 from geossl.data.table_files import from_geo
 from geossl.utils.validate import check_choice, validated
 
@@ -87,11 +88,10 @@ def read_vectors(
     else:
         table = _load_arrays(path) if path.suffix.lower() == ".npz" else _read_table(path)
     if vectors is not None:
-        where = Path(vectors).name
-        values: Any = _load_array(Path(vectors))
+        where, values = Path(vectors).name, _load_array(Path(vectors))
     else:
         where = _vector_column(table, column, path)
-        values = _pop_vectors(table, where)
+        values = _pop_vectors(table, where)  # type: ignore[assignment]
     if table.empty:
         table = pd.DataFrame(index=range(len(values)))
     if len(values) != len(table):
@@ -153,19 +153,19 @@ def _read_table(path: Path, *, rows: int | None = None) -> pd.DataFrame:
 def _load_array(path: Path) -> np.ndarray:
     """Load an .npy of vectors ``(M, E)``; never a pickle."""
     try:
-        array = np.load(path, allow_pickle=False)
+        array = open_array(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"There are no vectors at {path}.") from None
-    except (ValueError, OSError, EOFError):
+    except DatasetError:
         raise DatasetError(f"{path} cannot be read as an .npy file of numbers.") from None
-    if isinstance(array, np.ndarray) and array.ndim == 3:
+    if array.ndim == 3:
         raise DatasetError(
             f"{path} holds vectors of pixels without positions, shape {array.shape}. Export a "
             "GeoTIFF instead (geotessera download --format tiff), or reshape it to (M, E)."
         )
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "iuf":
-        shape = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else "npz"
-        raise DatasetError(f"{path} must hold numbers of shape (M, E), got {shape}.")
+    if array.ndim != 2 or array.dtype.kind not in "iuf":
+        got = f"{array.dtype} of shape {array.shape}"
+        raise DatasetError(f"{path} must hold numbers of shape (M, E), got {got}.")
     return array
 
 
@@ -255,7 +255,7 @@ def _pop_vectors(table: pd.DataFrame, where: str) -> list[Any] | np.ndarray | pd
         list(columns) == _ALPHA_EARTH
         and (columns.dtypes.map(lambda dtype: dtype.kind) == "i").all()
     ):
-        columns = (np.sign(columns) * (columns / 127.5) ** 2).where(columns != -128)
+        columns = pd.DataFrame(dequantize_alpha_earth(columns.to_numpy()), columns=columns.columns)
     return columns
 
 

@@ -9,10 +9,9 @@ import pandas as pd
 
 from geossl.data import scenes
 from geossl.data.files import DatasetError
+from geossl.data.pixels import dequantize_alpha_earth
 from geossl.datasets.raster.files import open_raster
 from geossl.utils.validate import PositiveInt, validated
-
-_MISSING = -128  # of AlphaEarth's quantized pixels
 
 
 @validated
@@ -53,11 +52,10 @@ def read_pixel_vectors(
         lon, lat = transform(file.crs, "EPSG:4326", x, y)
         nodata, is_quantized = file.nodata, file.dtypes[0] == "int8"
     vectors = pixels.reshape(len(pixels), -1).T.astype(np.float32)  # (M, E)
-    usable = np.isfinite(vectors).all(1)
     if is_quantized:
-        usable &= (vectors != _MISSING).all(1)
-        vectors = np.sign(vectors) * (vectors / 127.5) ** 2
-    elif nodata is not None:
+        vectors = dequantize_alpha_earth(vectors)
+    usable = np.isfinite(vectors).all(1)
+    if not is_quantized and nodata is not None:
         usable &= (vectors != nodata).any(1)
     if not usable.any():
         raise DatasetError(f"{path} has no pixel with data among the {len(usable)} that were read.")
