@@ -213,7 +213,7 @@ class Run:
     @validated
     def finish(self, *, progress: bool = True) -> Run:
         """Train to the end with a progress bar, and return the run itself."""
-        quiet = not progress or dist.rank() > 0
+        quiet = not progress or dist.rank() > 0 or self.step == self.steps
         with tqdm(total=self.steps, initial=self.step, unit="step", disable=quiet) as bar:
             for log in self:
                 values = {"loss": log.loss} | ({} if math.isnan(log.knn) else {"knn": log.knn})

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from geossl.cli import demo, doctor
+from geossl.cli import demo
 
 
 @pytest.fixture(scope="module")
@@ -56,31 +56,3 @@ def test_a_workbench_takes_what_the_demo_left_or_makes_a_small_one(made, tmp_pat
     assert not (tmp_path / "none").exists()
     with pytest.raises(ValueError, match="at least one folder"):
         demo.load_demo()
-
-
-def test_a_ready_machine_passes_and_says_so_in_ten_lines(monkeypatch):
-    monkeypatch.setattr(doctor, "_TRAINING_S", 0.2)
-    findings = doctor.check_machine()
-    assert len(findings) == 10
-    assert all(f.ok for f in findings), [str(f) for f in findings if not f.ok]
-    assert all("\n" not in str(f) for f in findings)
-
-
-def test_a_machine_that_lacks_something_is_told_what_to_do(monkeypatch):
-    import importlib.util
-
-    real = importlib.util.find_spec
-    monkeypatch.setattr(doctor, "_TRAINING_S", 0.01)
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *a: None if name == "rasterio" else real(name, *a)
-    )
-    bad = [f for f in doctor.check_machine() if not f.ok]
-    assert [f.subject for f in bad] == ["GeoTIFF"]
-    assert "pip install" in str(bad[0]) and str(bad[0]).startswith("!!")
-
-
-def test_only_the_packages_that_the_readme_installs_are_missed(monkeypatch):
-    wanted = ["torch>=2.4", 'no-such-a>=1; extra == "dask"', "no-such-b>=1; extra == 'notebooks'"]
-    monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda name: wanted)
-    with pytest.raises(ImportError, match="missing: no-such-b; run"):
-        doctor._packages()

@@ -15,7 +15,7 @@ from geossl_lessons.lesson_09 import costs, figures, launch
 from test_pretrain import write_store
 
 from geossl import models
-from geossl.train.throughput import Throughput, measure_throughput
+from geossl.train.throughput import Throughput, format_duration, measure_throughput
 
 
 def hint(number, answer, data=None):
@@ -115,8 +115,8 @@ def test_time_and_money():
     assert table["dollars"].tolist() == ["20 (10 to 100)", "–"]
     assert table["pairs/s"][0] == "5,000 (1,000 to 10,000)"
     words = {0.5: "30 minutes", 1: "60 minutes", 1.5: "1.5 hours", 30: "30 hours", 36: "1.5 days",
-            24 * 365.25 * 15: "15 years", 0.001: "0.060 minutes"}  # fmt: skip
-    assert {hours: costs.format_hours(hours) for hours in words} == words
+            24 * 365.25 * 15: "15 years", 0.001: "3.6 seconds"}  # fmt: skip
+    assert {hours: format_duration(3600 * hours) for hours in words} == words
 
 
 def test_the_figures_of_lesson_09():

@@ -8,7 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from geossl_lessons import Missing, NotYet, check, checking, figure, folder, need, table
+from geossl_lessons import (
+    Missing,
+    NotYet,
+    check,
+    checking,
+    figure,
+    folder,
+    need,
+    print_estimate,
+    table,
+)
 from geossl_lessons.lesson_00 import machine
 from geossl_lessons.lesson_02 import experiments, figures
 from geossl_lessons.lesson_02.queue_widget import QueuePlayer
@@ -16,8 +26,11 @@ from geossl_lessons.lesson_02.temperature_widget import TemperatureSlider, push,
 from geossl_lessons.lesson_03.widgets import DatesSlider
 from test_pretrain import write_store
 
+import geossl
 from geossl import losses, models
 from geossl.cli.doctor import Finding
+from geossl.train import throughput
+from geossl.train.throughput import REFERENCE_PAIRS_PER_S
 from geossl.transforms import Views
 from geossl.viz import maps
 from geossl.viz.plots.base import new_figure
@@ -240,10 +253,25 @@ def test_a_folder_is_named_by_its_knobs():
     assert folder("o", "x") != folder("o", "x", 1)
 
 
+def test_a_cell_says_how_long_it_takes(store, monkeypatch, capsys):
+    monkeypatch.setattr(throughput, "relative_speed", lambda: 0.5)
+    print_estimate(40 * 3 / 4, 14)
+    assert capsys.readouterr().out == "About 88 seconds on this machine.\n"
+    config = geossl.PretrainConfig(epochs=2, batch_size=8, knn_every=0, precision="fp32")
+    run = geossl.pretrain(store, pairs=geossl.pairs.same_image(), config=config)
+    print_estimate(run)
+    seconds = throughput.estimate_seconds(run)
+    words = throughput.format_duration(seconds)
+    assert seconds > 0 and capsys.readouterr().out == f"About {words} on this machine.\n"
+    print_estimate(run.finish(progress=False))  # what is finished takes no time
+    assert capsys.readouterr().out == ""
+
+
 def test_the_verdict_on_a_machine():
-    fine = [Finding(True, "training", "450 pairs/s in 5 s; more")]
+    speed = f"{REFERENCE_PAIRS_PER_S / 2:g}"
+    fine = [Finding(True, "training", f"{speed} pairs/s: the lessons take about 2.0 x the rest")]
     words = repr(machine.verdict(fine))
-    assert "1 of 1" in words and "ready" in words and "takes about 5.3 here" in words
+    assert "1 of 1" in words and "ready" in words and "takes about 4.0 minutes here" in words
     broken = [*fine, Finding(False, "map", "install <folium>")]
     assert "Not ready yet: map" in repr(machine.verdict(broken))
     assert "minutes" not in repr(machine.verdict([Finding(False, "training", "no torch")]))

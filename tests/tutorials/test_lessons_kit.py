@@ -23,7 +23,7 @@ two and two?
 **You will learn**
 - to add
 
-**For a person:** 20 minutes. **Computing:** half a minute on two cores. **You need:** nothing.
+**For a person:** 20 minutes. **Computing:** half a minute on an ordinary laptop. **You need:** no
 """
 
 
@@ -105,10 +105,11 @@ def test_the_first_cell_is_read():
     assert copies.read_question(book) == "How many is two and two?"
     assert copies.read_person_minutes(book) == 20 and copies.read_computing_minutes(book) == 0.5
     said = {
-        "*One minute on two cores the": 1,
-        "A quarter of a minute on two cores": 0.25,
-        "2.5 minutes on\ntwo cores": 2.5,
+        "*One minute on an ordinary laptop the": 1,
+        "A quarter of a minute on an ordinary laptop": 0.25,
+        "2.5 minutes on\nan ordinary laptop": 2.5,
         "a minute": None,
+        "2 minutes on two cores": None,
     }
     for text, minutes in said.items():
         book.cells[0].source = text
@@ -132,7 +133,9 @@ def test_stated_minutes_are_judged(seconds, stated, fine):
 
 
 def test_notebooks_are_timed_and_failures_are_told(tutorials, tmp_path, capsys):
-    book = new_notebook(cells=[new_markdown_cell("*One minute on two cores.*"), cell("1 / 0")])
+    book = new_notebook(
+        cells=[new_markdown_cell("*One minute on an ordinary laptop.*"), cell("1 / 0")]
+    )
     nbformat.write(book, tmp_path / "broken.ipynb")
     paths = tutorials / "05_small.ipynb", tmp_path / "broken.ipynb"
     kept = tmp_path / "kept"
@@ -140,8 +143,58 @@ def test_notebooks_are_timed_and_failures_are_told(tutorials, tmp_path, capsys):
     said = capsys.readouterr().out.splitlines()
     seen = [nbformat.read(kept / path.name, as_version=4).cells[-1].outputs for path in paths]
     assert seen[1][0].ename == "ZeroDivisionError" and seen[0][-1].output_type != "error"
+    assert "load before the start" in said[0] and "as an ordinary laptop: OMP_NUM_" in said[0]
     assert "05_small" in said[2] and "0.5" in said[2] and "small knobs" in said[2]
     assert "broken" in said[3] and "ZeroDivisionError" in said[3]
+
+
+CAP = {
+    "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}  # fmt: skip
+
+
+def test_kernels_compute_as_on_an_ordinary_laptop(tmp_path, monkeypatch, capsys):
+    for name in (*CAP, "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for machine in ("x86_64", "AMD64"):
+        monkeypatch.setattr(execute.platform, "machine", lambda machine=machine: machine)
+        assert execute.laptop_environment() == {"OMP_NUM_THREADS": "2", **CAP}
+    monkeypatch.setattr(execute.platform, "machine", lambda: "arm64")
+    assert execute.laptop_environment() == {"OMP_NUM_THREADS": "2"}
+    monkeypatch.undo()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")  # what is set stays
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
+    variables = execute.laptop_environment()
+    assert variables["ONEDNN_MAX_CPU_ISA"] == "SSE41"
+    book = new_notebook(cells=[
+        new_markdown_cell("*A quarter of a minute on an ordinary laptop*"),
+        cell("import os, torch"),
+        cell("torch.backends.cpu.get_cpu_capability(), os.environ['ONEDNN_MAX_CPU_ISA']"),
+    ])  # fmt: skip
+    nbformat.write(book, tmp_path / "one.ipynb")
+    assert execute.time_notebooks((tmp_path / "one.ipynb",), output_dir=tmp_path / "out")
+    shown = nbformat.read(tmp_path / "out" / "one.ipynb", 4).cells[-1].outputs[0]["data"]
+    capability = "AVX2" if "ATEN_CPU_CAPABILITY" in variables else torch_capability()
+    assert shown["text/plain"] == f"('{capability}', 'SSE41')"
+    assert "as stated" in capsys.readouterr().out.splitlines()[-1]
+
+
+def torch_capability():
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability()
+
+
+def test_the_speed_of_the_reference_is_measured_by_a_process_that_is_capped(monkeypatch, capsys):
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
+    started = []
+    monkeypatch.setattr(execute.subprocess, "run", lambda *a, **k: started.append((*a, k)))
+    __main__.main(["reference", "--seconds", "0.5", "--repeats", "2"])
+    ((command, options),) = started
+    assert command[0] == sys.executable and "measure_speed(seconds=0.5, repeats=2)" in command[2]
+    compile(command[2], "reference", "exec")
+    assert execute.laptop_environment().items() <= options["env"].items() and options["check"]
+    assert "as an ordinary laptop" in capsys.readouterr().out
 
 
 # --- the site -------------------------------------------------------------------------------------
@@ -202,6 +255,21 @@ def test_widgets_become_pages():
     assert packed["state"] == {"n": 5} and packed["buffers"] == [{"path": ["raw"], "data": "AAAA"}]
     assert base64.b64decode(packed["code"]).decode() == esm
     assert "widgets" not in book.metadata and stills.VIEW not in json.dumps(book)
+
+
+def test_a_progress_bar_is_no_picture_of_a_page():
+    given = states(
+        box=("HBox", {"children": ["IPY_MODEL_a", "IPY_MODEL_b"]}, []),
+        a=("HTML", {"value": "50%"}, []),
+        b=("FloatProgress", {"value": 0.5}, []),
+    )
+    book = new_notebook(cells=[new_code_cell("x")])
+    outputs = [nbformat.v4.new_output("stream", text=text) for text in ("before", "after")]
+    bar = nbformat.v4.new_output("display_data", {stills.VIEW: {"model_id": "box"}})
+    book.cells[0].outputs = [outputs[0], bar, outputs[1]]
+    book.metadata["widgets"] = {stills.STATE: {"state": given}}
+    assert stills.replace_widgets(book) == 0
+    assert [output["text"] for output in book.cells[0].outputs] == ["before", "after"]
 
 
 @pytest.mark.slow

@@ -153,6 +153,15 @@ def test_the_monitor_runs_the_run_and_tells_a_terminal(tmp_path, capsys):
     assert run.logs["loss"].tolist() == alone.logs["loss"].tolist()
 
 
+def test_the_monitor_says_in_words_how_long_it_takes(tmp_path):
+    run = run_of(write_store(tmp_path / "chips"), config=TINY)
+    log = next(iter(run))
+    for seconds, words in ((125.0, "about 2.1 minutes left"), (40.2, "about 40 seconds left")):
+        run._records[-1]["seconds_left"] = seconds
+        assert describe_state(run).split(", ")[-1] == words
+    assert log.seconds_left > 0
+
+
 def test_an_interrupt_ends_the_watching_and_not_the_run(tmp_path, capsys):
     store = write_store(tmp_path / "chips")
     monitor = TrainingMonitor(run_of(store, config=TINY), every_s=0)

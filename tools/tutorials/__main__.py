@@ -20,6 +20,7 @@ COMMANDS: dict[str, Any] = {
     "learners": copies.write_learners,
     "instructors": copies.write_instructors,
     "run": execute.time_notebooks,
+    "reference": execute.measure_reference,
     "site": site.build_site,
     "workshop": workshop.bundle,
 }

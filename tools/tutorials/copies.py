@@ -125,8 +125,8 @@ def read_question(notebook: NotebookNode) -> str:
 
 
 def read_computing_minutes(notebook: NotebookNode) -> float | None:
-    """Return the minutes on two cores that the first cell states; None when it states none."""
-    pattern = r"([\d.]+|" + "|".join(_NUMBERS) + r")\s+minutes?\s+on\s+two\s+cores"
+    """Return the minutes on an ordinary laptop that the first cell states, or None."""
+    pattern = rf"([\d.]+|{'|'.join(_NUMBERS)})\s+minutes?\s+on\s+an\s+ordinary\s+laptop"
     match = re.search(pattern, notebook.cells[0].source, re.IGNORECASE)
     if not match:
         return None

@@ -1,11 +1,14 @@
-"""Run notebooks, and compare their computing time with the one they state."""
+"""Run notebooks as on an ordinary laptop, and compare their computing time with the stated one."""
 
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,11 +23,29 @@ from tools.tutorials import copies
 
 Result = TypeVar("Result")
 TOLERANCE = 0.3  # of the stated minutes
+# What an ordinary laptop is: two cores, and instructions of x86 no newer than AVX2.
+_CORES = {"OMP_NUM_THREADS": "2"}
+_CAP = {
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
 _FLOOR_S = 15.0  # smaller differences come from the start of the kernel
 
 
+def laptop_environment() -> dict[str, str]:
+    """Return the variables that make a new process an ordinary laptop; those already set stay."""
+    cap = _CAP if platform.machine().lower() in ("x86_64", "amd64") else {}
+    return {name: os.environ.get(name, value) for name, value in (_CORES | cap).items()}
+
+
 def execute(
-    notebook: NotebookNode, folder: Path, *, strict: bool = False, timeout_s: int = 1200
+    notebook: NotebookNode,
+    folder: Path,
+    *,
+    strict: bool = False,
+    timeout_s: int = 1200,
+    environment: Mapping[str, str] | None = None,
 ) -> float:
     """Run a notebook and return the seconds it took.
 
@@ -33,20 +54,21 @@ def execute(
         folder: working directory.
         strict: an exercise that is not solved is an error.
         timeout_s: for one cell.
+        environment: variables of the kernel besides this process's own.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed.
     """
     from nbclient import NotebookClient
 
-    environment = os.environ | {checking.STRICT: "1" if strict else "0"}
+    variables = os.environ | {checking.STRICT: "1" if strict else "0"} | dict(environment or {})
     resources = {"metadata": {"path": str(folder)}}
 
     def run() -> float:
         start = time.monotonic()
         client = NotebookClient(notebook, timeout=timeout_s, resources=resources)
         client.extra_arguments = ["--log-level=ERROR"]  # it warns of TCP on this machine
-        client.execute(env=environment)
+        client.execute(env=variables)
         return time.monotonic() - start
 
     return retry_kernel_start(run)
@@ -71,6 +93,8 @@ def time_notebooks(
 ) -> bool:
     """Run notebooks with their solutions, and print their computing time and the one they state.
 
+    On x86 the kernels use no instructions newer than AVX2, as on an ordinary laptop.
+
     Args:
         paths: the notebooks; all lessons and workbenches when none is given.
         quick: use the small knobs of the tests; the times then mean nothing.
@@ -80,7 +104,7 @@ def time_notebooks(
         Whether all ran, and each in the stated time within 30 %.
     """
     paths = paths or (*copies.find_lessons(), *sorted(Path("notebooks").glob("*.ipynb")))
-    print_line(f"{os.cpu_count()} cores here; load before the start {_load():.1f} (0 is idle)")
+    print_line(_describe_machine())
     print_line(f"{'notebook':44} {'minutes':>8} {'of cores':>9} {'stated':>7}")
     all_ok = True
     for path in paths:
@@ -91,7 +115,9 @@ def time_notebooks(
         with tempfile.TemporaryDirectory() as folder:
             before = _cpu_seconds()
             try:
-                seconds = execute(notebook, Path(folder), strict=True)
+                seconds = execute(
+                    notebook, Path(folder), strict=True, environment=laptop_environment()
+                )
             except Exception as error:  # the other notebooks run all the same
                 print_line(f"{path.name:44} failed: {str(error).strip().splitlines()[-1]}")
                 all_ok = False
@@ -105,6 +131,31 @@ def time_notebooks(
         print_line(f"{path.name:44} {seconds / 60:8.2f} {cores:9.2f} {stated or '?':>7} {verdict}")
         all_ok &= ok
     return all_ok
+
+
+def measure_reference(*, seconds: float = 4.0, repeats: int = 5) -> None:
+    """Measure the pairs per second of an ordinary laptop: REFERENCE_PAIRS_PER_S of throughput.py.
+
+    Args:
+        seconds: of one repeat.
+        repeats: how many times it is measured.
+    """
+    print_line(_describe_machine())
+    code = (
+        "from geossl.train import throughput as t\n"
+        f"print(t.measure_speed(seconds={seconds}, repeats={repeats}), 'pairs/s; the minutes that "
+        "lessons state are those of', t.REFERENCE_PAIRS_PER_S)"
+    )
+    environment = os.environ | laptop_environment()  # read when torch loads: by a new process
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def _describe_machine() -> str:
+    variables = " ".join(f"{name}={value}" for name, value in laptop_environment().items())
+    return (
+        f"{os.cpu_count()} cores here; load before the start {_load():.1f} (0 is idle); as an "
+        f"ordinary laptop: {variables}"
+    )
 
 
 def _compare(seconds: float, stated_minutes: float | None) -> tuple[str, bool]:

@@ -38,13 +38,19 @@ import(code).then((module) => {
 
 
 def replace_widgets(notebook: NotebookNode) -> int:
-    """Replace the widgets in a notebook's outputs with HTML, and return their number."""
+    """Replace the widgets in a notebook's outputs with HTML, and return their number.
+
+    Progress bars go: on a page they have nothing to say.
+    """
     states = notebook.metadata.pop("widgets", {}).get(STATE, {}).get("state", {})
     count = 0
     for cell in notebook.cells:
-        for output in cell.get("outputs", []):
+        for output in list(cell.get("outputs", [])):
             view = output.get("data", {}).get(VIEW)
             if view is None:
+                continue
+            if _is_progress_bar(states, view["model_id"]):
+                cell.outputs.remove(output)
                 continue
             count += 1
             page = _page(states, view["model_id"])
@@ -53,6 +59,13 @@ def replace_widgets(notebook: NotebookNode) -> int:
                 "text/plain": "a widget",
             }
     return count
+
+
+def _is_progress_bar(states: dict[str, Any], reference: str) -> bool:
+    """Return whether a widget is a bar of tqdm: a row with text on both sides of the bar."""
+    children = states.get(reference, {}).get("state", {}).get("children", [])
+    names = [states.get(c.removeprefix("IPY_MODEL_"), {}).get("model_name") for c in children]
+    return "FloatProgressModel" in names
 
 
 def _page(states: dict[str, Any], reference: str) -> str:

@@ -5,6 +5,8 @@ see ``python -m tools.tutorials --help`` in the repository.
 """
 
 from geossl_lessons.checking import NotYet, check
-from geossl_lessons.showing import Missing, figure, folder, need, table
+from geossl_lessons.showing import Missing, figure, folder, need, print_estimate, table
 
-__all__ = ["Missing", "NotYet", "check", "figure", "folder", "need", "table"]
+__all__ = [
+    "Missing", "NotYet", "check", "figure", "folder", "need", "print_estimate", "table",
+]  # fmt: skip

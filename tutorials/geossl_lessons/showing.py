@@ -1,4 +1,4 @@
-"""Figures and tables with alt text, and a clear message when a lesson is started halfway."""
+"""Figures and tables with alt text, a cell's time, and what a lesson started halfway needs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from geossl.train import Run
 
 _CELL = "text-align: left; padding: 2px 14px 2px 0"
 _WIDE_IN = 7.0  # wider figures scroll on a phone instead of shrinking
@@ -54,6 +56,19 @@ def need(*names: str) -> None:
 def folder(output_dir: str, name: str, *knobs: object) -> Path:
     """Name a directory after the knobs that shape its contents: other values get another."""
     return Path(output_dir) / "-".join(str(part) for part in (name, *knobs))
+
+
+def print_estimate(*work: Run | float) -> None:
+    """Print how long a cell takes on this machine, unless its runs are finished already.
+
+    ``work`` is what `geossl.train.throughput.estimate_seconds` takes: runs, or seconds on an
+    ordinary laptop.
+    """
+    from geossl.train.throughput import estimate_seconds, format_duration
+
+    seconds = estimate_seconds(*work)
+    if seconds > 0:
+        sys.stdout.write(f"About {format_duration(seconds)} on this machine.\n")
 
 
 def figure(picture: Figure | Axes | folium.Map, *, alt: str, caption: str = "") -> Html:

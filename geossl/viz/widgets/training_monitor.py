@@ -10,6 +10,7 @@ import pandas as pd
 
 from geossl.train.logs import Log
 from geossl.train.pretrain import Run
+from geossl.train.throughput import format_duration
 from geossl.utils.validate import NonNegative, validated
 from geossl.viz import plots
 from geossl.viz.pages import render
@@ -79,8 +80,7 @@ def describe_state(run: Run, *, interrupted: bool = False) -> str:
     elif interrupted:
         parts.append("stopped; the encoder is usable, and watching again continues from here")
     else:
-        left = int(last["seconds_left"])
-        parts.append(f"{left // 60}:{left % 60:02d} left")
+        parts.append(f"about {format_duration(last['seconds_left'])} left")
     if last["effective_rank"] < 2:
         parts.append("the embeddings have collapsed to one direction")
     return ", ".join(parts)

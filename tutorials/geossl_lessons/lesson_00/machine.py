@@ -9,10 +9,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from geossl.cli.doctor import Finding
+from geossl.train.throughput import REFERENCE_PAIRS_PER_S, format_duration
 from geossl_lessons.showing import Html
-
-# Of the machine that the stated minutes were measured on: an idle Intel Xeon with bf16, one thread.
-REFERENCE_PAIRS_PER_S = 1200.0
 
 
 def findings_table(findings: Sequence[Finding]) -> pd.DataFrame:
@@ -38,10 +36,10 @@ def verdict(findings: Sequence[Finding]) -> Html:
     else:
         lines.append("This machine is ready.")
     if rate:
-        factor = REFERENCE_PAIRS_PER_S / max(float(rate[1]), 1e-9)
+        here = format_duration(120 * REFERENCE_PAIRS_PER_S / max(float(rate[1]), 1e-9))
         lines.append(
             f"It trains on {float(rate[1]):,.0f} pairs per second: a lesson that states 2 minutes "
-            f"of computing takes about {2 * factor:.1f} here."
+            f"of computing takes about {here} here."
         )
     words = " ".join(lines)
     return Html(f"<p><b>{html.escape(words)}</b></p>", words)

@@ -10,12 +10,11 @@ import pandas as pd
 import torch
 
 from geossl import models
-from geossl.train.throughput import Throughput, format_rate
+from geossl.train.throughput import Throughput, format_duration, format_rate
 from geossl.utils.validate import Positive, PositiveInt, validated
 
 # Dense bf16 TFLOP/s of NVIDIA's data sheets (no sparsity), as in benchmarks/roofline.py.
 CARDS = {"L4": 121.0, "A100": 312.0, "H100": 989.0}
-_UNITS = (("years", 24 * 365.25), ("days", 24.0), ("hours", 1.0), ("minutes", 1 / 60))
 
 
 @validated
@@ -57,16 +56,10 @@ def plan_training(rates: Mapping[str, tuple[Throughput, float]], *, pairs: float
     """
     lines = []
     for name, (rate, price) in rates.items():
-        hours = [pairs / value / 3600 for value in (rate.value, rate.high, rate.low)]
+        seconds = [pairs / value for value in (rate.value, rate.high, rate.low)]
         cost = "–"
         if np.isfinite(price):
-            cost = "{} ({} to {})".format(*(format_rate(price * hour) for hour in hours))
-        duration = "{} ({} to {})".format(*map(format_hours, hours))
+            cost = "{} ({} to {})".format(*(format_rate(price * s / 3600) for s in seconds))
+        duration = "{} ({} to {})".format(*map(format_duration, seconds))
         lines.append([name, str(rate), duration, cost])
     return pd.DataFrame(lines, columns=["machine", "pairs/s", "time", "dollars"])
-
-
-def format_hours(hours: float) -> str:
-    """Write hours in a unit that fits, with two digits."""
-    name, size = next((unit for unit in _UNITS if hours >= 1.5 * unit[1]), _UNITS[-1])
-    return f"{format_rate(hours / size)} {name}"

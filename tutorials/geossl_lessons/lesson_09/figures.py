@@ -9,10 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from geossl.train.throughput import Throughput
+from geossl.train.throughput import Throughput, format_duration
 from geossl.utils.colors import GRAY, PALETTE
 from geossl.viz.plots.base import get_axes, new_figure, style_axes
-from geossl_lessons.lesson_09.costs import format_hours
 
 _BITS = {"fp32": 23, "fp16": 10, "bf16": 7}  # of the fraction
 _TICKS = {"hour": 1, "day": 24, "week": 168, "month": 730, "year": 8766, "10 years": 87_660,
@@ -107,7 +106,7 @@ def plot_times(
         color, mark = (PALETTE[0], "o") if measured else (GRAY, "s")
         ax.plot([least, most], [y, y], color=color, linewidth=3)
         ax.plot(likely, y, mark, color=color, markersize=7)
-        ax.annotate(format_hours(likely), (likely, y), (0, 8), ha="center",
+        ax.annotate(format_duration(3600 * likely), (likely, y), (0, 8), ha="center",
                     textcoords="offset points", fontsize=9)  # fmt: skip
     ax.plot([], [], "o-", color=PALETTE[0], label="measured here")
     ax.plot([], [], "s-", color=GRAY, label="estimated from the data sheet")
