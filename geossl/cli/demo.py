@@ -16,6 +16,7 @@ from geossl.data.store import ChipStore
 from geossl.embeddings import Embeddings, embed
 from geossl.train.config import PretrainConfig
 from geossl.train.pretrain import Run, pretrain
+from geossl.train.throughput import estimate_seconds, format_duration
 
 __all__ = ["METHODS", "demo", "load_demo", "run_demo"]
 
@@ -145,6 +146,7 @@ def load_demo(
             output_dir=folder / "workbench",
             seed=seed,
         )
+        print_line(f"Training takes about {format_duration(estimate_seconds(run))}, this once.")
         embed(store, run.finish().encoder, progress=True).save(file)
     return store, Embeddings.load(file)
 

@@ -10,7 +10,7 @@ from test_pretrain import TINY, write_store
 
 from geossl import pairs, pretrain
 from geossl.clusters import GeoClusters
-from geossl.train import throughput
+from geossl.train import PretrainConfig, throughput
 from geossl.train.throughput import (
     REFERENCE_PAIRS_PER_S,
     Throughput,
@@ -18,6 +18,8 @@ from geossl.train.throughput import (
     format_duration,
     relative_speed,
 )
+
+DEFAULT = PretrainConfig.encoder
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +46,7 @@ def measured(monkeypatch):
 def test_the_speed_is_measured_once_and_remembered(measured, file):
     assert relative_speed() == relative_speed() == 0.5
     assert len(measured) == 1 and len(json.loads(file.read_text("utf-8"))) == 1
-    assert measured[0] | {"name": "small", "size_px": 32, "batch_size": 128} == measured[0]
+    assert measured[0] | {"name": DEFAULT, "size_px": 32, "batch_size": 128} == measured[0]
     throughput.measure_speed(seconds=0.1)
     assert len(measured) == 2 and measured[1]["seconds"] == 0.1
 
