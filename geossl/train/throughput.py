@@ -27,7 +27,7 @@ from geossl.utils.device import select_device
 from geossl.utils.io import atomic_write, load_json
 from geossl.utils.validate import NonNegative, PositiveInt, Seed, validated
 
-REFERENCE_PAIRS_PER_S = 330.0
+REFERENCE_PAIRS_PER_S = 900.0
 """Pairs per second of `measure_speed` on an ordinary laptop: two idle cores with AVX2 and no more.
 
 The minutes that lessons and workbenches state are minutes at this speed. Measured by
