@@ -52,8 +52,18 @@ def select_precision(name: str, device: torch.device) -> str:
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if device.type == "cpu" and _uses_amx() else "fp32"
+
+
+def _uses_amx() -> bool:
+    """Return whether torch and oneDNN multiply bf16 in hardware: AMX that no variable forbids."""
     capabilities: dict = getattr(torch.cpu, "get_capabilities", dict)()
-    return "bf16" if device.type == "cpu" and capabilities.get("amx_bf16") else "fp32"
+    allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+    return (
+        bool(capabilities.get("amx_bf16"))
+        and ("AMX" in allowed or allowed in ("ALL", "DEFAULT"))
+        and torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
+    )
 
 
 def use_fused(device: torch.device) -> bool | None:
