@@ -77,9 +77,13 @@ def run_demo(
     echo("2/5  geo clusters: k-means on the sphere")
     clusters = _fit_clusters(store, seed=seed)
     clusters.save(output_dir / "clusters.json")
+    page = output_dir / "index.html"
+    if not page.exists():
+        write_demo_page(page, Results(store, clusters), seed=seed)
+        echo(f"     the first maps are in {page}; load it again at the end")
     echo(f"3/5  pre-training with {len(METHODS)} methods, the same number of steps each")
     config = _config(store, epochs=epochs)
-    runs = {}
+    runs: dict[str, Run] = {}
     for number, (name, (sampler, with_clusters)) in enumerate(METHODS.items(), 1):
         run = pretrain(
             store,
@@ -92,6 +96,7 @@ def run_demo(
         left = _time_left(run, len(METHODS) - number)
         echo(f"     {number} of {len(METHODS)}: {name}, {run.steps} steps, {left}")
         runs[name] = run.finish()
+        echo(f"     {_outcome(run)}")
     echo("4/5  embedding and probing on held-out blocks of the world")
     embeddings = {"random features": evaluate.random_features(store, seed=seed)}
     embeddings |= {name: embed(store, run.encoder) for name, run in runs.items()}
@@ -101,11 +106,8 @@ def run_demo(
         for measure_name, measure in _MEASURES.items()
     }
     echo("5/5  drawing the page")
-    page = write_demo_page(
-        output_dir,
-        Results(store, clusters, runs, embeddings, tables, time.monotonic() - start),
-        seed=seed,
-    )
+    seconds = time.monotonic() - start
+    write_demo_page(page, Results(store, clusters, runs, embeddings, tables, seconds), seed=seed)
     text = result_table(tables).rename(columns={"method": ""})
     echo(f"\n{text.to_string(index=False, justify='right')}")
     echo("accuracy and recall@1 on held-out blocks, 95 % interval over locations\n")
@@ -166,6 +168,14 @@ def _config(store: ChipStore, *, epochs: float) -> PretrainConfig:
     config = PretrainConfig(epochs=epochs)
     half = int((store.scenes["split"] == "train").sum()) // 2
     return dataclasses.replace(config, batch_size=min(config.batch_size, half))
+
+
+def _outcome(run: Run) -> str:
+    """Return what a run took and what its last kNN measurement was."""
+    logs = run.logs
+    scores = logs["knn"].dropna()
+    result = f", kNN {scores.iloc[-1]:.3f} on val" if len(scores) else ""
+    return f"loss {logs['loss'].iloc[-1]:.2f} after {logs['seconds'].iloc[-1] / 60:.1f} min{result}"
 
 
 def _time_left(run: Run, more: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class Results:
     Attributes:
         store: the chips.
         clusters: of the training locations.
-        runs: by the name of the method.
+        runs: by the name of the method; none before they are trained.
         embeddings: likewise, with those of an untrained encoder.
         tables: of `geossl.evaluate.compare`, by the name of the measure.
         seconds: that it took.
@@ -46,10 +46,10 @@ class Results:
 
     store: ChipStore
     clusters: GeoClusters
-    runs: Mapping[str, Run]
-    embeddings: Mapping[str, Embeddings]
-    tables: Mapping[str, pd.DataFrame]
-    seconds: float
+    runs: Mapping[str, Run] = field(default_factory=dict)
+    embeddings: Mapping[str, Embeddings] = field(default_factory=dict)
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 def result_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -61,50 +61,74 @@ def result_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame({"method": next(iter(tables.values()))["method"], **columns})
 
 
-def write_demo_page(output_dir: Path, results: Results, *, seed: int) -> Path:
-    """Write ``index.html``, and the picture of the world next to it.
+def write_demo_page(page: Path, results: Results, *, seed: int) -> None:
+    """Write the page; before training, what needs none of it.
 
     Args:
-        output_dir: folder of the page.
+        page: path of the page; the picture of the world is written next to it.
         results: what the page shows.
         seed: of the pairs and retrievals that are shown.
-
-    Returns:
-        Path of the page.
     """
     store, clusters, table = results.store, results.clusters, results.store.scenes
-    world = results.embeddings["MoCo-v2+Geo+TP"]
-    with atomic_write(output_dir / "world.png") as part:
-        part.write_bytes(plots.figure_png(plots.plot_world(world)))
     purity = clusters.purity(table).rename(
         columns={"size": "locations", "label": "most frequent", "entropy_bits": "entropy"}
     )
-    logs = {name: run.logs for name, run in results.runs.items()}
-    correct, wrong = _retrieval_rows(results.embeddings["MoCo-v2+TP"], seed)
     drawings: dict[str, Any] = {
         "map by climate": maps.map_scenes(table),
         "map by split": maps.map_scenes(table, color="split"),
         "map of clusters": maps.map_clusters(clusters, table, store=store),
-        "map of embeddings": maps.map_embeddings(world),
         "purity": purity,
         "pairs": plots.plot_pairs(store, _example_pairs(table, seed)),
         "pair statistics": _pair_statistics(table),
-        "losses": plots.plot_losses(logs),
-        "results": result_table(results.tables),
-        "retrievals": plots.plot_retrievals(
-            store,
-            results.embeddings["MoCo-v2+TP"],
-            np.concatenate([correct, wrong]),
-            among=(table["split"] == "test").to_numpy(bool),
-        ),
-        **{measure: plots.plot_results(scores) for measure, scores in results.tables.items()},
     }
-    values = {
-        "minutes": results.seconds / 60,
+    values: dict[str, Any] = {
         "locations": table["location"].nunique(),
         "chips": len(table),
         "size_px": store.size_px,
         "k": clusters.k,
+    }
+    stages = ["data"]
+    if results.runs:
+        stages.append("training")
+        _add_training(drawings, values, results, seed)
+        with atomic_write(page.with_name("world.png")) as part:
+            world = results.embeddings["MoCo-v2+Geo+TP"]
+            part.write_bytes(plots.figure_png(plots.plot_world(world)))
+    words = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+    sections = [
+        report.Section(
+            section["title"],
+            section["words"].format(**values),
+            [_block(drawings, values, **block) for block in section["blocks"]],
+        )
+        for section in words["sections"]
+        if section["stage"] in stages
+    ]
+    lead = words["lead"][stages[-1]].format(**values)
+    report.write_page(page, title=words["title"], lead=lead, sections=sections, foot=words["foot"])
+
+
+def _add_training(
+    drawings: dict[str, Any], values: dict[str, Any], results: Results, seed: int
+) -> None:
+    """Add what training led to."""
+    store, finder = results.store, results.embeddings["MoCo-v2+TP"]
+    logs = {name: run.logs for name, run in results.runs.items()}
+    correct, wrong = _retrieval_rows(finder, seed)
+    drawings |= {
+        "map of embeddings": maps.map_embeddings(results.embeddings["MoCo-v2+Geo+TP"]),
+        "losses": plots.plot_losses(logs),
+        "results": result_table(results.tables),
+        "retrievals": plots.plot_retrievals(
+            store,
+            finder,
+            np.concatenate([correct, wrong]),
+            among=(store.scenes["split"] == "test").to_numpy(bool),
+        ),
+        **{measure: plots.plot_results(scores) for measure, scores in results.tables.items()},
+    }
+    values |= {
+        "minutes": results.seconds / 60,
         "ranks": "; ".join(
             f"{name}: effective rank {log['effective_rank'].iloc[-1]:.0f}"
             for name, log in logs.items()
@@ -116,20 +140,6 @@ def write_demo_page(output_dir: Path, results: Results, *, seed: int) -> Path:
         "correct": len(correct),
         "wrong": len(wrong),
     }
-
-    words = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
-    sections = [
-        report.Section(
-            section["title"],
-            section["words"].format(**values),
-            [_block(drawings, values, **block) for block in section["blocks"]],
-        )
-        for section in words["sections"]
-    ]
-    page = output_dir / "index.html"
-    lead = words["lead"].format(**values)
-    report.write_page(page, title=words["title"], lead=lead, sections=sections, foot=words["foot"])
-    return page
 
 
 def _block(

@@ -124,7 +124,7 @@ def embed(
         raise ValueError(f"`output` must end in .parquet or .geoparquet, got {output.name!r}.")
     opened = streaming.open_store(store)
     if encoder == "random":
-        embeddings = geossl.evaluate.random_features(opened, name="small", seed=seed)
+        embeddings = geossl.evaluate.random_features(opened, seed=seed)
     elif encoder == "hog":
         embeddings = geossl.evaluate.hog(opened)
     else:

@@ -20,7 +20,7 @@ from geossl.utils.validate import PositiveInt, Seed, validated
 def random_features(
     store: ChipStore,
     *,
-    name: EncoderName = "small",
+    name: EncoderName = "tiny",
     stem: Stem = "small",
     seed: Seed = 0,
 ) -> Embeddings:

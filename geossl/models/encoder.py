@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from geossl.utils.validate import PositiveInt, Seed, advise, validated
 
-EncoderName = Literal["small", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+EncoderName = Literal[
+    "tiny", "small", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"
+]
 Stem = Literal["small", "standard"]
 ENCODERS: tuple[str, ...] = get_args(EncoderName)
 STEMS: tuple[str, ...] = get_args(Stem)
-_WIDTHS = (32, 64, 128, 256)  # of the stem and the three blocks of "small"
+_WIDTHS = (32, 64, 128, 256)  # of the stem and the three blocks of "tiny" and "small"
 
 
 class Encoder(nn.Module):
@@ -68,7 +70,7 @@ class Encoder(nn.Module):
 
 @validated
 def build_encoder(
-    name: EncoderName = "small",
+    name: EncoderName = "tiny",
     *,
     bands: PositiveInt = 3,
     stem: Stem = "small",
@@ -79,7 +81,8 @@ def build_encoder(
     """Build an untrained encoder.
 
     Args:
-        name: "small" (made for two cores: 3 residual blocks, E = 256) or a torchvision ResNet.
+        name: "tiny" or "small", made for the two cores of a laptop (three residual blocks, E = 256;
+            "small" has two 3x3 convolutions a block, "tiny" one and a 1x1), or a torchvision ResNet.
         bands: number of input bands.
         stem: "small" for chips below about 100 px, "standard" as in the ResNet paper.
         mean: ``(C,)`` of the bands in the chips' units; zeros when None.
@@ -94,13 +97,16 @@ def build_encoder(
         arXiv 2002.05709, appendix B.9.
 
     Example:
-        >>> encoder = build_encoder("small", bands=4)
+        >>> encoder = build_encoder("tiny", bands=4)
         >>> encoder(torch.zeros(2, 4, 32, 32)).shape
         torch.Size([2, 256])
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        backbone, width = _small(bands, stem) if name == "small" else _resnet(name, bands, stem)
+        if name in _BLOCKS:
+            backbone, width = _compact(_BLOCKS[name], bands, stem)
+        else:
+            backbone, width = _resnet(name, bands, stem)
     encoder = Encoder(name, backbone, bands=bands, stem=stem, embedding_dim=width)
     set_normalization(
         encoder, encoder.mean if mean is None else mean, encoder.std if std is None else std
@@ -166,15 +172,33 @@ class _Block(nn.Module):
         return F.relu(self.norm2(self.conv2(y)) + self.norm3(self.skip(self.pool(x))))
 
 
-def _small(bands: int, stem: str) -> tuple[nn.Module, int]:
-    """Return the encoder for two cores; its stem has stride 2 (small) or 4 (standard)."""
+class _TinyBlock(nn.Module):
+    """A 3x3 convolution, and a 1x1 convolution with a shortcut around it."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(y + self.norm2(self.conv2(y)))
+
+
+_BLOCKS: dict[str, type[nn.Module]] = {"tiny": _TinyBlock, "small": _Block}
+
+
+def _compact(block: type[nn.Module], bands: int, stem: str) -> tuple[nn.Module, int]:
+    """Return an encoder for two cores; its stem has stride 2 (small) or 4 (standard)."""
     widths = _WIDTHS
     kernel, stride, padding = (4, 2, 1) if stem == "small" else (8, 4, 2)
     net = nn.Sequential(
         nn.Conv2d(bands, widths[0], kernel, stride, padding, bias=False),
         nn.BatchNorm2d(widths[0]),
         nn.ReLU(),
-        *(_Block(inputs, outputs, 2) for inputs, outputs in pairwise(widths)),
+        *(block(inputs, outputs, 2) for inputs, outputs in pairwise(widths)),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
     )

@@ -88,7 +88,7 @@ def compare(
 
     Args:
         encoders: name -> an encoder, the path of one (a run's folder, or see `weights.load`), None
-            for an untrained "small" one of the seed, or a function of the seed that returns one of
+            for an untrained "tiny" one of the seed, or a function of the seed that returns one of
             these.
         task: of `classification`, `detection` or `segmentation`.
         seeds: of heads, crops, orders and untrained weights; each method is measured with each.
@@ -272,7 +272,7 @@ def _prepare(
         start = start(seed)
     if start is None:
         bands = task.bands if isinstance(task.bands, int) else len(task.bands)
-        encoder = models.build_encoder("small", bands=bands, seed=seed)
+        encoder = models.build_encoder(bands=bands, seed=seed)
         return weights.with_input(encoder, task.mean, task.std).eval()
     encoder = start if isinstance(start, models.Encoder) else weights.load(start)
     encoder = weights.with_bands(encoder, task.bands, adapt=adapt)

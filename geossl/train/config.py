@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
+from geossl.models.encoder import EncoderName, Stem
 from geossl.transforms import Views, moco_v2
 from geossl.utils.validate import (
     Fraction,
@@ -23,7 +24,7 @@ class PretrainConfig:
     """Everything that shapes a run besides its data, its pairs and its seed.
 
     Args:
-        encoder: "small" (made for two cores) or a torchvision ResNet, e.g. "resnet50".
+        encoder: "tiny" (made for two cores), "small" or a torchvision ResNet, e.g. "resnet50".
         stem: "small" for chips below about 100 px, "standard" as in the ResNet paper.
         epochs: passes over the training chips.
         batch_size: pairs N per step.
@@ -65,10 +66,8 @@ class PretrainConfig:
         ResNet-50 at 224 px are `paper_config`.
     """
 
-    encoder: Literal["small", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = (
-        "small"
-    )
-    stem: Literal["small", "standard"] = "small"
+    encoder: EncoderName = "tiny"
+    stem: Stem = "small"
     epochs: Annotated[float, Interval(gt=0, le=1_000_000)] = 8
     batch_size: PositiveInt = 128
     accumulation_steps: PositiveInt = 1

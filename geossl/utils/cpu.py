@@ -23,7 +23,7 @@ def single_threaded(encoder: nn.Module, *, bf16: bool) -> Iterator[None]:
     """
     threads = torch.get_num_threads()
     on_cpu = next(encoder.parameters()).device.type == "cpu"
-    alone = bf16 and getattr(encoder, "name", "") == "small" and on_cpu and threads > 1
+    alone = bf16 and getattr(encoder, "name", "") in ("tiny", "small") and on_cpu and threads > 1
     if alone:
         torch.set_num_threads(1)
     try:
