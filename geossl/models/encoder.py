@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from geossl.utils.validate import PositiveInt, Seed, advise, validated
 
-EncoderName = Literal[
-    "tiny", "small", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"
-]
+EncoderName = Literal["tiny", "small", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 Stem = Literal["small", "standard"]
 ENCODERS: tuple[str, ...] = get_args(EncoderName)
+COMPACT = ("tiny", "small")  # made for two cores
 STEMS: tuple[str, ...] = get_args(Stem)
 _WIDTHS = (32, 64, 128, 256)  # of the stem and the three blocks of "tiny" and "small"
 
@@ -82,7 +81,8 @@ def build_encoder(
 
     Args:
         name: "tiny" or "small", made for the two cores of a laptop (three residual blocks, E = 256;
-            "small" has two 3x3 convolutions a block, "tiny" one and a 1x1), or a torchvision ResNet.
+            the second convolution of a block is 1x1 in "tiny", 3x3 in "small"), or a torchvision
+            ResNet.
         bands: number of input bands.
         stem: "small" for chips below about 100 px, "standard" as in the ResNet paper.
         mean: ``(C,)`` of the bands in the chips' units; zeros when None.
@@ -103,8 +103,8 @@ def build_encoder(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if name in _BLOCKS:
-            backbone, width = _compact(_BLOCKS[name], bands, stem)
+        if name in COMPACT:
+            backbone, width = _compact(_TinyBlock if name == "tiny" else _Block, bands, stem)
         else:
             backbone, width = _resnet(name, bands, stem)
     encoder = Encoder(name, backbone, bands=bands, stem=stem, embedding_dim=width)
@@ -155,49 +155,40 @@ def _resnet(name: str, bands: int, stem: str) -> tuple[nn.Module, int]:
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions and a shortcut: ResNet's basic block with an average-pooled skip."""
+    """Two convolutions and a shortcut: ResNet's basic block with an average-pooled skip."""
+
+    kernel = 3  # of the second convolution
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.norm1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.conv2 = nn.Conv2d(outputs, outputs, self.kernel, 1, self.kernel // 2, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
         self.pool = nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
         self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
         self.norm3 = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norm1(self.conv1(x)))
-        return F.relu(self.norm2(self.conv2(y)) + self.norm3(self.skip(self.pool(x))))
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)  # BatchNorm's gradient needs its input
+        y = self.norm2(self.conv2(y)).add_(self.norm3(self.skip(self.pool(x))))
+        return F.relu(y, inplace=True)
 
 
-class _TinyBlock(nn.Module):
-    """A 3x3 convolution, and a 1x1 convolution with a shortcut around it."""
+class _TinyBlock(_Block):
+    """The same with a second convolution of 1x1."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norm1(self.conv1(x)))
-        return F.relu(y + self.norm2(self.conv2(y)))
+    kernel = 1
 
 
-_BLOCKS: dict[str, type[nn.Module]] = {"tiny": _TinyBlock, "small": _Block}
-
-
-def _compact(block: type[nn.Module], bands: int, stem: str) -> tuple[nn.Module, int]:
+def _compact(block: type[_Block], bands: int, stem: str) -> tuple[nn.Module, int]:
     """Return an encoder for two cores; its stem has stride 2 (small) or 4 (standard)."""
     widths = _WIDTHS
     kernel, stride, padding = (4, 2, 1) if stem == "small" else (8, 4, 2)
     net = nn.Sequential(
         nn.Conv2d(bands, widths[0], kernel, stride, padding, bias=False),
         nn.BatchNorm2d(widths[0]),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         *(block(inputs, outputs, 2) for inputs, outputs in pairwise(widths)),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),

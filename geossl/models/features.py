@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geossl.models.encoder import Encoder
+from geossl.models.encoder import COMPACT, Encoder
 from geossl.transforms import Views
 from geossl.utils.validate import (
     NonNegative,
@@ -37,8 +37,8 @@ class Pyramid(nn.Module):
 
     Attributes:
         encoder: the same.
-        strides: pixels of the image to one of each map: (4, 8, 16) of "tiny" and "small", (4, 8, 16, 32) of a
-            ResNet with the standard stem, (1, 2, 4, 8) with the small one.
+        strides: pixels of the image to one of each map: (4, 8, 16) of "tiny" and "small",
+            (4, 8, 16, 32) of a ResNet with the standard stem, (1, 2, 4, 8) with the small one.
         widths: channels of each map.
     """
 
@@ -49,7 +49,7 @@ class Pyramid(nn.Module):
         stages = [child for child in encoder.backbone.children() if _is_stage(child)]
         self.widths = tuple(_channels(stage) for stage in stages)
         by_stem = (
-            {"small": 4, "standard": 8} if encoder.name in ("tiny", "small") else {"small": 1, "standard": 4}
+            {"small": 4, "standard": 8} if encoder.name in COMPACT else {"small": 1, "standard": 4}
         )
         self.strides = tuple(by_stem[encoder.stem] * 2**i for i in range(len(stages)))
 

@@ -10,7 +10,7 @@ from torch import nn
 from geossl import models
 from geossl.data.store import ChipStore
 from geossl.models import layers
-from geossl.models.encoder import has_correct_bf16_gradients
+from geossl.models.encoder import COMPACT, has_correct_bf16_gradients
 from geossl.train.config import PretrainConfig
 from geossl.train.objectives import Classification, Contrastive, Objective, modules_of
 from geossl.utils import dist
@@ -29,7 +29,7 @@ def build_model(
     """Build the untrained model of a run on its device.
 
     Its queue holds a single key unless an objective is contrastive. Its memory format is
-    channels_last in bf16.
+    channels_last in bf16, and of the encoders made for two cores.
     """
     encoder = models.build_encoder(
         config.encoder,
@@ -73,7 +73,8 @@ def build_model(
 
 def memory_format(moco: models.MoCo) -> torch.memory_format:
     """Return the memory format in which a model is fastest."""
-    return torch.channels_last
+    compact = moco.encoder.name in COMPACT and moco.queue.device.type == "cpu"
+    return torch.channels_last if moco.bf16 or compact else torch.contiguous_format
 
 
 def trains_in_bf16(

@@ -11,7 +11,7 @@ from torch import nn
 
 @contextmanager
 def single_threaded(encoder: nn.Module, *, bf16: bool) -> Iterator[None]:
-    """Train the small encoder in bf16 on a CPU with one thread.
+    """Train "tiny" and "small" in bf16 on a CPU with one thread.
 
     oneDNN's threads wait for each other by spinning. In layers this small a second thread gains
     nothing on idle cores (1,100 pairs/s, one has 1,190). On cores with other work two fall to 320

@@ -28,7 +28,9 @@ def test_a_trainable_copy_is_one_and_leaves_the_encoder_as_it_is(frozen, synchro
     assert first.any() and copied.metadata == encoder.metadata and copied.config == encoder.config
 
 
-@pytest.mark.parametrize("name, width", [("small", 256), ("resnet18", 512), ("resnet50", 2048)])
+@pytest.mark.parametrize(
+    "name, width", [("tiny", 256), ("small", 256), ("resnet18", 512), ("resnet50", 2048)]
+)
 @pytest.mark.parametrize("stem", models.STEMS)
 @pytest.mark.parametrize("bands", [1, 4])
 def test_encoders_take_any_number_of_bands(name, width, stem, bands):
@@ -60,7 +62,7 @@ def test_an_encoder_survives_its_file_with_its_normalization(tmp_path):
 
 
 def test_clear_words_for_wrong_arguments(tmp_path):
-    with pytest.raises(ValueError, match=r"`name` must be one of \['small', .*, got 'resnet19'"):
+    with pytest.raises(ValueError, match=r"`name` must be one of \['tiny', .*, got 'resnet19'"):
         models.build_encoder("resnet19")
     with pytest.raises(ValueError, match="`stem` must be one of .*, got 'big'"):
         models.build_encoder("small", stem="big")

@@ -77,7 +77,8 @@ class Segmenter:
         Of two neighboring windows each gives its own half of what they share. The map is that of
         one window over all where no window's edge lies within half the network's receptive field:
         everywhere if they share as much as that field (of "small" 136 px with "fpn", 164 px with
-        "fcn"; of "tiny" less, of a ResNet more). The "deeplab" head looks at all of a window at once.
+        "fcn"; of "tiny" less, of a ResNet more). The "deeplab" head looks at all of a window at
+        once.
 
         Args:
             scene: path of a file, read as the training scenes were; or a table of one row.

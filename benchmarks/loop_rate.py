@@ -1,0 +1,57 @@
+"""Print the pairs per second of a training loop; runs with version 0.1 too. See laptop.py.
+
+    python benchmarks/loop_rate.py FOLDER SECONDS '{"precision": "fp32"}'
+
+The options are fields of `PretrainConfig` and "contiguous": true, which turns channels_last off.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+import geossl
+
+OLD = geossl.__version__.startswith("0.1")
+
+
+def main(folder: str, seconds: str, options: str) -> None:
+    """Build or open a store of the Blue Marble, train, and print the rate as JSON."""
+    changes = json.loads(options)
+    path = Path(folder) / f"chips-{geossl.__version__}"
+    if path.exists():
+        store = geossl.ChipStore.open(path)
+    else:
+        datasets = importlib.import_module("geossl.readers" if OLD else "geossl.datasets")
+        scenes = datasets.blue_marble(places=6_000, dates=4, seed=0)
+        store = geossl.ChipStore.build(path, scenes, size_px=32)
+    if changes.pop("contiguous", False):
+        setup = importlib.import_module("geossl.train.pretrain")
+        setup.memory_format = lambda model: torch.contiguous_format
+        importlib.import_module("geossl.train.setup").memory_format = setup.memory_format
+    began = time.perf_counter()
+    run = geossl.pretrain(
+        store,
+        pairs=geossl.pairs.temporal(),
+        geo=geossl.GeoClusters.fit(store.scenes[store.scenes["split"] == "train"], k=100),
+        config=geossl.PretrainConfig(knn_every=0, log_every=10, epochs=1_000, **changes),
+    )
+    logs = iter(run)
+    next(logs)
+    start, before = time.perf_counter() - began, run.step
+    began, cpu = time.perf_counter(), time.process_time()
+    while time.perf_counter() - began < float(seconds):
+        next(logs)
+    wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+    pairs = (run.step - before) * (run.config.batch if OLD else run.config.batch_size)
+    result = {"pairs_per_s": pairs / wall, "cpu_ms": cpu / pairs * 1e3, "start_s": start}
+    print(json.dumps(result | {"capability": torch.backends.cpu.get_cpu_capability()}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
