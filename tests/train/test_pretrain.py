@@ -505,7 +505,7 @@ def test_clear_words_for_wrong_arguments(store, tmp_path):
     next(iter(run_of(store, output_dir=tmp_path)))
     with pytest.raises(ValueError, match=r"another `projection_dim` \(16, not 8\)"):
         run_of(store, output_dir=tmp_path, config=change(projection_dim=8))
-    with pytest.raises(ValueError, match=r"another `encoder` \(small, not resnet18\)"):
+    with pytest.raises(ValueError, match=r"another `encoder` \(tiny, not resnet18\)"):
         run_of(store, output_dir=tmp_path, config=change(encoder="resnet18"))
     about = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**about, "format": 99}))
