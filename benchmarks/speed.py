@@ -6,7 +6,7 @@ Writes speed.md and speed.json to this folder. ResNet-18 with its usual stem, ba
 and eager. In each round every method starts in a new process; the processes run a block of steps each, in
 an order that rotates, and figures are compared within the round. The processes are new because the layout
 of its memory was seen to slow a process down by up to a tenth for as long as it lives. `geossl_tuned` has
-all options for speed. See peers.py for the others.
+bf16, where the processor is faster in it. See peers.py for the others.
 """
 
 from __future__ import annotations
@@ -32,13 +32,18 @@ import torch
 from speed_page import page
 from study import Records
 
+from geossl.utils.device import select_precision
+
 HERE = Path(__file__).parent
 FOLDER = HERE.parent / "runs" / "speed"
 BATCH, QUEUE, LOCATIONS = 64, 4096, 128  # two dates per location
 ROUNDS = {1: 9, 2: 3}  # by threads
 SIZES = {64: (64, 64), 512: (192, 96)}  # side of the files -> of our chips, of a view
 STEPS = 2 * LOCATIONS // BATCH  # of a block: an epoch
-METHODS = ("geossl", "geossl_tuned", "lightly", "torchgeo", "paper", "bare")
+FAST = select_precision("auto", torch.device("cpu")) == "bf16"  # else geossl_tuned is geossl
+METHODS = (
+    "geossl", *(("geossl_tuned",) if FAST else ()), "lightly", "torchgeo", "paper", "bare",
+)  # fmt: skip
 
 
 def images(side: int) -> Path:

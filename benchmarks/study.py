@@ -119,7 +119,9 @@ def hardware() -> str:
         names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
         name = names[0] if names else name
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    cap = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    limit = f" held to {cap}, as in an ordinary laptop" if cap else ""
     return (
-        f"{name}, {os.cpu_count()} cores{gpu}; geossl {__version__}, torch {torch.__version__}, "
+        f"{name}, {os.cpu_count()} cores{limit}{gpu}; geossl {__version__}, torch {torch.__version__}, "
         f"Python {platform.python_version()}"
     )
