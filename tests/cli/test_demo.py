@@ -27,12 +27,31 @@ def test_the_page_has_every_part_and_stands_alone(made):
     assert 'src="http' not in text and 'href="http' not in text
 
 
+def test_the_first_maps_come_before_training(tmp_path, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    lines = []
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(demo, "pretrain", interrupt)
+        demo.run_demo(tmp_path, places=120, epochs=1, echo=lambda line: lines.append(str(line)))
+    page = tmp_path / "index.html"
+    text = page.read_text("utf-8")
+    assert re.findall("<h2>(.*)</h2>", text) == ["The locations", "Geo clusters", "Positive pairs"]
+    assert text.count("<iframe") == 3 and "load this page again" in text
+    assert sum(str(page) in line for line in lines) == 1
+    demo.run_demo(tmp_path, places=120, epochs=1, echo=lines.append)
+    text = page.read_text("utf-8")
+    assert "<h2>Is it any good?</h2>" in text and "load this page again" not in text
+
+
 def test_the_terminal_shows_the_table_and_what_is_left(made):
     _, page, lines = made
     said = "\n".join(lines)
     for name in ("random features", *demo.METHODS):
         assert name in said
     assert "min of training left in all" in said and str(page) in said
+    assert len(re.findall(r"loss \d+\.\d\d after \d+\.\d min, kNN 0\.\d{3} on val", said)) == 3
     cells = re.findall(r"\d\.\d{3} \(\d\.\d{3}-\d\.\d{3}\)", said)
     assert len(cells) == 3 * (1 + len(demo.METHODS))
     text = page.read_text("utf-8")

@@ -348,7 +348,7 @@ def test_arguments_that_ask_for_too_much(folder, tmp_path, capsys):
     assert not out.exists()
     run("pretrain", store, "--output-dir", out, *SMALL)
     said = refused(capsys, "pretrain", store, "--output-dir", out, *SMALL, "--encoder", "resnet18")
-    assert "another `--encoder` (small, not resnet18)" in said
+    assert "another `--encoder` (tiny, not resnet18)" in said
     said = refused(
         capsys, "embed", store, "--encoder", tmp_path / "no", "--output", tmp_path / "e.parquet"
     )
