@@ -81,7 +81,7 @@ def build_encoder(
 
     Args:
         name: "tiny" or "small", made for the two cores of a laptop (three residual blocks, E = 256;
-            the second convolution of a block is 1x1 in "tiny", 3x3 in "small"), or a torchvision
+            "tiny" has a 3x3 and a 1x1 convolution a block, "small" two of 3x3), or a torchvision
             ResNet.
         bands: number of input bands.
         stem: "small" for chips below about 100 px, "standard" as in the ResNet paper.
@@ -157,13 +157,14 @@ def _resnet(name: str, bands: int, stem: str) -> tuple[nn.Module, int]:
 class _Block(nn.Module):
     """Two convolutions and a shortcut: ResNet's basic block with an average-pooled skip."""
 
-    kernel = 3  # of the second convolution
+    kernel, inner = 3, 1.0  # of the second convolution; width between the two / outputs
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, self.kernel, 1, self.kernel // 2, bias=False)
+        width = round(self.inner * outputs)
+        self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, outputs, self.kernel, 1, self.kernel // 2, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
         self.pool = nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
         self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
@@ -176,9 +177,9 @@ class _Block(nn.Module):
 
 
 class _TinyBlock(_Block):
-    """The same with a second convolution of 1x1."""
+    """The same, narrower inside, with a second convolution of 1x1."""
 
-    kernel = 1
+    kernel, inner = 1, 0.75
 
 
 def _compact(block: type[_Block], bands: int, stem: str) -> tuple[nn.Module, int]:

@@ -72,7 +72,7 @@ class PretrainConfig:
     batch_size: PositiveInt = 128
     accumulation_steps: PositiveInt = 1
     optimizer: Literal["sgd", "adamw"] = "adamw"
-    lr: Positive = 1e-3
+    lr: Positive = 2e-3
     warmup: Fraction = 0.05
     weight_decay: NonNegative = 1e-4
     sgd_momentum: Annotated[float, Interval(ge=0, lt=1)] = 0.9
