@@ -15,7 +15,6 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn.functional import normalize
-from tqdm.auto import tqdm
 
 from geossl.data import scenes
 from geossl.data.store import ChipStore
@@ -27,6 +26,7 @@ from geossl.models.encoder import Encoder
 from geossl.utils import dist
 from geossl.utils.device import select_device
 from geossl.utils.io import atomic_write
+from geossl.utils.progress import progress_bar
 from geossl.utils.validate import PositiveInt, advise, check, validated
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ def embed(
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
     try:
-        with torch.no_grad(), tqdm(total=len(own), unit="chip", disable=quiet) as bar:
+        with torch.no_grad(), progress_bar(len(own), unit="chip", show=not quiet) as bar:
             for start in range(0, len(own), batch_size):
                 chips = store.gather(own[start : start + batch_size]).to(device)  # (N, C, H, W)
                 batch = encoder(encoder.normalize(chips))  # (N, E)

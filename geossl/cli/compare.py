@@ -62,31 +62,33 @@ def compare(
     from geossl import ChipStore
     from geossl.tasks import compare, detect, finetune, segment
     from geossl.utils.io import atomic_write
+    from geossl.utils.progress import format_duration
 
     changes: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
     if task == "segment":
         job = compare.segmentation(
             _with_split(_read_segmentation_set(data), split, block_deg), classes=classes,
-            mask=mask, values=values, resample=resample,
+            mask=mask, values=values, resample=resample, progress=True,
             config=dataclasses.replace(segment.SegmentConfig(), **changes),
         )  # fmt: skip
     elif task == "detect":
         table, boxes = _read_detection_set(data)
         job = compare.detection(
-            _with_split(table, split, block_deg), boxes,
+            _with_split(table, split, block_deg), boxes, progress=True,
             config=dataclasses.replace(detect.DetectConfig(), **changes),
         )  # fmt: skip
     else:
         job = compare.classification(
             ChipStore.open(data), label=label, measure=task, folds=folds, split=split,
-            block_deg=block_deg,
+            block_deg=block_deg, progress=True,
             config=dataclasses.replace(finetune.FineTuneConfig(), **changes),
         )  # fmt: skip
     encoders: dict[str, Any] = {**{name: name for name in encoder}, "random": None}
     rows = []
     for row in compare.compare(encoders, job, seeds=seeds, input=input, adapt=adapt):
         rows.append(row)
-        print_line(f"{row.method}, seed {row.seed}: {row.result}")
+        time = format_duration(row.seconds)
+        print_line(f"{row.method}, seed {row.seed}, in {time}: {row.result}")
     table = compare.table(rows)
     print_line(table.to_string(index=False, float_format="{:.3f}".format))
     if output is not None:

@@ -222,7 +222,7 @@ def _silent_unless_first() -> Iterator[None]:
         yield
         return
     with (
-        open(os.devnull, "w") as nowhere,
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
         contextlib.redirect_stdout(nowhere),
         contextlib.redirect_stderr(nowhere),
     ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import isnan
 from pathlib import Path
 from typing import Literal
 
@@ -84,12 +83,7 @@ def pretrain(
         seed=seed,
     ).finish()
     if dist.rank() == 0:
-        last = run.logs.iloc[-1]
-        print_line(
-            f"{output_dir}: {run.step} steps in {last['seconds']:.0f} s, loss {last['loss']:.3f}, "
-            f"effective rank {last['effective_rank']:.0f}"
-            + ("" if isnan(last["knn"]) else f", kNN {last['knn']:.3f}")
-        )
+        print_line(f"{output_dir}: {run.summary()}")
 
 
 def embed(

@@ -25,8 +25,9 @@ from geossl.data.pixels import hash_rows, split_constants
 from geossl.data.readers import PIXEL_INFO, pixel_info_of, reader_name
 from geossl.data.sources import FILE_COLUMNS, file_columns
 from geossl.data.table_files import write
-from geossl.utils.io import atomic_write, file_digest, load_json, lock_folder
+from geossl.utils.io import atomic_write, file_digest, load_json, lock_folder, replace_file
 from geossl.utils.parallel import run_tasks
+from geossl.utils.progress import progress_bar
 from geossl.utils.validate import Fraction, PositiveInt, validated
 
 __all__ = ["MAX_NODATA_SHARE", "ChipBuilder"]
@@ -165,16 +166,14 @@ class ChipBuilder:
         self, num_workers: int | None, skip_bad: bool, progress: bool, dask: str | None
     ) -> list[dict[str, Any]]:
         """Decode the chunks that the journal lacks; return the records of all."""
-        from tqdm import tqdm
-
         self._prepare()
         records = self._read_journal(skip_bad)
         count, done = -(-self.shape[0] // self.chunk_size), sum(map(len, map(self._rows, records)))
         chunks = self._chunks((n for n in range(count) if n not in records), skip_bad, bool(dask))
         with (
             open(self.work / "journal.jsonl", "a", encoding="utf-8") as journal,
-            tqdm(total=self.shape[0], initial=done, desc="chips", unit="chip", unit_scale=True,
-                 disable=not progress) as bar,
+            progress_bar(self.shape[0], initial=done, desc="chips", unit="chip", scale=True,
+                         show=progress) as bar,
             warnings.catch_warnings(),  # here, for it is not safe within threads
             closing(run_tasks(decode_chunk, chunks, num_workers=num_workers, dask=dask)) as results,
         ):  # fmt: skip
@@ -335,7 +334,7 @@ class ChipBuilder:
                 (self.work / "store.json", "store.json"),
             ):
                 if source.exists():
-                    os.replace(source, self.path / name)
+                    replace_file(source, self.path / name)
 
 
 def _identity(table: pd.DataFrame, shape: tuple[int, ...], info: dict[str, Any]) -> str:

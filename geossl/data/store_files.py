@@ -238,7 +238,7 @@ def check_scenes(table: pd.DataFrame, source: str) -> pd.DataFrame:
 @validated
 def damaged_store_error(path: Path, reason: Exception | str) -> DatasetError:
     """Return the error for a store whose files do not fit together."""
-    text = str(reason).replace(f"{path}/", "").rstrip(".")
+    text = str(reason).replace(f"{path}{os.sep}", "").rstrip(".")
     return DatasetError(
         f"The chip store {path} is damaged ({text}). Remove the folder and build it again."
     )

@@ -33,8 +33,8 @@ def knn(
     rows = labeled_rows(embeddings.scenes, label, split=split, block_deg=block_deg, seed=seed)
     x = embeddings.tensor().to(target_device)
     codes = torch.from_numpy(rows.codes).to(target_device)
-    votes = metrics.knn_votes(x[rows.train], codes[rows.train], x[rows.test], k=k).double()
-    shares = (votes / votes.sum(1, keepdim=True)).cpu().numpy()[:, rows.trained]
+    votes = metrics.knn_votes(x[rows.train], codes[rows.train], x[rows.test], k=k).cpu().double()
+    shares = (votes / votes.sum(1, keepdim=True)).numpy()[:, rows.trained]
     return classification_result(
         f"kNN (k = {k}) top-1", rows, rows.probabilities(shares), {}, seed=seed
     )

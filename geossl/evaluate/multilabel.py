@@ -85,7 +85,8 @@ def multi_label(
     x, y = embeddings.tensor().to(target_device), torch.from_numpy(has[:, known]).float()
     logits, more = solvers.fit_best_penalty(
         x, y.to(target_device), train=train, val=val, penalties=penalties, classes=y.shape[1],
-        score=lambda logits, y: metrics.average_precision(logits, y > 0).nanmean().nan_to_num(0.0),
+        score=lambda logits, y: metrics.average_precision(logits.cpu(), y.cpu() > 0)
+        .nanmean().nan_to_num(0.0),
     )  # fmt: skip
     probabilities = np.zeros((len(test), len(names)), np.float32)
     probabilities[:, known] = logits[test].sigmoid().cpu().numpy()

@@ -66,11 +66,12 @@ def rotate_to_principal_axes(x: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
     A rotation leaves the penalty as it is, so the optimum is the same; L-BFGS finds it sooner.
 
     Returns:
-        ``(M, E)`` float32, and the variances ``(E,)`` of the training vectors, float64.
+        ``(M, E)`` float32, and the variances ``(E,)`` of the training vectors, float64 on the CPU:
+        Apple's GPU has none, and they are few.
     """
     standard = standardize(train, train)
-    variance, axes = torch.linalg.eigh((standard.T @ standard).double() / len(standard))
-    return standardize(x, train) @ axes.float(), variance.clamp(min=0)
+    variance, axes = torch.linalg.eigh((standard.T @ standard).cpu().double() / len(standard))
+    return standardize(x, train) @ axes.float().to(x.device), variance.clamp(min=0)
 
 
 def scores(x: Tensor, weight: Tensor) -> Tensor:
@@ -129,12 +130,12 @@ def lbfgs(x: Tensor, y: Tensor, start: Tensor, *, variance: Tensor, penalty: flo
         x: ``(N, E)`` on principal axes.
         y: ``(N,)`` int64 classes, or ``(N, C)`` float32 of 0 and 1: a logistic regression each.
         start: ``(E + 1, C)``.
-        variance: ``(E,)`` float64 of x.
+        variance: ``(E,)`` float64 of x, on the CPU.
         penalty: times the sum of squared weights, intercepts left out.
     """
     curvature = variance / start.shape[1] + 2 * penalty
     scale = torch.cat([curvature, curvature.new_full((1,), 1 / start.shape[1])])
-    scale = scale.rsqrt().float()[:, None]
+    scale = scale.rsqrt().float()[:, None].to(x.device)
     free = (start / scale).requires_grad_(True)
     optimizer = torch.optim.LBFGS(
         [free], max_iter=200, history_size=10, line_search_fn="strong_wolfe",

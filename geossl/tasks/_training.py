@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 from annotated_types import Interval
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from geossl import models
 from geossl.models import state_dicts
@@ -24,6 +23,7 @@ from geossl.train.setup import trains_in_bf16
 from geossl.utils.cpu import single_threaded
 from geossl.utils.device import use_fused
 from geossl.utils.io import digest, file_digest
+from geossl.utils.progress import progress_bar, show_values
 from geossl.utils.seeds import derive_seed
 
 Batch = TypeVar("Batch")
@@ -70,7 +70,8 @@ def files_digest(paths: Iterable[Any], *, content: bool = False) -> str:
 
 def table_digest(*tables: pd.DataFrame) -> str:
     """Return 16 hexadecimal digits that identify the content of tables."""
-    return digest("\n\n".join(table.to_csv(index=False) for table in tables).encode())
+    texts = (table.to_csv(index=False, lineterminator="\n") for table in tables)
+    return digest("\n\n".join(texts).encode())
 
 
 def train_epochs(
@@ -120,10 +121,12 @@ def train_epochs(
     optimizer = torch.optim.AdamW(groups, config.lr, fused=use_fused(device))
     bf16 = trains_in_bf16(encoder, config.precision, device, size_px)
     logs = _resume(run, network, optimizer)
-    with tqdm(total=config.epochs, initial=len(logs), unit="epoch", disable=not progress) as bar:
+    with progress_bar(
+        config.epochs * steps, unit="step", initial=len(logs) * steps, show=progress
+    ) as bar:
         for epoch in range(len(logs), config.epochs):
             network.train()
-            sums: Tensor | None = None
+            sums: list[Tensor] = []  # of each step, on its device
             seeded = _seed_dropout(device, derive_seed(seed, "dropout", epoch))
             with seeded, single_threaded(encoder, bf16=bf16), closing(batches(epoch)) as loader:
                 for step, batch in enumerate(loader):
@@ -136,9 +139,10 @@ def train_epochs(
                     value.backward()
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
-                    sums = parts if sums is None else sums + parts
-            assert sums is not None
-            record = {"epoch": epoch + 1, **log(sums.tolist())}
+                    sums.append(parts)
+                    bar.update()
+            parts_of_epoch = torch.stack(sums).cpu().double()  # Apple's GPU has no float64
+            record = {"epoch": epoch + 1, **log(parts_of_epoch.sum(0).tolist())}
             check_finite_loss(record["loss"], where=f"epoch {epoch + 1}", lr=config.lr)
             network.eval()
             if validate is not None:
@@ -148,8 +152,7 @@ def train_epochs(
             if run.is_due() or epoch + 1 == config.epochs:
                 state = {"model": network.state_dict(), "optimizer": optimizer.state_dict()}
                 run.save(epoch + 1, {**state, "logs": logs})
-            bar.set_postfix(loss=f"{record['loss']:.2f}", refresh=False)
-            bar.update()
+            show_values(bar, {name: record[name] for name in ("loss", "val") if name in record})
     network.eval()
     return logs
 

@@ -139,6 +139,7 @@ def classification(
     split: Split = "column",
     block_deg: Positive = 10.0,
     config: finetune.FineTuneConfig | None = None,
+    progress: bool = False,
 ) -> Task:
     """Make a task of classifying chips: frozen embeddings under a probe, or all layers fine-tuned.
 
@@ -150,6 +151,7 @@ def classification(
         split: as in `geossl.evaluate.linear`, where ``folds`` is None.
         block_deg: side of the blocks in degrees.
         config: of "fine-tune".
+        progress: show a bar for each encoder.
 
     Raises:
         ValueError: folds of a fine-tuning, or no such column.
@@ -167,10 +169,10 @@ def classification(
     def measured(encoder: models.Encoder, seed: int) -> tuple[Any, Any]:
         if measure == "fine-tune":
             model = finetune.fine_tune(
-                store, encoder, split=split, config=config, seed=seed, **options
+                store, encoder, split=split, config=config, seed=seed, progress=progress, **options
             )
             return model.result, model
-        embeddings = embed(store, encoder)
+        embeddings = embed(store, encoder, progress=progress)
         if folds is None:
             return probe(embeddings, split=split, seed=seed, **options), None
         options_of_folds = {"folds": folds, "measure": probe, "seed": seed, **options}
@@ -186,6 +188,7 @@ def detection(
     *,
     config: detect.DetectConfig | None = None,
     skip_bad: bool = False,
+    progress: bool = False,
 ) -> Task:
     """Make a task of detecting objects: trained on the rows "train", AP50 on the rows "test".
 
@@ -194,6 +197,7 @@ def detection(
         boxes: the objects in them.
         config: of the training.
         skip_bad: leave out boxes that cannot be used.
+        progress: show bars for each encoder.
 
     Raises:
         ValueError: no training or test scene, or a scene that cannot be read.
@@ -205,8 +209,10 @@ def detection(
     train, test = (_rows_of(scenes, name) for name in ("train", "test"))
 
     def measured(encoder: models.Encoder, seed: int) -> tuple[Any, Any]:
-        model = detect.train(train, boxes, encoder, config=config, seed=seed, skip_bad=skip_bad)
-        detections = model.detect(test)
+        model = detect.train(
+            train, boxes, encoder, config=config, seed=seed, skip_bad=skip_bad, progress=progress
+        )
+        detections = model.detect(test, progress=progress)
         return detect.measure(detections, boxes, test, skip_bad=skip_bad, seed=seed), model
 
     return _scene_task("boxes, RetinaNet", train, measured)
@@ -222,6 +228,7 @@ def segmentation(
     label: str | None = None,
     resample: bool = False,
     config: segment.SegmentConfig | None = None,
+    progress: bool = False,
 ) -> Task:
     """Make a task of classifying pixels: trained on the rows "train", mIoU on the rows "test".
 
@@ -233,6 +240,7 @@ def segmentation(
         label: property of polygons that names their class.
         resample: accept masks of another size or CRS than their scenes'.
         config: of the training.
+        progress: show bars for each encoder.
 
     Raises:
         ValueError: no training or test scene, or a scene that cannot be read.
@@ -247,9 +255,9 @@ def segmentation(
     def measured(encoder: models.Encoder, seed: int) -> tuple[Any, Any]:
         model = segment.train(
             watched, encoder, classes=classes, mask=mask, values=values, label=label,
-            resample=resample, config=config, seed=seed,
+            resample=resample, config=config, seed=seed, progress=progress,
         )  # fmt: skip
-        return segment.measure(model, test, seed=seed), model
+        return segment.measure(model, test, seed=seed, progress=progress), model
 
     return _scene_task("pixels", train, measured)
 

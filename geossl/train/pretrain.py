@@ -15,14 +15,14 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from geossl import models
 from geossl.clusters import GeoClusters
@@ -48,6 +48,7 @@ from geossl.train.setup import build_model, memory_format
 from geossl.utils import dist
 from geossl.utils.cpu import single_threaded
 from geossl.utils.device import defer_interrupt, select_device
+from geossl.utils.progress import format_duration, progress_bar, show_values
 from geossl.utils.validate import Seed, validated
 
 _MAY_CHANGE = ("device", "checkpoint_every_s")  # settings with which a run may resume differently
@@ -182,6 +183,11 @@ class Run:
 
     def __iter__(self) -> Iterator[Log]:
         """Train, yielding a `Log` an interval; an interrupt leaves the run usable and resumable."""
+        with closing(self._train()) as steps:
+            yield from (log for log in steps if log is not None)
+
+    def _train(self) -> Generator[Log | None]:
+        """Train, yielding after each step: a log where an interval ends, else None."""
         started = time.monotonic() - self._seconds
         since = (self.step, self._seconds)
         with self._directory as directory, dist.stop_together() as should_stop:
@@ -197,7 +203,7 @@ class Run:
                         log = self._record(means, *since) if due else None
                     if log is not None:
                         since = (self.step, time.monotonic() - started)
-                        yield log
+                    yield log
                     if should_stop():
                         raise KeyboardInterrupt
             except ConnectionError:
@@ -214,12 +220,28 @@ class Run:
     def finish(self, *, progress: bool = True) -> Run:
         """Train to the end with a progress bar, and return the run itself."""
         quiet = not progress or dist.rank() > 0 or self.step == self.steps
-        with tqdm(total=self.steps, initial=self.step, unit="step", disable=quiet) as bar:
-            for log in self:
-                values = {"loss": log.loss} | ({} if math.isnan(log.knn) else {"knn": log.knn})
-                bar.set_postfix({k: f"{v:.2f}" for k, v in values.items()}, refresh=False)
-                bar.update(log.step - bar.n)
+        knn = math.nan  # the last one that was measured
+        with (
+            progress_bar(self.steps, unit="step", initial=self.step, show=not quiet) as bar,
+            closing(self._train()) as steps,
+        ):
+            for log in steps:
+                if log is not None:
+                    knn = knn if math.isnan(log.knn) else log.knn
+                    show_values(bar, {"loss": log.loss, "knn": knn})
+                bar.update()
         return self
+
+    def summary(self) -> str:
+        """Say in a line how far the run is, in which time, and what it has reached."""
+        text = f"{self.step:,} steps in {format_duration(self._seconds)}"
+        if not self._records:
+            return text
+        last = self._records[-1]
+        text += f", loss {last['loss']:.3f}, effective rank {last['effective_rank']:.0f}"
+        if math.isnan(last["knn"]):
+            return text
+        return f"{text}, kNN of {self.config.knn_label} {last['knn']:.3f} on val"
 
     def _one_step(self) -> None:
         """Do one optimizer step, in the order of the algorithm."""

@@ -82,7 +82,7 @@ def available_memory(device: torch.device) -> int | None:
     with suppress(OSError, ValueError, AttributeError):
         sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     with suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
         free = next(line for line in lines if line.startswith("MemAvailable:"))
         sizes.append(int(free.split()[1]) * 1024)
     for limit, used in (

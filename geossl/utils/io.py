@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +17,11 @@ from geossl.utils.validate import PositiveInt, check_fields, validated
 
 __all__ = [
     "as_record", "atomic_write", "check_file", "claim_folder", "digest", "file_digest", "load_json",
-    "lock_folder", "parse_json",
+    "lock_folder", "parse_json", "replace_file",
 ]  # fmt: skip
 
 Record = TypeVar("Record")
+_PAUSES_S = (0.1, 0.4, 1.0)
 _MAX_DEPTH = 32  # lists and dictionaries within each other in a json file of ours
 _KINDS: dict[Callable[[int], bool], str] = {
     stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket",
@@ -50,19 +52,45 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield part
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(part, path)
+        replace_file(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
 @validated
+def replace_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Move a file to a name on the same disk, in place of what is there.
+
+    Windows refuses that while the target is open, which a virus scanner or a backup does for
+    moments: it is tried for a second and a half.
+
+    Raises:
+        PermissionError: a program, or an array of this one, has the target open.
+    """
+    for pause_s in (*_PAUSES_S, None):
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError as error:
+            if pause_s is None:
+                raise PermissionError(
+                    f"{target} cannot be replaced ({error.strerror}). Close the program or the "
+                    "notebook that has it open, or make it writable."
+                ) from None
+            time.sleep(pause_s)
+
+
+@validated
 @contextmanager
 def lock_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Make other processes wait for a folder, where the system has file locks."""
+    """Make other processes wait for a folder."""
     try:
         import fcntl
-    except ImportError:
-        yield
+    except ImportError:  # Windows, which locks files, but no folders
+        from filelock import FileLock
+
+        with FileLock(Path(folder) / ".lock"):
+            yield
         return
     lock = os.open(folder, os.O_RDONLY)
     try:

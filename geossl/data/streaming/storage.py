@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from geossl.utils.io import check_file
+from geossl.utils.io import check_file, replace_file
 from geossl.utils.validate import validated
 
 __all__ = ["import_litdata", "open_storage", "translate_errors"]
@@ -37,7 +37,7 @@ class Folder:
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(source, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(source, target)
+        replace_file(source, target)
 
     def sizes(self, folder: str = "") -> dict[str, int]:
         """Return the bytes of each file directly in a folder, by its name."""

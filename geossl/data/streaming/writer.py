@@ -23,6 +23,7 @@ from geossl.data.streaming.storage import Bucket, Folder, import_litdata, open_s
 from geossl.data.table_files import write
 from geossl.utils.io import lock_folder
 from geossl.utils.parallel import run_tasks
+from geossl.utils.progress import progress_bar
 from geossl.utils.validate import Positive, PositiveInt, Seed, validated
 
 __all__ = ["CHUNK", "FORMAT", "INDEX", "INFO", "TABLE", "write_chunk", "write_stream"]
@@ -118,8 +119,6 @@ def write_stream(
     progress: bool,
 ) -> None:
     """Write the files of a stream, unless they exist; see `geossl.data.streaming.write`."""
-    from tqdm import tqdm
-
     with import_litdata():
         import litdata
     plan = StreamPlan(store, seed, chunk_mb)
@@ -129,7 +128,9 @@ def write_stream(
         indexes = {}
         chunks = plan.chunks(store, storage, options)
         with (
-            tqdm(total=len(plan.rows), unit="chip", unit_scale=True, disable=not progress) as bar,
+            progress_bar(
+                len(plan.rows), desc="stream", unit="chip", scale=True, show=progress
+            ) as bar,
             closing(run_tasks(write_chunk, chunks, num_workers=num_workers, dask=dask)) as results,
         ):
             for chunk, text in results:

@@ -15,8 +15,9 @@ from geossl.datasets.download.archive import safe_path, unpack
 from geossl.datasets.download.bucket import files_in_bucket
 from geossl.datasets.download.catalog import SETS, File, PublicData
 from geossl.utils.http import RetryPolicy, UnavailableError, download
-from geossl.utils.io import atomic_write
+from geossl.utils.io import atomic_write, replace_file
 from geossl.utils.parallel import run_tasks
+from geossl.utils.progress import progress_bar
 from geossl.utils.validate import check_choice, validated
 
 __all__ = ["describe_sets", "fetch"]
@@ -59,7 +60,7 @@ def fetch(name: str, *, output_dir: str | os.PathLike[str] = "data", progress: b
                 _unpack(part / data.files[0].path, folder, data)
                 shutil.rmtree(part)
             else:
-                os.rename(part, folder)
+                replace_file(part, folder)
         finally:
             if part.is_dir() and not any(part.iterdir()):
                 part.rmdir()
@@ -87,8 +88,6 @@ def _download(name: str, data: PublicData, part: Path, progress: bool) -> None:
             f"`fetch` needs the package requests ({error}). Run: pip install 'geossl[fetch]', or "
             f"download {name} by hand from {data.page}."
         ) from None
-    from tqdm import tqdm
-
     sums = part.with_name(f"{name}.sha256")
     known = _read_sums(sums)
     files = data.files or tuple(files_in_bucket(data, policy=_POLICY, num_workers=_CONNECTIONS))
@@ -100,8 +99,8 @@ def _download(name: str, data: PublicData, part: Path, progress: bool) -> None:
             f"{name} needs {needed / 1e6:,.0f} MB, {part.parent} has {free / 1e6:,.0f} MB free. "
             "Make space or use another `output_dir`."
         )
-    bar = tqdm(total=sum(file.size for file in files), desc=name, unit="B", unit_scale=True,
-               disable=not progress)  # fmt: skip
+    total = sum(file.size for file in files)
+    bar = progress_bar(total, desc=name, unit="B", scale=True, show=progress)
     lock = threading.Lock()
     done: dict[str, int] = {}
 
@@ -123,7 +122,7 @@ def _download(name: str, data: PublicData, part: Path, progress: bool) -> None:
         digests = {file.path: digest for file, digest in results}
     with atomic_write(sums) as temporary:
         lines = (f"{digests[path]}  {path}\n" for path in sorted(digests))
-        temporary.write_text("".join(lines), "utf-8")
+        temporary.write_text("".join(lines), "utf-8", newline="\n")  # sha256sum takes no other
 
 
 def _get(
@@ -148,7 +147,7 @@ def _get(
             f"{file.url} does not have the checksum {checksum}: it was changed or damaged, and is "
             f"not kept{accept}. See {page}."
         )
-    os.replace(incomplete, target)
+    replace_file(incomplete, target)
 
 
 def _unpack(archive: Path, folder: Path, data: PublicData) -> None:

@@ -9,11 +9,13 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from geossl.utils.io import replace_file
 from geossl.utils.validate import NonNegativeInt, validated
 
 __all__ = ["is_archive", "safe_path", "unpack"]
@@ -53,30 +55,11 @@ def unpack(archive: Path, folder: Path, *, max_bytes: NonNegativeInt) -> None:
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    entries = _zip_entries if archive.suffix.lower() == ".zip" else _tar_entries
-    left = max_bytes
+    read = _zip_entries if archive.suffix.lower() == ".zip" else _tar_entries
     try:
-        for number, (name, open_entry) in enumerate(entries(archive)):
-            if open_entry is None and PurePosixPath(name) == PurePosixPath("."):
-                continue
-            path = part / safe_path(name, archive)
-            if number >= _MAX_ENTRIES:
-                raise ValueError(
-                    f"{archive} contains more than {_MAX_ENTRIES:,} files and was refused."
-                )
-            if open_entry is None:
-                path.mkdir(parents=True, exist_ok=True)
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open_entry() as content, open(path, "xb") as file:
-                while block := content.read(_COPY_BYTES):
-                    left -= len(block)
-                    if left < 0:
-                        raise ValueError(
-                            f"{archive} contains more than {max_bytes:,} bytes and was refused."
-                        )
-                    file.write(block)
-        os.rename(part, folder)
+        with closing(read(archive)) as entries:  # else a refused archive stays open
+            _write_entries(entries, part, archive, max_bytes)
+        replace_file(part, folder)
     except _BROKEN as error:
         raise _damaged(archive, error) from None
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
@@ -90,6 +73,30 @@ def unpack(archive: Path, folder: Path, *, max_bytes: NonNegativeInt) -> None:
         raise _damaged(archive, error) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_entries(entries: Iterable[Entry], part: Path, archive: Path, max_bytes: int) -> None:
+    left = max_bytes
+    for number, (name, open_entry) in enumerate(entries):
+        if open_entry is None and PurePosixPath(name) == PurePosixPath("."):
+            continue
+        path = part / safe_path(name, archive)
+        if number >= _MAX_ENTRIES:
+            raise ValueError(
+                f"{archive} contains more than {_MAX_ENTRIES:,} files and was refused."
+            )
+        if open_entry is None:
+            path.mkdir(parents=True, exist_ok=True)
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open_entry() as content, open(path, "xb") as file:
+            while block := content.read(_COPY_BYTES):
+                left -= len(block)
+                if left < 0:
+                    raise ValueError(
+                        f"{archive} contains more than {max_bytes:,} bytes and was refused."
+                    )
+                file.write(block)
 
 
 @validated
@@ -111,7 +118,7 @@ def _damaged(archive: Path, error: Exception) -> ValueError:
     return ValueError(f"{archive} cannot be unpacked ({reason}). Download it again.")
 
 
-def _zip_entries(archive: Path) -> Iterator[Entry]:
+def _zip_entries(archive: Path) -> Generator[Entry]:
     with zipfile.ZipFile(archive) as file:
         for entry in file.infolist():
             kind = stat.S_IFMT(entry.external_attr >> 16)
@@ -122,7 +129,7 @@ def _zip_entries(archive: Path) -> Iterator[Entry]:
             yield entry.filename, None if entry.is_dir() else partial(file.open, entry)
 
 
-def _tar_entries(archive: Path) -> Iterator[Entry]:
+def _tar_entries(archive: Path) -> Generator[Entry]:
     with tarfile.open(archive) as file:
         for entry in file:
             if not (entry.isfile() or entry.isdir()):

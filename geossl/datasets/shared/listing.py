@@ -147,7 +147,7 @@ def find_files(
                 elif fits(entry.name):
                     problems[entry.path] = "it is a link to a file that does not exist"
     for entry in linked:
-        about = entry.stat()
+        about = os.stat(entry.path)  # an entry's own has no numbers on Windows
         if (about.st_dev, about.st_ino) not in seen:
             files.append(entry.path)
     for path in files:

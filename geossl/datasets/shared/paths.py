@@ -38,10 +38,13 @@ def resolve_inside(root: str | os.PathLike[str], names: Iterable[Any]) -> list[s
             return None
         if not os.path.exists(top + name):
             name = name.replace("\\", "/")
-        if os.path.isabs(name) and ".." not in name and not os.path.exists(name):
-            name = name.lstrip("/")  # to be looked up by its end
+        bare = os.path.splitdrive(name)[1]
+        if bare.startswith("/") and ".." not in name and not os.path.exists(name):
+            name = bare.lstrip("/")  # to be looked up by its end
         path = os.path.normpath(os.path.join(top, name))
-        inside = path.startswith(top) and not path.startswith("/vsi")  # GDAL's virtual files
+        inside = os.path.normcase(path).startswith(os.path.normcase(top)) and not path.startswith(
+            "/vsi"
+        )  # GDAL's virtual files
         return path if inside else None
 
     return [resolve(name) for name in names]

@@ -25,6 +25,7 @@ from geossl.datasets.stac.worker import Location, Plan, harvest_location
 from geossl.utils.http import RetryPolicy
 from geossl.utils.io import atomic_write, lock_folder
 from geossl.utils.parallel import run_tasks
+from geossl.utils.progress import progress_bar
 from geossl.utils.validate import Fraction, PositiveInt, validated
 
 __all__ = ["Catalog", "RetryPolicy", "harvest", "land_grid"]
@@ -103,8 +104,6 @@ def harvest(
         ConnectionError: the API does not answer, or twenty locations in a row got no answer.
         ImportError: the packages of the extra ``stac`` are missing.
     """
-    from tqdm import tqdm
-
     bands, first, last = tuple(bands), _day(start, "start"), _day(end, "end")
     if first > last:
         raise ValueError(f"`start` must not be after `end`, got {first} and {last}.")
@@ -139,7 +138,9 @@ def harvest(
         ]
         silent, initial = 0, len(table) - len(todo)
         with (
-            tqdm(total=len(table), initial=initial, desc="places", disable=not progress) as bar,
+            progress_bar(
+                len(table), initial=initial, desc="places", unit="place", show=progress
+            ) as bar,
             closing(
                 run_tasks(partial(harvest_location, plan), todo, num_workers=num_workers, dask=dask)
             ) as results,

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.retinanet import RetinaNet
 from torchvision.ops import batched_nms
-from tqdm.auto import tqdm
 
 from geossl import models
 from geossl.data.scenes import BOX
@@ -22,6 +21,7 @@ from geossl.models import features, state_dicts, weights
 from geossl.tasks.detect.model import DetectConfig, build
 from geossl.transforms import Views
 from geossl.utils.device import select_device, select_precision
+from geossl.utils.progress import progress_bar
 from geossl.utils.validate import Fraction, NonNegativeInt, PositiveInt, validated
 
 FORMAT = 2  # files of 1 have no checksum
@@ -105,7 +105,7 @@ class Detector:
         net.score_thresh, net.nms_thresh = score, nms_iou
         net.detections_per_img = net.topk_candidates = _PER_WINDOW
         rows = area.rows_with_bands(scenes, bands=self.encoder.bands, reading=self.reading)
-        for row in tqdm(rows, unit="scene", disable=not progress):
+        for row in progress_bar(rows, unit="scene", show=progress):
             parts = list(self._windows(row, size_px, overlap_px))
             boxes, scores, codes = (torch.cat(part) for part in zip(*parts, strict=True))
             keep = batched_nms(boxes, scores, codes, nms_iou)

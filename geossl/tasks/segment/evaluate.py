@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from geossl.data import scenes as scene_tables
 from geossl.datasets.raster.area import rows_with_bands
@@ -17,6 +16,7 @@ from geossl.evaluate.bootstrap import RESAMPLES, bootstrap_interval
 from geossl.tasks.segment.crops import Scenes
 from geossl.tasks.segment.masks import IGNORE
 from geossl.tasks.segment.segmenter import OVERLAP_PX, SIZE_PX, Segmenter, predict_map
+from geossl.utils.progress import progress_bar
 from geossl.utils.seeds import derive_seed
 from geossl.utils.validate import NonNegativeInt, PositiveInt, Seed, validated
 
@@ -181,7 +181,7 @@ def confusion_matrices(
 ) -> Tensor:
     """Count pixels ``(scenes, classes, classes)`` by true and by predicted class."""
     counts = []
-    for i in tqdm(range(len(scenes)), unit="scene", disable=not progress):
+    for i in progress_bar(range(len(scenes)), unit="scene", show=progress):
         guess = predict_map(segmenter.network, scenes, i, size_px=size_px, overlap_px=overlap_px)
         truth = scenes.codes(i, scenes.full_window(i))
         counts.append(confusion(truth, guess.values, classes=len(segmenter.classes)))

@@ -179,7 +179,7 @@ def train(
         logits = network(x)  # (N, classes, S, S)
         total, weights = pixel_loss(logits, target, weight)
         hits, known = (logits.argmax(1) == target).sum(), (target != IGNORE).sum()
-        parts = torch.stack([total.detach(), weights, hits, known]).double()
+        parts = torch.stack([total.detach(), weights, hits, known])
         return total / weights.clamp(min=1e-6), parts
 
     def log(sums: list[float]) -> dict[str, float]:

@@ -1,0 +1,65 @@
+"""Show progress: a bar in a terminal or a notebook, a few updates in a log file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from math import isnan
+from typing import Any
+
+from geossl.utils.validate import NonNegative, NonNegativeInt, validated
+
+__all__ = ["format_duration", "progress_bar", "show_values"]
+
+_LOG_EVERY_S = 60.0  # a file keeps every update, a terminal draws over the last one
+
+
+@validated
+def progress_bar(
+    work: NonNegativeInt | Sequence[Any],
+    *,
+    unit: str,
+    show: bool = True,
+    initial: NonNegativeInt = 0,
+    desc: str | None = None,
+    scale: bool = False,
+) -> Any:
+    """Return a bar of tqdm, with the time left; a notebook's own where ipywidgets is installed.
+
+    Args:
+        work: how much there is to do, or what to iterate over.
+        unit: of it, such as "step".
+        show: False makes a bar that shows nothing.
+        initial: how much was done before.
+        desc: what is done, in front of the bar.
+        scale: write thousands as k, millions as M.
+    """
+    from tqdm.auto import tqdm
+
+    options: dict[str, Any] = {}
+    if not sys.stderr.isatty() and "ipykernel" not in sys.modules:
+        options = {"mininterval": _LOG_EVERY_S, "miniters": 1}
+    is_number = isinstance(work, int)
+    return tqdm(
+        None if is_number else work, total=work if is_number else len(work), initial=initial,
+        desc=desc, unit=unit, unit_scale=scale, disable=not show, **options,
+    )  # fmt: skip
+
+
+def show_values(bar: Any, values: Mapping[str, float]) -> None:
+    """Show those values behind a bar that are numbers; NaN is none."""
+    texts = {name: f"{value:.2f}" for name, value in values.items() if not isnan(value)}
+    bar.set_postfix(texts, refresh=False)
+
+
+@validated
+def format_duration(seconds: NonNegative) -> str:
+    """Write a time with its unit.
+
+    Example:
+        >>> format_duration(8), format_duration(114), format_duration(8640)
+        ('8 s', '1.9 min', '2.4 h')
+    """
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"
