@@ -9,6 +9,7 @@ import ast
 import contextlib
 import importlib
 import inspect
+import io
 import json
 import os
 import re
@@ -71,6 +72,8 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: the words after the program's name; those of this process if None.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # into a file on Windows few letters are written
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _silent_unless_first():
             _run(list(sys.argv[1:] if args is None else args))

@@ -91,7 +91,7 @@ def available_memory(device: torch.device) -> int | None:
     ):
         with suppress(OSError, ValueError):
             group = Path("/sys/fs/cgroup")
-            sizes.append(int((group / limit).read_text()) - int((group / used).read_text()))
+            sizes.append(int((group / limit).read_bytes()) - int((group / used).read_bytes()))
     return max(min(sizes), 0) if sizes else None
 
 

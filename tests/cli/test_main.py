@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -53,6 +54,18 @@ def refused(capsys, *args):
     assert stop.value.code == 2, said
     assert said[-1].startswith("geossl: ") and "Traceback" not in "\n".join(said)
     return said[-1]
+
+
+def test_a_name_that_a_file_cannot_hold_is_printed_as_well_as_it_can(folder):
+    """The output into a file on Windows: of a code page, which has few letters."""
+    output = folder / "\u6771\u4eac.parquet"
+    command = [sys.executable, "-m", "geossl", "scenes", "geotiff", str(folder), "--chip-px", "16"]
+    done = subprocess.run(
+        [*command, "--output", str(output)], capture_output=True, text=True, encoding="cp1252",
+        env=os.environ | {"PYTHONIOENCODING": "cp1252"},
+    )  # fmt: skip
+    assert done.returncode == 0 and output.exists(), done.stderr
+    assert "\\u6771\\u4eac.parquet: " in done.stdout
 
 
 def scenes_of(folder, out, *more):

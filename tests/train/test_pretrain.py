@@ -2,6 +2,7 @@ import copy
 import dataclasses
 import importlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -221,6 +222,55 @@ def test_an_interrupt_leaves_a_usable_encoder_and_a_run_that_goes_on(store, tmp_
     assert (tmp_path / "encoder.safetensors").exists()
     whole = run_of(store, config=config).finish(progress=False)
     assert_same_run(whole, run_of(store, config=config, output_dir=tmp_path).finish(progress=False))
+
+
+class Bar:
+    """What a bar is given: its steps, and the values shown after how many of them."""
+
+    def __init__(self, *args, initial, **options):
+        self.step, self.shown = initial, []
+
+    def update(self):
+        self.step += 1
+
+    def set_postfix(self, texts, **options):
+        self.shown.append((self.step, texts))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+
+def test_a_bar_moves_with_every_step_and_keeps_the_last_knn(store, monkeypatch):
+    run, bars, steps = run_of(store), [], []
+    real = run._one_step
+    run._one_step = lambda: (steps.append(bars[0].step), real())
+
+    def make(*args, **options):
+        bars.append(Bar(*args, **options))
+        return bars[0]
+
+    monkeypatch.setattr(pretraining, "progress_bar", make)
+    run.finish()
+    (bar,) = bars
+    assert steps == list(range(run.steps)) and bar.step == run.steps
+    logs = run.logs
+    assert [step + 1 for step, _ in bar.shown] == logs["step"].tolist()
+    for (_, texts), loss, knn in zip(bar.shown, logs["loss"], logs["knn"].ffill(), strict=True):
+        want = {"loss": f"{loss:.2f}"} | ({} if np.isnan(knn) else {"knn": f"{knn:.2f}"})
+        assert texts == want
+    assert logs["knn"].isna().any() and "knn" not in bar.shown[0][1] and "knn" in bar.shown[-1][1]
+    last = logs.iloc[-1]
+    assert re.fullmatch(
+        rf"{run.steps} steps in \d+ s, loss {last['loss']:.3f}, effective rank "
+        rf"{last['effective_rank']:.0f}, kNN of label {last['knn']:.3f} on val",
+        run.summary(),
+    )
+    unmeasured = run_of(store, config=dataclasses.replace(TINY, epochs=0.5, knn_every=0))
+    assert unmeasured.summary() == "0 steps in 0 s"
+    assert "nan" not in unmeasured.finish(progress=False).summary()
 
 
 def test_key_follows_query_within_the_loop(store):

@@ -319,9 +319,12 @@ def shop(tmp_path):
     """A folder of wheels in place of an index, and the arguments that name it."""
     folder = tmp_path / "shop"
     folder.mkdir()
-    wheel(folder, "tiny-a", ["tiny-b", "tiny-win; sys_platform == 'win32'"], "import tiny_b")
-    for name in ("tiny-b", "tiny-win"):
+    others = [f"tiny-{name}; sys_platform == '{name}'" for name in ("win32", "darwin")]
+    wheel(folder, "tiny-a", ["tiny-b", *others], "import tiny_b")
+    for name in ("tiny-b", "tiny-win32", "tiny-darwin"):
         wheel(folder, name, body="there = True")
+    plain = folder / "tiny_darwin-1.0-py3-none-any.whl"  # as rasterio: of macOS 14, not of 13
+    plain.rename(folder / "tiny_darwin-1.0-py3-none-macosx_14_0_arm64.whl")
     (tmp_path / "needs.txt").write_text("tiny-a\n")
     return ["--no-index", "--find-links", str(folder)]
 
@@ -336,8 +339,9 @@ def test_wheels_are_those_of_the_platform(shop, tmp_path, monkeypatch):
             [str(tmp_path / "needs.txt")], wheels, platform=platform, python="3.11", index=shop
         )
         found[platform] = sorted(path.name.split("-")[0] for path in wheels.iterdir())
-    assert found["windows-amd64"] == ["tiny_a", "tiny_b", "tiny_win"]
-    assert found["this"] == found["macos-arm64"] == ["tiny_a", "tiny_b"]
+    assert found["this"] == ["tiny_a", "tiny_b"]
+    assert found["windows-amd64"] == ["tiny_a", "tiny_b", "tiny_win32"]
+    assert found["macos-arm64"] == ["tiny_a", "tiny_b", "tiny_darwin"]
     with pytest.raises(ValueError, match="`platform` must be one of .'linux-x86_64'"):
         workshop.download_wheels([], tmp_path, platform="amiga")
     (tmp_path / "capped.txt").write_text("tiny-b<1\n")

@@ -2,6 +2,9 @@ import json
 import multiprocessing
 import os
 import socket
+import sys
+import threading
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,6 +91,49 @@ def test_json_of_ours_is_read_as_it_is(tmp_path):
         io.load_json(tmp_path / "b.json")
     with pytest.raises(ValueError, match="more than 10 bytes"):
         io.load_json(tmp_path / "a.json", max_bytes=10)
+
+
+def test_a_file_that_is_open_for_a_moment_is_waited_for(tmp_path, monkeypatch):
+    """As on Windows, where a virus scanner opens a new file."""
+    plain, refusals = os.replace, [2]
+
+    def refusing(source, target):
+        refusals[0] -= 1
+        if refusals[0] >= 0:
+            raise PermissionError(13, "Access is denied", str(source))
+        plain(source, target)
+
+    monkeypatch.setattr(os, "replace", refusing)
+    monkeypatch.setattr(io, "_PAUSES_S", (0.01, 0.01))
+    with io.atomic_write(tmp_path / "a.txt") as part:
+        part.write_text("new", "utf-8")
+    assert (tmp_path / "a.txt").read_text("utf-8") == "new"
+    refusals[0] = 3
+    with pytest.raises(PermissionError, match=r"a.txt cannot be replaced \(Access is denied\). C"):
+        with io.atomic_write(tmp_path / "a.txt") as part:
+            part.write_text("newer", "utf-8")
+    assert [(p.name, p.read_text("utf-8")) for p in tmp_path.iterdir()] == [("a.txt", "new")]
+
+
+def test_a_folder_is_locked_without_fcntl_too(tmp_path, monkeypatch):
+    import filelock  # noqa: F401 (before: on this system it has fcntl)
+
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    inside = []
+
+    def work(name):
+        with io.lock_folder(tmp_path):
+            inside.append(f"{name} in")
+            time.sleep(0.05)
+            inside.append(f"{name} out")
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    names = [line[0] for line in inside]
+    assert sorted(names[::2]) == list("abc") and names[::2] == names[1::2]
 
 
 @dataclass(frozen=True)

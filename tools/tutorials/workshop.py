@@ -6,6 +6,7 @@ downloads the wheels. The imagery of the lessons is itself a wheel, so there is 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -150,7 +151,7 @@ def download_wheels(
     resolve, download = ["--python-version", python, *_constraints()], []
     if platform != "this":
         uv_name, tags = PLATFORMS[platform]
-        resolve += ["--python-platform", uv_name]
+        resolve += ["--python-platform", uv_name, "--only-binary", ":all:"]
         download = [part for tag in tags for part in ("--platform", tag)]
         download += ["--implementation", "cp", "--python-version", python]
     with tempfile.TemporaryDirectory() as folder:
@@ -224,7 +225,10 @@ def _pip(*arguments: str) -> None:
 
 
 def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", errors="replace",
+        env=os.environ | {"MACOSX_DEPLOYMENT_TARGET": "14.0"},  # uv's own is 13: rasterio has none
+    )  # fmt: skip
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "WARNING" not in line]
         words = " ".join(" ".join(lines).split())[-600:] or f"exit status {done.returncode}"

@@ -101,10 +101,11 @@ class Command:
                     break
                 time.sleep(_POLL_S)
         finally:
+            failed = process.poll()  # before it is killed, which is an exit with 1 on Windows
             process.kill()
             _, output = process.communicate()
         log = self.read_log()
-        if process.returncode > 0 or log.empty:
+        if failed or log.empty:
             raise self._failure(process, output)
         return int(log["step"].iloc[-1])
 
