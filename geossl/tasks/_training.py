@@ -121,9 +121,9 @@ def train_epochs(
     optimizer = torch.optim.AdamW(groups, config.lr, fused=use_fused(device))
     bf16 = trains_in_bf16(encoder, config.precision, device, size_px)
     logs = _resume(run, network, optimizer)
-    with progress_bar(
-        config.epochs * steps, unit="step", initial=len(logs) * steps, show=progress
-    ) as bar:
+    total, before = config.epochs * steps, len(logs) * steps
+    show = progress and before < total
+    with progress_bar(total, unit="step", initial=before, show=show) as bar:
         for epoch in range(len(logs), config.epochs):
             network.train()
             sums: list[Tensor] = []  # of each step, on its device

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,6 +17,7 @@ from geossl.data.store import ChipStore
 from geossl.embeddings import embed
 from geossl.evaluate import metrics
 from geossl.utils import dist
+from geossl.utils.progress import format_duration, show_values
 from geossl.utils.seeds import derive_seed
 
 _KNN_ROWS = 2000  # at most so many chips on either side
@@ -73,6 +74,28 @@ def to_frame(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     plain = [field.name for field in fields(Log) if field.name != "metrics"]
     rows = list(records)
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=plain)
+
+
+def summarize(records: Sequence[dict[str, Any]], *, label: str) -> str:
+    """Say in a line how far a run is by its log, in which time, and what it has reached."""
+    if not records:
+        return "no steps yet"
+    last = records[-1]
+    text = (
+        f"{last['step']:,} steps in {format_duration(last['seconds'])}, loss {last['loss']:.3f}, "
+        f"effective rank {last['effective_rank']:.0f}"
+    )
+    return text + ("" if math.isnan(last["knn"]) else f", kNN of {label} {last['knn']:.3f} on val")
+
+
+def draw_steps(steps: Iterable[Log | None], bar: Any) -> None:
+    """Move a bar with each step of a run, and show the loss and the last kNN of its logs."""
+    knn = math.nan
+    for log in steps:
+        if log is not None:
+            knn = knn if math.isnan(log.knn) else log.knn
+            show_values(bar, {"loss": log.loss, "knn": knn})
+        bar.update()
 
 
 class KnnMonitor:

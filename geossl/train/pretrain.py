@@ -33,7 +33,7 @@ from geossl.train import optim
 from geossl.train.checkpoint import RunDirectory, store_fingerprint
 from geossl.train.config import PretrainConfig
 from geossl.train.loader import LoadedBatch, PairLoader
-from geossl.train.logs import KnnMonitor, Log, to_frame
+from geossl.train.logs import KnnMonitor, Log, draw_steps, summarize, to_frame
 from geossl.train.objectives import (
     Batch,
     Contrastive,
@@ -48,7 +48,7 @@ from geossl.train.setup import build_model, memory_format
 from geossl.utils import dist
 from geossl.utils.cpu import single_threaded
 from geossl.utils.device import defer_interrupt, select_device
-from geossl.utils.progress import format_duration, progress_bar, show_values
+from geossl.utils.progress import progress_bar
 from geossl.utils.validate import Seed, validated
 
 _MAY_CHANGE = ("device", "checkpoint_every_s")  # settings with which a run may resume differently
@@ -220,28 +220,14 @@ class Run:
     def finish(self, *, progress: bool = True) -> Run:
         """Train to the end with a progress bar, and return the run itself."""
         quiet = not progress or dist.rank() > 0 or self.step == self.steps
-        knn = math.nan  # the last one that was measured
-        with (
-            progress_bar(self.steps, unit="step", initial=self.step, show=not quiet) as bar,
-            closing(self._train()) as steps,
-        ):
-            for log in steps:
-                if log is not None:
-                    knn = knn if math.isnan(log.knn) else log.knn
-                    show_values(bar, {"loss": log.loss, "knn": knn})
-                bar.update()
+        with progress_bar(self.steps, unit="step", initial=self.step, show=not quiet) as bar:
+            with closing(self._train()) as steps:
+                draw_steps(steps, bar)
         return self
 
     def summary(self) -> str:
         """Say in a line how far the run is, in which time, and what it has reached."""
-        text = f"{self.step:,} steps in {format_duration(self._seconds)}"
-        if not self._records:
-            return text
-        last = self._records[-1]
-        text += f", loss {last['loss']:.3f}, effective rank {last['effective_rank']:.0f}"
-        if math.isnan(last["knn"]):
-            return text
-        return f"{text}, kNN of {self.config.knn_label} {last['knn']:.3f} on val"
+        return summarize(self._records, label=self.config.knn_label)
 
     def _one_step(self) -> None:
         """Do one optimizer step, in the order of the algorithm."""
@@ -291,16 +277,10 @@ class Run:
         if self._moco.bf16:
             embedding, projection = embedding.float(), projection.float()
         return Batch(
-            part=loaded.part,
-            size=self.config.batch_size,
-            mine=loaded.mine,
-            views=views,
-            key_order=loaded.key_order,
-            location=loaded.location,
-            targets=loaded.targets,
-            embedding=embedding,
-            projection=projection,
-        )
+            part=loaded.part, size=self.config.batch_size, mine=loaded.mine, views=views,
+            key_order=loaded.key_order, location=loaded.location, targets=loaded.targets,
+            embedding=embedding, projection=projection,
+        )  # fmt: skip
 
     def _shared(self) -> list[Tensor]:
         """Return what the processes average: gradients, and running statistics of BatchNorm."""
