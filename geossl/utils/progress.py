@@ -39,10 +39,10 @@ def progress_bar(
     options: dict[str, Any] = {}
     if not sys.stderr.isatty() and "ipykernel" not in sys.modules:
         options = {"mininterval": _LOG_EVERY_S, "miniters": 1}
-    is_number = isinstance(work, int)
+    items, total = (None, work) if isinstance(work, int) else (work, len(work))
     return tqdm(
-        None if is_number else work, total=work if is_number else len(work), initial=initial,
-        desc=desc, unit=unit, unit_scale=scale, disable=not show, **options,
+        items, total=total, initial=initial, desc=desc, unit=unit, unit_scale=scale,
+        disable=not show, **options,
     )  # fmt: skip
 
 
