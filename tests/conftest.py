@@ -1,8 +1,21 @@
 """What holds for all tests."""
 
 import os
+import signal
+import socket
 
 import pytest
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call():
+    """Skip the rest of a test where it needs what Windows lacks: named pipes, SIGKILL, fork."""
+    try:
+        return (yield)
+    except AttributeError as error:
+        if os.name == "posix" or error.obj not in (os, signal, socket):
+            raise
+        pytest.skip(f"this system has no {error.name}")
 
 
 @pytest.fixture(scope="module", autouse=True)
