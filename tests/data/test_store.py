@@ -331,7 +331,6 @@ def test_a_full_disk_leaves_nothing_that_looks_finished(tmp_path, reader, monkey
 
 
 def test_two_builds_of_the_same_store_at_once(tmp_path, reader):
-    pytest.importorskip("fcntl")
     threads = [
         threading.Thread(target=build, args=(tmp_path / "chips", table_of(23))) for _ in range(3)
     ]
