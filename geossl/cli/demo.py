@@ -37,10 +37,10 @@ def demo(
     *,
     output_dir: Output[Path] = Path("runs/demo"),
     places: int = 6_000,
-    epochs: float = 8,
+    epochs: float = 6,
     seed: int = 0,
 ) -> None:
-    """Run everything on the embedded world: five to seven minutes on two cores, no network.
+    """Run everything on the embedded world: about five minutes on an ordinary laptop, no network.
 
     Args:
         output_dir: folder of everything that the demo writes; the page is index.html.
@@ -55,7 +55,7 @@ def run_demo(
     output_dir: str | os.PathLike[str],
     *,
     places: int = 6_000,
-    epochs: float = 8,
+    epochs: float = 6,
     seed: int = 0,
     echo: Callable[[object], None] = print_line,
 ) -> Path:

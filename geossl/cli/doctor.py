@@ -165,7 +165,7 @@ def _training() -> str:
 
     speed = throughput.measure_speed(seconds=_TRAINING_S).value
     factor = throughput.format_rate(throughput.REFERENCE_PAIRS_PER_S / speed)
-    demo_min = 3 * 8 * 14_000 / speed / 60 + 1
+    demo_min = 3 * 6 * 14_200 / speed / 60 + 1  # three runs of six passes, and the rest
     return (
         f"{speed:.0f} pairs/s: the lessons take about {factor} x the stated minutes here, "
         f"geossl demo about {demo_min:.0f} min"
