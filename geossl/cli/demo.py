@@ -16,7 +16,8 @@ from geossl.data.store import ChipStore
 from geossl.embeddings import Embeddings, embed
 from geossl.train.config import PretrainConfig
 from geossl.train.pretrain import Run, pretrain
-from geossl.train.throughput import estimate_seconds, format_duration
+from geossl.train.throughput import estimate_seconds
+from geossl.utils.progress import format_duration
 
 __all__ = ["METHODS", "demo", "load_demo", "run_demo"]
 
@@ -96,7 +97,7 @@ def run_demo(
         left = _time_left(run, len(METHODS) - number)
         echo(f"     {number} of {len(METHODS)}: {name}, {run.steps} steps, {left}")
         runs[name] = run.finish()
-        echo(f"     {_outcome(run)}")
+        echo(f"     {name}: {run.summary()}")
     echo("4/5  embedding and probing on held-out blocks of the world")
     embeddings = {"random features": evaluate.random_features(store, seed=seed)}
     embeddings |= {name: embed(store, run.encoder) for name, run in runs.items()}
@@ -168,14 +169,6 @@ def _config(store: ChipStore, *, epochs: float) -> PretrainConfig:
     config = PretrainConfig(epochs=epochs)
     half = int((store.scenes["split"] == "train").sum()) // 2
     return dataclasses.replace(config, batch_size=min(config.batch_size, half))
-
-
-def _outcome(run: Run) -> str:
-    """Return what a run took and what its last kNN measurement was."""
-    logs = run.logs
-    scores = logs["knn"].dropna()
-    result = f", kNN {scores.iloc[-1]:.3f} on val" if len(scores) else ""
-    return f"loss {logs['loss'].iloc[-1]:.2f} after {logs['seconds'].iloc[-1] / 60:.1f} min{result}"
 
 
 def _time_left(run: Run, more: int) -> str:

@@ -162,9 +162,10 @@ def _geotiff() -> str:
 
 def _training() -> str:
     from geossl.train import throughput
+    from geossl.utils.progress import format_rate
 
     speed = throughput.measure_speed(seconds=_TRAINING_S).value
-    factor = throughput.format_rate(throughput.REFERENCE_PAIRS_PER_S / speed)
+    factor = format_rate(throughput.REFERENCE_PAIRS_PER_S / speed)
     demo_min = 3 * 6 * 14_200 / speed / 60 + 1  # three runs of six passes, and the rest
     return (
         f"{speed:.0f} pairs/s: the lessons take about {factor} x the stated minutes here, "

@@ -25,6 +25,7 @@ from geossl.transforms import Views
 from geossl.utils.cpu import single_threaded
 from geossl.utils.device import select_device
 from geossl.utils.io import atomic_write, load_json
+from geossl.utils.progress import format_rate
 from geossl.utils.validate import NonNegative, PositiveInt, Seed, validated
 
 REFERENCE_PAIRS_PER_S = 900.0
@@ -37,10 +38,6 @@ the default encoder or the loop changes.
 _SIZE_PX, _BATCH_SIZE = 32, 128  # of the measured training
 _CAPS = ("ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")  # what torch cannot say itself
 _MAX_BYTES = 2**16  # a larger file of speeds is begun anew
-_UNITS = (
-    ("years", 365.25 * 86_400), ("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0),
-    ("seconds", 1.0),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -220,18 +217,3 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
         return next(line for line in lines if line.startswith("model name")).split(":")[1].strip()
     return platform.processor() or platform.machine()
-
-
-@validated
-def format_duration(seconds: NonNegative) -> str:
-    """Write a duration in a unit that fits, with two digits: 40 seconds, 1.5 minutes, 30 hours."""
-    name, size = next((unit for unit in _UNITS if seconds >= 1.5 * unit[1]), _UNITS[-1])
-    return f"{format_rate(seconds / size)} {name}"
-
-
-def format_rate(value: float) -> str:
-    """Return a number with two digits: 1,200, 35, 0.42."""
-    if value == 0 or not np.isfinite(value):
-        return f"{value:g}"
-    digits = 1 - int(np.floor(np.log10(abs(value))))
-    return f"{round(value, digits):,.{max(0, digits)}f}"

@@ -1,16 +1,20 @@
-"""Show progress: a bar in a terminal or a notebook, a few updates in a log file."""
+"""Show progress: a bar in a terminal or a notebook, a few updates in a log file; durations."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from math import isnan
+from math import floor, isfinite, isnan, log10
 from typing import Any
 
 from geossl.utils.validate import NonNegative, NonNegativeInt, validated
 
-__all__ = ["format_duration", "progress_bar", "show_values"]
+__all__ = ["format_duration", "format_rate", "progress_bar", "show_values"]
 
+_UNITS = (
+    ("years", 365.25 * 86_400), ("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0),
+    ("seconds", 1.0),
+)  # fmt: skip
 _LOG_EVERY_S = 60.0  # a file keeps every update, a terminal draws over the last one
 
 
@@ -54,12 +58,14 @@ def show_values(bar: Any, values: Mapping[str, float]) -> None:
 
 @validated
 def format_duration(seconds: NonNegative) -> str:
-    """Write a time with its unit.
+    """Write a duration in a unit that fits, with two digits: 40 seconds, 1.5 minutes, 30 hours."""
+    name, size = next((unit for unit in _UNITS if seconds >= 1.5 * unit[1]), _UNITS[-1])
+    return f"{format_rate(seconds / size)} {name}"
 
-    Example:
-        >>> format_duration(8), format_duration(114), format_duration(8640)
-        ('8 s', '1.9 min', '2.4 h')
-    """
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"
+
+def format_rate(value: float) -> str:
+    """Return a number with two digits: 1,200, 35, 0.42."""
+    if value == 0 or not isfinite(value):
+        return f"{value:g}"
+    digits = 1 - floor(log10(abs(value)))
+    return f"{round(value, digits):,.{max(0, digits)}f}"

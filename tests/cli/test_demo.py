@@ -51,7 +51,7 @@ def test_the_terminal_shows_the_table_and_what_is_left(made):
     for name in ("random features", *demo.METHODS):
         assert name in said
     assert "min of training left in all" in said and str(page) in said
-    assert len(re.findall(r"loss \d+\.\d\d after \d+\.\d min, kNN 0\.\d{3} on val", said)) == 3
+    assert len(re.findall(r"\d+ steps in .*, kNN of label \d\.\d{3} on val", said)) == 3
     cells = re.findall(r"\d\.\d{3} \(\d\.\d{3}-\d\.\d{3}\)", said)
     assert len(cells) == 3 * (1 + len(demo.METHODS))
     text = page.read_text("utf-8")

@@ -15,7 +15,6 @@ from geossl.train.throughput import (
     REFERENCE_PAIRS_PER_S,
     Throughput,
     estimate_seconds,
-    format_duration,
     relative_speed,
 )
 
@@ -144,10 +143,3 @@ def test_a_run_takes_what_is_left_of_it(measured, tmp_path):
         store, geo=geo, config=dataclasses.replace(TINY, encoder="resnet18"), seed=0
     )  # fmt: skip
     assert math.isnan(estimate_seconds(other)) and math.isnan(estimate_seconds(other, 3.0))
-
-
-def test_durations_are_words():
-    words = {0: "0 seconds", 0.42: "0.42 seconds", 7: "7.0 seconds", 89: "89 seconds",
-             90: "1.5 minutes", 600: "10 minutes", 5399: "90 minutes", 5400: "1.5 hours",
-             86_400 * 3: "3.0 days", 86_400 * 365.25 * 15: "15 years"}  # fmt: skip
-    assert {seconds: format_duration(seconds) for seconds in words} == words

@@ -15,7 +15,8 @@ from geossl_lessons.lesson_09 import costs, figures, launch
 from test_pretrain import write_store
 
 from geossl import models
-from geossl.train.throughput import Throughput, format_duration, measure_throughput
+from geossl.train.throughput import Throughput, measure_throughput
+from geossl.utils.progress import format_duration
 
 
 def hint(number, answer, data=None):

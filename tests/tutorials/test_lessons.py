@@ -32,6 +32,7 @@ from geossl.cli.doctor import Finding
 from geossl.train import throughput
 from geossl.train.throughput import REFERENCE_PAIRS_PER_S
 from geossl.transforms import Views
+from geossl.utils.progress import format_duration
 from geossl.viz import maps
 from geossl.viz.plots.base import new_figure
 
@@ -261,7 +262,7 @@ def test_a_cell_says_how_long_it_takes(store, monkeypatch, capsys):
     run = geossl.pretrain(store, pairs=geossl.pairs.same_image(), config=config)
     print_estimate(run)
     seconds = throughput.estimate_seconds(run)
-    words = throughput.format_duration(seconds)
+    words = format_duration(seconds)
     assert seconds > 0 and capsys.readouterr().out == f"About {words} on this machine.\n"
     print_estimate(run.finish(progress=False))  # what is finished takes no time
     assert capsys.readouterr().out == ""

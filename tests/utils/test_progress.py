@@ -2,8 +2,6 @@ import io
 import math
 import sys
 
-import pytest
-
 from geossl.utils.progress import format_duration, progress_bar, show_values
 
 
@@ -42,10 +40,8 @@ def test_a_bar_shows_values_that_are_there(capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 s"), (99.4, "99 s"), (99.5, "1.7 min"), (114, "1.9 min"), (5969, "99.5 min"),
-     (5970, "1.7 h"), (1e6, "277.8 h")],
-)  # fmt: skip
-def test_durations_have_a_unit_that_fits(seconds, text):
-    assert format_duration(seconds) == text
+def test_durations_are_words():
+    words = {0: "0 seconds", 0.42: "0.42 seconds", 7: "7.0 seconds", 89: "89 seconds",
+             90: "1.5 minutes", 600: "10 minutes", 5399: "90 minutes", 5400: "1.5 hours",
+             86_400 * 3: "3.0 days", 86_400 * 365.25 * 15: "15 years"}  # fmt: skip
+    assert {seconds: format_duration(seconds) for seconds in words} == words

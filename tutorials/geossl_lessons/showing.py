@@ -64,7 +64,8 @@ def print_estimate(*work: Run | float) -> None:
     ``work`` is what `geossl.train.throughput.estimate_seconds` takes: runs, or seconds on an
     ordinary laptop.
     """
-    from geossl.train.throughput import estimate_seconds, format_duration
+    from geossl.train.throughput import estimate_seconds
+    from geossl.utils.progress import format_duration
 
     seconds = estimate_seconds(*work)
     if seconds > 0:

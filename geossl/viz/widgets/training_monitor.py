@@ -10,7 +10,7 @@ import pandas as pd
 
 from geossl.train.logs import Log
 from geossl.train.pretrain import Run
-from geossl.train.throughput import format_duration
+from geossl.utils.progress import format_duration
 from geossl.utils.validate import NonNegative, validated
 from geossl.viz import plots
 from geossl.viz.pages import render

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from geossl.cli.doctor import Finding
-from geossl.train.throughput import REFERENCE_PAIRS_PER_S, format_duration
+from geossl.train.throughput import REFERENCE_PAIRS_PER_S
+from geossl.utils.progress import format_duration
 from geossl_lessons.showing import Html
 
 

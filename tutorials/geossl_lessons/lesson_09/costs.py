@@ -10,7 +10,8 @@ import pandas as pd
 import torch
 
 from geossl import models
-from geossl.train.throughput import Throughput, format_duration, format_rate
+from geossl.train.throughput import Throughput
+from geossl.utils.progress import format_duration, format_rate
 from geossl.utils.validate import Positive, PositiveInt, validated
 
 # Dense bf16 TFLOP/s of NVIDIA's data sheets (no sparsity), as in benchmarks/roofline.py.

@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from geossl.train.throughput import Throughput, format_duration
+from geossl.train.throughput import Throughput
 from geossl.utils.colors import GRAY, PALETTE
+from geossl.utils.progress import format_duration
 from geossl.viz.plots.base import get_axes, new_figure, style_axes
 
 _BITS = {"fp32": 23, "fp16": 10, "bf16": 7}  # of the fraction
