@@ -193,7 +193,8 @@ def test_training_needs_nothing_but_the_base_dependencies(tmp_path):
 
 
 def requirements(lines):
-    return dict(re.match(r"([A-Za-z0-9_-]+)(.*)", line.replace(" ", "")).groups() for line in lines)
+    parts = (re.match(r"([A-Za-z0-9_-]+)([^;]*)", line.replace(" ", "")) for line in lines)
+    return dict(part.groups() for part in parts)
 
 
 def test_environment_yml_agrees_with_pyproject():

@@ -112,6 +112,46 @@ def test_the_embedding_explorer(lab, world, notebook, tmp_path_factory):
     assert book.failures() == [] and book.blocked == [] and book.errors == []
 
 
+def test_a_projection_shows_how_far_it_is_and_is_cancelled(lab, notebook, tmp_path_factory):
+    made = (
+        "import geossl, numpy as np, pandas as pd\n"
+        "rng = np.random.default_rng(0)\n"
+        "lon, lat = rng.uniform(-170, 170, 4000), rng.uniform(-60, 70, 4000)\n"
+        "vectors = rng.normal(size=(4000, 64)) + 6 * np.eye(64)[rng.integers(6, size=4000)]\n"
+        "found = geossl.Embeddings(vectors, pd.DataFrame({'lon': lon, 'lat': lat}))\n"
+        "explorer = geossl.viz.widgets.EmbeddingExplorer(found)\nexplorer"
+    )  # fmt: skip
+    book = notebook.open(write(lab, "projection.ipynb", made)).run_all()
+    page = book.page
+    page.wait_for_selector(".geossl-view canvas")
+    bar, cancel = page.locator(".widget-hprogress"), page.get_by_role("button", name="Cancel")
+    choice = page.locator(".widget-dropdown", has_text="projection").locator("select")
+    picture = "import hashlib; print(hashlib.sha1(explorer.views.first).hexdigest())"
+    drawn = book.ask(picture)
+    assert not cancel.is_visible() and not bar.is_visible()
+    choice.select_option(label="t-SNE")
+    cancel.wait_for()
+    shares = set()
+    for _ in range(600):  # the kernel answers while it computes
+        shares.add(float(book.ask("print(explorer.progress.value)")))
+        if len(shares - {0.0}) > 1:
+            break
+    assert len(shares - {0.0}) > 1 and bar.is_visible()
+    for width in (800, 1600):
+        page.set_viewport_size({"width": width, "height": 1000})
+        keep_picture(page, f"projection_at_{width}", tmp_path_factory)
+    cancel.click()
+    page.wait_for_selector("text=/stopped; the picture is still PCA/")
+    assert not cancel.is_visible() and choice.input_value() == "PCA"
+    assert book.ask(picture) == drawn
+    choice.select_option(label="t-SNE")
+    page.wait_for_selector("text=/t-SNE of 4,000 vectors in/", timeout=300_000)
+    assert not cancel.is_visible() and book.ask(picture) != drawn
+    page.set_viewport_size({"width": 1400, "height": 1500})
+    keep_picture(page, "projection_done", tmp_path_factory)
+    assert book.failures() == [] and book.errors == []
+
+
 def test_the_pair_explorer(lab, world, notebook, tmp_path_factory):
     code = "import geossl\nstore = geossl.ChipStore.open('world/chips')\n"
     shown = "explorer = geossl.viz.widgets.PairExplorer(store)\nexplorer"

@@ -1,8 +1,11 @@
+import asyncio
 import base64
 import io
+import itertools
 import json
 import re
 import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -17,7 +20,13 @@ from geossl.clusters import GeoClusters
 from geossl.embeddings import Embeddings, neighbors
 from geossl.transforms import Views
 from geossl.viz.projection import project
-from geossl.viz.widgets import ClusterExplorer, EmbeddingExplorer, PairExplorer, TrainingMonitor
+from geossl.viz.widgets import (
+    ClusterExplorer,
+    EmbeddingExplorer,
+    PairExplorer,
+    TrainingMonitor,
+    embedding_explorer,
+)
 from geossl.viz.widgets.training_monitor import describe_state
 
 
@@ -344,6 +353,63 @@ def test_a_projection_tells_how_far_it_is_and_is_kept(monkeypatch):
     monkeypatch.setitem(sys.modules, "umap", None)
     seen.projection.value = "umap"
     assert "umap-learn" in status(seen) and seen.progress.layout.display == "none"
+
+
+def test_a_projection_in_a_notebook_can_be_cancelled_and_replaced(monkeypatch):
+    ended = []
+
+    def endless(embeddings, *, method, progress, **options):
+        if method == "pca":
+            return project(embeddings)
+        try:
+            for i in itertools.count():
+                if method == "umap" and i == 5:
+                    raise ValueError("no such luck")
+                progress(min(i / 100, 0.9))
+                time.sleep(0.005)
+        finally:
+            ended.append(method)
+
+    async def wait_until(condition):
+        until = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < until
+            await asyncio.sleep(0.005)
+
+    async def use(seen):
+        drawn = seen.views.first
+        seen.projection.value = "tsne"
+        assert seen.cancel.layout.display == seen.progress.layout.display == ""
+        assert "computing t-SNE of 120 vectors" in status(seen)
+        await wait_until(lambda: seen.progress.value > 0.05)
+        seen.cancel.click()
+        assert seen.cancel.layout.display == seen.progress.layout.display == "none"
+        assert seen.projection.value == "pca" and seen.views.first == drawn
+        assert "stopped; the picture is still PCA" in status(seen) and seen.progress.value == 0
+        await wait_until(lambda: ended == ["tsne"])
+        seen.projection.value = "tsne"
+        await wait_until(lambda: seen.progress.value > 0)
+        seen.projection.value = "umap"  # another choice stops the first, and this one fails
+        await wait_until(lambda: "no such luck" in status(seen))
+        await wait_until(lambda: sorted(ended) == ["tsne", "tsne", "umap"])
+        assert seen.projection.value == "pca" and seen.cancel.layout.display == "none"
+        assert seen.views.first == drawn and seen.views.titles[1] == "encoder: PCA"
+        monkeypatch.undo()
+        seen.projection.value = "tsne"
+        await wait_until(lambda: "t-SNE of 120 vectors in" in status(seen))
+
+    monkeypatch.setattr(embedding_explorer, "project", endless)
+    seen = EmbeddingExplorer(seen_embeddings())
+    asyncio.run(use(seen))
+    points = project(seen._embeddings, method="tsne").astype("<f4").tobytes()
+    assert seen.views.first == points and seen.cancel.layout.display == "none"
+
+
+def test_what_was_not_fitted_is_said(monkeypatch):
+    monkeypatch.setattr(embedding_explorer, "SAMPLE", 100)
+    seen = EmbeddingExplorer(seen_embeddings())
+    seen.projection.value = "tsne"
+    assert "t-SNE of 120 vectors, fitted to 100 of them, in" in status(seen)
 
 
 def test_rows_that_cannot_be_shown_are_left_out_and_said():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import ipywidgets as widgets
@@ -18,7 +20,7 @@ from geossl.utils.validate import Seed, validated
 from geossl.viz.frame import Frame
 from geossl.viz.maps.markers import check_table
 from geossl.viz.pages import date_text, jpeg_url, render
-from geossl.viz.projection import Method, project
+from geossl.viz.projection import SAMPLE, Method, project
 from geossl.viz.widgets.common import Status, bars_html, count_by_year
 from geossl.viz.widgets.linked import Gallery, LinkedViews
 
@@ -28,8 +30,14 @@ _PROJECTIONS: dict[Method, str] = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"
 _DATES = ("any date", "the same date", "other dates", "the same month, other years")
 
 
+class _Stopped(Exception):
+    """The projection is not wanted any more."""
+
+
 class EmbeddingExplorer(widgets.VBox):
     """Show a 2-d projection of embeddings and a map, linked: select in either, see both.
+
+    In a notebook t-SNE and UMAP are computed in a thread, so that the page answers meanwhile.
 
     Attributes:
         selection: rows ``(n,)`` that are selected, of the embeddings; can be set.
@@ -86,7 +94,9 @@ class EmbeddingExplorer(widgets.VBox):
         self._omitted = int((~usable).sum())
         self._status = Status()
         self._query: int | None = None
-        self._projections: dict[str, list[bytes]] = {}  # method -> points of both encoders
+        self._projections: dict[Method, list[bytes]] = {}  # method -> points of both encoders
+        self._method: Method = "pca"  # the one that is shown
+        self._job: object | None = None  # the computation that is wanted
         self._make_controls()
         super().__init__([self._controls, self.views, self._below, self._status.widget])
         self._project()
@@ -103,6 +113,10 @@ class EmbeddingExplorer(widgets.VBox):
         self.progress = widgets.FloatProgress(
             0.0, max=1.0, description="", layout=widgets.Layout(width="160px", display="none"),
             tooltip="how much of the projection is done",
+        )  # fmt: skip
+        self.cancel = widgets.Button(
+            description="Cancel", icon="times", tooltip="stop, and keep the picture that is shown",
+            layout=widgets.Layout(width="90px", display="none"),
         )  # fmt: skip
         columns = [c for c in (self._label, "split", "time") if c in scenes]
         purity = ["neighbor purity"] if self._label in scenes else []
@@ -130,43 +144,97 @@ class EmbeddingExplorer(widgets.VBox):
         left = widgets.VBox([self.gallery], layout={"flex": "1 1 380px"})
         right = widgets.VBox([self._legend, self._counts], layout={"width": "300px"})
         self._below = widgets.HBox([left, right], layout={"flex_flow": "row wrap"})
-        controls = [self.projection, self.progress, self.color, self.dates]
+        controls = [self.projection, self.progress, self.cancel, self.color, self.dates]
         self._controls = widgets.HBox(controls, layout={"flex_flow": "row wrap"})
         guard = self._status.guard
         self.projection.observe(guard(lambda _: self._project()), "value")
+        self.cancel.on_click(guard(lambda _: self._cancel()))
         self.color.observe(guard(lambda _: self._color()), "value")
         self.dates.observe(guard(lambda _: self._show_similar(self._query)), "value")
         self.views.observe(guard(self._on_selection), "selection")
         self.gallery.observe(guard(lambda _: self._show_similar(self.gallery.chosen)), "times")
 
     def _project(self) -> None:
-        """Show the chosen projection; one that was computed before is reused."""
-        method, start = self.projection.value, time.monotonic()
-        name, count = _PROJECTIONS[method], f"{len(self._embeddings):,} vectors"
-        if method not in self._projections:
-            self._status.show(f"computing {name} of {count}")
-            self._projections[method] = self._points(method)
-        with self.views.hold_trait_notifications():
-            self.views.first, self.views.second = self._projections[method]
-            self.views.titles = [self._map_title, *(f"{n}: {name}" for n in self._names)]
-        self._status.show(f"{name} of {count} in {time.monotonic() - start:.1f} s")
+        """Show the chosen projection; one that was computed before is reused.
 
-    def _points(self, method: Method) -> list[bytes]:
+        t-SNE and UMAP run in a thread where messages of a page arrive: "Cancel" is one. Only the
+        thread of the messages touches widgets.
+        """
+        method, start, job = self.projection.value, time.monotonic(), object()
+        self._job = job  # an older one sees this at its next report, and stops
+        if method == "pca" or method in self._projections:
+            self._finish(job, method, start, lambda: self._points(method, lambda share: None))
+            return
+        self._status.show(f"computing {self._describe(method)}")
+        self.progress.layout.display = self.cancel.layout.display = ""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # nobody could press "Cancel"
+            self._finish(job, method, start, lambda: self._points(method, self._report))
+            return
+
+        def report(share: float) -> None:
+            if self._job is not job:
+                raise _Stopped
+            loop.call_soon_threadsafe(lambda: self._job is job and self._report(share))
+
+        future = loop.run_in_executor(None, self._points, method, report)
+        future.add_done_callback(lambda done: self._finish(job, method, start, done.result))
+
+    def _finish(
+        self, job: object, method: Method, start: float, points: Callable[[], list[bytes]]
+    ) -> None:
+        """Show the points of a projection, or why there are none, if they are still wanted."""
+        try:
+            found = self._projections.get(method) or points()
+        except Exception as error:  # any error must reach the person at the screen
+            if self._job is job:
+                self._cancel()
+                self._status.show_error(error)
+            return
+        if self._job is not job:
+            return
+        self._end_job()
+        self._projections[method], self._method = found, method
+        with self.views.hold_trait_notifications():
+            self.views.first, self.views.second = found
+            name = _PROJECTIONS[method]
+            self.views.titles = [self._map_title, *(f"{n}: {name}" for n in self._names)]
+        self._status.show(f"{self._describe(method)} in {time.monotonic() - start:.1f} s")
+
+    def _cancel(self) -> None:
+        """Stop the computation and return to the projection that is shown."""
+        if self._job is not None:
+            self._end_job()
+            self.projection.value = self._method
+            self._status.show(f"stopped; the picture is still {_PROJECTIONS[self._method]}")
+
+    def _end_job(self) -> None:
+        self._job = None
+        self.progress.layout.display = self.cancel.layout.display = "none"
+        self.progress.value = 0.0
+
+    def _report(self, share: float) -> None:
+        self.progress.value = share
+
+    def _describe(self, method: Method) -> str:
+        count = len(self._embeddings)
+        words = f"{_PROJECTIONS[method]} of {count:,} vectors"
+        if method == "pca" or count <= SAMPLE:
+            return words
+        return f"{words}, fitted to {SAMPLE:,} of them,"
+
+    def _points(self, method: Method, report: Callable[[float], None]) -> list[bytes]:
         """Compute the projections as bytes; those of an absent second encoder are empty."""
         encoders = [one for one in (self._embeddings, self._other) if one is not None]
         points = [b"", b""]
-        self.progress.layout.display = ""
-        try:
-            for i, embeddings in enumerate(encoders):
+        for i, embeddings in enumerate(encoders):
 
-                def report(share: float, done: int = i) -> None:
-                    self.progress.value = (done + share) / len(encoders)
+            def share_of_all(share: float, done: int = i) -> None:
+                report((done + share) / len(encoders))
 
-                xy = project(embeddings, method=method, seed=self._seed, progress=report)
-                points[i] = xy.astype("<f4").tobytes()
-        finally:
-            self.progress.layout.display = "none"
-            self.progress.value = 0.0
+            xy = project(embeddings, method=method, seed=self._seed, progress=share_of_all)
+            points[i] = xy.astype("<f4").tobytes()
         return points
 
     def _color(self) -> None:
