@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import ipywidgets as widgets
@@ -170,15 +171,16 @@ class EmbeddingExplorer(widgets.VBox):
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:  # nobody could press "Cancel"
-            self._finish(job, method, start, lambda: self._points(method, self._report))
+            report = partial(self._report, job)
+            self._finish(job, method, start, lambda: self._points(method, report))
             return
 
-        def report(share: float) -> None:
+        def report_or_stop(share: float) -> None:
             if self._job is not job:
                 raise _Stopped
-            loop.call_soon_threadsafe(lambda: self._job is job and self._report(share))
+            loop.call_soon_threadsafe(self._report, job, share)
 
-        future = loop.run_in_executor(None, self._points, method, report)
+        future = loop.run_in_executor(None, self._points, method, report_or_stop)
         future.add_done_callback(lambda done: self._finish(job, method, start, done.result))
 
     def _finish(
@@ -214,8 +216,9 @@ class EmbeddingExplorer(widgets.VBox):
         self.progress.layout.display = self.cancel.layout.display = "none"
         self.progress.value = 0.0
 
-    def _report(self, share: float) -> None:
-        self.progress.value = share
+    def _report(self, job: object, share: float) -> None:
+        if self._job is job:
+            self.progress.value = share
 
     def _describe(self, method: Method) -> str:
         count = len(self._embeddings)
