@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import ipywidgets as widgets
@@ -22,17 +20,13 @@ from geossl.viz.frame import Frame
 from geossl.viz.maps.markers import check_table
 from geossl.viz.pages import date_text, jpeg_url, render
 from geossl.viz.projection import SAMPLE, Method, project
-from geossl.viz.widgets.common import Status, bars_html, count_by_year
+from geossl.viz.widgets.common import Background, Status, bars_html, count_by_year
 from geossl.viz.widgets.linked import Gallery, LinkedViews
 
 _MOST_CHIPS = 32  # in the gallery
 _PURITY_K, _PURITY_ROWS = 10, 30_000
 _PROJECTIONS: dict[Method, str] = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 _DATES = ("any date", "the same date", "other dates", "the same month, other years")
-
-
-class _Stopped(Exception):
-    """The projection is not wanted any more."""
 
 
 class EmbeddingExplorer(widgets.VBox):
@@ -97,7 +91,6 @@ class EmbeddingExplorer(widgets.VBox):
         self._query: int | None = None
         self._projections: dict[Method, list[bytes]] = {}  # method -> points of both encoders
         self._method: Method = "pca"  # the one that is shown
-        self._job: object | None = None  # the computation that is wanted
         self._make_controls()
         super().__init__([self._controls, self.views, self._below, self._status.widget])
         self._project()
@@ -111,14 +104,8 @@ class EmbeddingExplorer(widgets.VBox):
             description="projection",
             tooltip="how vectors become two numbers; PCA is fast, t-SNE and UMAP are slow",
         )  # fmt: skip
-        self.progress = widgets.FloatProgress(
-            0.0, max=1.0, description="", layout=widgets.Layout(width="160px", display="none"),
-            tooltip="how much of the projection is done",
-        )  # fmt: skip
-        self.cancel = widgets.Button(
-            description="Cancel", icon="times", tooltip="stop, and keep the picture that is shown",
-            layout=widgets.Layout(width="90px", display="none"),
-        )  # fmt: skip
+        self._background = Background(self._return)
+        self.progress, self.cancel = self._background.progress, self._background.cancel
         columns = [c for c in (self._label, "split", "time") if c in scenes]
         purity = ["neighbor purity"] if self._label in scenes else []
         self.color = widgets.Dropdown(
@@ -149,76 +136,45 @@ class EmbeddingExplorer(widgets.VBox):
         self._controls = widgets.HBox(controls, layout={"flex_flow": "row wrap"})
         guard = self._status.guard
         self.projection.observe(guard(lambda _: self._project()), "value")
-        self.cancel.on_click(guard(lambda _: self._cancel()))
         self.color.observe(guard(lambda _: self._color()), "value")
         self.dates.observe(guard(lambda _: self._show_similar(self._query)), "value")
         self.views.observe(guard(self._on_selection), "selection")
         self.gallery.observe(guard(lambda _: self._show_similar(self.gallery.chosen)), "times")
 
     def _project(self) -> None:
-        """Show the chosen projection; one that was computed before is reused.
-
-        t-SNE and UMAP run in a thread where messages of a page arrive: "Cancel" is one. Only the
-        thread of the messages touches widgets.
-        """
-        method, start, job = self.projection.value, time.monotonic(), object()
-        self._job = job  # an older one sees this at its next report, and stops
-        if method == "pca" or method in self._projections:
-            self._finish(job, method, start, lambda: self._points(method, lambda share: None))
+        """Show the chosen projection; one that was computed before is reused."""
+        method, start = self.projection.value, time.monotonic()
+        self._background.stop()
+        if method == "pca" and method not in self._projections:
+            self._projections[method] = self._points(method, lambda share: None)
+        if method in self._projections:
+            self._draw(method, start)
             return
         self._status.show(f"computing {self._describe(method)}")
-        self.progress.layout.display = self.cancel.layout.display = ""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # nobody could press "Cancel"
-            report = partial(self._report, job)
-            self._finish(job, method, start, lambda: self._points(method, report))
-            return
+        self._background.run(
+            lambda report: self._points(method, report),
+            self._status.guard(lambda points: self._finish(method, start, points)),
+        )
 
-        def report_or_stop(share: float) -> None:
-            if self._job is not job:
-                raise _Stopped
-            loop.call_soon_threadsafe(self._report, job, share)
+    def _finish(self, method: Method, start: float, points: list[bytes] | Exception) -> None:
+        if isinstance(points, Exception):
+            self.projection.value = self._method
+            self._status.show_error(points)
+        else:
+            self._projections[method] = points
+            self._draw(method, start)
 
-        future = loop.run_in_executor(None, self._points, method, report_or_stop)
-        future.add_done_callback(lambda done: self._finish(job, method, start, done.result))
-
-    def _finish(
-        self, job: object, method: Method, start: float, points: Callable[[], list[bytes]]
-    ) -> None:
-        """Show the points of a projection, or why there are none, if they are still wanted."""
-        try:
-            found = self._projections.get(method) or points()
-        except Exception as error:  # any error must reach the person at the screen
-            if self._job is job:
-                self._cancel()
-                self._status.show_error(error)
-            return
-        if self._job is not job:
-            return
-        self._end_job()
-        self._projections[method], self._method = found, method
+    def _draw(self, method: Method, start: float) -> None:
+        name, self._method = _PROJECTIONS[method], method
         with self.views.hold_trait_notifications():
-            self.views.first, self.views.second = found
-            name = _PROJECTIONS[method]
+            self.views.first, self.views.second = self._projections[method]
             self.views.titles = [self._map_title, *(f"{n}: {name}" for n in self._names)]
         self._status.show(f"{self._describe(method)} in {time.monotonic() - start:.1f} s")
 
-    def _cancel(self) -> None:
-        """Stop the computation and return to the projection that is shown."""
-        if self._job is not None:
-            self._end_job()
-            self.projection.value = self._method
-            self._status.show(f"stopped; the picture is still {_PROJECTIONS[self._method]}")
-
-    def _end_job(self) -> None:
-        self._job = None
-        self.progress.layout.display = self.cancel.layout.display = "none"
-        self.progress.value = 0.0
-
-    def _report(self, job: object, share: float) -> None:
-        if self._job is job:
-            self.progress.value = share
+    def _return(self) -> None:
+        """Return to the projection that is shown: the other was cancelled."""
+        self.projection.value = self._method
+        self._status.show(f"stopped; the picture is still {_PROJECTIONS[self._method]}")
 
     def _describe(self, method: Method) -> str:
         count = len(self._embeddings)
