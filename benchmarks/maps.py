@@ -108,7 +108,7 @@ def gallery_seconds(browser: Browser) -> list[float]:
             drag(book.page, [(x + across * wide, y + 0.2 * high), (x + 0.7 * wide, y + 0.7 * high)])
             seconds.append(book.page.evaluate("window.shown"))
             book.wait_idle()
-        book.close()
+        book.leave()
     return seconds
 
 

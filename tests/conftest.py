@@ -26,3 +26,15 @@ def environment_of_the_next_module_is_untouched():
     for name in os.environ.keys() - before.keys():
         del os.environ[name]
     os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def demo_made(tmp_path_factory):
+    """The small demo, made once: its folder, its page and what the terminal said."""
+    from geossl.cli import demo
+
+    folder, lines = tmp_path_factory.mktemp("with a space"), []
+    page = demo.run_demo(
+        folder, places=240, epochs=1, seed=0, echo=lambda line: lines.append(str(line))
+    )
+    return folder, page, lines

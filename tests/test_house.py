@@ -1,6 +1,7 @@
 """The house keeps its own rules: import direction, light imports, agreeing environments."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -40,9 +41,14 @@ def source_files():
         yield from sorted((ROOT / folder).rglob("*.py"))
 
 
+@functools.cache
+def nodes_of(path):
+    return list(ast.walk(ast.parse(path.read_text("utf-8"))))
+
+
 def imports_of(path, modules):
     """Modules of ours that a file imports, wherever in it: in functions, under TYPE_CHECKING."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in nodes_of(path):
         names = []
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
@@ -58,6 +64,7 @@ def room_of(module):
     return rest[0] if first == "geossl" and rest else first
 
 
+@functools.cache
 def graph():
     files = {module_of(path): path for path in source_files()}
     return {module: set(imports_of(path, files)) - {module} for module, path in files.items()}
@@ -75,7 +82,7 @@ def test_imports_point_to_lower_layers_only():
 
 
 def test_no_module_imports_itself_by_way_of_others():
-    edges = graph()
+    edges = dict(graph())
     for module in edges:  # what a package re-exports is no circle of its modules
         edges[module] = {other for other in edges[module] if not module.startswith(f"{other}.")}
     done, path = set(), []
@@ -117,7 +124,7 @@ def test_every_package_names_what_is_public():
 def test_messages_speak_plain_english():
     """No message says what "came": it names the argument, the condition, the value and the fix."""
     for path in source_files():
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in nodes_of(path):
             if not isinstance(node, ast.Raise) or not isinstance(node.exc, ast.Call):
                 continue
             words = "".join(

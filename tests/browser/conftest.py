@@ -55,8 +55,15 @@ def lab(tmp_path_factory):
         yield address, root
 
 
-@pytest.fixture
-def notebook(lab, chromium):
+@pytest.fixture(scope="session")
+def lab_page(lab, chromium):
+    """One page of it, in which the tests open their notebooks one after the other."""
     opened = Notebook(chromium, lab[0])
     yield opened
-    opened.close()
+    opened.leave()
+
+
+@pytest.fixture
+def notebook(lab_page):
+    yield lab_page
+    lab_page.close()

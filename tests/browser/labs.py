@@ -12,6 +12,9 @@ import urllib.request
 
 import nbformat
 
+# The check of the machine trains for five seconds, and lesson 0 makes it often.
+QUICK_DOCTOR = "from geossl.cli import doctor; doctor._TRAINING_S = 0.2"
+
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-component-update"
     " --disable-background-networking --disable-sync"
@@ -75,7 +78,10 @@ def _wait_for(address, server, log):
 
 
 class Notebook:
-    """A notebook open in JupyterLab, with every network cut but that of this machine."""
+    """A notebook open in JupyterLab, with every network cut but that of this machine.
+
+    One after the other may be opened in the page: JupyterLab itself is loaded once.
+    """
 
     def __init__(self, browser, address):
         self._context = browser.new_context(viewport={"width": 1400, "height": 1500})
@@ -94,7 +100,19 @@ class Notebook:
             route.abort()
 
     def open(self, name):
-        self.page.goto(f"{self.address}/lab/tree/{name}?reset")
+        self.page.set_default_timeout(30_000)
+        if self.page.url == "about:blank":
+            self.page.goto(f"{self.address}/lab?reset")
+            self.page.wait_for_function("() => window.jupyterapp", timeout=60_000)
+            self.page.evaluate("() => window.jupyterapp.restored")
+        self.page.evaluate(
+            """async (path) => {
+              const manager = {path, factory: "Notebook"};
+              const opened = await window.jupyterapp.commands.execute("docmanager:open", manager);
+              await opened.context.ready;
+            }""",
+            name,
+        )
         self.page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
         self.wait_idle()
         return self
@@ -143,7 +161,20 @@ class Notebook:
             time.sleep(0.1)
 
     def close(self):
-        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+        """Close the notebook and end its kernel; the page may open another."""
+        self.page.evaluate(
+            """async () => {
+              const opened = window.jupyterapp.shell.currentWidget;
+              await opened.sessionContext.shutdown();
+              opened.context.model.dirty = false;  // nothing is saved, and nothing asks
+              opened.close();
+            }"""
+        )
+        self.page.wait_for_selector(".jp-NotebookPanel", state="detached")
+        self.blocked.clear()
+        self.errors.clear()
+
+    def leave(self):
         self._context.close()
 
 

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from geossl.cli import demo
 from geossl.clusters import GeoClusters
 from geossl.viz import maps
 from geossl.viz.maps import points as point_maps
@@ -212,10 +211,8 @@ def test_cells_answer_a_click_and_words_stay_words(visit, tmp_path):
 
 
 @pytest.mark.parametrize("size", [(1280, 900), (390, 844)])
-def test_the_demo_page_is_whole_without_a_network(visit, tmp_path_factory, size):
-    folder = tmp_path_factory.getbasetemp() / "demo"  # made once for both sizes
-    index = demo.run_demo(folder, places=200, epochs=1, echo=lambda line: None)
-    page = visit(index, *size)
+def test_the_demo_page_is_whole_without_a_network(visit, demo_made, size):
+    page = visit(demo_made[1], *size)
     for _ in range(page.evaluate("document.body.scrollHeight") // 500 + 1):
         page.mouse.wheel(0, 500)  # the maps load when they are scrolled to
         page.wait_for_timeout(60)

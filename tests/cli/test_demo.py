@@ -6,14 +6,9 @@ import pytest
 from geossl.cli import demo
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    out = tmp_path_factory.mktemp("with a space")
-    lines = []
-    page = demo.run_demo(
-        out, places=240, epochs=1, seed=0, echo=lambda line: lines.append(str(line))
-    )
-    return out, page, lines
+@pytest.fixture
+def made(demo_made):
+    return demo_made
 
 
 def test_the_page_has_every_part_and_stands_alone(made):

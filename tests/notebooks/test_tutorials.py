@@ -1,7 +1,6 @@
 """Every lesson: its form, and that it runs for learners, instructors, twice, from the middle."""
 
 import ast
-import os
 import re
 from collections import Counter
 from html.parser import HTMLParser
@@ -9,9 +8,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
+from kernels import Kernel, error_text
 
-from tools.tutorials import copies, execute
+from tools.tutorials import copies
 
 TUTORIALS = Path(__file__).parent.parent.parent / "tutorials"
 LESSONS = copies.find_lessons(TUTORIALS)
@@ -45,7 +44,7 @@ def glossary():
     return re.findall(r"^## (.+)$", text, re.MULTILINE)
 
 
-@pytest.fixture(params=LESSONS, ids=lambda path: path.stem)
+@pytest.fixture(scope="module", params=LESSONS, ids=lambda path: path.stem)
 def lesson(request):
     return request.param
 
@@ -208,74 +207,53 @@ class Pictures(HTMLParser):
             self.told.append(has.get("title"))
 
 
-class Kernel:
-    """A kernel in a folder, in which the cells of a notebook are run as one likes."""
-
-    def __init__(self, book, folder):
-        self.book, self.folder = book, folder
-
-    def __enter__(self):
-        execute.retry_kernel_start(self._start)
-        return self
-
-    def _start(self):
-        self.client = NotebookClient(
-            self.book, timeout=300, allow_errors=True,
-            resources={"metadata": {"path": str(self.folder)}},
-        )  # fmt: skip
-        self._context = self.client.setup_kernel(env=os.environ | {"GEOSSL_STRICT": "0"})
-        self._context.__enter__()
-
-    def __exit__(self, *error):
-        self._context.__exit__(*error)
-
-    def run(self, first=0):
-        """Run from a cell to the first error; that error, or None, and the cell."""
-        for number, cell in enumerate(self.book.cells[first:], first):
-            self.client.execute_cell(cell, number)
-            for output in cell.get("outputs", []):
-                if output["output_type"] == "error" and not self.skip(output):
-                    return output, number
-        return None, None
-
-    skip = staticmethod(lambda output: False)
-
-    def say(self, code):
-        cell = nbformat.v4.new_code_cell(code)
-        self.book.cells.append(cell)
-        self.client.execute_cell(cell, len(self.book.cells) - 1)
-        self.book.cells.pop()
-
-    def strict(self):
-        self.say("import os; os.environ['GEOSSL_STRICT'] = '1'")
-
-
-def told(error):
-    return None if error is None else f"{error['ename']}: {error['evalue']}"
+@pytest.fixture(scope="module")
+def kernel(lesson, tmp_path_factory):
+    """One kernel a lesson, in one folder: what the learners train, the instructors find there."""
+    with Kernel(tmp_path_factory.mktemp(lesson.stem)) as started:
+        yield started
 
 
 @pytest.mark.slow
-def test_instructors_pass_with_any_seed_and_from_the_middle(lesson, tmp_path):
+def test_learners_run_through_and_solve_nothing(lesson, kernel):
+    book = copies.shrink_knobs(copies.make_copy(read(lesson), "learners"))
+    assert not tagged(book, "solution") and not tagged(book, "source-only")
+    exercises = len(tagged(book, "check"))
+    kernel.open(book, strict=False)
+    error, at = kernel.run()
+    assert error is None, f"cell {at}: {error_text(error)}"
+    kernel.set_strict(True)  # and all of it again, in the same kernel
+    kernel.skip = lambda output: output["ename"] == "NotYet"
+    error, at = kernel.run()
+    assert error is None, f"cell {at}: {error_text(error)}"
+    failed = Counter(
+        "check" in copies.cell_tags(cell)
+        for cell in book.cells for output in cell.get("outputs", [])
+        if output["output_type"] == "error"
+    )  # fmt: skip
+    assert failed == {True: exercises}
+
+
+@pytest.mark.slow
+def test_instructors_pass_with_any_seed_and_from_the_middle(lesson, kernel):
     book = copies.shrink_knobs(copies.make_copy(read(lesson), "instructors"))
-    with Kernel(book, tmp_path) as kernel:
-        kernel.strict()
-        error, at = kernel.run()
-        assert error is None, f"cell {at}: {told(error)}"
-        check_outputs(book)
-        tagged(book, "parameters")[0].source += "\nSEED += 1"
-        error, at = kernel.run()
-        assert error is None, f"with another seed, cell {at}: {told(error)}"
-        starts = [n for n, c in enumerate(book.cells) if re.match("## ", c.source)]
-        assert len(starts) >= 5
-        for start in starts:
-            kernel.say("get_ipython().reset(new_session=False)")
-            kernel.strict()
-            kernel.say("os = None; del os")
-            error, at = kernel.run(start)
-            section = book.cells[start].source.splitlines()[0]
-            assert error is None or error["evalue"].startswith(MISSING), (
-                f"from {section!r}, cell {at}: {told(error)}"
-            )
+    kernel.open(book, strict=True)
+    error, at = kernel.run()
+    assert error is None, f"cell {at}: {error_text(error)}"
+    check_outputs(book)
+    tagged(book, "parameters")[0].source += "\nSEED += 1"
+    error, at = kernel.run()
+    assert error is None, f"with another seed, cell {at}: {error_text(error)}"
+    check_outputs(book)
+    starts = [n for n, c in enumerate(book.cells) if re.match("## ", c.source)]
+    assert len(starts) >= 5
+    for start in starts:
+        kernel.reset(strict=True)
+        error, at = kernel.run(start)
+        section = book.cells[start].source.splitlines()[0]
+        assert error is None or error["evalue"].startswith(MISSING), (
+            f"from {section!r}, cell {at}: {error_text(error)}"
+        )
 
 
 def check_outputs(book):
@@ -293,23 +271,3 @@ def check_outputs(book):
             assert not {"image/png", "image/svg+xml"} & set(data), f"no words: {cell.source}"
             for alt in Pictures(data.get("text/html", "")).told:
                 assert alt and (alt.startswith(("chip", "key", "place")) or len(alt) >= 20), alt
-
-
-@pytest.mark.slow
-def test_learners_run_through_and_solve_nothing(lesson, tmp_path):
-    book = copies.shrink_knobs(copies.make_copy(read(lesson), "learners"))
-    assert not tagged(book, "solution") and not tagged(book, "source-only")
-    exercises = len(tagged(book, "check"))
-    with Kernel(book, tmp_path) as kernel:
-        error, at = kernel.run()
-        assert error is None, f"cell {at}: {told(error)}"
-        kernel.strict()  # and all of it again in the same kernel
-        kernel.skip = staticmethod(lambda output: output["ename"] == "NotYet")
-        error, at = kernel.run()
-        assert error is None, f"cell {at}: {told(error)}"
-    failed = Counter(
-        "check" in copies.cell_tags(cell)
-        for cell in book.cells for output in cell.get("outputs", [])
-        if output["output_type"] == "error"
-    )  # fmt: skip
-    assert failed == {True: exercises}

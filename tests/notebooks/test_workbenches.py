@@ -1,32 +1,59 @@
 """Every workbench runs from top to bottom, with small knobs, in a folder of its own."""
 
+import contextlib
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from kernels import Kernel, error_text
 from PIL import Image
 
 import geossl
-from tools.tutorials.execute import execute
 
 ROOT = Path(__file__).parent.parent.parent
 NAIP = ROOT.parent / "shared" / "data" / "naip_north_dakota"
 
 
-def run(name, folder, **knobs):
+@pytest.fixture(scope="module")
+def kernels():
+    """The kernel of the workbench that is run, new for each workbench and kept for its next run."""
+    with contextlib.ExitStack() as stack:
+        running = {}
+
+        def start(name, folder):
+            if name not in running:
+                stack.close()
+                running.clear()
+                running[name] = stack.enter_context(Kernel(folder))
+            return running[name]
+
+        yield start
+
+
+@pytest.fixture
+def run(kernels):
     """The words of all outputs of a notebook, run with other values in its cell of knobs."""
-    book = nbformat.read(ROOT / "notebooks" / name, as_version=4)
-    cell = next(c for c in book.cells if "parameters" in c.metadata.get("tags", []))
-    cell.source += "".join(f"\n{knob} = {value!r}" for knob, value in knobs.items())
-    execute(book, folder, timeout_s=300)
-    outputs = [output for c in book.cells for output in c.get("outputs", [])]
-    shown = [
-        o["data"].get("text/html", o["data"].get("text/plain", "")) for o in outputs if "data" in o
-    ]
-    pictures = sum("data:image/png" in text and "<iframe" not in text for text in shown)
-    return "\n".join([*shown, f"{pictures} pictures", *(o["text"] for o in outputs if "text" in o)])
+
+    def run(name, folder, **knobs):
+        book = nbformat.read(ROOT / "notebooks" / name, as_version=4)
+        cell = next(c for c in book.cells if "parameters" in c.metadata.get("tags", []))
+        cell.source += "".join(f"\n{knob} = {value!r}" for knob, value in knobs.items())
+        kernel = kernels(name, folder)
+        kernel.open(book, folder=folder)
+        error, at = kernel.run()
+        assert error is None, f"cell {at}: {error_text(error)}"
+        outputs = [output for c in book.cells for output in c.get("outputs", [])]
+        shown = [
+            o["data"].get("text/html", o["data"].get("text/plain", ""))
+            for o in outputs if "data" in o
+        ]  # fmt: skip
+        pictures = sum("data:image/png" in text and "<iframe" not in text for text in shown)
+        words = [o["text"] for o in outputs if "text" in o]
+        return "\n".join([*shown, f"{pictures} pictures", *words])
+
+    return run
 
 
 def photos(folder):
@@ -44,21 +71,21 @@ def photos(folder):
     return folder / "list.csv"
 
 
-def test_a_data_set_is_built_from_the_embedded_world(tmp_path):
+def test_a_data_set_is_built_from_the_embedded_world(run, tmp_path):
     told = run("build_dataset.ipynb", tmp_path, PLACES=60)
     assert "240 chips of 3 x 32 x 32 uint8" in told and "every file was read" in told
     assert "\n1 pictures" in told
     assert (tmp_path / "runs" / "dataset" / "chips" / "store.json").is_file()
 
 
-def test_a_data_set_is_built_from_a_csv(tmp_path):
+def test_a_data_set_is_built_from_a_csv(run, tmp_path):
     told = run("build_dataset.ipynb", tmp_path, SOURCE=str(photos(tmp_path / "photos")), SIZE_PX=16)
     assert "11 chips of 3 x 16 x 16" in told and "3.jpg" in told
     assert "temporal: No location has two dates that satisfy temporal()" in told
 
 
 @pytest.mark.skipif(not NAIP.is_dir(), reason="needs the real images in ../shared/data")
-def test_a_data_set_is_built_from_a_folder_of_scenes(tmp_path):
+def test_a_data_set_is_built_from_a_folder_of_scenes(run, tmp_path):
     options = {"chip_px": 128, "test_side": "east"}
     told = run("build_dataset.ipynb", tmp_path, SOURCE=str(NAIP), OPTIONS=options)
     assert "300 chips of 4 x 32 x 32" in told and "2009-08-18 to 2020-08-31" in told
@@ -66,7 +93,7 @@ def test_a_data_set_is_built_from_a_folder_of_scenes(tmp_path):
     assert "\n1 pictures" in told  # none of the chips that lack the most data: all are whole
 
 
-def test_vectors_of_another_tool_are_explored_without_labels_or_chips(tmp_path):
+def test_vectors_of_another_tool_are_explored_without_labels_or_chips(run, tmp_path):
     rng = np.random.default_rng(0)
     vectors = pd.DataFrame(rng.normal(size=(40, 8)), columns=[f"emb_{i}" for i in range(8)])
     vectors = vectors.assign(lon=rng.uniform(5, 6, 40), lat=rng.uniform(45, 46, 40))
@@ -75,48 +102,7 @@ def test_vectors_of_another_tool_are_explored_without_labels_or_chips(tmp_path):
     assert shown.count("EmbeddingExplorer(") == 2 and "0 images selected" in shown
 
 
-@pytest.mark.parametrize("name", ["explore_clusters.ipynb", "explore_embeddings.ipynb"])
-def test_the_explorers_run(tmp_path, name):
-    told = run(name, tmp_path, PLACES=60)
-    assert "240" in told
-    assert (tmp_path / "runs" / "explore" / "embeddings.parquet").is_file()
-
-
-def test_an_encoder_is_pre_trained_and_taken_away(tmp_path):
-    settings = {"epochs": 1, "batch_size": 32}
-    told = run("pretrain.ipynb", tmp_path, PLACES=60, GEO_K=5, SETTINGS=settings)
-    assert "finished" in told and "effective rank" in told and "untrained" in told
-    out = tmp_path / "runs" / "pretrain"
-    assert geossl.models.weights.load(out / "run").bands == 3
-    assert (out / "encoder.onnx").is_file() and (out / "embeddings.parquet").is_file()
-    again = run("pretrain.ipynb", tmp_path, PLACES=60, GEO_K=5, SETTINGS=settings)
-    assert "finished" in again  # the run that is there, taken up at its end
-
-
-def test_an_encoder_is_pre_trained_without_pairs_on_a_store_of_ones_own(tmp_path):
-    scenes = geossl.datasets.blue_marble(places=80, dates=1).drop(columns="label")
-    geossl.ChipStore.build(tmp_path / "own", scenes, size_px=16, progress=False)
-    settings = {"epochs": 1, "batch_size": 16, "encoder": "resnet18", "stem": "standard"}
-    told = run("pretrain.ipynb", tmp_path, STORE="own", PAIRS=None, GEO_K=4, SETTINGS=settings)
-    assert "no contrastive loss" in told and "no label to measure with" in told
-    assert (tmp_path / "runs" / "pretrain" / "resnet18.pth").is_file()
-
-
-def test_encoders_are_probed(tmp_path):
-    told = run("probe.ipynb", tmp_path, PLACES=60, SEEDS=(0,))
-    assert "random" in told and "workbench" in told and "linear top-1" in told
-    assert "within" in told or "km" in told  # of the leakage report
-    assert "\n4 pictures" in told
-
-
-def test_objects_are_found_and_pixels_are_named(tmp_path):
-    told = run("detect_segment.ipynb", tmp_path, PLACES=60, EPOCHS=1)
-    assert "AP50" in told and "mIoU" in told and "island" in told
-    assert (tmp_path / "runs" / "scenes" / "map.tif").is_file()
-    assert (tmp_path / "runs" / "detector" / "detector.safetensors").is_file()
-
-
-def test_own_vectors_are_explored_where_their_label_cannot_be_probed(tmp_path):
+def test_own_vectors_are_explored_where_their_label_cannot_be_probed(run, tmp_path):
     rng = np.random.default_rng(0)
     vectors = pd.DataFrame(rng.normal(size=(40, 8)), columns=[f"emb_{i}" for i in range(8)])
     vectors = vectors.assign(crop=["a", "b"] * 20)
@@ -133,9 +119,50 @@ def test_own_vectors_are_explored_where_their_label_cannot_be_probed(tmp_path):
     assert "linear top-1" in shown and "No probe" not in shown
 
 
-def test_places_without_labels_are_clustered(tmp_path):
+@pytest.mark.parametrize("name", ["explore_embeddings.ipynb", "explore_clusters.ipynb"])
+def test_the_explorers_run(run, tmp_path, name):
+    told = run(name, tmp_path, PLACES=60)
+    assert "240" in told
+    assert (tmp_path / "runs" / "explore" / "embeddings.parquet").is_file()
+
+
+def test_places_without_labels_are_clustered(run, tmp_path):
     rng = np.random.default_rng(0)
     places = {"location": range(30), "lon": rng.uniform(5, 6, 30), "lat": rng.uniform(45, 46, 30)}
     pd.DataFrame(places).to_csv(tmp_path / "places.csv", index=False)
     shown = run("explore_clusters.ipynb", tmp_path, TABLE=str(tmp_path / "places.csv"), K=5)
     assert "30 images of 30 locations" in shown and "ClusterExplorer(" in shown
+
+
+def test_an_encoder_is_pre_trained_and_taken_away(run, tmp_path):
+    settings = {"epochs": 1, "batch_size": 32}
+    told = run("pretrain.ipynb", tmp_path, PLACES=60, GEO_K=5, SETTINGS=settings)
+    assert "finished" in told and "effective rank" in told and "untrained" in told
+    out = tmp_path / "runs" / "pretrain"
+    assert geossl.models.weights.load(out / "run").bands == 3
+    assert (out / "encoder.onnx").is_file() and (out / "embeddings.parquet").is_file()
+    again = run("pretrain.ipynb", tmp_path, PLACES=60, GEO_K=5, SETTINGS=settings)
+    assert "finished" in again  # the run that is there, taken up at its end
+
+
+def test_an_encoder_is_pre_trained_without_pairs_on_a_store_of_ones_own(run, tmp_path):
+    scenes = geossl.datasets.blue_marble(places=80, dates=1).drop(columns="label")
+    geossl.ChipStore.build(tmp_path / "own", scenes, size_px=16, progress=False)
+    settings = {"epochs": 1, "batch_size": 16, "encoder": "resnet18", "stem": "standard"}
+    told = run("pretrain.ipynb", tmp_path, STORE="own", PAIRS=None, GEO_K=4, SETTINGS=settings)
+    assert "no contrastive loss" in told and "no label to measure with" in told
+    assert (tmp_path / "runs" / "pretrain" / "resnet18.pth").is_file()
+
+
+def test_encoders_are_probed(run, tmp_path):
+    told = run("probe.ipynb", tmp_path, PLACES=60, SEEDS=(0,))
+    assert "random" in told and "workbench" in told and "linear top-1" in told
+    assert "within" in told or "km" in told  # of the leakage report
+    assert "\n4 pictures" in told
+
+
+def test_objects_are_found_and_pixels_are_named(run, tmp_path):
+    told = run("detect_segment.ipynb", tmp_path, PLACES=60, EPOCHS=1)
+    assert "AP50" in told and "mIoU" in told and "island" in told
+    assert (tmp_path / "runs" / "scenes" / "map.tif").is_file()
+    assert (tmp_path / "runs" / "detector" / "detector.safetensors").is_file()

@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+import torch
 from detect_scenes import encoder_of
 from safetensors.torch import save_file
 from segment_scenes import NAMES, small, squares
@@ -62,6 +63,15 @@ def edited(value):
 LOADERS = {"encoder": weights.load, "detector": detect.load, "segmenter": segment.load}
 
 
+@pytest.fixture
+def networks_begin_as_they_are(monkeypatch):
+    """No draws for the weights of a network whose weights are loaded next, a thousand times."""
+    for name in ("kaiming_normal_", "kaiming_uniform_", "normal_", "uniform_"):
+        monkeypatch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("networks_begin_as_they_are")
 @pytest.mark.parametrize("kind", LOADERS)
 def test_an_edited_description_loads_or_is_refused_in_one_sentence(files, tmp_path, kind):
     texts, tensors = state_dicts.read_safetensors(files / f"{kind}.safetensors")
