@@ -34,6 +34,7 @@ def run_script(*arguments):
     return result.stdout
 
 
+@pytest.mark.slow
 def test_the_small_form_of_the_gpu_script_runs_on_the_cpu_and_leaves_measured_figures(tmp_path):
     measured = [{"method": "geossl", "metric": "pairs_per_s", "seed": 0, "value": 1.0}]
     (tmp_path / "gpu.json").write_text(json.dumps(measured))
@@ -128,6 +129,7 @@ def test_nothing_in_a_step_makes_the_host_wait_for_a_gpu():
     assert waits.calls == []
 
 
+@pytest.mark.slow
 def test_the_small_form_of_growth_runs(benchmarks, tmp_path):
     import growth
 
@@ -175,6 +177,7 @@ def world(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_world_study_in_parts_equals_one_call(benchmarks, world, tmp_path, capsys):
     """Compare one call, in a process without the extras, with one call per unit of work."""
     code = f"""
@@ -221,6 +224,7 @@ def test_the_world_study_in_parts_equals_one_call(benchmarks, world, tmp_path, c
     assert not list(parts.glob("moco*.parquet")) and not list(parts.glob("*/last.pt"))
 
 
+@pytest.mark.slow
 def test_the_world_study_has_every_method_and_says_if_nothing_is_measured(
     benchmarks, world, tmp_path, monkeypatch, capsys
 ):

@@ -68,6 +68,7 @@ def test_a_sampler_from_outside_runs_stops_and_resumes(store, tmp_path):
     assert pairs.report(both, table)["n_pairs"] == len(table)
 
 
+@pytest.mark.slow
 def test_an_objective_from_outside_learns_stops_and_resumes(store, tmp_path):
     GeoRegression = from_page("extend_objectives.md", "geoloss", tmp_path).GeoRegression
     resumed = stopped_and_resumed(

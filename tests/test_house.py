@@ -9,6 +9,7 @@ import textwrap
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
@@ -155,6 +156,7 @@ def test_importing_geossl_is_light():
     )
 
 
+@pytest.mark.slow
 def test_training_needs_nothing_but_the_base_dependencies(tmp_path):
     run_python(
         f"""

@@ -87,6 +87,7 @@ def test_make_targets_exist():
     assert named and named <= targets, named - targets
 
 
+@pytest.mark.slow
 def test_the_program_runs_in_small(tmp_path, monkeypatch, capsys):
     program = blocks(README, "python")[0]
     for large, small in (("places=6_000", "places=240"), ("k=100", "k=4")):

@@ -5,6 +5,8 @@ import pytest
 
 from geossl.cli import demo
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def made(demo_made):

@@ -94,6 +94,7 @@ def slow(tmp_path_factory):
     return table, content(build(folder / "threads", table, num_workers=2).path)
 
 
+@pytest.mark.slow
 def test_a_worker_is_killed_in_the_middle_and_the_store_is_the_same(tmp_path, slow, monkeypatch):
     table, expected = slow
     journal, killed, kept = tmp_path / "dask" / ".build" / "journal.jsonl", [], []
@@ -123,6 +124,7 @@ def test_a_worker_is_killed_in_the_middle_and_the_store_is_the_same(tmp_path, sl
     assert not workers_of(psutil.Process())
 
 
+@pytest.mark.slow
 def test_a_second_start_goes_on_where_a_killed_one_stopped(tmp_path, slow):
     table, expected = slow
     write(table, tmp_path / "scenes.parquet")
@@ -179,6 +181,7 @@ def address():
         yield cluster.scheduler_address
 
 
+@pytest.mark.slow
 def test_relative_paths_and_bad_scenes_are_as_on_one_machine(tmp_path, monkeypatch, address):
     monkeypatch.chdir(tmp_path)  # the worker stays where it started
     table = pictures(Path("data"), n=2, rows=12, side_px=90)
@@ -204,6 +207,7 @@ def test_a_finished_store_needs_no_cluster(tmp_path):
     assert content(store.path) == content(again.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("texts", ["object", "string", "string[pyarrow]"])
 def test_a_task_is_small_however_long_the_table(tmp_path, texts):
     small = pictures(tmp_path / "data", n=1, rows=4, side_px=90)

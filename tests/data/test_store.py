@@ -352,6 +352,7 @@ def run_python(code, **values):
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [False, True])
 def test_killed_at_any_file_operation_and_resumed_gives_the_same_bytes(tmp_path, bad):
     """SIGKILL at every ninth operation on the store, then resume; some killed once more."""
@@ -419,6 +420,7 @@ def test_pixels_lost_in_a_crash_of_the_machine_are_decoded_again(tmp_path, reade
     assert len(reader.calls) in (1, 2)  # the torn line may be of the same chunk
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA and VmData are Linux's")
 def test_a_store_of_twice_the_memory_is_built_and_read(tmp_path):
     code = """

@@ -56,6 +56,7 @@ def test_the_package_is_small():
     assert len(blocks("python")[0].splitlines()) <= 50
 
 
+@pytest.mark.slow
 def test_the_page_opens_and_builds_what_the_package_reads(frames):
     said = run(frames, "-c", blocks("python")[1] + "print(scenes.attrs['opened'])\n"
                "print(len(geossl.datasets.open_scenes('frames', camera='a1')))\n")  # fmt: skip

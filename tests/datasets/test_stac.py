@@ -344,6 +344,7 @@ harvest(sys.argv[1], places, api=sys.argv[3], collection="s2", dates=3, chip_px=
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_point_it_goes_on_to_the_same_files(sky, undisturbed, tmp_path):
     out, wanted = tmp_path / "out", tree(undisturbed[0])
     (tmp_path / "places.json").write_text(

@@ -12,6 +12,8 @@ from PIL import Image
 
 import geossl
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 NAIP = ROOT.parent / "shared" / "data" / "naip_north_dakota"
 

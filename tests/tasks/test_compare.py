@@ -64,6 +64,7 @@ def scenes(tmp_path_factory):
     return table, pd.DataFrame(boxes, columns=["path", *BOX, "label"])
 
 
+@pytest.mark.slow
 def test_what_shows_figures_does_not_load_the_detectors_that_made_them():
     code = "import sys, geossl.tasks.compare, geossl.viz.plots.evaluation\n"
     code += "import geossl.viz.widgets.comparison\n"
@@ -156,6 +157,7 @@ def test_a_comparison_is_watched_and_can_be_stopped(capsys):
     assert "a, seed 0: top-1 0.500 (0.400 to 0.600)" in told and "stopped after 1" in told
 
 
+@pytest.mark.slow
 def test_detection_and_segmentation_see_no_test_scene_in_training(scenes, monkeypatch):
     table, boxes = scenes
     read = []
@@ -198,6 +200,7 @@ def test_what_cannot_be_compared_is_said(store, scenes):
         compare.segmentation(table.drop(columns="split"), classes=("a", "b"))
 
 
+@pytest.mark.slow
 def test_the_command_compares_on_all_tasks(store, scenes, tmp_path, capsys, monkeypatch):
     small = partial(detect.DetectConfig, crops=4, batch_size=4, size_px=64)
     monkeypatch.setattr(detect, "DetectConfig", small)

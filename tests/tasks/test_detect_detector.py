@@ -94,6 +94,7 @@ def test_a_saved_detector_finds_the_same(tmp_path):
     pd.testing.assert_series_equal(loaded.boxes, tuned.boxes, check_names=False)
 
 
+@pytest.mark.slow
 def test_damaged_and_hostile_files_are_refused(tmp_path):
     tuned = talkative(encoder_of(), upsample=1)
     tuned.save(tmp_path)

@@ -15,6 +15,7 @@ from geossl.train.checkpoint import RunDirectory
 from geossl.utils.seeds import derive_seed
 
 
+@pytest.mark.slow
 def test_a_detector_learns_bright_squares(tmp_path):
     scenes, boxes = scattered(tmp_path, count=5)
     scenes["split"] = ["train"] * 4 + ["test"]

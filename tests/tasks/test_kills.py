@@ -132,6 +132,7 @@ def end_of(folder):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pretrain", "finetune", "segmentation", "detection"])
 def test_killed_at_any_file_operation_the_same_line_leads_to_the_same_end(
     name, trainers, tmp_path, monkeypatch

@@ -179,6 +179,7 @@ def flips(content, count, seed=0):
         yield at, bytes(flipped)
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_of_a_checkpoint_is_noticed(ended, tmp_path):
     _, whole = ended
     path = tmp_path / "last.pt"
@@ -293,6 +294,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_train_in_one_directory(store, tmp_path):
     out = tmp_path / "run"
     code = textwrap.dedent(OTHER).format(

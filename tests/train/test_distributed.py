@@ -23,6 +23,8 @@ from geossl.train.loader import load_to_gpu
 from geossl.transforms import Views, moco_v2
 from geossl.utils import dist as distributed
 
+pytestmark = pytest.mark.slow
+
 pretraining = importlib.import_module("geossl.train.pretrain")
 
 CONFIG = PretrainConfig(

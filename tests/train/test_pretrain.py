@@ -117,6 +117,7 @@ def test_every_method_runs_and_learns_what_it_is_told(store, method):
     np.testing.assert_allclose(logs[parts].sum(axis=1), logs["loss"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_learns(store):
     """A run that learns ends far below one that stands still on the same pairs and views."""
     whole = dataclasses.replace(TINY, epochs=15, bn_splits=1)  # splits of two images tell nothing
@@ -176,6 +177,7 @@ run.finish(progress=False)
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_step_and_resumed_equals_the_run_that_was_not(store, tmp_path):
     out = tmp_path / "run"
     code = textwrap.dedent(CHILD).format(
@@ -571,6 +573,7 @@ def test_the_papers_settings():
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_store_of_twice_the_memory_trains(tmp_path):
     if not hasattr(signal, "SIGXCPU") or sys.platform != "linux":
         pytest.skip("limits the data segment through Linux's resource module")

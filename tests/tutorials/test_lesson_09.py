@@ -161,6 +161,7 @@ def test_a_half_written_log_is_read_as_far_as_it_goes(tmp_path):
     assert line.read_log()["step"].tolist() == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_failure_says_why(tmp_path):
     line = launch.Command(tmp_path / "absent", tmp_path / "out", 1)
     with pytest.raises(RuntimeError, match=r"ended with 2: .*absent"):
@@ -169,6 +170,7 @@ def test_a_failure_says_why(tmp_path):
         line.kill_at(3)
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
     write_store(tmp_path / "chips", places=40)
     complete, killed = (

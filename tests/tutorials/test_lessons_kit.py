@@ -153,6 +153,7 @@ CAP = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_kernels_compute_as_on_an_ordinary_laptop(tmp_path, monkeypatch, capsys):
     for name in (*CAP, "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
@@ -185,6 +186,7 @@ def torch_capability():
     return torch.backends.cpu.get_cpu_capability()
 
 
+@pytest.mark.slow
 def test_the_speed_of_the_reference_is_measured_by_a_process_that_is_capped(monkeypatch, capsys):
     monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
     started = []

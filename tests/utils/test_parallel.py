@@ -172,6 +172,7 @@ def test_a_cluster_works_in_its_own_processes(cluster):
     assert len(pids) == 2 and os.getpid() not in pids
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_loses_nothing_and_no_process_stays(tmp_path):
     psutil = pytest.importorskip("psutil")
     pytest.importorskip("distributed")
@@ -188,6 +189,7 @@ def test_a_worker_that_dies_loses_nothing_and_no_process_stays(tmp_path):
     assert not left
 
 
+@pytest.mark.slow
 def test_a_task_that_kills_every_worker_is_given_up():
     distributed = pytest.importorskip("distributed")
     import dask
