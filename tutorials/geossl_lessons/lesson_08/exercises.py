@@ -91,7 +91,7 @@ def exercise_4(answer: object, data: Any) -> None:
     right, true, drawn = confusion.loc[name, name], confusion.loc[name].sum(), confusion[name].sum()
     mistakes = {
         right / true: "That is the recall: of the true pixels. Add what was invented.",
-        right / drawn: "That is the precision: of the drawn pixels. Add what was missed.",
+        right / max(drawn, 1): "That is the precision: of the drawn pixels. Add what was missed.",
         right / confusion.to_numpy().sum(): (
             "Divide by the pixels that are of this class in the truth or in the map."
         ),
