@@ -34,7 +34,7 @@ def project(
 ) -> np.ndarray:
     """Project the vectors, made unit-norm, to coordinates ``(M, dims)`` float32 for a picture.
 
-    t-SNE (perplexity 30, 350 iterations) and UMAP (15 neighbors, 200 epochs) start from 50
+    t-SNE (perplexity 30, 250 iterations) and UMAP (15 neighbors, 200 epochs) start from 50
     principal components.
 
     Args:
@@ -140,7 +140,7 @@ def _tsne(vectors: Tensor, start: np.ndarray, seed: int, progress: Report) -> np
             'method="tsne" needs the package openTSNE. Install it with `pip install openTSNE`, or '
             'use method="pca".'
         ) from None
-    early, late, every, threads = 100, 250, 5, torch.get_num_threads()
+    early, late, every, threads = 75, 175, 5, torch.get_num_threads()
     shares = iter(np.arange(1, (early + late) // every + 1) * every / (early + late))
     k = min(90, len(vectors) - 1)
     affinities = PerplexityBasedNN(
