@@ -41,7 +41,8 @@ def project(
         embeddings: at least one; four for t-SNE and UMAP.
         dims: 2 or 3.
         method: "pca" (the sign of an axis makes its largest weight positive), "tsne", which needs
-            the package openTSNE, or "umap", which needs the package umap-learn.
+            the package openTSNE, or "umap", which needs the package umap-learn; the first UMAP
+            after its installation also compiles for half a minute.
         seed: of t-SNE and UMAP.
         progress: called with the share that is done, 0 to 1, now and then. An exception that it
             raises stops the work and reaches the caller: t-SNE at once, UMAP after its epochs.
