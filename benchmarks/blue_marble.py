@@ -81,7 +81,7 @@ Paired differences per seed: mean (smallest to largest).
 |{"---|" * (len(METRICS) + 1)}
 {chr(10).join(gaps)}
 
-The same for all methods: the small encoder, {r.epochs:g} epochs, batch {r.batch_size}, AdamW {r.lr:g} with
+The same for all methods: the encoder "{r.encoder}", {r.epochs:g} epochs, batch {r.batch_size}, AdamW {r.lr:g} with
 cosine decay, queue {r.queue_size}, momentum {r.momentum:g}, temperature {r.temperature:g}, one batch norm over
 the batch, crops of {r.transform.crop[0]:g} to {r.transform.crop[1]:g} of the area, jitter
 {r.transform.brightness:g}, hue {r.transform.hue:g}, the eight symmetries of a square; 100 geo clusters.

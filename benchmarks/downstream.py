@@ -30,7 +30,13 @@ LEARNED = ("moco", "moco+tp", "moco+geo", "moco+geo+tp")
 METRICS = ("eurosat_top1", "ports_ap50", "plants_miou", "plants_fuel_top1")
 RGB = ("red", "green", "blue")
 RECIPE = geossl.PretrainConfig(
-    transform=Views(size_px=48), queue_size=2048, epochs=40, knn_every=0, split=None
+    encoder="small",
+    lr=1e-3,
+    transform=Views(size_px=48),
+    queue_size=2048,
+    epochs=40,
+    knn_every=0,
+    split=None,
 )
 TEST_PORTS = ("honolulu", "marseille", "valencia")
 EXCLUDED = ("santos", "san_francisco")  # false color; the fewest ships

@@ -30,7 +30,7 @@ TARGET = 0.57  # of val: that of geossl after two passes, chosen before the othe
 LIMIT_S = 120
 SEEDS = (0, 1, 2)
 METHODS = ("geossl", "lightly", "paper")
-UNTRAINED = {"small": "small", "resnet18": "standard"}  # encoders of these methods -> their stem
+UNTRAINED = {"tiny": "small", "resnet18": "standard"}  # encoders of these methods -> their stem
 BATCH, SIZE, WORKERS = 128, 32, 2
 RECIPE = geossl.PretrainConfig(epochs=3, knn_every=0)
 
@@ -186,7 +186,7 @@ stops while it is measured, after every half pass. 6,000 locations x 4 simulated
 is fitted on one date of each training location. Median (smallest to largest) of {len(SEEDS)} seeds; target: the
 others take 5 times as long. The test split is measured at the end; nothing was chosen on it.
 
-Untrained, the small encoder has {cell("small", "start_val", 3)} on val, the ResNet-18 of the
+Untrained, geossl's encoder has {cell("tiny", "start_val", 3)} on val, the ResNet-18 of the
 others {cell("resnet18", "start_val", 3)}: its usual stem reduces 32 pixels to one. A method that falls below its start
 learns something other than climates.
 
@@ -197,7 +197,7 @@ learns something other than climates.
 Time is the number of pairs times the cost of a pair, and both differ:
 
 - geossl: its recipe for two cores (`PretrainConfig` of [blue_marble.md](blue_marble.md)), MoCo-v2+Geo+TP:
-  the small encoder, AdamW {r.lr:g} with a cosine that ends after {r.epochs:g} passes, batch {r.batch_size}, queue
+  the encoder "{r.encoder}", AdamW {r.lr:g} with a cosine that ends after {r.epochs:g} passes, batch {r.batch_size}, queue
   {r.queue_size}, momentum {r.momentum:g}, temperature {r.temperature:g}; keys are other dates of the location, 100 geo
   clusters are predicted, crops of {r.transform.crop[0]:g} to 1, light jitter, the eight symmetries; chips from a
   store, views made batch by batch; bf16 if the processor has AMX. (Three passes: with two, one seed of

@@ -70,7 +70,7 @@ def hot_functions(folder: Path) -> dict[str, Callable[[], object]]:
     rows = torch.randint(0, len(store), (512,), generator=g)
     encoder = models.build_encoder("small")
     config = geossl.PretrainConfig(
-        epochs=10_000, knn_every=0, log_every=2, split=None, precision="fp32"
+        encoder="small", epochs=10_000, knn_every=0, log_every=2, split=None, precision="fp32"
     )
     run = iter(geossl.pretrain(store, pairs=geossl.pairs.temporal(), config=config))
     return {

@@ -64,7 +64,7 @@ def measure(method: str, seed: int) -> dict[str, float]:
             pairs, geo, _ = METHODS[method]
             training = store.scenes[store.scenes["split"] == "train"]
             config = geossl.PretrainConfig(
-                transform=VIEWS, temperature=TEMPERATURE, queue_size=queue, epochs=epochs, optimizer="sgd",
+                encoder="small", transform=VIEWS, temperature=TEMPERATURE, queue_size=queue, epochs=epochs, optimizer="sgd",
                 lr=0.06, knn_every=0,
             )  # fmt: skip
             run = geossl.pretrain(
