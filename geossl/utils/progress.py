@@ -9,7 +9,7 @@ from typing import Any
 
 from geossl.utils.validate import NonNegative, NonNegativeInt, validated
 
-__all__ = ["format_duration", "format_rate", "progress_bar", "show_values"]
+__all__ = ["format_duration", "format_rate", "in_notebook", "progress_bar", "show_values"]
 
 _UNITS = (
     ("years", 365.25 * 86_400), ("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0),
@@ -41,13 +41,19 @@ def progress_bar(
     from tqdm.auto import tqdm
 
     options: dict[str, Any] = {}
-    if not sys.stderr.isatty() and "ipykernel" not in sys.modules:
+    if not sys.stderr.isatty() and not in_notebook():
         options = {"mininterval": _LOG_EVERY_S, "miniters": 1}
     items, total = (None, work) if isinstance(work, int) else (work, len(work))
     return tqdm(
         items, total=total, initial=initial, desc=desc, unit=unit, unit_scale=scale,
         disable=not show, **options,
     )  # fmt: skip
+
+
+def in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook."""
+    shell = getattr(sys.modules.get("IPython.core.getipython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
 
 
 def show_values(bar: Any, values: Mapping[str, float]) -> None:

@@ -28,9 +28,9 @@ pytestmark = pytest.mark.slow
 pretraining = importlib.import_module("geossl.train.pretrain")
 
 CONFIG = PretrainConfig(
-    epochs=2, batch_size=16, queue_size=40, projection_dim=16, transform=Views(size_px=16),
-    log_every=1, knn_every=2, precision="fp32", optimizer="sgd", lr=0.02, checkpoint_every_s=0,
-    bn_splits=4,
+    encoder="small", epochs=2, batch_size=16, queue_size=40, projection_dim=16,
+    transform=Views(size_px=16), log_every=1, knn_every=2, precision="fp32", optimizer="sgd",
+    lr=0.02, checkpoint_every_s=0, bn_splits=4,
 )  # fmt: skip
 GIVEN = {
     "pairs": pairs.temporal(), "seed": 1,
@@ -365,7 +365,9 @@ def test_any_number_of_processes_gives_the_same_run(alone, processes, request):
 @pytest.mark.parametrize("processes", [2, 4])
 def test_each_process_reads_its_share_and_tells_no_more_than_it_must(processes, request):
     found = request.getfixturevalue("two")[1] if processes == 2 else request.getfixturevalue("four")
-    model = models.MoCo(models.build_encoder(), projection_dim=CONFIG.projection_dim, queue_size=1)
+    model = models.MoCo(
+        models.build_encoder("small"), projection_dim=CONFIG.projection_dim, queue_size=1
+    )
     gradients = sum(p.numel() for p in model.parameters() if p.requires_grad)
     statistics = sum(b.numel() for n, b in model.named_buffers() if "running" in n)
     keys, records = (

@@ -266,7 +266,7 @@ def test_a_bar_moves_with_every_step_and_keeps_the_last_knn(store, monkeypatch):
     assert logs["knn"].isna().any() and "knn" not in bar.shown[0][1] and "knn" in bar.shown[-1][1]
     last = logs.iloc[-1]
     assert re.fullmatch(
-        rf"{run.steps} steps in \d+ s, loss {last['loss']:.3f}, effective rank "
+        rf"{run.steps} steps in [\d.]+ seconds, loss {last['loss']:.3f}, effective rank "
         rf"{last['effective_rank']:.0f}, kNN of label {last['knn']:.3f} on val",
         run.summary(),
     )

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from geossl.viz.widgets import (
     EmbeddingExplorer,
     PairExplorer,
     TrainingMonitor,
+    common,
     embedding_explorer,
 )
 from geossl.viz.widgets.training_monitor import describe_state
@@ -393,13 +395,15 @@ def test_a_projection_in_a_notebook_can_be_cancelled_and_replaced(monkeypatch):
         await wait_until(lambda: sorted(ended) == ["tsne", "tsne", "umap"])
         assert seen.projection.value == "pca" and seen.cancel.layout.display == "none"
         assert seen.views.first == drawn and seen.views.titles[1] == "encoder: PCA"
-        monkeypatch.undo()
+        monkeypatch.setattr(embedding_explorer, "project", project)
         seen.projection.value = "tsne"
         await wait_until(lambda: "t-SNE of 120 vectors in" in status(seen))
 
     monkeypatch.setattr(embedding_explorer, "project", endless)
     seen = EmbeddingExplorer(seen_embeddings())
-    asyncio.run(use(seen))
+    monkeypatch.setattr(common, "in_notebook", lambda: True)
+    with ThreadPoolExecutor(1) as pool:  # tests of the browser leave a loop in this thread
+        pool.submit(asyncio.run, use(seen)).result()
     points = project(seen._embeddings, method="tsne").astype("<f4").tobytes()
     assert seen.views.first == points and seen.cancel.layout.display == "none"
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from geossl.data.store import ChipStore
+from geossl.utils.progress import in_notebook
 from geossl.viz.pages import date_text, jpeg_url, render
 
 
@@ -141,6 +142,7 @@ class Background:
         def report(share: float) -> None:
             if self._job is not job:
                 raise _Stopped
+            assert loop is not None
             loop.call_soon_threadsafe(report_here, share)
 
         def end(outcome: Any) -> None:
@@ -148,17 +150,16 @@ class Background:
                 self.stop()
                 finish(outcome)
 
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # nobody could press "Cancel"
-            try:
-                outcome = work(report_here)
-            except Exception as error:  # any error must reach the person at the screen
-                outcome = error
-            end(outcome)
-        else:
+        loop = _message_loop()
+        if loop is not None:
             future = loop.run_in_executor(None, work, report)
             future.add_done_callback(lambda done: end(done.exception() or done.result()))
+            return
+        try:  # nobody could press "Cancel"
+            outcome = work(report_here)
+        except Exception as error:  # any error must reach the person at the screen
+            outcome = error
+        end(outcome)
 
     def stop(self) -> None:
         """Stop the work, if any."""
@@ -172,13 +173,19 @@ class Background:
             on_cancel()
 
 
+def _message_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the loop in which a notebook's messages arrive; None elsewhere."""
+    try:
+        return asyncio.get_running_loop() if in_notebook() else None
+    except RuntimeError:  # a thread of a notebook
+        return None
+
+
 class LiveOutput:
     """Output that is replaced on each update: HTML in a notebook, a line on stderr elsewhere."""
 
     def __init__(self) -> None:
-        from IPython.core.getipython import get_ipython
-
-        self._in_notebook = hasattr(get_ipython(), "kernel")
+        self._in_notebook = in_notebook()
         self._handle: Any = None
         self._last_text = ""
 
