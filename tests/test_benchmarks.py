@@ -46,6 +46,7 @@ def test_the_small_form_of_the_gpu_script_runs_on_the_cpu_and_leaves_measured_fi
     assert not (tmp_path / "gpu.md").exists()
 
 
+@pytest.mark.slow
 def test_without_a_gpu_the_page_says_not_measured(benchmarks, tmp_path, capsys):
     import gpu
     from study import Records

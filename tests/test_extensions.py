@@ -102,6 +102,7 @@ def test_the_monitor_shows_an_objective_from_outside(store, tmp_path, capsys):
     assert any("position" in text.get_text() for text in texts)
 
 
+@pytest.mark.slow
 def test_a_loss_of_lightly_is_an_objective_of_ten_lines(store, tmp_path):
     pytest.importorskip("lightly.loss")
     NTXent = from_page("extend_objectives.md", "lightly_loss", tmp_path).NTXent

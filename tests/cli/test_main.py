@@ -56,6 +56,7 @@ def refused(capsys, *args):
     return said[-1]
 
 
+@pytest.mark.slow
 def test_a_name_that_a_file_cannot_hold_is_printed_as_well_as_it_can(folder):
     """The output into a file on Windows: of a code page, which has few letters."""
     output = folder / "\u6771\u4eac.parquet"
@@ -122,6 +123,7 @@ def test_help_explains_every_command(command, capsys):
             assert f"    {name}: " in inspect.getdoc(_load(command)), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["--help", "scenes --help", "scenes geotiff --help", "stac -h"])
 def test_help_does_not_load_torch(words):
     code = f"""
@@ -218,6 +220,7 @@ def test_scenes_that_do_not_overlap_are_areas_of_their_own(tmp_path, capsys):
     assert "32 scenes of 32 locations" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_truncated_file_is_named_and_skipped_when_told(folder, tmp_path, capsys):
     whole = folder / "area_2018.tif"
     write_scene(whole, size=512)
@@ -428,6 +431,7 @@ def test_any_known_layout_is_opened_and_described(tmp_path, capsys):
     assert not (tmp_path / "n.csv").exists()
 
 
+@pytest.mark.slow
 def test_the_module_is_a_program():
     done = subprocess.run(
         [sys.executable, "-m", "geossl", "chips", "no.parquet", "--output-dir", "nowhere"],

@@ -370,6 +370,7 @@ def test_a_file_that_went_leaves_its_chip(tmp_path):
     assert build(tmp_path / "chips", table).chips[:, 0, 0, 0][[1, 4, 7]].tolist() == [99, 97, 98]
 
 
+@pytest.mark.slow
 def test_a_store_that_is_mended_and_killed_at_any_step_ends_the_same(tmp_path, monkeypatch):
     """Raise at each file operation of mending in turn; the same line then ends the same way."""
     register_reader("pretend", Files())
@@ -436,6 +437,7 @@ def test_a_changed_digit_in_store_json_is_said_on_demand(path):
     assert list(ChipStore.open(path).check()) == ["store.json"]
 
 
+@pytest.mark.slow
 def test_what_is_left_of_a_build_may_be_damaged(tmp_path, monkeypatch):
     register_reader("pretend", Pretend())
     want = content(build(tmp_path / "want", table_of(23)).path)

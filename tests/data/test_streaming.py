@@ -308,6 +308,7 @@ def test_an_epoch_goes_on_exactly_where_it_stopped(start, stream):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_ranks_share_each_batch_and_read_places_of_their_own(ranks, store, tmp_path, monkeypatch):
     store = write_store(tmp_path / "chips", dates=(4,) * 200)
@@ -586,6 +587,7 @@ def objects(client, prefix):
     return {item["Key"].removeprefix(prefix) for item in found}
 
 
+@pytest.mark.slow
 def test_an_object_store_serves_a_stream_from_end_to_end(store, stream, s3, monkeypatch):
     options, client = s3
     plain, done = writer.write_chunk, []
@@ -617,6 +619,7 @@ def test_an_object_store_serves_a_stream_from_end_to_end(store, stream, s3, monk
     assert np.array_equal(embed(remote, encoder).vectors, embed(stream, encoder).vectors)
 
 
+@pytest.mark.slow
 def test_trouble_with_an_object_store_is_told(store, s3, monkeypatch):
     from botocore.config import Config
 
@@ -661,6 +664,7 @@ def assert_same_run(a, b):
     pd.testing.assert_frame_equal(a.logs.drop(columns=CLOCK), b.logs.drop(columns=CLOCK))
 
 
+@pytest.mark.slow
 def test_pretrain_takes_a_stream_and_goes_on_bit_for_bit_in_mid_epoch(stream, tmp_path):
     small = streaming.open(stream.path, memory_bytes=2000)
     whole = run_of(small, label="label").finish(progress=False)

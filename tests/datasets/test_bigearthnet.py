@@ -43,6 +43,7 @@ BAD_PATCHES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD_PATCHES)
 def test_bad_patches_are_named(tmp_path, case):
     bigearthnet_folder(tmp_path)

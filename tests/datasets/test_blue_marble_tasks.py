@@ -20,6 +20,7 @@ def islands(folder):
     return blue_marble_tasks.islands(folder)
 
 
+@pytest.mark.slow
 def test_scenes_lie_where_they_say(islands):
     table, _ = islands
     assert set(table["split"]) == {"train", "val", "test"} and table["location"].is_unique

@@ -84,6 +84,7 @@ def test_tifs_that_are_not_as_they_should_be_are_named(tmp_path):
         eurosat(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (DATA / "eurosat_100").is_dir(), reason="needs ../shared/data/eurosat_100")
 def test_real_eurosat(tmp_path):
     table = eurosat(DATA / "eurosat_100")

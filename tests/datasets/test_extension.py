@@ -70,6 +70,7 @@ def test_the_page_opens_and_builds_what_the_package_reads(frames):
     assert store.scenes["reader"].unique().tolist() == ["cameras"]
 
 
+@pytest.mark.slow
 def test_the_command_line_opens_it(frames):
     _, *words = blocks("bash")[0].split()
     run(frames, "-m", "geossl", *words)
@@ -115,6 +116,7 @@ def test_wrong_registrations_are_refused(registered, tmp_path):
         registry.open_scenes(tmp_path, reader="mine", camera=1)
 
 
+@pytest.mark.slow
 def test_a_plugin_that_cannot_be_imported_is_named(frames):
     (frames / "site" / "geossl_cameras.py").write_text("import nothing_of_this_name")
     code = "import geossl; print('fmow' in geossl.datasets.registry.names())"

@@ -545,6 +545,7 @@ def test_a_folder_is_walked_once_without_what_is_hidden_and_names_what_is_closed
         geotiff(closed)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the real imagery in ../shared/data")
 @pytest.mark.parametrize("folder, dates", [("naip_north_dakota", 10), ("landsat_pucallpa", 8)])
 def test_real_imagery_reads_as_it_is_in_the_files(tmp_path, folder, dates):

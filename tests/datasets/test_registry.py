@@ -398,6 +398,7 @@ def test_readers_load_the_libraries_of_their_formats_only_when_they_read():
         assert f"'{heavy}'" not in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the real images in ../shared/data")
 @pytest.mark.parametrize(
     ("name", "reader", "rows"),

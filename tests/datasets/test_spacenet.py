@@ -24,6 +24,7 @@ def test_spacenet_counts_buildings(tmp_path, polygons):
     assert store.scenes["buildings"].tolist() == [3, 0, 0, 1, pd.NA]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     ["{", "[" * 100_000, "[]", "{}", '{"features": 3}', '{"features": [3]}', '{"features": "ab"}',

@@ -199,6 +199,7 @@ def undisturbed(sky, tmp_path_factory):
     return out, reap(sky, out)
 
 
+@pytest.mark.slow
 def test_chips_hold_the_pixels_of_the_files_at_spread_dates(sky, undisturbed, tmp_path):
     out, table = undisturbed
     assert len(table) == 12 and list(table["location"].unique()) == ["a", "b", "../c", "ü"]
@@ -932,6 +933,7 @@ def test_wrong_arguments_are_refused(sky, tmp_path, more, words):
         reap(sky, tmp_path, **more)
 
 
+@pytest.mark.slow
 def test_many_silent_places_end_the_harvest(sky, tmp_path):
     spots = [(i, *middle("33TUN", 10 * i)) for i in range(22)]
     places = pd.DataFrame(spots, columns=["location", "lon", "lat"])
@@ -1034,6 +1036,7 @@ def test_work_travels_to_other_machines(sky, tmp_path):
     assert pickle.loads(pickle.dumps(plan)) == plan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "place", "bands", "names"),
     [

@@ -42,6 +42,7 @@ def test_every_location_is_tested_once_by_other_blocks():
     assert result.all_metrics(resamples=3)["value"].iloc[0] == result.value
 
 
+@pytest.mark.slow
 def test_cross_validation_of_other_measures_and_of_too_little():
     many = multi()
     result = evaluate.cross_validate(

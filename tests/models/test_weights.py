@@ -147,6 +147,7 @@ def as_seco(x):
     return normalize(x, *IMAGENET)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("geo", [False, True])
 def test_the_papers_checkpoints_give_the_outputs_of_the_same_torchvision_network(
     tmp_path, r50, geo
@@ -204,6 +205,7 @@ def test_seco_names_every_resnet(tmp_path, r50):
     assert found.metadata["left_out"] == ["encoder_k", "heads_q", "heads_k", "queue", "queue_ptr"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_torchgeos_files_are_known_by_their_digest_and_others_are_asked_for(
     tmp_path, monkeypatch, r18, suffix
@@ -225,6 +227,7 @@ def test_torchgeos_files_are_known_by_their_digest_and_others_are_asked_for(
     assert given.metadata["input_by"] == "argument"
 
 
+@pytest.mark.slow
 def test_timms_network_gives_the_same_outputs(tmp_path):
     import timm
 
@@ -439,6 +442,7 @@ def test_bands_are_picked_by_name_and_absent_ones_count_as_their_mean(thirteen, 
     assert found.metadata["bands"] == names.split() and found.metadata["adapt"] == "name"
 
 
+@pytest.mark.slow
 def test_bands_in_another_order_take_their_normalization_along(three, r18):
     found = weights.load(three, bands=["blue", "red", "green"])
     close(outputs(found, chips()[:, [2, 0, 1]]), wanted(r18, as_imagenet(chips())))
@@ -447,6 +451,7 @@ def test_bands_in_another_order_take_their_normalization_along(three, r18):
     assert paired.mean.tolist() == mean and paired.std.tolist() == std
 
 
+@pytest.mark.slow
 def test_bands_that_are_made_up_follow_the_formula(three, r18):
     old, loaded = r18.conv1.weight.detach(), weights.load(three)
     found = weights.with_bands(loaded, ["nir", "red", "green", "blue", "red"], adapt="mean")
@@ -486,6 +491,7 @@ def test_bands_that_do_not_fit_are_refused(three):
         weights.with_bands(unnamed, ["a", "b"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["small", "resnet18"])
 def test_our_own_encoders_are_loaded_by_the_same_line_and_keep_their_note(tmp_path, name):
     net = models.build_encoder(name, bands=3, mean=[5, 6, 7], std=[2, 3, 4]).eval()
@@ -533,6 +539,7 @@ def test_a_description_that_does_not_fit_is_told_in_one_sentence(tmp_path, metad
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_torchvision_and_timm_take_the_export(tmp_path, thirteen):
     import timm
 
@@ -559,6 +566,7 @@ def test_torchvision_and_timm_take_the_export(tmp_path, thirteen):
     assert not (tmp_path / "no.pth").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "stem"), [("small", "small"), ("resnet18", "standard")])
 def test_onnxruntime_gives_the_same_embeddings_of_raw_chips(tmp_path, name, stem):
     import onnxruntime

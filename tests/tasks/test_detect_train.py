@@ -63,6 +63,7 @@ def test_what_is_frozen_stays_bit_for_bit(tmp_path, freeze):
     assert tuned.encoder.metadata == encoder.metadata and not tuned.network.training
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, monkeypatch):
     scenes, boxes = scattered(tmp_path, count=2)
     config = detect.DetectConfig(**{**vars(SMALL), "epochs": 3, "freeze": "none"})
@@ -104,6 +105,7 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, monkeypatch):
         detect.train(scenes, boxes, encoder_of(), output_dir=out, **given)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_does_not_fit_is_refused_in_one_sentence(tmp_path):
     scenes, boxes = scattered(tmp_path, count=1)
     config = detect.DetectConfig(**{**vars(SMALL), "epochs": 1})
@@ -139,6 +141,7 @@ def test_rows_of_other_splits_are_not_learned_from(tmp_path):
         detect.train(scenes.iloc[:2].assign(split="train"), boxes, encoder_of(), config=SMALL)
 
 
+@pytest.mark.slow
 def test_no_boxes_one_class_and_a_class_missing_from_train(tmp_path):
     scenes, boxes = scattered(tmp_path, count=2)
     tuned = detect.train(scenes, boxes.iloc[:0], encoder_of(), config=SMALL)
@@ -186,6 +189,7 @@ def test_a_loss_that_is_not_finite_stops_and_is_not_kept(tmp_path):
     assert not (tmp_path / "run" / "detector.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_real_ports_are_read_and_trained_on_for_a_step(tmp_path):
     folder = Path(__file__).parents[3] / "shared" / "data" / "ports_sentinel2"
     if not folder.is_dir():
@@ -205,6 +209,7 @@ def test_real_ports_are_read_and_trained_on_for_a_step(tmp_path):
     str(detect.measure(found, boxes, scenes.iloc[1:]))
 
 
+@pytest.mark.slow
 def test_boxes_of_other_scenes_and_other_files_are_another_run(tmp_path):
     scenes, boxes = scattered(tmp_path, count=2)
     config = detect.DetectConfig(**{**vars(SMALL), "epochs": 1})

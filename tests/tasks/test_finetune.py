@@ -221,6 +221,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_killed_fine_tuning_resumes_with_the_same_result(store, tmp_path, monkeypatch):
     config = finetune.FineTuneConfig(**{**vars(QUICK), "epochs": 3})
 

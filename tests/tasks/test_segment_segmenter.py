@@ -97,6 +97,7 @@ def test_without_overlap_windows_differ_only_near_their_seams(large):
     assert gap[near].max() > 1e-4  # the seams are there
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["fcn", "deeplab"])
 def test_other_heads_by_windows(head, large):
     _, scene, _, _ = large
@@ -128,6 +129,7 @@ def test_scenes_of_any_size(height, width, tmp_path):
             predict_map(net, scene, 0, size_px=size, overlap_px=overlap)
 
 
+@pytest.mark.slow
 def test_what_is_loaded_gives_the_same(trained, tmp_path):
     folder, scenes, tuned = trained
     path = scenes["path"][0]

@@ -124,6 +124,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("color", [True, False])
 def test_a_killed_training_goes_on_to_the_same_end(color, tmp_path, monkeypatch):
     scenes = squares(tmp_path, 3).assign(split=["train", "train", "val"])
@@ -167,6 +168,7 @@ def test_a_killed_training_goes_on_to_the_same_end(color, tmp_path, monkeypatch)
     assert not same(states(other.network), states(rest.network))
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_or_a_damaged_training_is_refused(tmp_path):
     scenes, out = squares(tmp_path, 2), tmp_path / "deep" / "run"
 

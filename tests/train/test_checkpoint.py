@@ -143,6 +143,7 @@ def same_encoder(one, other):
     return a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["deleted", "emptied", "cut", "flipped", "another", "of_0_1"])
 def test_an_encoder_that_is_not_that_of_the_checkpoint_is_written_again(ended, tmp_path, how):
     store, whole = ended
@@ -232,6 +233,7 @@ def test_files_without_a_checksum_are_those_of_earlier_versions(ended, tmp_path)
         run_of(store, **given)
 
 
+@pytest.mark.slow
 def test_the_checkpoint_says_which_run_it_is(ended, tmp_path):
     store, whole = ended
     run_of(store, output_dir=tmp_path / "other", seed=1).finish(progress=False)
@@ -259,6 +261,7 @@ def test_a_call_that_did_not_train_does_not_block_the_next(store, tmp_path):
     assert run.step == run.steps and json.loads((out / "config.json").read_text())["seed"] == 2
 
 
+@pytest.mark.slow
 def test_what_is_no_file_is_refused_and_a_torn_log_resumes(ended, tmp_path):
     store, whole = ended
     logs = (whole / "log.jsonl").read_text()

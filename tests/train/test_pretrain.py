@@ -205,6 +205,7 @@ def test_a_state_is_gathered_where_a_checkpoint_is_written(store, tmp_path, kept
     logs.close()
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_a_usable_encoder_and_a_run_that_goes_on(store, tmp_path):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
     config = dataclasses.replace(TINY, epochs=4, checkpoint_every_s=1e9)

@@ -206,6 +206,7 @@ def test_the_summary_has_a_column_for_each_encoder(store, result, monkeypatch):
     assert table["a"][2] == wrong and interval_text(0.5, 0.4, 0.61) == "50.0% (40.0% to 61.0%)"
 
 
+@pytest.mark.slow
 def test_the_figures_of_lesson_05(store, result):
     own = embed(store, models.build_encoder(mean=store.mean, std=store.std))
     both = {"one": own, "two": own}

@@ -354,6 +354,7 @@ def test_the_dates_slider_walks_through_a_place(store):
     assert f'alt="location {table_["location"][seen.row]} on ' in seen._picture.value
 
 
+@pytest.mark.slow
 def test_the_queue_is_first_in_first_out(store):
     before = torch.random.get_rng_state()
     film = experiments.record_queue(store, queue_size=10, batch_size=4, steps=6, seed=3)
@@ -371,6 +372,7 @@ def test_the_queue_is_first_in_first_out(store):
     assert np.abs(film.drift[film.age == 0]).max() < 1e-6
 
 
+@pytest.mark.slow
 def test_a_key_encoder_without_momentum_drifts_more(store):
     slow, fast = (
         experiments.record_queue(store, queue_size=8, batch_size=4, steps=4, momentum=m)

@@ -332,6 +332,7 @@ def shop(tmp_path):
     return ["--no-index", "--find-links", str(folder)]
 
 
+@pytest.mark.slow
 def test_wheels_are_those_of_the_platform(shop, tmp_path, monkeypatch):
     pytest.importorskip("uv")
     found = {}

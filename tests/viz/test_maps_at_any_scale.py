@@ -36,6 +36,7 @@ def nearest_turn(lon, to):
     return lon + 360 * np.round((to - lon) / 360)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("on", ["sphere", "degrees"])
 @pytest.mark.parametrize("name", SITES)
@@ -97,6 +98,7 @@ def test_places_on_a_line_and_on_a_grid_lie_in_their_cells():
                 assert intersects_xy(shape(cell["shape"]), members).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [(30.0, 0.0), (-140.0, 20.0), (-25.0, -40.0), (80.0, -35.0)])
 def test_cells_of_the_world_end_at_the_coast(offset):
     rng = np.random.default_rng(0)

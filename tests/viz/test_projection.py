@@ -51,6 +51,7 @@ def test_colors_follow_the_widest_directions():
     assert (gray == 30).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["tsne", "umap"])
 def test_a_seed_gives_one_picture_and_groups_stay_groups(method):
     if method == "umap":

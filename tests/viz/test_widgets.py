@@ -47,6 +47,7 @@ def status(explorer):
     return explorer._status.widget.value
 
 
+@pytest.mark.slow
 def test_sliding_k_clusters_anew_as_the_library_does():
     given = table()
     seen = ClusterExplorer(given, k=5, seed=3)
@@ -59,6 +60,7 @@ def test_sliding_k_clusters_anew_as_the_library_does():
     assert "degrees K=3" in seen._curves.value
 
 
+@pytest.mark.slow
 def test_trying_many_k_draws_curves_and_leaves_the_map():
     given = table()
     seen = ClusterExplorer(given, k=6)
@@ -196,6 +198,7 @@ def test_an_interrupt_ends_the_watching_and_not_the_run(tmp_path, capsys):
     assert monitor.watch().step == monitor_run.steps and not monitor.interrupted
 
 
+@pytest.mark.slow
 def test_in_a_notebook_one_picture_is_drawn_over_again(tmp_path, monkeypatch):
     import IPython.display
     from IPython.core import getipython
@@ -219,6 +222,7 @@ def test_in_a_notebook_one_picture_is_drawn_over_again(tmp_path, monkeypatch):
     assert "finished" in shown[-1]["text/plain"]
 
 
+@pytest.mark.slow
 def test_a_notebook_turned_into_a_page_keeps_the_last_picture(tmp_path):
     import nbformat
     from nbconvert import HTMLExporter
