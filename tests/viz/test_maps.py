@@ -114,10 +114,10 @@ def test_cells_hold_their_own_places():
     given = table(places=300)
     clusters = GeoClusters.fit(given, k=12, seed=0)
     data = data_of(maps.map_clusters(clusters, given, highlight=3))
-    cells = [shape(c["shape"]) for c in data["cells"]]
+    cells = [shape(c["shape"]).buffer(0.05) for c in data["cells"]]
     own = clusters.assign(given["lon"], given["lat"])
     for lon, lat, cell in zip(given["lon"], given["lat"], own, strict=True):
-        assert cells[cell].buffer(0.05).contains(Point(lon, lat))
+        assert cells[cell].contains(Point(lon, lat))
     assert data["highlight"] == 3
     rows = data["table"]["rows"]
     assert [r[1] for r in rows] == sorted(clusters.sizes.tolist(), reverse=True)
