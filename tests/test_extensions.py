@@ -49,6 +49,7 @@ def stopped_and_resumed(store, folder, options):
     return resumed
 
 
+@pytest.mark.slow
 def test_a_sampler_from_outside_runs_stops_and_resumes(store, tmp_path):
     SameLabel = from_page("extend_pairs.md", "label_pairs", tmp_path).SameLabel
     table = store.scenes

@@ -19,11 +19,11 @@ def table(n=60, places=7, seed=0, missing=0.1):
     })  # fmt: skip
 
 
-def allowed_by_hand(t, i, policy):
+def allowed_by_hand(rows, i, policy):
     """The chips that may be the key of chip i, by looking at each."""
     keys = set()
-    for j in range(len(t)):
-        a, b = t.iloc[i], t.iloc[j]
+    for j, b in enumerate(rows):
+        a = rows[i]
         if j == i or a["location"] != b["location"]:
             continue
         known = not (pd.isna(a["time"]) or pd.isna(b["time"]))
@@ -64,7 +64,8 @@ def test_temporal_pairs_are_those_found_by_hand_and_uniform(settings, single):
     t = table()
     policy = pairs.temporal(**settings, single_date=single)
     draw = policy.prepare(t)
-    want = {i: allowed_by_hand(t, i, policy) for i in range(len(t))}
+    rows = t.to_dict("records")
+    want = {i: allowed_by_hand(rows, i, policy) for i in range(len(rows))}
     queries = {i for i in want if want[i] or single == "self"}
     seen = {i: [] for i in range(len(t))}
     g = generator()

@@ -555,6 +555,7 @@ def test_what_a_reader_returns_is_checked(tmp_path, reader, monkeypatch, change,
         build(tmp_path / "a", table_of(2), size_px=8)
 
 
+@pytest.mark.slow
 def test_sizes_that_cannot_be_are_refused_before_work_begins(tmp_path, reader):
     for size_px in (10**6, 10**12):
         with pytest.raises(ValueError, match="chips of .* MB, which do not fit into .* of memory"):

@@ -327,6 +327,7 @@ def test_ranks_share_each_batch_and_read_places_of_their_own(ranks, store, tmp_p
     assert sum(map(len, read)) <= 200 + ranks  # but for those where two shares meet
 
 
+@pytest.mark.slow
 def test_each_place_is_read_once_an_epoch_within_the_memory(tmp_path, monkeypatch):
     dates = np.random.default_rng(1).integers(1, 9, 3000)
     store = write_store(tmp_path / "chips", dates=tuple(dates), size_px=4)
@@ -342,6 +343,7 @@ def test_each_place_is_read_once_an_epoch_within_the_memory(tmp_path, monkeypatc
     assert all(counted == kept for _, counted, kept in seen)
 
 
+@pytest.mark.slow
 def test_batches_are_mixed_from_all_over_the_stream(tmp_path):
     store = write_store(tmp_path / "chips", dates=(4,) * 2000, size_px=1, bands=1)
     stream = stream_of(store, tmp_path / "s", chunk_mb=400 / 1e6)  # 100 places in a chunk

@@ -32,6 +32,7 @@ def test_scenes_lie_where_they_say(islands):
     assert (scene["lon"], scene["lat"]) == (15, 45)
 
 
+@pytest.mark.slow
 def test_known_islands_and_lakes_are_in_their_boxes(islands):
     table, boxes = islands
     inside = boxes[list(BOX)].to_numpy()
@@ -53,6 +54,7 @@ def test_known_islands_and_lakes_are_in_their_boxes(islands):
         assert (label, crowd) in set(zip(hit["label"], hit["crowd"], strict=True)), (lon, lat)
 
 
+@pytest.mark.slow
 def test_climates_are_those_of_the_pixels(folder, islands):
     table = blue_marble_tasks.climates(folder)
     scene = table[table["location"] == "60N_0E"].iloc[0]

@@ -238,6 +238,7 @@ def test_chips_hold_the_pixels_of_the_files_at_spread_dates(sky, undisturbed, tm
     assert store.info["bands"] == ["red", "nir", "green"] and store.chips.dtype == np.uint16
 
 
+@pytest.mark.slow
 def test_the_manifest_says_where_from_and_a_second_start_asks_nothing_twice(sky, undisturbed):
     out, table = undisturbed
     lines = manifest(out)

@@ -84,6 +84,7 @@ def test_folders_without_the_files_are_refused_in_a_sentence(tmp_path, name):
         reader(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_damaged_files_cost_no_more_than_their_rows(tmp_path, name):
     """Each file in turn is cut, emptied or replaced: an error in a sentence, or a smaller table."""

@@ -93,6 +93,7 @@ def compute(function, args, kwargs):
     return tree_map(lambda x: Held(x) if isinstance(x, torch.Tensor) else x, result)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
 def test_a_device_without_float64_gives_the_same(measure, monkeypatch):
     for name in ("linear", "knn", "multilabel", "retrieval"):

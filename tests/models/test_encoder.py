@@ -28,6 +28,7 @@ def test_a_trainable_copy_is_one_and_leaves_the_encoder_as_it_is(frozen, synchro
     assert first.any() and copied.metadata == encoder.metadata and copied.config == encoder.config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, width", [("tiny", 256), ("small", 256), ("resnet18", 512), ("resnet50", 2048)]
 )

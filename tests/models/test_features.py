@@ -6,6 +6,7 @@ from geossl import models
 from geossl.models import features
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stem"),
     [("small", "small"), ("small", "standard"), ("resnet18", "small"), ("resnet50", "standard")],

@@ -167,6 +167,7 @@ def test_an_image_of_0_to_255_is_what_imagenet_weights_expect():
     assert np.allclose(np.multiply(about.mean, 255), [123.675, 116.28, 103.53])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("write", "input", "by"),
     [
@@ -198,6 +199,7 @@ def test_thirteen_bands_of_ssl4eo_are_reflectances(thirteen, r18_13):
     assert found.metadata["bands"][9:11] == ["B9", "B10"] and found.metadata["input"] == "ssl4eo"
 
 
+@pytest.mark.slow
 def test_seco_names_every_resnet(tmp_path, r50):
     found = weights.load(saved(seco(r50), tmp_path / "seco_resnet50_1m.ckpt"))
     x = chips(top=3_000)

@@ -45,6 +45,7 @@ def test_a_tiled_scene_gives_what_the_whole_gives(tmp_path):
     same_boxes(tiled, whole)
 
 
+@pytest.mark.slow
 def test_away_from_the_seams_any_windows_give_what_the_whole_gives(tmp_path):
     path = noise_tif(tmp_path / "a.tif", height=330, width=300)
     tuned = talkative(encoder_of(), upsample=2)

@@ -69,6 +69,7 @@ def test_probing_leaves_the_backbone_and_the_vectors_as_they_were(store):
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.slow
 def test_fine_tuning_learns_the_same_thing_twice(store):
     encoder = untrained(store)
     config = finetune.FineTuneConfig(**{**vars(QUICK), "epochs": 6})

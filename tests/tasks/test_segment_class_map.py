@@ -19,6 +19,7 @@ PLACES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLACES)
 def test_the_map_written_lies_on_its_scene_to_the_pixel(name, trained, tmp_path):
     _, scenes, tuned = trained

@@ -44,6 +44,7 @@ def test_confusion_counts_in_parts(monkeypatch):
     assert evaluate.confusion(truth[:0], guess[:0], classes=3).sum() == 0
 
 
+@pytest.mark.slow
 def test_the_figures_of_a_result_are_those_of_its_pixels(trained):
     folder, scenes, tuned = trained
     table = scenes.assign(location=[0, 0, 1, 1, 2, 2])
@@ -69,6 +70,7 @@ def test_the_figures_of_a_result_are_those_of_its_pixels(trained):
         segment.measure(tuned, scenes.drop(columns="mask"))
 
 
+@pytest.mark.slow
 def test_pictures_show_truth_prediction_and_errors(trained):
     _, scenes, tuned = trained
     before = dict(matplotlib.rcParams)

@@ -6,6 +6,7 @@ from geossl import models
 from geossl.tasks.segment.model import Network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["fpn", "fcn", "deeplab"])
 @pytest.mark.parametrize(("name", "stem"), [("small", "small"), ("resnet18", "standard")])
 def test_scores_have_the_resolution_of_the_image(head, name, stem):

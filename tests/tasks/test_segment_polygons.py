@@ -165,6 +165,7 @@ def geojson_text(shape):
     return json.dumps({"type": "FeatureCollection", "features": features, "crs": crs})
 
 
+@pytest.mark.slow
 def test_polygons_of_a_spacenet_table_are_its_masks(tmp_path):
     shape = shapely.box(500_000, 4_999_800, 500_200, 5_000_000)
     scenes = squares(tmp_path, 2)

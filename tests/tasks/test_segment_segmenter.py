@@ -74,6 +74,7 @@ def large(tmp_path_factory):
     return net, scene, whole, reach(net)
 
 
+@pytest.mark.slow
 def test_windows_give_what_one_over_all_gives(large):
     net, scene, whole, far = large
     assert 40 < far < 128
@@ -86,6 +87,7 @@ def test_windows_give_what_one_over_all_gives(large):
     assert np.array_equal(found.values[clear], whole.values[clear]) and clear.mean() > 0.99
 
 
+@pytest.mark.slow
 def test_without_overlap_windows_differ_only_near_their_seams(large):
     net, scene, whole, far = large
     size = 320
@@ -149,6 +151,7 @@ def test_what_is_loaded_gives_the_same(trained, tmp_path):
         assert str(segment.measure(loaded, scenes)) == str(segment.measure(tuned, scenes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["fcn", "deeplab"])
 def test_other_heads_train_and_are_kept(head, tmp_path):
     scenes = squares(tmp_path, 2)

@@ -140,6 +140,7 @@ def test_the_same_seed_gives_the_same_run_and_the_global_state_is_left_alone(sto
     assert not torch.equal(a._moco.queue, c._moco.queue)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_stopped_run_goes_on_bit_for_bit(store, tmp_path, accumulate):
     config = dataclasses.replace(TINY, accumulation_steps=accumulate, epochs=4)
@@ -380,6 +381,7 @@ def test_seconds_hold_the_wait_for_the_device(store, monkeypatch):
     assert (logs["pairs_per_s"] == 2 * TINY.batch_size / 5).all()
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_checkpoint(store, tmp_path):
     run = run_of(store, output_dir=tmp_path)
     real = run._one_step

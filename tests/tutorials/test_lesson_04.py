@@ -210,6 +210,7 @@ def test_what_was_learned_is_concluded_from_the_gain(store, clusters, run):
     assert told["climate", "same"] == "worse than without learning"
 
 
+@pytest.mark.slow
 def test_the_figures_of_lesson_04(store, clusters, run):
     whole = figures.plot_puzzle(store, [0, 2, 4], [2, 0, 1])
     assert [ax.get_title() for ax in whole.axes] == ["A", "B", "C", ""]

@@ -443,6 +443,7 @@ def test_what_it_knows_is_concluded_from_the_intervals(tmp_path):
     assert found["value"][0] == again.value
 
 
+@pytest.mark.slow
 def test_without_negatives_it_collapses(store):
     good, arrows = experiments.train_briefly(store, steps=12, batch_size=16)
     bad, _ = experiments.train_briefly(store, negatives=False, steps=12, batch_size=16)

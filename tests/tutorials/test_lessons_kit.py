@@ -132,6 +132,7 @@ def test_stated_minutes_are_judged(seconds, stated, fine):
     assert execute._compare(seconds, stated)[1] is fine
 
 
+@pytest.mark.slow
 def test_notebooks_are_timed_and_failures_are_told(tutorials, tmp_path, capsys):
     book = new_notebook(
         cells=[new_markdown_cell("*One minute on an ordinary laptop.*"), cell("1 / 0")]

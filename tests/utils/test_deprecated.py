@@ -93,6 +93,7 @@ def test_submodules_are_those_of_the_new_package():
         run("import geossl.readers.no_such_module")
 
 
+@pytest.mark.slow
 def test_other_names_are_unknown_and_new_ones_do_not_warn():
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("geossl.no_such_module")

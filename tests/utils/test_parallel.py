@@ -79,6 +79,7 @@ def where(request):
     return request.getfixturevalue("cluster").scheduler_address
 
 
+@pytest.mark.slow
 def test_a_local_cluster_leaves_the_environment_alone(monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

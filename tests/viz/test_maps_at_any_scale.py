@@ -68,6 +68,7 @@ def test_each_place_lies_in_the_cell_of_its_cluster_and_in_the_view(name, on, se
             assert np.ptp(drawn[:, 0]) > (east - west) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SITES)
 def test_the_cells_of_clusters_hold_their_places_exactly(name):
     for seed in range(3):
@@ -84,6 +85,7 @@ def test_the_cells_of_clusters_hold_their_places_exactly(name):
         assert union_all(cells).area == pytest.approx(360 * 180, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_places_on_a_line_and_on_a_grid_lie_in_their_cells():
     x, y = np.meshgrid(np.arange(12) * 1e-3, np.arange(12) * 1e-3)
     grid = pd.DataFrame({"location": range(144), "lon": 12 + x.ravel(), "lat": 50 + y.ravel()})
@@ -117,6 +119,7 @@ def test_cells_of_the_world_end_at_the_coast(offset):
     assert data["coast"]["points"]  # on top of them
 
 
+@pytest.mark.slow
 def test_a_place_off_the_coast_has_a_patch_of_its_own_cluster():
     scenes = scenes_of("world", places=300)
     atoll = pd.DataFrame({"location": [-1], "lon": [-140.5], "lat": [-18.0]})  # no land of 400 km2
@@ -127,6 +130,7 @@ def test_a_place_off_the_coast_has_a_patch_of_its_own_cluster():
     assert holding == clusters.assign(-140.5, -18.0).tolist()
 
 
+@pytest.mark.slow
 def test_the_page_of_clusters_stays_small():
     scenes = scenes_of("world", places=3000)
     clusters = GeoClusters.fit(scenes, k=100, seed=0)

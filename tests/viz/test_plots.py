@@ -114,6 +114,7 @@ def test_retrievals_frame_the_hits_and_search_last_dates_only(store):
     assert np.array_equal(shown(figure.axes[2]), store.preview([5])[0])  # the only other place
 
 
+@pytest.mark.slow
 def test_the_world_is_drawn_with_a_point_for_every_place(store):
     rng = np.random.default_rng(0)
     found = Embeddings(rng.normal(size=(12, 8)).astype(np.float32), store.scenes)

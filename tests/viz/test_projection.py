@@ -71,6 +71,7 @@ def test_a_seed_gives_one_picture_and_groups_stay_groups(method):
     assert (own == (np.arange(60) >= 30)).mean() > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["tsne", "umap"])
 @pytest.mark.parametrize("count", [4, 5, 12])
 def test_few_vectors(method, count):
@@ -80,6 +81,7 @@ def test_few_vectors(method, count):
     assert found.shape == (count, 2) and np.isfinite(found).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["tsne", "umap"])
 def test_what_is_not_in_the_sample_is_placed_among_its_own(method):
     if method == "umap":

@@ -75,6 +75,7 @@ def test_trying_many_k_draws_curves_and_leaves_the_map():
     assert bare._curves.value == "" and bare.sweep_button.layout.display == "none"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["slider", "table", "place", "label"])
 def test_lighting_a_cluster_tells_map_chips_facts_and_python(way):
     given = table()
@@ -113,6 +114,7 @@ def test_what_cannot_be_found_or_saved_is_said(tmp_path):
     assert 'role="alert"' in status(seen) and ".csv or .geojson" in status(seen)
 
 
+@pytest.mark.slow
 def test_saved_cells_and_csv_are_those_shown(tmp_path):
     given = table()
     seen = ClusterExplorer(given, k=4)
@@ -124,6 +126,7 @@ def test_saved_cells_and_csv_are_those_shown(tmp_path):
     assert [c["properties"]["places"] for c in cells] == seen.clusters.sizes.tolist()
 
 
+@pytest.mark.slow
 def test_rows_without_a_position_are_left_out_and_words_are_escaped():
     given = table()
     given.loc[given["location"] < 10, "lon"] = np.nan
@@ -138,6 +141,7 @@ def test_rows_without_a_position_are_left_out_and_words_are_escaped():
         ClusterExplorer(given.assign(lat=np.nan))
 
 
+@pytest.mark.slow
 def test_chips_are_those_of_the_cluster_and_a_lost_store_keeps_the_rest(tmp_path, monkeypatch):
     store = write_store(tmp_path / "chips")
     seen = ClusterExplorer(store.scenes, store=store, k=3)
@@ -245,6 +249,7 @@ def test_a_notebook_turned_into_a_page_keeps_the_last_picture(tmp_path):
 ODD = ("<script>alert(1)</script>", "say \"hi\" & 'bye'", "🌍 emoji", "森林", "x" * 300)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explorer", [ClusterExplorer, EmbeddingExplorer])
 def test_a_thousand_classes_and_odd_words(explorer):
     found = seen_embeddings(places=1000)
