@@ -37,7 +37,7 @@ test: .venv/ready-dev  ## run all tests on the CPU (those of the browser need Ch
 test-gpu: .venv/ready-dev  ## run the tests that need a GPU
 	$(RUN) -m pytest -q -m gpu
 
-test-fast: .venv/ready-dev  ## run the unit tests, in a minute and a half
+test-fast: .venv/ready-dev  ## run the unit tests, in less than two minutes
 	$(TWO_WORKERS) -m "not browser and not slow" --ignore tests/browser
 
 format: .venv/ready-dev  ## format the code and fix what can be fixed

@@ -46,6 +46,7 @@ def test_heights_are_those_of_the_grid_in_means_of_a_quarter_degree():
     assert greenland >= 2600 and antarctica >= 2600
 
 
+@pytest.mark.slow
 def test_land_is_where_the_climate_is_of_land():
     from shapely import intersects_xy
 

@@ -705,6 +705,7 @@ def test_a_run_of_another_stream_or_memory_is_not_taken_up(store, stream, tmp_pa
         run_of(stream, pairs=pairs.spatial(radius_km=20_000))
 
 
+@pytest.mark.slow
 def test_the_commands_write_and_train_from_a_stream(store, tmp_path, capsys):
     path = tmp_path / "stream"
     main(["stream", str(store.path), "--output-dir", str(path)])

@@ -71,6 +71,7 @@ def test_climates_are_those_of_the_pixels(folder, islands):
     assert len(set(np.unique(mask))) >= 5
 
 
+@pytest.mark.slow
 def test_scenes_are_written_once(folder, islands):
     table, _ = islands
     stamps = [os.stat(path).st_mtime_ns for path in table["path"]]

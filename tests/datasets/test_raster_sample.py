@@ -126,6 +126,7 @@ def test_tags_hold_where_chips_are_warped(tmp_path):
         datasets.geotiff(folder, chip_px=32, scale="tags")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "value", "high"),
     [("int16", -9999, 8000), ("int16", -32768, 8000), ("uint16", 65535, 9000),

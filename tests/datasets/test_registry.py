@@ -379,6 +379,7 @@ def test_hostile_content_ends_in_a_sentence(tmp_path, name):
             assert "\n" not in str(caught.value) and str(at) in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_large_folder_is_only_looked_at(tmp_path, monkeypatch):
     for i in range(20_000):
         (tmp_path / f"{i}.jpg").touch()

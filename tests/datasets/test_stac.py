@@ -259,6 +259,7 @@ def test_the_manifest_says_where_from_and_a_second_start_asks_nothing_twice(sky,
         reap(sky, out, four_places().assign(lat=lambda t: t["lat"] + 1e-4))
 
 
+@pytest.mark.slow
 def test_only_parts_of_the_files_travel(sky, tmp_path):
     reap(sky, tmp_path, four_places().iloc[:1], dates=1, bands=("red",))
     (_, path, _, _), *_ = asked = sky.asked("/files/")
@@ -267,6 +268,7 @@ def test_only_parts_of_the_files_travel(sky, tmp_path):
     assert sum(stop - start + 1 for start, stop in spans) < 0.8 * size and len(spans) <= 4
 
 
+@pytest.mark.slow
 def test_a_storm_of_faults_changes_no_byte(sky, undisturbed, tmp_path):
     seen = {}
 

@@ -192,6 +192,7 @@ def test_three_band_layouts_are_known_by_their_keys(tmp_path, r18, write, input,
     )
 
 
+@pytest.mark.slow
 def test_thirteen_bands_of_ssl4eo_are_reflectances(thirteen, r18_13):
     found = weights.load(thirteen)
     x = chips(13, 10_000)

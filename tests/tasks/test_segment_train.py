@@ -291,6 +291,7 @@ def test_an_encoder_of_many_bands_and_a_class_that_no_training_scene_has(tmp_pat
         assert segment.measure(tuned, scenes.head(1)).value == pytest.approx(absent[:2].mean())
 
 
+@pytest.mark.slow
 def test_real_power_plants_are_read_and_learned_from():
     if not PLANTS.is_dir():
         pytest.skip("needs ../shared/data/us_power_plants")

@@ -402,6 +402,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_checkpoint(store,
     assert_same_run(run_of(store).finish(progress=False), again.finish(progress=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stem", "smallest"),
     [("small", "small", 10), ("small", "standard", 20), ("resnet18", "small", 5)],

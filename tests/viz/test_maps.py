@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from scipy.ndimage import binary_dilation
+from shapely import prepare
 from shapely.geometry import Point, shape
 from test_pretrain import write_store
 
@@ -115,6 +116,7 @@ def test_cells_hold_their_own_places():
     clusters = GeoClusters.fit(given, k=12, seed=0)
     data = data_of(maps.map_clusters(clusters, given, highlight=3))
     cells = [shape(c["shape"]).buffer(0.05) for c in data["cells"]]
+    prepare(cells)
     own = clusters.assign(given["lon"], given["lat"])
     for lon, lat, cell in zip(given["lon"], given["lat"], own, strict=True):
         assert cells[cell].contains(Point(lon, lat))

@@ -110,6 +110,7 @@ def test_a_vector_is_placed_beside_its_nearest_fitted_vector():
     np.testing.assert_allclose(np.linalg.norm(placed[3] - points[1]), 5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_graph_of_umap_is_that_of_umap_learn():
     umap_ = pytest.importorskip("umap").umap_
     vectors = torch.from_numpy(vectors_of(80))
@@ -128,6 +129,7 @@ def test_the_graph_of_umap_is_that_of_umap_learn():
     np.testing.assert_allclose(distances, torch.cdist(vectors, vectors).sort(1).values[:, 1:15])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["tsne", "umap"])
 def test_an_exception_of_progress_stops_the_work(method):
     if method == "umap":
