@@ -3,8 +3,9 @@
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 RUN = .venv/bin/python
-# Idle threads that spin cost up to 4x on a busy machine; this has to be set before torch loads.
+# As in geossl/cli/main.py.
 export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 1000
 TWO_WORKERS = CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist worksteal
 
 .PHONY: help setup demo check-machine test test-gpu test-fast format check study real downstream maps data bench bench-quick world streams learners notebooks site workshop clean

@@ -5,7 +5,7 @@
 All methods use the same images: geossl reads them from a chip store, lightly's MoCo-v2 and the paper's
 code (peers.py) from JPEGs of the same chips. The probe is measured on val after every half pass, while
 the clock is stopped; a method stops after LIMIT_S seconds. Writes quality.md and quality.json to this
-folder, and `seconds_to_quality` into speed.json.
+folder, and `seconds_to_quality` into speed.json; under the cap of laptop.py, files that end in _laptop.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from study import Records, hardware
+from study import Records, hardware, results
 
 import geossl
 from geossl import datasets, evaluate, models
 
 HERE = Path(__file__).parent
-FOLDER = HERE.parent / "runs" / "quality"
+FOLDER = HERE.parent / "runs" / results("quality").name
 TARGET = 0.57  # of val: that of geossl after two passes, chosen before the others ran
 LIMIT_S = 120
 SEEDS = (0, 1, 2)
@@ -226,16 +226,16 @@ def main() -> None:
         for method in METHODS:
             if not records.has(method, seed):
                 records.add(method, seed, measure(method, seed))
-    final = Records(HERE / "quality.json")
+    final = Records(results("quality.json"))
     final.rows = records.rows
     final.write()
-    speed = Records(HERE / "speed.json")
+    speed = Records(results("speed.json"))
     new = [r for r in records.rows if r["metric"] == "seconds_to_quality"]
     speed.rows = [r for r in speed.rows if r["metric"] != "seconds_to_quality"] + new
     speed.write()
     records.path.unlink()
-    (HERE / "quality.md").write_text(page(final), "utf-8")
-    print((HERE / "quality.md").read_text("utf-8"))
+    results("quality.md").write_text(page(final), "utf-8")
+    print(page(final))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python benchmarks/speed.py     half an hour on two idle cores; resumes
 
-Writes speed.md and speed.json to this folder. ResNet-18 with its usual stem, batch 64, queue 4096, fp32
-and eager. In each round every method starts in a new process; the processes run a block of steps each, in
+Writes speed.md and speed.json to this folder; under the cap of laptop.py, speed_laptop.md and its records.
+ResNet-18 with its usual stem, batch 64, queue 4096, fp32 and eager. In each round every method starts in a new process; the processes run a block of steps each, in
 an order that rotates, and figures are compared within the round. The processes are new because the layout
 of its memory was seen to slow a process down by up to a tenth for as long as it lives. `geossl_tuned` has
 bf16, where the processor is faster in it. See peers.py for the others.
@@ -30,14 +30,14 @@ import numpy as np
 import pandas as pd
 import torch
 from speed_page import page
-from study import Records
+from study import Records, results
 
 from geossl.utils.device import select_precision
 
 HERE = Path(__file__).parent
-FOLDER = HERE.parent / "runs" / "speed"
+FOLDER = HERE.parent / "runs" / results("speed").name
 BATCH, QUEUE, LOCATIONS = 64, 4096, 128  # two dates per location
-ROUNDS = {1: 9, 2: 3}  # by threads
+ROUNDS = {1: 5, 2: 2}  # by threads
 SIZES = {64: (64, 64), 512: (192, 96)}  # side of the files -> of our chips, of a view
 STEPS = 2 * LOCATIONS // BATCH  # of a block: an epoch
 FAST = select_precision("auto", torch.device("cpu")) == "bf16"  # else geossl_tuned is geossl
@@ -203,6 +203,7 @@ class Server:
     def __init__(self, method: str, threads: int):
         command = [sys.executable, *sys.argv, "--serve", method, str(threads)]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+        environment["GOMP_SPINCOUNT"] = "1000"  # as geossl sets it
         self.method = method
         self.process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -285,7 +286,7 @@ def main() -> None:
         made.add("geossl", 0, cost)
     for threads in ROUNDS:
         measure(threads)
-    records = Records(HERE / "speed.json")
+    records = Records(results("speed.json"))
     records.rows = [r for r in records.rows if r["metric"] == "seconds_to_quality"]
     for part in (0, *ROUNDS):
         path = FOLDER / f"records-{part}.json"
@@ -294,7 +295,7 @@ def main() -> None:
     records.write()
     names = ("lightly", "torchgeo", "kornia", "lightning", "timm", "torchvision", "pillow")
     text = page(records, versions=", ".join(f"{name} {version(name)}" for name in names))
-    (HERE / "speed.md").write_text(text, "utf-8")
+    results("speed.md").write_text(text, "utf-8")
     print(text)
 
 

@@ -111,6 +111,13 @@ def run_jobs(
     return records
 
 
+def results(name: str) -> Path:
+    """Return the path of a page or records in this folder; under the cap of laptop.py, its own."""
+    path = Path(__file__).parent / name
+    capped = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    return path.with_stem(f"{path.stem}_laptop") if capped else path
+
+
 def hardware() -> str:
     """Return the processor, its cores and the versions, for the head of a page."""
     name = platform.processor() or platform.machine()

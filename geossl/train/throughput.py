@@ -31,9 +31,9 @@ from geossl.utils.validate import NonNegative, PositiveInt, Seed, validated
 REFERENCE_PAIRS_PER_S = 900.0
 """Pairs per second of `measure_speed` on an ordinary laptop: two idle cores with AVX2 and no more.
 
-The minutes that lessons and workbenches state are minutes at this speed. Measured by
-``python -m tools.tutorials reference``, which keeps an x86 server to AVX2; measure it again when
-the default encoder or the loop changes.
+The minutes that lessons and workbenches state are minutes at this speed. Two cores of an AMD EPYC
+reached it; two of an Intel Xeon, kept to AVX2, 1,300 (``python -m tools.tutorials reference``). The
+slower one counts. Change it when the default encoder or the loop changes.
 """
 _SIZE_PX, _BATCH_SIZE = 32, 128  # of the measured training
 _CAPS = ("ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")  # what torch cannot say itself

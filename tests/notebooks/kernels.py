@@ -6,7 +6,7 @@ import nbformat
 from labs import QUICK_DOCTOR
 from nbclient import NotebookClient
 
-from tools.tutorials import execute
+from tools.tutorials import copies, execute
 
 
 class Kernel:
@@ -40,9 +40,11 @@ class Kernel:
         if "check_machine" in str(book.cells):
             self.say(QUICK_DOCTOR)
 
-    def run(self, first=0):
-        """Run from a cell to the first error; that error, or None, and the cell."""
+    def run(self, first=0, *, tag=None):
+        """Run from a cell to the first error, all or those with a tag; the error, or None, and the cell."""
         for number, cell in enumerate(self.book.cells[first:], first):
+            if tag is not None and tag not in copies.cell_tags(cell):
+                continue
             self.client.execute_cell(cell, number)
             for output in cell.get("outputs", []):
                 if output["output_type"] == "error" and not self.skip(output):

@@ -164,7 +164,7 @@ def test_encoders_are_probed(run, tmp_path):
 
 
 def test_objects_are_found_and_pixels_are_named(run, tmp_path):
-    told = run("detect_segment.ipynb", tmp_path, PLACES=60, EPOCHS=1)
+    told = run("detect_segment.ipynb", tmp_path, PLACES=60, EPOCHS=1, SCENES=5)
     assert "AP50" in told and "mIoU" in told and "island" in told
     assert (tmp_path / "runs" / "scenes" / "map.tif").is_file()
     assert (tmp_path / "runs" / "detector" / "detector.safetensors").is_file()

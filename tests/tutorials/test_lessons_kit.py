@@ -8,11 +8,13 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from geossl.train.throughput import REFERENCE_PAIRS_PER_S
 from tools.tutorials import __main__, copies, execute, links, site, stills, workshop
 
 HEAD = """# 05 · A small lesson
@@ -174,7 +176,9 @@ def test_kernels_compute_as_on_an_ordinary_laptop(tmp_path, monkeypatch, capsys)
         cell("torch.backends.cpu.get_cpu_capability(), os.environ['ONEDNN_MAX_CPU_ISA']"),
     ])  # fmt: skip
     nbformat.write(book, tmp_path / "one.ipynb")
-    monkeypatch.setattr(execute, "_FLOOR_S", 3600)  # a machine that is busy is not told apart here
+    monkeypatch.setattr(
+        execute, "_FLOOR_S", 36_000
+    )  # a machine that is busy is not told apart here
     assert execute.time_notebooks((tmp_path / "one.ipynb",), output_dir=tmp_path / "out")
     shown = nbformat.read(tmp_path / "out" / "one.ipynb", 4).cells[-1].outputs[0]["data"]
     capability = "AVX2" if "ATEN_CPU_CAPABILITY" in variables else torch_capability()
@@ -192,13 +196,37 @@ def torch_capability():
 def test_the_speed_of_the_reference_is_measured_by_a_process_that_is_capped(monkeypatch, capsys):
     monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
     started = []
-    monkeypatch.setattr(execute.subprocess, "run", lambda *a, **k: started.append((*a, k)))
+
+    def run(command, **options):
+        started.append((command, options))
+        return SimpleNamespace(stdout="1.5\n")
+
+    monkeypatch.setattr(execute.subprocess, "run", run)
     __main__.main(["reference", "--seconds", "0.5", "--repeats", "2"])
     ((command, options),) = started
     assert command[0] == sys.executable and "measure_speed(seconds=0.5, repeats=2)" in command[2]
     compile(command[2], "reference", "exec")
     assert execute.laptop_environment().items() <= options["env"].items() and options["check"]
-    assert "as an ordinary laptop" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "as an ordinary laptop" in said
+    assert f"{1.5 * REFERENCE_PAIRS_PER_S:.0f} pairs/s, 1.50 x the" in said
+
+
+@pytest.mark.slow
+def test_minutes_are_compared_as_those_of_the_laptop_not_of_this_machine(
+    tmp_path, monkeypatch, capsys
+):
+    nbformat.write(
+        new_notebook(cells=[new_markdown_cell("*2 minutes on an ordinary laptop*")]),
+        tmp_path / "one.ipynb",
+    )
+    monkeypatch.setattr(execute, "execute", lambda *a, **k: 60)
+    for speeds, fine in (([1.9, 2.1], True), ([0.9, 1.1], False)):
+        speeds = iter(speeds)
+        monkeypatch.setattr(execute, "_laptop_speed", lambda speeds=speeds: next(speeds))
+        assert execute.time_notebooks((tmp_path / "one.ipynb",)) is fine
+    lines = capsys.readouterr().out.splitlines()
+    assert "2.00         2.00     2.0 as stated" in lines[2] and "off by -50%" in lines[-1]
 
 
 # --- the site -------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ import os
 import sys
 from typing import Any
 
-# Idle threads that spin cost up to 4x on a busy machine; kernels inherit the setting.
+# As in geossl/cli/main.py; kernels inherit the settings.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import tyro
 

@@ -64,7 +64,7 @@ class Command:
         return subprocess.Popen(
             [*command, "geossl", *self._arguments()], stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace",
-            env=os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
 
     def run(self) -> float:
