@@ -19,8 +19,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-# Idle threads that spin long cost up to 20x on a busy machine, threads that sleep at once a sixth on an
-# idle one: they spin for some 50 us (GNU's OpenMP) or not at all. To be set before torch loads.
+# Idle threads that spin long cost up to 20x on a busy machine, those that sleep at once a sixth on
+# an idle one: they spin for some 50 us (GNU's OpenMP) or not at all. Set before torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 

@@ -74,7 +74,8 @@ def build_model(
 def memory_format(moco: models.MoCo) -> torch.memory_format:
     """Return the memory format in which a model is fastest.
 
-    In channels_last, ResNets in fp32 take 4 to 9 % less time with AVX2; with AVX-512 from 5 % less to 8 % more.
+    In channels_last, ResNets in fp32 take 4 to 9 % less time with AVX2; with AVX-512 between 5 %
+    less and 8 % more.
     """
     avx2 = torch.backends.cpu.get_cpu_capability() == "AVX2"
     on_cpu = moco.queue.device.type == "cpu" and (avx2 or moco.encoder.name in COMPACT)

@@ -94,9 +94,9 @@ def time_notebooks(
 ) -> bool:
     """Run notebooks with their solutions, and print their computing time and the one they state.
 
-    On x86 the kernels use no instructions newer than AVX2, as on an ordinary laptop. The speed of the
-    machine is measured before and after each notebook, and its minutes are multiplied by it: what is
-    compared are minutes of the laptop that `REFERENCE_PAIRS_PER_S` stands for.
+    On x86 the kernels use no instructions newer than AVX2, as on an ordinary laptop. The speed of
+    the machine is measured before and after each notebook, and its minutes are multiplied by it:
+    what is compared are minutes of the laptop that `REFERENCE_PAIRS_PER_S` stands for.
 
     Args:
         paths: the notebooks; all lessons and workbenches when none is given.
@@ -108,9 +108,8 @@ def time_notebooks(
     """
     paths = paths or (*copies.find_lessons(), *sorted(Path("notebooks").glob("*.ipynb")))
     print_line(_describe_machine())
-    print_line(
-        f"{'notebook':44} {'minutes':>8} {'of cores':>9} {'speed':>6} {'on a laptop':>12} {'stated':>7}"
-    )
+    columns = f"{'minutes':>8} {'of cores':>9} {'speed':>6} {'on a laptop':>12} {'stated':>7}"
+    print_line(f"{'notebook':44} {columns}")
     all_ok, speeds = True, [_laptop_speed()]
     for path in paths:
         notebook = copies.make_copy(nbformat.read(path, as_version=4), "instructors")
@@ -152,14 +151,15 @@ def measure_reference(*, seconds: float = 4.0, repeats: int = 5) -> None:
     """
     print_line(_describe_machine())
     speed = _laptop_speed(seconds=seconds, repeats=repeats)
+    reference = REFERENCE_PAIRS_PER_S
     print_line(
-        f"{speed * REFERENCE_PAIRS_PER_S:.0f} pairs/s, {speed:.2f} x the {REFERENCE_PAIRS_PER_S:.0f} of the "
-        "laptop whose minutes the lessons state"
+        f"{speed * reference:.0f} pairs/s, {speed:.2f} x the {reference:.0f} of the laptop whose "
+        "minutes the lessons state"
     )
 
 
 def _laptop_speed(*, seconds: float = 2.0, repeats: int = 1) -> float:
-    """Measure `relative_speed` as an ordinary laptop, in a process that reads the cap when it starts."""
+    """Measure `relative_speed` in a new process, which reads the cap when it starts."""
     code = (
         "from geossl.train import throughput as t\n"
         f"t.measure_speed(seconds={seconds}, repeats={repeats})\n"
