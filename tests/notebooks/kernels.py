@@ -41,7 +41,7 @@ class Kernel:
             self.say(QUICK_DOCTOR)
 
     def run(self, first=0, *, tag=None):
-        """Run from a cell, all or those with a tag, to the first error; that, or None, and where."""
+        """Run from a cell, all or those with a tag, to the first error; it, or None, and where."""
         for number, cell in enumerate(self.book.cells[first:], first):
             if tag is not None and tag not in copies.cell_tags(cell):
                 continue
