@@ -38,7 +38,7 @@ def demo(
     *,
     output_dir: Output[Path] = Path("runs/demo"),
     places: int = 6_000,
-    epochs: float = 6,
+    epochs: float = 5,
     seed: int = 0,
 ) -> None:
     """Run everything on the embedded world: about five minutes on an ordinary laptop, no network.
@@ -56,7 +56,7 @@ def run_demo(
     output_dir: str | os.PathLike[str],
     *,
     places: int = 6_000,
-    epochs: float = 6,
+    epochs: float = 5,
     seed: int = 0,
     echo: Callable[[object], None] = print_line,
 ) -> Path:

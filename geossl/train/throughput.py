@@ -28,12 +28,12 @@ from geossl.utils.io import atomic_write, load_json
 from geossl.utils.progress import format_rate
 from geossl.utils.validate import NonNegative, PositiveInt, Seed, validated
 
-REFERENCE_PAIRS_PER_S = 900.0
+REFERENCE_PAIRS_PER_S = 1_300.0
 """Pairs per second of `measure_speed` on an ordinary laptop: two idle cores with AVX2 and no more.
 
-The minutes that lessons and workbenches state are minutes at this speed. Two cores of an AMD EPYC
-reached it; two of an Intel Xeon, kept to AVX2, 1,300 (``python -m tools.tutorials reference``). The
-slower one counts. Change it when the default encoder or the loop changes.
+The minutes that lessons and workbenches state are minutes at this speed, which two cores of an
+Intel Xeon that were kept to AVX2 reached (``python -m tools.tutorials reference``; at the best of
+times 1,700). Change it when the default encoder or the loop changes.
 """
 _SIZE_PX, _BATCH_SIZE = 32, 128  # of the measured training
 _CAPS = ("ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")  # what torch cannot say itself
