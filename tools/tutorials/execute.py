@@ -167,7 +167,7 @@ def _laptop_speed(*, seconds: float = 2.0, repeats: int = 1) -> float:
     )
     command = [sys.executable, "-c", code]
     environment = os.environ | laptop_environment()
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
     return float(done.stdout)
 
 
