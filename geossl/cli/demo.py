@@ -41,7 +41,7 @@ def demo(
     epochs: float = 5,
     seed: int = 0,
 ) -> None:
-    """Run everything on the embedded world: about five minutes on an ordinary laptop, no network.
+    """Run everything on the embedded world: about four minutes on an ordinary laptop, no network.
 
     Args:
         output_dir: folder of everything that the demo writes; the page is index.html.
