@@ -176,9 +176,7 @@ def test_kernels_compute_as_on_an_ordinary_laptop(tmp_path, monkeypatch, capsys)
         cell("torch.backends.cpu.get_cpu_capability(), os.environ['ONEDNN_MAX_CPU_ISA']"),
     ])  # fmt: skip
     nbformat.write(book, tmp_path / "one.ipynb")
-    monkeypatch.setattr(
-        execute, "_FLOOR_S", 36_000
-    )  # a machine that is busy is not told apart here
+    monkeypatch.setattr(execute, "_FLOOR_S", 36_000)  # a busy machine is not told apart here
     assert execute.time_notebooks((tmp_path / "one.ipynb",), output_dir=tmp_path / "out")
     shown = nbformat.read(tmp_path / "out" / "one.ipynb", 4).cells[-1].outputs[0]["data"]
     capability = "AVX2" if "ATEN_CPU_CAPABILITY" in variables else torch_capability()
