@@ -6,7 +6,7 @@ RUN = .venv/bin/python
 # As in geossl/cli/main.py.
 export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 1000
-TWO_WORKERS = CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist worksteal
+WORKERS = CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 3 --dist worksteal
 
 .PHONY: help setup demo check-machine test test-gpu test-fast format check study real downstream maps data bench bench-quick world streams learners notebooks site workshop clean
 
@@ -33,13 +33,13 @@ check-machine: .venv/ready  ## check whether this machine is ready
 	$(RUN) -m geossl doctor
 
 test: .venv/ready-dev  ## run all tests on the CPU (those of the browser need Chromium)
-	$(TWO_WORKERS)
+	$(WORKERS)
 
 test-gpu: .venv/ready-dev  ## run the tests that need a GPU
 	$(RUN) -m pytest -q -m gpu
 
 test-fast: .venv/ready-dev  ## run the unit tests, in less than two minutes
-	$(TWO_WORKERS) -m "not browser and not slow" --ignore tests/browser
+	$(WORKERS) -m "not browser and not slow" --ignore tests/browser
 
 format: .venv/ready-dev  ## format the code and fix what can be fixed
 	$(RUN) -m ruff format .

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from study import Records, hardware, results
+from study import Records, Worker, hardware, results
 
 import geossl
 from geossl import datasets, evaluate, models, pairs
@@ -60,54 +60,29 @@ SPINS = (
 TWO_PROCESSES = "the same, two processes of one thread each, sum"
 
 
-class Child:
-    """A training loop in a process of its own that runs only while it is told to."""
-
-    def __init__(self, options: dict, old: Path | None = None, **variables: str):
-        command = [sys.executable, str(HERE / "loop_rate.py"), str(FOLDER), str(SECONDS)]
-        self.process = subprocess.Popen(
-            [*command, json.dumps(options)],
-            env={**os.environ, "PYTHONPATH": str(old or ROOT), **variables},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        first = self._read()
-        if first["capability"] != "AVX2":
-            raise SystemExit("torch does not obey the cap. Is this an x86 processor?")
-        self.start_s = first["start_s"]
-
-    def _read(self) -> dict:
-        assert self.process.stdout is not None
-        return json.loads(self.process.stdout.readline())
-
-    def begin(self) -> None:
-        """Start a block."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-
-    def end(self) -> float:
-        """Wait for the block's end and return its pairs per second."""
-        return self._read()["pairs_per_s"]
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.communicate()
+def start(options: dict, old: Path | None = None, **variables: str) -> tuple[Worker, float]:
+    """Start a training loop that waits between blocks; return it and the seconds of its start."""
+    command = [sys.executable, str(HERE / "loop_rate.py"), str(FOLDER), str(SECONDS)]
+    command.append(json.dumps(options))
+    worker = Worker(command, PYTHONPATH=str(old or ROOT), **variables)
+    first = worker.answer()
+    if first["capability"] != "AVX2":
+        raise SystemExit("torch does not obey the cap. Is this an x86 processor?")
+    return worker, first["start_s"]
 
 
-def race(records: Records, children: dict[str, list[Child]]) -> None:
-    """Let methods train a block each in turn, in an order that rotates; the children of one at once."""
-    names = list(children)
+def race(records: Records, workers: dict[str, list[Worker]]) -> None:
+    """Let methods train a block each in turn, in an order that rotates; the workers of one at once."""
+    names = list(workers)
     for turn in range(ROUNDS):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            for child in children[name]:
-                child.begin()
-            rate = sum([child.end() for child in children[name]])
+            for worker in workers[name]:
+                worker.begin()
+            rate = sum([worker.answer()["pairs_per_s"] for worker in workers[name]])
             records.add(name, turn, {"pairs_per_s": rate})
-    for group in children.values():
-        for child in group:
-            child.close()
+    for group in workers.values():
+        for worker in group:
+            worker.close()
 
 
 def measure_loop(records: Records) -> None:
@@ -120,8 +95,9 @@ def measure_loop(records: Records) -> None:
             ["git", "archive", OLD_COMMIT], cwd=ROOT, stdout=subprocess.PIPE, check=True
         )
         subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
-        old = Child(FP32, Path(folder), GOMP_SPINCOUNT="0")  # as its Makefile had it
-        race(records, {"geossl_0.1": [old], "geossl": [Child({})]})
+        old, _ = start(FP32, Path(folder), GOMP_SPINCOUNT="0")  # as its Makefile had it
+        new, _ = start({})
+        race(records, {"geossl_0.1": [old], "geossl": [new]})
 
 
 def measure_ideas(records: Records) -> None:
@@ -129,14 +105,17 @@ def measure_ideas(records: Records) -> None:
     if records.has(TWO_PROCESSES, ROUNDS - 1):
         return
     records.rows.clear()
-    children = {name: [Child(options)] for name, options in IDEAS.items()}
-    spins = {"GOMP_SPINCOUNT": "0"}, {"GOMP_SPINCOUNT": "300000"}
-    for name, variables in zip(SPINS, spins, strict=True):
-        children[name] = [Child(FP32, **variables)]
-    children[TWO_PROCESSES] = [Child(FP32, OMP_NUM_THREADS="1") for _ in range(2)]
-    for name, group in children.items():
-        records.add(name, 0, {"start_s": group[0].start_s})
-    race(records, children)
+    spins = [{"GOMP_SPINCOUNT": count} for count in ("0", "300000")]
+    alone = {"OMP_NUM_THREADS": "1"}
+    todo = [(name, options, {}) for name, options in IDEAS.items()]
+    todo += [(name, FP32, spin) for name, spin in zip(SPINS, spins, strict=True)]
+    todo += [(TWO_PROCESSES, FP32, alone)] * 2
+    workers: dict[str, list[Worker]] = {}
+    for name, options, variables in todo:
+        worker, start_s = start(options, **variables)
+        workers.setdefault(name, []).append(worker)
+        records.add(name, len(workers[name]) - 1, {"start_s": start_s})
+    race(records, workers)
 
 
 def measure_quality(records: Records) -> None:

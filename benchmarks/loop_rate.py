@@ -22,7 +22,7 @@ OLD = geossl.__version__.startswith("0.1")
 
 
 def main(folder: str, seconds: str, options: str) -> None:
-    """Build or open a store of the Blue Marble, train, and print the rate as JSON."""
+    """Build or open a store of the Blue Marble, train, and print the rate as a `Worker` of study.py does."""
     changes = json.loads(options)
     path = Path(folder) / f"chips-{geossl.__version__}"
     if path.exists():
@@ -47,13 +47,13 @@ def main(folder: str, seconds: str, options: str) -> None:
     next(logs)
     start = time.perf_counter() - began
     capability = torch.backends.cpu.get_cpu_capability()
-    print(json.dumps({"start_s": start, "capability": capability}), flush=True)
+    print("@", json.dumps({"start_s": start, "capability": capability}), flush=True)
     for _ in sys.stdin:
         before, began = run.step, time.perf_counter()
         while time.perf_counter() - began < float(seconds):
             next(logs)
         rate = (run.step - before) * batch / (time.perf_counter() - began)
-        print(json.dumps({"pairs_per_s": rate}), flush=True)
+        print("@", json.dumps({"pairs_per_s": rate}), flush=True)
 
 
 if __name__ == "__main__":

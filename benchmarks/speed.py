@@ -16,7 +16,6 @@ import multiprocessing
 import os
 import resource
 import shutil
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -30,7 +29,7 @@ import numpy as np
 import pandas as pd
 import torch
 from speed_page import page
-from study import Records, results
+from study import Records, Worker, results
 
 from geossl.utils.device import select_precision
 
@@ -177,7 +176,7 @@ def serve(method: str, threads: int) -> None:
     sides = {s: make_block(method, s, num_workers=num_workers, spent=spent) for s in SIZES}
     for block, _ in sides.values():  # not counted: the first steps allocate
         block()
-    print("@ ready", flush=True)
+    print("@ {}", flush=True)
     for line in sys.stdin:
         side, ms = int(line), 1e3 / (STEPS * BATCH)
         block, parts = sides[side]
@@ -197,38 +196,11 @@ def serve(method: str, threads: int) -> None:
     os._exit(0)  # workers and Lightning's thread have nothing to save
 
 
-class Server:
-    """A method in its own process, which waits between blocks."""
-
-    def __init__(self, method: str, threads: int):
-        command = [sys.executable, *sys.argv, "--serve", method, str(threads)]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
-        environment["GOMP_SPINCOUNT"] = "1000"  # as geossl sets it
-        self.method = method
-        self.process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def answer(self) -> str:
-        """Return the next line of its protocol."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.startswith("@ "):
-                return line[2:]
-        raise SystemExit(f"{self.method} failed. Fix the cause; the same command resumes.")
-
-    def block(self, side: int) -> dict[str, float]:
-        """Train a block and return its figures."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{side}\n")
-        self.process.stdin.flush()
-        return json.loads(self.answer())
-
-    def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+def start(method: str, threads: int) -> Worker:
+    """Start the process of a method."""
+    command = [sys.executable, *sys.argv, "--serve", method, str(threads)]
+    waiting = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}  # as geossl sets them
+    return Worker(command, OMP_NUM_THREADS=str(threads), **waiting)
 
 
 def measure(threads: int) -> None:
@@ -237,18 +209,19 @@ def measure(threads: int) -> None:
     records.rows = [r for r in records.rows if records.has(METHODS[-1], r["seed"])]
     todo = [r for r in range(ROUNDS[threads]) if not records.has(METHODS[-1], r)]
     for turn in todo:
-        servers = [Server(method, threads) for method in METHODS]  # they start together
+        workers = {method: start(method, threads) for method in METHODS}  # they start together
         try:
             figures: dict[str, dict[str, float]] = {method: {} for method in METHODS}
-            for server in servers:
-                server.answer()
+            for worker in workers.values():
+                worker.answer()
             for side in SIZES:
                 for k in range(len(METHODS)):
-                    server = servers[(k + turn) % len(METHODS)]
-                    figures[server.method] |= server.block(side)
+                    method = METHODS[(k + turn) % len(METHODS)]
+                    workers[method].begin(str(side))
+                    figures[method] |= workers[method].answer()
         finally:
-            for server in servers:
-                server.close()
+            for worker in workers.values():
+                worker.close()
         for method in METHODS:  # the last of them marks the round as done
             records.add(method, turn, figures[method])
         print(f"round {turn} of {threads} thread(s):", figures, flush=True)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -109,6 +110,42 @@ def run_jobs(
     records.rows = [r for i in range(n) for r in Records(folder / f"records-{i}.json").rows]
     records.write()
     return records
+
+
+class Worker:
+    """A process that works only while it is told to: for each line that it reads, it prints an answer.
+
+    An answer is a line of JSON after "@ "; all else that the process prints is skipped.
+    """
+
+    def __init__(self, command: list[str], **environment: str):
+        self.command = command
+        self.process = subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+
+    def begin(self, line: str = "") -> None:
+        """Send a line."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for the next answer and return it."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("@ "):
+                return json.loads(line[2:])
+        raise SystemExit(f"{self.command[1:]} failed. Fix the cause; the same command resumes.")
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.communicate()
 
 
 def results(name: str) -> Path:

@@ -83,7 +83,7 @@ def test_the_workflow_runs_the_fast_tests_on_every_python_and_system():
     assert matrix["python"] == pythons and pythons[0] == "3.11"
     assert {name.split("-")[0] for name in matrix["os"]} == {"ubuntu", "macos", "windows"}
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    workers = re.search(r"^TWO_WORKERS = .*\$\(RUN\) -m (pytest.*)$", makefile, re.MULTILINE)[1]
-    rest = re.search(r"^test-fast:.*\n\t\$\(TWO_WORKERS\)( .*)$", makefile, re.MULTILINE)[1]
+    workers = re.search(r"^WORKERS = .*\$\(RUN\) -m (pytest.*)$", makefile, re.MULTILINE)[1]
+    rest = re.search(r"^test-fast:.*\n\t\$\(WORKERS\)( .*)$", makefile, re.MULTILINE)[1]
     fast = workers + rest
     assert any(step.get("run") == f"python -m {fast}" for step in job["steps"])
