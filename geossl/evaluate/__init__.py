@@ -4,7 +4,7 @@ Everything is measured on locations held out in space, with a 95 % interval over
 """
 
 from geossl.evaluate.baselines import compare, hog, random_features
-from geossl.evaluate.cross_validation import cross_validate, label_efficiency
+from geossl.evaluate.cross_validation import cross_validate, label_efficiency, labels_needed
 from geossl.evaluate.knn import knn
 from geossl.evaluate.leakage import Leakage, leakage
 from geossl.evaluate.linear import L2, linear
@@ -26,6 +26,7 @@ __all__ = [
     "hog",
     "knn",
     "label_efficiency",
+    "labels_needed",
     "leakage",
     "linear",
     "multi_label",

@@ -99,6 +99,7 @@ def label_efficiency(
     label: str = "label",
     shares: Sequence[PositiveFraction] = (0.01, 0.05, 0.1, 0.5, 1),
     per_class: Sequence[PositiveInt] | None = None,
+    locations: Sequence[PositiveInt] | None = None,
     seeds: Sequence[Seed] = (0, 1, 2),
     split: Split = "column",
     block_deg: Positive = 10.0,
@@ -115,6 +116,8 @@ def label_efficiency(
         label: column of labels, one per chip.
         shares: of the training locations that keep their label.
         per_class: training locations per class that keep it, in place of shares.
+        locations: training locations that keep it, in place of shares; all of them where there are
+            fewer. Each class gets its share, and at least one.
         seeds: of which locations.
         split: as in `linear`; one by blocks is made once, by the first seed.
         block_deg: side of the blocks in degrees.
@@ -126,17 +129,28 @@ def label_efficiency(
         locations), chance.
 
     Raises:
-        ValueError: no share or seed, or an error of ``measure``.
+        ValueError: no share or seed, both ``per_class`` and ``locations``, or an error of
+            ``measure``.
+
+    Example:
+        >>> table = label_efficiency(embeddings, locations=(25, 50, 100, 400))
     """
-    name, amounts = ("share", shares) if per_class is None else ("per_class", per_class)
-    for argument, values in (("shares" if per_class is None else name, amounts), ("seeds", seeds)):
+    if per_class is not None and locations is not None:
+        raise ValueError("`per_class` and `locations` exclude each other. Give one of them.")
+    name = "share" if per_class is None else "per_class"
+    given = {"shares": shares, "per_class": per_class, "locations": locations}
+    argument = "locations" if locations is not None else name.replace("share", "shares")
+    amounts = given[argument] or ()
+    for what, values in ((argument, amounts), ("seeds", seeds)):
         if not len(values):
-            raise ValueError(f"`{argument}` must have at least one value, got {values!r}.")
+            raise ValueError(f"`{what}` must have at least one value, got {values!r}.")
     table = embeddings.scenes
     rows = labeled_rows(table, label, split=split, block_deg=block_deg, seed=seeds[0])
     location = scenes.location_codes(table)
     first = np.unique(location[rows.train], return_index=True)[1]  # a location's first row counts
     available = np.bincount(rows.codes[rows.train[first]], minlength=len(rows.names))
+    if locations is not None:
+        amounts = [min(1.0, count / available.sum()) for count in locations]
     lines = []
     for amount in amounts:
         share = np.full(len(available), float(amount))
@@ -160,6 +174,34 @@ def label_efficiency(
                 **{column: getattr(result, column) for column in _COLUMNS},
             })  # fmt: skip
     return pd.DataFrame(lines)
+
+
+@validated
+def labels_needed(table: pd.DataFrame, value: float) -> float:
+    """Read off a curve how many labeled locations it takes to reach a value.
+
+    Args:
+        table: result of `label_efficiency`; the mean over its seeds counts.
+        value: of its metric.
+
+    Returns:
+        The number of locations where the curve first reaches it, interpolated on a logarithmic
+        scale; the smallest number if that reaches it already, and infinity if none does.
+
+    Example:
+        >>> needed = labels_needed(curves["MoCo-v2"], curves["MoCo-v2+TP"]["value"].iloc[0])
+    """
+    curve = table.groupby(table.columns[0])[["locations", "value"]].mean()
+    count, mean = np.log(curve["locations"].to_numpy()), curve["value"].to_numpy()
+    reached = np.flatnonzero(mean >= value)
+    if not len(reached):
+        return float("inf")
+    i = reached[0]
+    at = count[i]
+    if i:
+        part = (value - mean[i - 1]) / (mean[i] - mean[i - 1])
+        at = count[i - 1] + part * (count[i] - count[i - 1])
+    return float(np.exp(at))
 
 
 _COLUMNS = ("n_train", "n_test", "metric", "value", "low", "high", "chance")

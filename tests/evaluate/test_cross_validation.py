@@ -120,12 +120,39 @@ def test_few_labels_by_number_and_with_the_default_probe():
     assert table["value"].iloc[0] <= table["value"].iloc[1]
 
 
+def test_few_labels_by_the_number_of_locations():
+    found = embeddings(places=240)  # 120 to train on, 40 of each class
+    measure = functools.partial(evaluate.knn, k=1)
+    table = evaluate.label_efficiency(found, locations=(6, 60, 500), seeds=(0, 1), measure=measure)
+    assert table["locations"].tolist() == [6, 6, 60, 60, 120, 120]
+    by_share = evaluate.label_efficiency(
+        found, shares=(0.05, 0.5, 1), seeds=(0, 1), measure=measure
+    )
+    pd.testing.assert_frame_equal(table, by_share)
+
+
+def test_labels_needed_are_read_off_the_curve():
+    curve = pd.DataFrame({
+        "share": [0.1, 0.1, 0.4, 0.4, 1.0, 1.0],
+        "seed": [0, 1, 0, 1, 0, 1],
+        "locations": [10, 10, 40, 40, 160, 160],
+        "value": [0.4, 0.5, 0.6, 0.5, 0.7, 0.8],  # means .45, .55, .75
+    })  # fmt: skip
+    assert evaluate.labels_needed(curve, 0.3) == pytest.approx(10)
+    assert evaluate.labels_needed(curve, 0.5) == pytest.approx(20)  # half way on a log scale
+    assert evaluate.labels_needed(curve, 0.65) == pytest.approx(80)
+    assert evaluate.labels_needed(curve, 0.76) == float("inf")
+
+
 def test_few_labels_refuse_what_is_no_share():
     found = embeddings()
-    for given in ({"shares": (0.0,)}, {"shares": (2,)}, {"shares": ()}, {"per_class": (0,)}):
+    given_by = ({"shares": (0.0,)}, {"shares": (2,)}, {"shares": ()}, {"per_class": (0,)})
+    for given in (*given_by, {"locations": (0,)}, {"locations": ()}):
         (name,) = given
         with pytest.raises(ValueError, match=rf"`{name}(\[0\])?` must "):
             evaluate.label_efficiency(found, **given)
+    with pytest.raises(ValueError, match="exclude each other"):
+        evaluate.label_efficiency(found, per_class=(1,), locations=(1,))
     with pytest.raises(ValueError, match="`seeds` must have at least one value"):
         evaluate.label_efficiency(found, seeds=())
     bare = Embeddings(found.vectors, found.scenes.replace({"split": {"val": None}}))
