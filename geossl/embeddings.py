@@ -216,6 +216,7 @@ def embed(
     encoder: Encoder,
     *,
     index: ArrayLike | None = None,
+    grid: PositiveInt = 1,
     batch_size: PositiveInt = 256,
     device: str | torch.device | None = None,
     progress: bool = False,
@@ -229,16 +230,21 @@ def embed(
         store: the chips.
         encoder: normalizes the chips itself; BatchNorm uses its running statistics.
         index: ``(M,)`` row numbers or a boolean mask of all chips; all when None.
+        grid: embed each chip as grid x grid cells, each by itself, and put their vectors one after
+            another, row by row: a vector that knows what lies where in the chip.
         batch_size: chips at a time; changes the result by rounding only.
         device: the encoder's own when None; on another one a copy of the encoder does the work.
         progress: show a progress bar.
 
     Returns:
-        ``(M, E)`` float32 vectors with their rows of the scene table.
+        ``(M, grid * grid * E)`` float32 vectors with their rows of the scene table.
 
     Raises:
-        ValueError: an encoder for another number of bands, or chips that the store lacks.
+        ValueError: an encoder for another number of bands, chips that the store lacks, or a side of
+            the chips that ``grid`` does not divide.
     """
+    if store.size_px % grid:
+        raise ValueError(f"`grid` must divide the {store.size_px} px of the chips, got {grid}.")
     if encoder.bands != len(store.bands):
         raise ValueError(
             f"`encoder` must take the store's {len(store.bands)} bands {store.bands}, got one for "
@@ -251,7 +257,7 @@ def embed(
         encoder = copy.deepcopy(encoder).to(device)
     dist.init_process_group(device)
     own = rows[dist.local_slice(len(rows))]
-    vectors = torch.empty(len(own), encoder.embedding_dim)
+    vectors = torch.empty(len(own), grid**2 * encoder.embedding_dim)
     quiet = not progress or dist.rank() > 0
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
@@ -259,14 +265,21 @@ def embed(
         with torch.no_grad(), progress_bar(len(own), unit="chip", show=not quiet) as bar:
             for start in range(0, len(own), batch_size):
                 chips = store.gather(own[start : start + batch_size]).to(device)  # (N, C, H, W)
-                batch = encoder(encoder.normalize(chips))  # (N, E)
-                vectors[start : start + batch_size] = batch.float().cpu()
+                batch = encoder(encoder.normalize(_cells(chips, grid)))  # (N * grid * grid, E)
+                vectors[start : start + batch_size] = batch.float().cpu().view(len(chips), -1)
                 bar.update(len(chips))
     finally:
         for module, training in modes.items():
             module.training = training
     all_vectors = dist.all_gather(vectors, len(rows)).numpy()
     return Embeddings(all_vectors, store.scenes.iloc[rows].reset_index(drop=True))
+
+
+def _cells(chips: Tensor, grid: int) -> Tensor:
+    """Cut chips ``(N, C, S, S)`` into cells ``(N * grid * grid, C, S / grid, S / grid)``."""
+    side = chips.shape[-1] // grid
+    cells = chips.unfold(2, side, side).unfold(3, side, side)  # (N, C, grid, grid, side, side)
+    return cells.permute(0, 2, 3, 1, 4, 5).reshape(-1, chips.shape[1], side, side)
 
 
 @validated

@@ -66,6 +66,20 @@ def test_embeddings_are_those_of_each_chip_alone(dtype):
     pd.testing.assert_frame_equal(found.scenes, store.scenes)
 
 
+def test_a_grid_embeds_each_cell_alone_and_row_by_row():
+    store = store_of(3, size_px=32)
+    encoder = encoder_of(store).eval()
+    found = embed(store, encoder, grid=2, batch_size=2)
+    assert found.vectors.shape == (3, 4 * encoder.embedding_dim)
+    with torch.no_grad():
+        for i, chip in enumerate(torch.from_numpy(store.chips)):
+            cells = [chip[:, y : y + 16, x : x + 16] for y in (0, 16) for x in (0, 16)]
+            want = encoder(encoder.normalize(torch.stack(cells))).flatten()
+            np.testing.assert_allclose(found.vectors[i], want, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="`grid` must divide the 32 px of the chips, got 3"):
+        embed(store, encoder, grid=3)
+
+
 @pytest.mark.parametrize("batch", [1, 2, 11, 500])
 def test_the_batch_size_changes_nothing(batch):
     store = store_of(11)
