@@ -1,4 +1,4 @@
-"""Parts of figures that several lessons draw: rows of chips, and a pale map of the world."""
+"""Parts of figures that several lessons draw: rows of chips, a pale map, the colors of roles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from geossl.data.earth import world_image
+from geossl.utils.colors import GRAY, PALETTE
 from geossl.viz.plots.base import draw_chip, new_figure
+
+_BLUE, _AMBER, _, _PURPLE, _SKY, _RED = PALETTE[:6]
+ROLES = {  # what a color means, in every lesson
+    "train": _BLUE, "val": _SKY, "test": _AMBER,
+    "right": _BLUE, "wrong": _RED,
+    "untrained": GRAY, "MoCo-v2": _SKY, "+TP": _BLUE, "+Geo+TP": _PURPLE, "supervised": _AMBER,
+    "sphere": _BLUE, "degrees": _RED,
+}  # fmt: skip
 
 
 def plot_chip_rows(
