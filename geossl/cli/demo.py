@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+
 from geossl import datasets, evaluate, pairs
-from geossl.cli.demo_page import Results, result_table, write_demo_page
+from geossl.cli.demo_page import Results, few_labels_table, result_table, write_demo_page
 from geossl.cli.output import Output, print_line
 from geossl.clusters import GeoClusters
 from geossl.data.store import ChipStore
@@ -27,6 +30,7 @@ METHODS: dict[str, tuple[pairs.PairSampler, bool]] = {  # pairs, and whether the
     "MoCo-v2+Geo+TP": (pairs.temporal(), True),
 }
 _EMBEDDINGS = "embeddings.parquet"
+_LABELED, _DRAWS = (25, 50, 100, 400, 1_000_000), 4  # numbers of labeled locations; draws of them
 _MEASURES: dict[str, Callable[[Embeddings], evaluate.ProbeResult]] = {
     "Koeppen main class": lambda embeddings: evaluate.linear(embeddings, label="label"),
     "Koeppen full class": lambda embeddings: evaluate.linear(embeddings, label="climate"),
@@ -102,16 +106,24 @@ def run_demo(
     embeddings = {"random features": evaluate.random_features(store, seed=seed)}
     embeddings |= {name: embed(store, run.encoder) for name, run in runs.items()}
     embeddings["MoCo-v2+Geo+TP"].save(output_dir / _EMBEDDINGS)
+    curves = {name: _measure_few_labels(e) for name, e in embeddings.items()}
     tables = {
         measure_name: evaluate.compare({name: measure(e) for name, e in embeddings.items()})
         for measure_name, measure in _MEASURES.items()
     }
     echo("5/5  drawing the page")
     seconds = time.monotonic() - start
-    write_demo_page(page, Results(store, clusters, runs, embeddings, tables, seconds), seed=seed)
-    text = result_table(tables).rename(columns={"method": ""})
-    echo(f"\n{text.to_string(index=False, justify='right')}")
-    echo("accuracy and recall@1 on held-out blocks, 95 % interval over locations\n")
+    results = Results(store, clusters, runs, embeddings, curves, tables, seconds)
+    write_demo_page(page, results, seed=seed)
+    for table, words in (
+        (
+            few_labels_table(curves),
+            "accuracy of the climate (5 classes), by number of labeled places",
+        ),
+        (result_table(tables), "with all labels, 95 % interval over locations"),
+    ):
+        text = table.rename(columns={"method": ""}).to_string(index=False, justify="right")
+        echo(f"\n{words}, on held-out blocks\n{text}")
     echo(f"done in {(time.monotonic() - start) / 60:.1f} min; open {page}")
     return page
 
@@ -152,6 +164,19 @@ def load_demo(
         print_line(f"Training takes about {format_duration(estimate_seconds(run))}, this once.")
         embed(store, run.finish().encoder, progress=True).save(file)
     return store, Embeddings.load(file)
+
+
+def _measure_few_labels(embeddings: Embeddings) -> pd.DataFrame:
+    """Probe the climate with few labels: one image each of some training locations."""
+    table = embeddings.scenes
+    later = (table["split"] == "train") & table.duplicated("location")
+    return evaluate.label_efficiency(
+        embeddings,
+        locations=_LABELED,
+        seeds=range(_DRAWS),
+        split=table["split"].mask(later),
+        measure=functools.partial(evaluate.linear, l2=1e-2),
+    )
 
 
 def _build_store(path: Path, *, places: int, seed: int) -> ChipStore:

@@ -20,7 +20,7 @@ from geossl.train.pretrain import Run
 from geossl.utils.io import atomic_write
 from geossl.viz import maps, plots, report
 
-__all__ = ["Results", "result_table", "write_demo_page"]
+__all__ = ["Results", "few_labels_table", "result_table", "write_demo_page"]
 
 _RETRIEVALS = 3  # correct ones, and wrong ones
 _SAMPLERS: dict[str, pairs.PairSampler] = {
@@ -40,6 +40,7 @@ class Results:
         clusters: of the training locations.
         runs: by the name of the method; none before they are trained.
         embeddings: likewise, with those of an untrained encoder.
+        curves: of `geossl.evaluate.label_efficiency`, by the name of the method.
         tables: of `geossl.evaluate.compare`, by the name of the measure.
         seconds: that it took.
     """
@@ -48,6 +49,7 @@ class Results:
     clusters: GeoClusters
     runs: Mapping[str, Run] = field(default_factory=dict)
     embeddings: Mapping[str, Embeddings] = field(default_factory=dict)
+    curves: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -59,6 +61,29 @@ def result_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         for measure, table in tables.items()
     }
     return pd.DataFrame({"method": next(iter(tables.values()))["method"], **columns})
+
+
+def few_labels_table(curves: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return a row per method and a column per number of labeled locations, means over draws."""
+    rows = []
+    for method, curve in curves.items():
+        means = curve.groupby("share")[["locations", "value"]].mean()
+        values = {f"{row.locations:,.0f} labels": f"{row.value:.3f}" for row in means.itertuples()}
+        rows.append({"method": method} | values)
+    return pd.DataFrame(rows)
+
+
+def _labels_saved(curves: Mapping[str, pd.DataFrame]) -> str:
+    """Say how many labels plain contrastive learning needs for what the best has with few."""
+    best, plain = curves["MoCo-v2+Geo+TP"], curves["MoCo-v2"]
+    at = best.groupby("share")[["locations", "value"]].mean().iloc[1]
+    needed = evaluate.labels_needed(plain, at["value"])
+    more = f"does not reach with all {plain['locations'].max():,}"
+    if np.isfinite(needed):
+        more = f"reaches with {needed:,.0f}"
+    return (
+        f"what MoCo-v2+Geo+TP reaches with {at['locations']:.0f} labeled locations, MoCo-v2 {more}"
+    )
 
 
 def write_demo_page(page: Path, results: Results, *, seed: int) -> None:
@@ -118,6 +143,8 @@ def _add_training(
     drawings |= {
         "map of embeddings": maps.map_embeddings(results.embeddings["MoCo-v2+Geo+TP"]),
         "losses": plots.plot_losses(logs),
+        "few labels": plots.plot_label_efficiency(results.curves),
+        "few labels table": few_labels_table(results.curves),
         "results": result_table(results.tables),
         "retrievals": plots.plot_retrievals(
             store,
@@ -137,6 +164,7 @@ def _add_training(
             measure: ", ".join(f"{row.method} {row.value:.3f}" for row in scores.itertuples())
             for measure, scores in results.tables.items()
         },
+        "saved": _labels_saved(results.curves),
         "correct": len(correct),
         "wrong": len(wrong),
     }

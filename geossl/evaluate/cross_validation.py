@@ -151,6 +151,7 @@ def label_efficiency(
     available = np.bincount(rows.codes[rows.train[first]], minlength=len(rows.names))
     if locations is not None:
         amounts = [min(1.0, count / available.sum()) for count in locations]
+    total = available.sum() if locations is not None else None
     lines = []
     for amount in amounts:
         share = np.full(len(available), float(amount))
@@ -161,9 +162,14 @@ def label_efficiency(
             reduced[rows.test] = "test"
             counts = {}
             for part, of_part in (("train", rows.train), ("val", rows.val)):
-                labeled = of_part[
-                    _draw_locations(location[of_part], rows.codes[of_part], share, seed=seed)
-                ]
+                drawn = _draw_locations(
+                    location[of_part],
+                    rows.codes[of_part],
+                    share,
+                    seed=seed,
+                    total=None if total is None or part == "val" else round(amount * total),
+                )
+                labeled = of_part[drawn]
                 reduced[labeled], counts[part] = part, len(np.unique(location[labeled]))
             result = measure(embeddings, label=label, split=reduced, seed=seed)
             lines.append({
@@ -208,13 +214,26 @@ _COLUMNS = ("n_train", "n_test", "metric", "value", "low", "high", "chance")
 
 
 def _draw_locations(
-    location: np.ndarray, codes: np.ndarray, share: np.ndarray, *, seed: int
+    location: np.ndarray,
+    codes: np.ndarray,
+    share: np.ndarray,
+    *,
+    seed: int,
+    total: int | None = None,
 ) -> np.ndarray:
-    """Whether the location of each row ``(n,)`` is drawn: a share ``(C,)`` of each class's."""
+    """Whether the location of each row ``(n,)`` is drawn: a share ``(C,)`` of each class's.
+
+    With a total, the largest remainders are rounded up until there are as many.
+    """
     _, first, index = np.unique(location, return_index=True, return_inverse=True)
     kind = codes[first]
     order = np.random.default_rng(seed).permutation(len(first))
     rank = np.empty(len(first), np.int64)
     rank[order] = pd.Series(kind[order]).groupby(kind[order]).cumcount()
-    count = np.maximum(1, np.rint(share * np.bincount(kind, minlength=len(share))))
+    available = np.bincount(kind, minlength=len(share))
+    exact = share * available
+    count = np.maximum(1, np.rint(exact) if total is None else np.floor(exact + 1e-9))
+    if total is not None:
+        missing = total - int(np.minimum(count, available).sum())
+        count[np.argsort(count - exact, kind="stable")[: max(0, missing)]] += 1
     return (rank < count[kind])[index]

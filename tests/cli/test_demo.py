@@ -16,10 +16,13 @@ def made(demo_made):
 def test_the_page_has_every_part_and_stands_alone(made):
     _, page, _ = made
     text = page.read_text("utf-8")
-    for title in ("The locations", "Geo clusters", "Positive pairs", "Training", "Is it any good?",
-                  "The world as the encoder sees it", "Same place, other date"):  # fmt: skip
+    for title in (
+        "The locations", "Geo clusters", "Positive pairs", "Training",
+        "How many labels does it save?", "With all labels", "The world as the encoder sees it",
+        "Same place, other date",
+    ):  # fmt: skip
         assert f"<h2>{title}</h2>" in text
-    assert text.count("<iframe") == 4 and text.count("<img") >= 6
+    assert text.count("<iframe") == 4 and text.count("<img") >= 7
     assert text.count("<img") == text.count('alt="') and "simulated" in text
     assert 'src="http' not in text and 'href="http' not in text
 
@@ -39,7 +42,7 @@ def test_the_first_maps_come_before_training(tmp_path, monkeypatch):
     assert sum(str(page) in line for line in lines) == 1
     demo.run_demo(tmp_path, places=120, epochs=1, echo=lines.append)
     text = page.read_text("utf-8")
-    assert "<h2>Is it any good?</h2>" in text and "load this page again" not in text
+    assert "<h2>How many labels does it save?</h2>" in text and "load this page again" not in text
 
 
 def test_the_terminal_shows_the_table_and_what_is_left(made):
@@ -53,6 +56,10 @@ def test_the_terminal_shows_the_table_and_what_is_left(made):
     assert len(cells) == 3 * (1 + len(demo.METHODS))
     text = page.read_text("utf-8")
     assert all(f"<td>{cell}</td>" in text for cell in cells)
+    assert said.index("25 labels") < said.index(cells[0])  # few labels first
+    few = re.search(r"MoCo-v2\+Geo\+TP((?: +\d\.\d{3})+)\n", said)[1].split()
+    assert len(few) >= 4 and all(f"<td>{value}</td>" in text for value in few)
+    assert re.search(r"with \d+ labeled locations, MoCo-v2 (reaches with|does not reach)", text)
 
 
 def test_what_it_made_is_kept_and_taken_up(made):

@@ -129,6 +129,8 @@ def test_few_labels_by_the_number_of_locations():
         found, shares=(0.05, 0.5, 1), seeds=(0, 1), measure=measure
     )
     pd.testing.assert_frame_equal(table, by_share)
+    odd = evaluate.label_efficiency(found, locations=(7, 50), seeds=(0,), measure=measure)
+    assert odd["locations"].tolist() == [7, 50]  # 40 of each class: 3 + 2 + 2, 17 + 17 + 16
 
 
 def test_labels_needed_are_read_off_the_curve():
