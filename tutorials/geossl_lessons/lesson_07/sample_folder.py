@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from geossl.data import earth
-from geossl.datasets.blue_marble import _acquire, _draws
+from geossl.datasets import simulate
 from geossl.utils.colors import PALETTE
 from geossl.utils.io import atomic_write
 from geossl.utils.seeds import derive_seed
@@ -58,8 +58,8 @@ def write_folder(
         ground, height = _ground(left, top, side_px)
         lat = 52.0 + 9.0 * (1 if name[0] == "N" else -1)
         for path, day, noise in zip(paths, days, rng.integers(0, 2**62, dates), strict=True):
-            year_day = float((_FIRST + day - (_FIRST + day).astype("datetime64[Y]")).astype(int))
-            pixels = _scene(ground, height, lat=lat, day=year_day, noise=int(noise))
+            time = pd.Timestamp(_FIRST + day)
+            pixels = _scene(ground, height, lat=lat, time=time, noise=int(noise))
             _write(path, pixels, left, top)
     if not (folder / NO_PIXELS).exists():
         content = min(folder.glob("SW_*.tif")).read_bytes()
@@ -96,29 +96,30 @@ def plot_cells(table: pd.DataFrame, path: str, *, ax: Axes | None = None) -> Axe
 
 
 def _scene(
-    ground: np.ndarray, height: np.ndarray, *, lat: float, day: float, noise: int
+    ground: np.ndarray, height: np.ndarray, *, lat: float, time: pd.Timestamp, noise: int
 ) -> np.ndarray:
     """Simulate the bands ``(5, S, S)`` uint16 of a date; 0 where there is no data."""
     side = len(height)
-    draws, clouds = _draws(np.array([noise, noise]), side)
-    clouds, mild = clouds[:1], [0, 1, 2, 3, 4, 5, 9, 10, 11]
-    draws[:, mild] = 0.5 + 0.4 * (draws[:, mild] - 0.5)  # sensors of one kind, fair days
-    draws[:, [6, 8]] *= 0.6  # as if chosen among many scenes: little haze, few clouds
-    draws[1, 6] *= 0.25  # infrared sees through haze
-    scene = ground[None], height[None], np.full(1, lat), np.full(1, day)
-    red, green, blue = _acquire(*scene, draws[:1], clouds)[0].T / 255.0
-    r, g, b = _acquire(*scene, draws[1:], clouds)[0].T / 255.0
+    row = {"lat": lat, "footprint_km": side * PIXEL_M / 1000, "noise": noise, "sensor": "A"}
+    rows = pd.DataFrame([row | {"time": time, "effects": " ".join(simulate.EFFECTS)}] * 2)
+    days = simulate.draw(rows, side)  # the same day twice: visible light, and infrared
+    for name in ("year", "line", "light", "smoke"):  # fair days
+        setattr(days, name, 0.5 + 0.4 * (getattr(days, name) - 0.5))
+    days.cover *= 0.6  # as if chosen among many scenes: few clouds, little haze
+    days.haze *= [0.6, 0.15]  # infrared sees through haze
+    pixels = simulate.acquire(np.stack([ground] * 2) / 255, np.stack([height] * 2), days)
+    (red, green, blue), (r, g, b) = (np.moveaxis(image / 255.0, 2, 0) for image in pixels)
     mean = (r + g + b) / 3
     leaf = np.clip((g - b) * 10, 0, 1) * np.clip(1.5 - 2.5 * mean, 0, 1)
     snow = np.clip(mean * 3 - 1.6, 0, 1) * np.clip((b - r) * 15 + 0.7, 0, 1)
     dry_land = np.clip((r - 0.5 * b) * 8, 0, 1)  # water absorbs infrared
     nir = dry_land * (0.7 * mean + 0.35 * leaf) + 0.02
     swir = dry_land * (0.9 * mean - 0.15 * leaf) * (1 - 0.8 * snow) + 0.01
-    bands = np.stack([band.T for band in (blue, green, red, nir, swir)])
+    bands = np.stack([blue, green, red, nir, swir])
     pixels = np.clip(np.rint(bands * _WHITE), 1, 65535).astype(np.uint16)
-    if draws[0, 8] < 0.3:  # the edge of the swath, slanted
+    if days.spare[0] < 0.15:  # the edge of the swath, slanted
         row, column = np.indices((side, side))
-        pixels[:, column + 0.2 * row < 0.3 * side * draws[0, 9]] = 0
+        pixels[:, column + 0.2 * row < 0.3 * side * days.line[0]] = 0
     return pixels
 
 
