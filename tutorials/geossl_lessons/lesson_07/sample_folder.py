@@ -100,8 +100,8 @@ def _scene(
 ) -> np.ndarray:
     """Simulate the bands ``(5, S, S)`` uint16 of a date; 0 where there is no data."""
     side = len(height)
-    row = {"lat": lat, "footprint_km": side * PIXEL_M / 1000, "noise": noise, "sensor": "A"}
-    rows = pd.DataFrame([row | {"time": time, "effects": " ".join(simulate.EFFECTS)}] * 2)
+    scene = {"lat": lat, "footprint_km": side * PIXEL_M / 1000, "noise": noise, "sensor": "A"}
+    rows = pd.DataFrame([scene | {"time": time, "effects": " ".join(simulate.EFFECTS)}] * 2)
     days = simulate.draw(rows, side)  # the same day twice: visible light, and infrared
     for name in ("year", "line", "light", "smoke"):  # fair days
         setattr(days, name, 0.5 + 0.4 * (getattr(days, name) - 0.5))
