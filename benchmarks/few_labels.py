@@ -36,7 +36,14 @@ def build() -> geossl.ChipStore:
     return geossl.ChipStore.build(FOLDER / "chips", scenes, size_px=32)
 
 
-def embed(store: geossl.ChipStore, method: str, seed: int, **pretraining) -> geossl.Embeddings:
+def embed(
+    store: geossl.ChipStore,
+    method: str,
+    seed: int,
+    *,
+    config: geossl.PretrainConfig = RECIPE,
+    output_dir: Path | None = None,
+) -> geossl.Embeddings:
     """Pre-train with one method and seed, and embed all chips."""
     if method == "random":
         return evaluate.random_features(store, seed=seed)
@@ -47,9 +54,9 @@ def embed(store: geossl.ChipStore, method: str, seed: int, **pretraining) -> geo
         pairs=pairs,
         geo=geossl.GeoClusters.fit(training, k=100, seed=seed) if geo else None,
         label="climate" if label else None,
-        config=RECIPE,
+        config=config,
+        output_dir=output_dir,
         seed=seed,
-        **pretraining,
     )
     return geossl.embed(store, run.finish(progress=False).encoder)
 
@@ -74,31 +81,39 @@ def seasons(table: pd.DataFrame) -> np.ndarray:
     return np.where(table["lat"].abs() > 23.5, np.where(warm, 0, 1), -1)
 
 
-def measure(method: str, seed: int) -> dict[str, float]:
-    """Pre-train with one method and seed, and measure on the test blocks."""
-    embeddings = embed(build(), method, seed, output_dir=FOLDER / f"{method}-{seed}")
+def evaluate_all(
+    embeddings: geossl.Embeddings,
+) -> tuple[dict[str, float], dict[str, pd.DataFrame]]:
+    """Measure everything on the test locations: values, and columns location and hit by metric."""
     table = embeddings.scenes
     later = (table["split"] == "train") & table.duplicated("location")
-    hits: dict[str, pd.DataFrame] = {}
+    values, hits = {}, {}
 
     def spy(*args, **named) -> evaluate.ProbeResult:
         result = PROBE(*args, **named)
-        spied.append(result.predictions[["location", "hit"]])
+        spied.append(result.predictions)
         return result
 
-    values = {}
     for name, count in zip(FEW, LABELED, strict=True):
         spied: list[pd.DataFrame] = []
         curve = evaluate.label_efficiency(
             embeddings, locations=(count,), split=table["split"].mask(later), measure=spy,
             seeds=range(DRAWS if count < 1_000 else 1),
         )  # fmt: skip
-        values[name], hits[name] = curve["value"].mean(), pd.concat(spied)
+        values[name], hits[name] = float(curve["value"].mean()), pd.concat(spied)
     values["season_shift"], hits["season_shift"] = shift(embeddings, seasons(table))
     sensor = np.where(table["sensor"] == "A", 0, 1)
     values["sensor_shift"], hits["sensor_shift"] = shift(embeddings, sensor)
     found = evaluate.same_location(embeddings, split="test")
     values["recall_at_1"], hits["recall_at_1"] = found.value, found.predictions
+    return values, hits
+
+
+def measure(method: str, seed: int) -> dict[str, float]:
+    """Pre-train with one method and seed, and measure on the test blocks."""
+    values, hits = evaluate_all(
+        embed(build(), method, seed, output_dir=FOLDER / f"{method}-{seed}")
+    )
     for name, rows in hits.items():
         shares = rows.groupby("location")["hit"].mean()
         shares.to_frame().to_parquet(FOLDER / f"hits-{method}-{seed}-{name}.parquet")
