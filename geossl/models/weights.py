@@ -36,6 +36,7 @@ def save_encoder(
     path: str | os.PathLike[str],
     *,
     metadata: Mapping[str, Any] | None = None,
+    half: bool = False,
 ) -> None:
     """Write an encoder with its normalization; atomic.
 
@@ -44,16 +45,21 @@ def save_encoder(
         path: a ``.safetensors`` file, or a directory for ``encoder.safetensors``.
         metadata: anything json can hold, saved with the weights (band names, units, source); the
             encoder's own when None.
+        half: write the weights in half precision: half the size, and `load_encoder` reads them back
+            as float32, rounded.
     """
     metadata = encoder.metadata if metadata is None else metadata
     _check_band_names(metadata, encoder.bands)
     described = {"encoder": encoder.config, "note": dict(metadata)}
-    state_dicts.save_model("encoder", encoder, described, path=path, format=FORMAT)
+    state_dicts.save_model("encoder", encoder, described, path=path, format=FORMAT, half=half)
 
 
 @validated
 def load_encoder(path: str | os.PathLike[str]) -> Encoder:
     """Load an encoder of `save_encoder` with its ``metadata``, in eval mode, on the CPU.
+
+    "blue_marble" is one that ships with geossl: trained on the embedded world, for its chips. Its
+    metadata is its model card.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -131,8 +137,8 @@ def load(
     the file is run.
 
     Args:
-        path: our ``encoder.safetensors`` or a run's directory, or weights of others (``torch.save``
-            or safetensors).
+        path: our ``encoder.safetensors`` or a run's directory, "blue_marble" as in `load_encoder`,
+            or weights of others (``torch.save`` or safetensors).
         layout: detected from the keys when None. "geossl": ours. "moco": ``encoder_q.conv1.weight``
             (the paper's checkpoints, facebookresearch MoCo v1 and v2, SSL4EO-S12). "seco":
             ``encoder_q.0.weight`` (SeCo). "resnet": ``conv1.weight`` (torchvision, timm, torchgeo).
