@@ -17,10 +17,9 @@ from geossl.cli.output import Output, print_line
 from geossl.clusters import GeoClusters
 from geossl.data.store import ChipStore
 from geossl.embeddings import Embeddings, embed
+from geossl.models.weights import load_encoder
 from geossl.train.config import PretrainConfig
 from geossl.train.pretrain import Run, pretrain
-from geossl.train.throughput import estimate_seconds
-from geossl.utils.progress import format_duration
 
 __all__ = ["METHODS", "demo", "load_demo", "run_demo"]
 
@@ -129,16 +128,15 @@ def run_demo(
 
 
 def load_demo(
-    *folders: str | os.PathLike[str], places: int = 2_000, epochs: float = 8, seed: int = 0
+    *folders: str | os.PathLike[str], places: int = 2_000, seed: int = 0
 ) -> tuple[ChipStore, Embeddings]:
-    """Load the store and the embeddings of a demo, or make smaller ones.
+    """Load the store and the embeddings of a demo, or make smaller ones with the bundled encoder.
 
     Args:
         folders: where `run_demo` may have written (``runs/demo`` after ``make demo``); the first
             that has embeddings is used. If none has, smaller ones are made in the last.
-        places: number of locations if they have to be made; 2,000 take about a minute on two cores.
-        epochs: of the one pre-training (MoCo-v2+Geo+TP) in that case.
-        seed: of everything.
+        places: number of locations if they have to be made; 2,000 take some seconds.
+        seed: of these locations.
 
     Raises:
         ValueError: no folder was given.
@@ -153,16 +151,7 @@ def load_demo(
         store = _build_store(folder / "chips", places=places, seed=seed)
     file = folder / _EMBEDDINGS
     if not file.exists():
-        run = pretrain(
-            store,
-            pairs=pairs.temporal(),
-            geo=_fit_clusters(store, seed=seed),
-            config=_config(store, epochs=epochs),
-            output_dir=folder / "workbench",
-            seed=seed,
-        )
-        print_line(f"Training takes about {format_duration(estimate_seconds(run))}, this once.")
-        embed(store, run.finish().encoder, progress=True).save(file)
+        embed(store, load_encoder("blue_marble"), progress=True).save(file)
     return store, Embeddings.load(file)
 
 

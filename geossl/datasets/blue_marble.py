@@ -32,6 +32,7 @@ MAIN_CLASSES = {
 FOOTPRINT_KM = 240.0
 _KM_PER_DEGREE = np.pi * geo.EARTH_RADIUS_KM / 180
 _HIGHEST_LAT = 80.0
+_REFERENCE, _FEW = 20_000, 300  # locations that define the split; tables that split themselves
 _START, _END = np.datetime64("2001-01-01"), np.datetime64("2021-01-01")
 
 
@@ -51,7 +52,8 @@ def blue_marble(
         places: number of locations, uniform on the land between 80 degrees south and north.
         dates: simulated acquisitions of each, at random times of 2001 to 2020.
         seed: seed of the locations, the times and the simulation.
-        block_deg: side of the blocks of space that the split into train, val and test keeps whole.
+        block_deg: side of the blocks of space that the split into train, val and test keeps whole;
+            the same blocks for any seed and number of locations (from 300 on).
         footprint_km: side of the ground a chip covers.
         effects: what differs between two dates; see `geossl.datasets.simulate`.
 
@@ -93,9 +95,25 @@ def blue_marble(
             "noise": np.random.default_rng([seed, 1]).integers(0, 2**62, places * dates),
         }
     )
-    split = scenes.split_by_blocks(table, block_deg=block_deg, seed=seed)
-    table.insert(6, "split", split.to_numpy())
+    table.insert(6, "split", _split(table, block_deg))
     return table
+
+
+def _split(table: pd.DataFrame, block_deg: float) -> np.ndarray:
+    """Split by blocks of the world that are the same for any seed and number of locations.
+
+    So an encoder trained on one table has never seen the test blocks of another. Tables of few
+    locations, which may have none in some split, are split by themselves.
+    """
+    lon, lat, _ = _draw_locations(_REFERENCE, np.random.default_rng(0))
+    world = pd.DataFrame({"location": np.arange(_REFERENCE), "lon": lon, "lat": lat})
+    split = scenes.split_by_blocks(world, block_deg=block_deg, seed=0)
+    of_block = dict(zip(geo.block_ids(lon, lat, block_deg=block_deg), split, strict=True))
+    blocks = geo.block_ids(table["lon"].to_numpy(), table["lat"].to_numpy(), block_deg=block_deg)
+    names = pd.Series(blocks).map(of_block).fillna("train").to_numpy(object)
+    if table["location"].nunique() < _FEW or len(set(names)) < 3:
+        return scenes.split_by_blocks(table, block_deg=block_deg, seed=0).to_numpy()
+    return names
 
 
 def pixel_info(table: pd.DataFrame) -> dict[str, Any]:
