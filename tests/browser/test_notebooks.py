@@ -15,7 +15,7 @@ NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
 @pytest.fixture(scope="module")
 def world(lab):
     """A small store and its embeddings, made once in the folder of the server."""
-    demo.load_demo(lab[1] / "world", places=200, epochs=2)
+    demo.load_demo(lab[1] / "world", places=200)
     return "world"
 
 

@@ -74,7 +74,7 @@ def test_what_it_made_is_kept_and_taken_up(made):
 def test_a_workbench_takes_what_the_demo_left_or_makes_a_small_one(made, tmp_path):
     store, embeddings = demo.load_demo(made[0], tmp_path / "own")
     assert len(store) == len(embeddings) == 4 * 240 and not (tmp_path / "own").exists()
-    store, embeddings = demo.load_demo(tmp_path / "none", tmp_path / "own", places=60, epochs=1)
+    store, embeddings = demo.load_demo(tmp_path / "none", tmp_path / "own", places=60)
     assert store.path == tmp_path / "own" / "chips" and len(embeddings) == 4 * 60
     assert not (tmp_path / "none").exists()
     with pytest.raises(ValueError, match="at least one folder"):
