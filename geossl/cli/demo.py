@@ -20,6 +20,7 @@ from geossl.embeddings import Embeddings, embed
 from geossl.models.weights import load_encoder
 from geossl.train.config import PretrainConfig
 from geossl.train.pretrain import Run, pretrain
+from geossl.transforms import Views
 
 __all__ = ["METHODS", "demo", "load_demo", "run_demo"]
 
@@ -180,7 +181,8 @@ def _fit_clusters(store: ChipStore, *, seed: int) -> GeoClusters:
 
 
 def _config(store: ChipStore, *, epochs: float) -> PretrainConfig:
-    config = PretrainConfig(epochs=epochs)
+    views = Views(flip=0, dihedral=False)  # all dates show a place the same way up
+    config = PretrainConfig(epochs=epochs, transform=views)
     half = int((store.scenes["split"] == "train").sum()) // 2
     return dataclasses.replace(config, batch_size=min(config.batch_size, half))
 
