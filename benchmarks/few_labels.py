@@ -23,9 +23,9 @@ HERE = Path(__file__).parent
 FOLDER = HERE.parent / "runs" / "study"
 SEEDS, DRAWS = (0, 1, 2), 8  # of training; of the labeled locations
 LABELED = (25, 50, 100, 400, 1_000_000)
-PLACES, DATES = 12_000, 4
+PLACES, DATES = 24_000, 4
 VIEWS = Views(flip=0, dihedral=False)  # all dates show a place the same way up
-RECIPE = geossl.PretrainConfig(knn_every=0, epochs=5, transform=VIEWS)
+RECIPE = geossl.PretrainConfig(knn_every=0, epochs=2.5, transform=VIEWS)
 ALL = ("random", *METHODS)
 FEW = tuple(f"linear_main_{n}" for n in (*LABELED[:-1], "all"))
 METRICS = (*FEW, "season_shift", "sensor_shift", "recall_at_1")
