@@ -52,8 +52,8 @@ check: .venv/ready-dev  ## check format, lint, types, stripped notebooks and imp
 	git ls-files '*.ipynb' | tr '\n' '\0' | xargs -0 -r -n 1 $(RUN) -m nbstripout --verify
 	$(RUN) -m pytest -q tests/test_house.py
 
-study: .venv/ready-dev  ## benchmarks/blue_marble.md: all methods, three seeds (about half an hour on two idle cores)
-	$(RUN) benchmarks/blue_marble.py
+study: .venv/ready-dev  ## benchmarks/few_labels.md: all methods, three seeds (about half an hour on two idle cores)
+	$(RUN) benchmarks/few_labels.py
 
 real: .venv/ready-dev  ## benchmarks/real_imagery.md: NAIP and Landsat, three seeds (geossl fetch naip landsat)
 	$(RUN) benchmarks/real_imagery.py

@@ -189,7 +189,7 @@ Ships: {d.epochs} epochs of {d.crops} crops of {d.size_px} px, enlarged {d.upsam
 
 
 CHOSEN = """How the settings were chosen. Pre-training: not tuned, but NAIP was chosen after 30 epochs of MoCo-v2+TP on it gave
-.58 on EuroSAT and the encoders of blue_marble.md .42 to .48 (seed 0, all folds). Plants: the head, the learning rate,
+.58 on EuroSAT and the encoders of few_labels.md .42 to .48 (seed 0, all folds). Plants: the head, the learning rate,
 color views and the width on a val split by blocks of one degree, from an untrained encoder (.634, .626 and .633
 with the settings chosen, .58 to .62 with thirteen others; one interval is +-.06). Ships: on two
 of the ten training ports, from an untrained encoder: AP50 of .03 after 600 steps and .14 after 1,000 with torchvision's

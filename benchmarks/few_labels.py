@@ -204,8 +204,9 @@ Paired differences per seed: mean (smallest to largest).
 
 The same for all methods: the encoder "{r.encoder}", {r.epochs:g} epochs, batch {r.batch_size}, AdamW {r.lr:g} with
 cosine decay, queue {r.queue_size}, momentum {r.momentum:g}, temperature {r.temperature:g}, one batch norm over the batch, crops of
-{r.transform.crop[0]:g} to {r.transform.crop[1]:g} of the area, jitter {r.transform.brightness:g}, hue {r.transform.hue:g}, no flips; 100 geo clusters. Supervised training uses the full class (30 classes) of all training images. The
-world and this recipe were chosen on val ([world_design.md](world_design.md)), and then serve every method. What differs between
+{r.transform.crop[0]:g} to {r.transform.crop[1]:g} of the area, jitter {r.transform.brightness:g}, hue {r.transform.hue:g}, no flips; 100 geo clusters. Supervised training uses the full class (30 classes) of all training images. World,
+flips and number of passes were chosen on val ([world_design.md](world_design.md)), the rest of the recipe with version 0.1 on the
+val split of its world (learning rate, queue, momentum, temperature, crops and jitter, for MoCo-v2+TP); it then serves every method. What differs between
 two dates is simulated: these figures show how the methods deal with such changes; for real ones see
 [real_imagery.md](real_imagery.md).
 """

@@ -196,7 +196,7 @@ learns something other than climates.
 
 Time is the number of pairs times the cost of a pair, and both differ:
 
-- geossl: its recipe for two cores (`PretrainConfig` of [blue_marble.md](blue_marble.md)), MoCo-v2+Geo+TP:
+- geossl: its recipe for two cores (`PretrainConfig` of [few_labels.md](few_labels.md)), MoCo-v2+Geo+TP:
   the encoder "{r.encoder}", AdamW {r.lr:g} with a cosine that ends after {r.epochs:g} passes, batch {r.batch_size}, queue
   {r.queue_size}, momentum {r.momentum:g}, temperature {r.temperature:g}; keys are other dates of the location, 100 geo
   clusters are predicted, crops of {r.transform.crop[0]:g} to 1, light jitter, the eight symmetries; chips from a
@@ -209,7 +209,7 @@ Time is the number of pairs times the cost of a pair, and both differ:
   a batch of 256 and 200 passes.
 
 So this compares each library with its own settings. For the loops at equal work see [speed.md](speed.md),
-for the methods with equal settings [blue_marble.md](blue_marble.md).
+for the methods with equal settings [few_labels.md](few_labels.md).
 """
 
 

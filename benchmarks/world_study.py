@@ -211,7 +211,7 @@ next one resumes, on a CPU bit for bit, on a GPU as exactly as its kernels repea
 {setting.locations:,} locations x {setting.dates} simulated dates, {setting.size_px} px; 60 % of the locations train, 25 % in held-out blocks of 10
 degrees test. The same for all methods: ResNet-50 with the {c.stem} stem (the small one costs sixteen times as much at
 {setting.size_px} px), epochs: {c.epochs:g}, batch {c.batch_size:,}, queue {c.queue_size:,}, {setting.k} geo clusters, all else as in
-[blue_marble.md](blue_marble.md), whose recipe was chosen on its own val split. Nothing was tuned here: batch and
+[few_labels.md](few_labels.md), whose recipe was chosen on its own val split. Nothing was tuned here: batch and
 epochs were set beforehand, so that one seed of all methods takes a quarter of an hour on one H100.
 
 Probes are fitted on one image per location, at a date drawn once, and tested on one image of each test location.

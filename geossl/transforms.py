@@ -63,7 +63,7 @@ class Views:
 
     Source:
         The defaults are moderate ones for small overhead chips, chosen on the val split of
-        `benchmarks/blue_marble.md`. MoCo-v2's own, arXiv 2003.04297, is `moco_v2`. Deviations:
+        `benchmarks/few_labels.md`. MoCo-v2's own, arXiv 2003.04297, is `moco_v2`. Deviations:
         color operations have a fixed order and no clamping in between (so that they are one
         matrix), and exactly the share ``blur`` of a batch is blurred.
 

@@ -62,7 +62,7 @@ class PretrainConfig:
         ValueError: a field is out of its range or an unknown word.
 
     Source:
-        Defaults: `benchmarks/blue_marble.md` (small chips, two cores). The paper's own for
+        Defaults: `benchmarks/few_labels.md` (small chips, two cores). The paper's own for
         ResNet-50 at 224 px are `paper_config`.
     """
 
