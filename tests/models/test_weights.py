@@ -7,6 +7,7 @@ import sys
 import types
 from argparse import Namespace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.transforms.v2.functional import normalize
 
-from geossl import models
+from geossl import ChipStore, datasets, embed, evaluate, models
 from geossl.models import pretrained, weights
 
 close = partial(torch.testing.assert_close, rtol=1e-3, atol=1e-3)  # embeddings are of order 1
@@ -615,3 +616,46 @@ def test_another_input_changes_the_normalization_of_a_copy_alone():
     ):
         with pytest.raises(ValueError, match=says):
             weights.with_input(ours, mean, std)
+
+
+def test_half_precision_takes_half_the_size_and_comes_back_rounded(tmp_path):
+    encoder = models.build_encoder("tiny", mean=[100, 110, 120], std=[40, 41, 42], seed=3)
+    for half in (False, True):
+        models.save_encoder(encoder, tmp_path / f"{half}.safetensors", half=half)
+    plain, half = (tmp_path / f"{half}.safetensors" for half in (False, True))
+    assert 0.45 < half.stat().st_size / plain.stat().st_size < 0.55
+    loaded = models.load_encoder(half)
+    for name, weight in loaded.named_parameters():
+        assert weight.dtype == torch.float32
+        torch.testing.assert_close(weight, encoder.get_parameter(name), rtol=1e-3, atol=1e-6)
+    assert torch.equal(loaded.mean, encoder.mean) and torch.equal(loaded.std, encoder.std)
+
+
+def test_the_encoder_that_ships_with_geossl_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    encoder = models.load_encoder("blue_marble")
+    assert encoder.name == "tiny" and not encoder.training
+    assert {"data", "method", "training", "use", "figures", "made by"} <= set(encoder.metadata)
+    again = models.load("blue_marble", bands=["red", "green", "blue"])
+    assert torch.equal(again.backbone(torch.ones(1, 3, 32, 32)), encoder(torch.ones(1, 3, 32, 32)))
+    file = Path(models.__file__).with_name("blue_marble.safetensors")
+    assert file.stat().st_size <= 2_500_000
+    models.save_encoder(models.build_encoder(seed=1), tmp_path / "blue_marble")  # one's own run
+    own = models.load_encoder("blue_marble")
+    assert not own.metadata
+
+
+@pytest.mark.slow
+def test_the_encoder_that_ships_with_geossl_knows_places_it_has_never_seen(tmp_path):
+    """Better than an untrained one, on test blocks: more climates right from 100 labels."""
+    scenes = datasets.blue_marble(places=1_200, dates=2, seed=7)
+    store = ChipStore.build(tmp_path / "chips", scenes, size_px=32, progress=False)
+    values = {}
+    for name, vectors in (
+        ("bundled", embed(store, models.load_encoder("blue_marble"))),
+        ("untrained", evaluate.random_features(store)),
+    ):
+        curve = evaluate.label_efficiency(vectors, locations=(100,), seeds=(0, 1, 2))
+        values[name] = curve["value"].mean(), evaluate.same_location(vectors, split="test").value
+    assert values["bundled"][0] > values["untrained"][0] + 0.08
+    assert values["bundled"][1] > 2 * values["untrained"][1]
