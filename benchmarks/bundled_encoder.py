@@ -20,7 +20,7 @@ from geossl import datasets
 
 FOLDER = Path(__file__).parent.parent / "runs" / "bundled_encoder"
 FILE = Path(geossl.models.__file__).with_name("blue_marble.safetensors")
-PLACES, DATES, EPOCHS, SEED = 40_000, 4, 20, 0
+PLACES, DATES, EPOCHS, SEED = 40_000, 4, 10, 0
 
 
 def main() -> None:
