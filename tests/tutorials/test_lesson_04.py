@@ -270,6 +270,18 @@ def test_the_figures_of_lesson_04(store):
 
 
 @pytest.mark.slow
+def test_losses_by_hand_lie_over_those_of_the_library():
+    log = pd.DataFrame({"step": [1, 2], "contrastive_loss": [6.0, 5], "geo_loss": [3.0, 2]})
+    axes = figures.plot_losses(dict.fromkeys(["+Geo+TP", "exchanged", "by hand"], log), 20).axes
+    for ax, column in zip(axes, ("contrastive_loss", "geo_loss"), strict=True):
+        lines = {line.get_label(): line for line in ax.lines}
+        assert list(lines["by hand"].get_ydata()) == list(log[column])
+        assert lines["+Geo+TP"].get_color() == ROLES["+Geo+TP"] == lines["exchanged"].get_color()
+        assert lines["by hand"].get_color() not in ROLES.values()
+    assert axes[1].lines[-1].get_ydata()[0] == pytest.approx(math.log(20))
+
+
+@pytest.mark.slow
 def test_the_answer_is_drawn_in_the_colors_of_the_roles():
     curve = pd.DataFrame({"share": [0.1, 0.1, 1.0, 1.0], "seed": [0, 1, 0, 1],
                           "locations": [50, 50, 400, 400], "value": [0.4, 0.5, 0.6, 0.6],

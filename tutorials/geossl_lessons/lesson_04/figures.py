@@ -141,8 +141,26 @@ def plot_predictions(
         draw_world(right, strength=0.4)
         colors = np.full(len(share), ROLES["wrong"])
         colors[region] = ROLES["right"]
-        right.scatter(*clusters.centers.T, s=900 * share, c=colors, alpha=0.75, linewidths=0)
+        right.scatter(*clusters.centers.T, s=1_800 * share, c=colors, alpha=0.75, linewidths=0)
         right.plot(row.lon, row.lat, "x", color=_INK, markersize=10, markeredgewidth=3)
+    return figure
+
+
+def plot_losses(logs: Mapping[str, pd.DataFrame], k: int) -> Figure:
+    """Draw the two losses of runs over their steps, and the geo loss of a guess among k."""
+    figure, axes = new_figure(6.9, 3.0, ncols=2)
+    for ax, column in zip(axes, ("contrastive_loss", "geo_loss"), strict=True):
+        style_axes(ax)
+        for name, log in logs.items():
+            style = _role(name) if name in ROLES or name == "exchanged" else {"color": _INK}
+            ax.plot(log["step"], log[column], label=name, linewidth=1.8, **style | {"marker": ""})
+        ax.set_xlabel("optimizer steps")
+        ax.set_title(f"{column.replace('_', ' ')} (nats)", fontsize=10)
+    ax.axhline(np.log(k), color=GRAY, linestyle=":", linewidth=1)
+    ax.annotate("knowing nothing", (1, np.log(k)), (-2, 3), ax.get_yaxis_transform(),
+                textcoords="offset points", ha="right", fontsize=8, color="#777777")  # fmt: skip
+    ax.margins(y=0.12)
+    axes[0].legend(frameon=False, fontsize=8)
     return figure
 
 
