@@ -1,18 +1,24 @@
-"""Lesson 04: regions on the sphere, what they confound, and what its exercises know."""
+"""Lesson 04: k-means on the sphere as its cells write it, its figures, and what `check` knows."""
 
+import ast
 import math
 from dataclasses import replace
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from geossl_lessons import checking
-from geossl_lessons.lesson_04 import experiments, figures
-from test_pretrain import TINY, write_store
+from geossl_lessons.drawing import ROLES
+from geossl_lessons.lesson_04 import figures
+from matplotlib.colors import to_rgb
+from test_pretrain import write_store
 
-from geossl import GeoClusters, geo, models, pretrain
-from geossl.embeddings import embed
+from geossl import GeoClusters, geo
+
+LESSON = Path(__file__).parents[2] / "tutorials" / "04_geo_location_as_a_pretext_task.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -23,206 +29,275 @@ def store(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def clusters(store):
-    return GeoClusters.fit(store.scenes, k=4, seed=0)
+def lesson():
+    """The functions that the cells of the lesson define, solutions included."""
+    names = {"np": np, "pd": pd, "torch": torch, "SEED": 0}
+    for cell in nbformat.read(LESSON, as_version=4).cells:
+        if cell.cell_type == "code" and "colab" not in cell.metadata.get("tags", []):
+            parts = [
+                part for part in ast.parse(cell.source).body if isinstance(part, ast.FunctionDef)
+            ]
+            exec(compile(ast.Module(parts, []), "cell", "exec"), names)
+    return names
 
 
-@pytest.fixture(scope="module")
-def run(store, clusters):
-    return pretrain(store, geo=clusters, config=TINY, seed=0).finish(progress=False)
-
-
-def said(number, answer, given=None):
+def hint(number, answer, given=None):
     return checking.judge(number, answer, given).hint
 
 
-def places(lon, lat, label=None):
-    return pd.DataFrame({
-        "location": range(len(lon)), "lon": np.asarray(lon, float), "lat": np.asarray(lat, float),
-        "label": label or ["x"] * len(lon), "split": "train",
-    })  # fmt: skip
+def sphere(count, seed=0):
+    points = np.random.default_rng(seed).normal(size=(count, 3))
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
 # --- the exercises --------------------------------------------------------------------------------
 
 
-def test_exercise_1_counts_what_is_right():
-    order = np.array([2, 0, 1])  # number 1 marks C, 2 marks A, 3 marks B
-    assert said("04.1", [2, 3, 1], order) == ""
-    assert "1 of 3" in said("04.1", [2, 1, 3], order)
-    assert "Use each number from 1 to 3 once" in said("04.1", [1, 1, 2], order)
+def test_exercise_1_is_the_mean_on_the_surface(lesson):
+    x = sphere(90)
+    nearest = (x @ x[:7].T).argmax(1)
+    given = (x, nearest)
+    assert hint("04.1", lesson["move"], given) == ""
+
+    def summed(x, nearest, k):
+        total = np.eye(k)[nearest].T @ x
+        return total / np.sqrt((total**2).sum(1, keepdims=True))
+
+    assert hint("04.1", summed, given) == ""
+
+    def deep(x, nearest, k):
+        return np.stack([x[nearest == i].mean(0) for i in range(k)])
+
+    assert "do not lie on the sphere" in hint("04.1", deep, given)
+
+    def scaled(x, nearest, k):  # each column by its own length
+        centers = deep(x, nearest, k)
+        return centers / np.linalg.norm(centers, axis=0)
+
+    assert "Center i is the mean" in hint("04.1", scaled, given)
+    assert "not from the notebook" in hint("04.1", lambda a, b, k: summed(x, nearest, 7)[:k], given)
+    assert "the shape (7, 3)" in hint("04.1", lambda x, nearest, k: x[:k].T, given)
+    assert "returns nothing yet" in hint("04.1", lambda x, nearest, k: ..., given)
+    assert "without brackets" in hint("04.1", summed(x, nearest, 7), given)
+
+    def spoil(x, nearest, k):
+        result = summed(x, nearest, k)
+        x *= 0
+        return result
+
+    assert hint("04.1", spoil, given) == "" and np.allclose(np.linalg.norm(x, axis=1), 1)
 
 
-def test_exercise_2_measures_on_the_ground():
-    centers = np.array([[170.0, 60], [-175, 61], [100, 60]])
-    given = ((179.0, 60.5), centers)
-    assert said("04.2", 1, given) == "" and said("04.2", np.int64(1), given) == ""
-    assert "in degrees, not on the ground" in said("04.2", 0, given)
-    assert "2 centers are nearer" in said("04.2", 2, given)
-    north = ((0.0, 80.0), np.array([[0.0, 75], [25, 80]]))  # 25 degrees are a short walk there
-    assert said("04.2", 1, north) == "" and "in degrees" in said("04.2", 0, north)
-    assert "0 to 2" in said("04.2", 3, given) and "0 to 2" in said("04.2", 0.5, given)
+def test_exercise_2_finds_what_only_degrees_separate():
+    centers = np.array([[170.0, 60], [-175, 61], [0, 0]])
+    given = (centers, centers)
+    assert hint("04.2", [(179.9, 60), (-179.9, 60)], given) == ""
+    assert "In degrees both are in region 0" in hint("04.2", [(179.9, 60), (179.5, 60)], given)
+    assert "11,120 km apart" in hint("04.2", [(0, 0), (100, 0)], given)
+    assert "Longitude comes first" in hint("04.2", [(60, 179.9), (60, -179.9)], given)
+    assert "the shape (2, 2)" in hint("04.2", [(179.9, 60)], given)
+    border = (np.array([[179.0, 60], [-179, 60], [0, 0]]), centers)  # of the sphere, at 180° too
+    assert "a border runs between them" in hint("04.2", [(179.9, 60), (-179.9, 60)], border)
+    assert "both" in hint("04.2", [(180, 60), (-180, 60)], given)  # one and the same meridian
 
 
-def test_exercise_3_takes_a_k_of_the_right_purity():
-    lon = [0, 1, 40, 41, 80, 81, 120, 121]
-    table = places(lon, [0] * 8, list("aabbaabb"))  # pure in four clusters
-    assert "take fewer" in said("04.3", 4, (table, 0))
-    assert "whole number" in said("04.3", 2.5, (table, 0))
-    assert "from 2 to 8" in said("04.3", 9, (table, 0))
-    half = places(lon, [0] * 8, list("aabcaabc"))  # 6 of 8 in four clusters
-    assert said("04.3", 4, (half, 0)) == ""
-    assert "take more" in said("04.3", 2, (half, 0))
+def test_exercise_3_is_the_cross_entropy(lesson):
+    def own(logits, region):
+        return logits.softmax(1)[torch.arange(len(region)), region]
+
+    assert hint("04.3", lesson["geo_loss"]) == ""
+    assert hint("04.3", torch.nn.functional.cross_entropy) == ""
+    wrong = {
+        "sign": lambda z, r: own(z, r).log().mean(),
+        "sum over": lambda z, r: -own(z, r).log().sum(),
+        "First the logarithm": lambda z, r: -own(z, r).mean().log(),
+        "bits": lambda z, r: -own(z, r).log2().mean(),
+        "largest share": lambda z, r: -z.softmax(1).amax(1).log().mean(),
+        "not one minus": lambda z, r: 1 - own(z, r).mean(),
+        "share[i, region[i]]": lambda z, r: -z.log_softmax(0).mean(),
+        "Stay in torch": lambda z, r: -own(z, r).log().mean().item(),
+        "returns nothing yet": lambda z, r: ...,
+    }
+    for words, answer in wrong.items():
+        assert words in hint("04.3", answer), words
+    assert "without brackets" in hint("04.3", 1.6)
 
 
-def test_exercise_4_is_the_cross_entropy():
-    rng = np.random.default_rng(0)
-    logits, true = (
-        torch.from_numpy(rng.normal(size=(9, 5))),
-        torch.from_numpy(rng.integers(0, 5, 9)),
+def test_exercise_4_says_which_are_right_without_giving_letters_away():
+    right = next(
+        letters for letters in (a + b + c for a in "abc" for b in "abc" for c in "abc")
+        if hint("04.4", letters) == ""
+    )  # fmt: skip
+    assert hint("04.4", f" {right.upper()} ") == ""
+    for place in range(3):
+        for letter in set("abc") - {right[place]}:
+            said = hint("04.4", right[:place] + letter + right[place + 1 :])
+            assert said.startswith("2 of 3 are right") and f"Question {place + 1}:" in said
+            assert said.count("Question") == 1
+    for odd in ("ab", "abcd", "abd", 3, ["a", "b", "c"], ""):
+        assert "three letters" in hint("04.4", odd)
+
+
+@pytest.mark.parametrize("number", ["04.1", "04.2", "04.3", "04.4"])
+def test_whatever_the_answer_is_nothing_is_raised(number):
+    given = {"04.1": (sphere(9), np.arange(9) % 3), "04.2": (np.eye(2), np.eye(2))}.get(number)
+    for odd in ("?", None, ..., [], {}, np.nan, [[1]], lambda *a: 1 / 0, lambda: 1, int, object()):
+        assert hint(number, odd, given), odd
+
+
+# --- what the cells compute -----------------------------------------------------------------------
+
+
+def slow_kmeans(x, centers, steps):
+    for _ in range(steps):
+        near = [max(range(len(centers)), key=lambda k, p=p: sum(p * centers[k])) for p in x]
+        for k in range(len(centers)):
+            total = sum((p for p, n in zip(x, near, strict=True) if n == k), np.zeros(3))
+            if total.any():
+                centers[k] = total / math.sqrt(sum(total**2))
+    return centers, near
+
+
+def test_k_means_by_hand_is_a_loop_over_points(lesson):
+    x = sphere(60)
+    centers, nearest = lesson["kmeans_on_sphere"](x, x[:6], 5)
+    expected, near = slow_kmeans(x.copy(), x[:6].copy(), 5)
+    assert np.allclose(centers, expected) and list(nearest) == near
+    north = x[x[:, 2] > 0]
+    poles = np.array([[0, 0, 1.0], [0, 0, -1]])
+    centers, nearest = lesson["kmeans_on_sphere"](north, poles, 3)
+    assert set(nearest) == {0} and np.allclose(centers[1], poles[1])  # without places it stays
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_k_means_by_hand_stays_where_the_library_stopped(lesson, seed):
+    rng = np.random.default_rng(seed)
+    lon, lat = np.repeat([[179, 60], [0, 85], [-60, -10], [100, -75]], 30, axis=0).T + rng.normal(
+        0, 2, (2, 120)
     )
-    shares = logits.softmax(1).numpy()
-    mean = float(torch.nn.functional.cross_entropy(logits, true))
-    given = (shares, true.numpy())
-    assert said("04.4", mean, given) == ""
-    assert "sign" in said("04.4", -mean, given) and "sum over" in said("04.4", 9 * mean, given)
-    own = shares[np.arange(9), true.numpy()]
-    assert "First the logarithm" in said("04.4", -math.log(own.mean()), given)
-    assert "largest share" in said("04.4", -np.log(shares.max(1)).mean(), given)
-    assert "bits" in said("04.4", mean / math.log(2), given)
-    assert "shares[i, true[i]]" in said("04.4", 99, given)
+    lon = geo.wrap_lon(lon)
+    table = pd.DataFrame({"location": range(120), "lon": lon, "lat": np.clip(lat, -90, 90)})
+    theirs = GeoClusters.fit(table, k=4, seed=seed)
+    x = lesson["unit_vectors"](table["lon"], table["lat"])
+    assert np.allclose(x, geo.unit_vectors(table["lon"], table["lat"]))
+    moved, nearest = lesson["kmeans_on_sphere"](x, lesson["unit_vectors"](*theirs.centers.T))
+    assert (nearest == theirs.assign(table["lon"], table["lat"])).all()
+    assert geo.great_circle_km(*geo.lon_lat(moved), *theirs.centers.T).max() < 1
+    torn = GeoClusters.fit(table, k=4, seed=seed, on="degrees")
+    assert len(set(torn.assign(lon[:30], table["lat"][:30]))) == 2  # the group on the 180° line
+    assert len(set(nearest[:30])) == 1
 
 
-def test_exercise_5_is_the_run_that_loses_most():
-    seen = {"A": (0.2, 0.18), "B": (0.7, 0.1), "C": (0.06, 0.07)}
-    assert said("04.5", "b", seen) == ""
-    assert "20% of the regions" in said("04.5", "A", seen)
-    assert "'A', 'B', 'C'" in said("04.5", "D", seen)
+def test_purity_counts_the_most_frequent_label(lesson):
+    region, label = np.array([0, 0, 0, 2, 2, 5]), np.array(["a", "a", "b", "b", "c", "c"])
+    assert lesson["purity"](region, label) == pytest.approx((2 + 1 + 1) / 6)
+    assert lesson["purity"](np.arange(6), label) == 1
 
 
-# --- regions --------------------------------------------------------------------------------------
+def test_the_interval_holds_the_mean_as_often_as_it_says(lesson):
+    rng = np.random.default_rng(1)
+    hit = 0
+    for _ in range(100):
+        low, high = lesson["interval"](rng.normal(0.3, 1, 120))
+        hit += low < 0.3 < high
+    assert 0.9 <= hit / 100 <= 0.99
+    assert np.allclose(lesson["interval"](np.full(50, 0.2)), 0.2)
 
 
-def test_degrees_tear_neighbors_apart_at_the_seam():
-    table = places([179.5, -179.5, 178.5, -178.5, 0, 1, 2], [60] * 7)
-    both = {on: GeoClusters.fit(table, k=2, seed=0, on=on) for on in ("sphere", "degrees")}
-    found = experiments.compare_at_antimeridian(table, both).set_index(["k-means on", "pairs"])
-    assert found.loc[("sphere", "across 180°"), "same cluster"] == 1
-    assert found.loc[("sphere", "across 180°"), "count"] == 4
-    assert found.loc[("degrees", "across 180°"), "same cluster"] < 1
-    assert found.loc[("sphere", "elsewhere"), "count"] == 5
-    none = experiments.compare_at_antimeridian(places([0, 90], [0, 0]), {"sphere": both["sphere"]})
-    assert none["count"].sum() == 0 and none["same cluster"].isna().all()
-    assert experiments.row_near_antimeridian(table) in (0, 1)
-    assert experiments.row_near_antimeridian(places([179, 10], [0, 60])) == 1  # south of the rim
+# --- the figures ----------------------------------------------------------------------------------
 
 
-def test_the_tricky_place_is_one_that_degrees_mislead():
-    table = places([0, 5, 179], [0, 5, 60])
-    some = GeoClusters(np.array([[0.0, 0], [-175, 60], [150, 60]]), np.ones(3, int))
-    assert experiments.misleading_row(table, some) == 2
-    assert experiments.misleading_row(table.iloc[:2], some) in (0, 1)
+def color_at(ax, x, y):
+    """The color with which the regions of a map are painted at a point."""
+    picture = next(image for image in ax.images if np.shape(image.get_array())[-1] == 4)
+    left, right, bottom, top = picture.get_extent()
+    rows, columns = picture.get_array().shape[:2]
+    row = int((y - bottom) / (top - bottom) * rows)
+    return picture.get_array()[row, int((x - left) / (right - left) * columns)]
 
 
-def test_the_six_lie_far_apart_and_differ(store):
-    rows = experiments.sample_locations(store, count=4, seed=3)
-    assert len(set(rows)) == 4 and (store.scenes["label"].iloc[rows] == "odd").sum() == 2
-    lon, lat = store.scenes["lon"].iloc[rows].array, store.scenes["lat"].iloc[rows].array
-    assert min(geo.great_circle_km(lon[0], lat[0], lon[1:], lat[1:])) > 3_000
-    assert not np.array_equal(rows, experiments.sample_locations(store, count=4, seed=4))
-    with pytest.raises(ValueError, match="`count` must be at most .* got 200"):
-        experiments.sample_locations(store, count=200)
-
-
-def test_confounding_beside_labels_that_are_dealt_out():
-    lon = np.repeat([0, 60, 120, 180], 25) + np.tile(np.arange(25) / 50, 4)
-    table = places(lon, [0] * 100, ["a"] * 25 + ["b"] * 25 + ["c"] * 25 + ["d"] * 25)
-    found = experiments.purity_by_k(table, (4, 1000), seed=0).set_index("on")
-    assert list(found["k"]) == [4, 4]  # more clusters than places are left out
-    assert found.loc["real climates", "purity"] == 1
-    assert found.loc["real climates", "entropy_bits"] == 0
-    assert found.loc["shuffled climates", "purity"] < 0.6
-    assert found.loc["shuffled climates", "entropy_bits"] > 1.5
-
-
-# --- the experiments ------------------------------------------------------------------------------
-
-
-def test_positions_are_exchanged_within_a_split_and_places_stay_whole(store):
-    state = torch.random.get_rng_state()
-    moved = experiments.shuffle_positions(store, seed=1)
-    for name, part in store.scenes.groupby("split"):
-        there = moved.scenes.loc[part.index]
-        assert sorted(part["lon"]) == sorted(there["lon"]), name
-    assert (moved.scenes.groupby("location")["lon"].nunique() == 1).all()
-    pairs = set(zip(store.scenes["lon"], store.scenes["lat"], strict=True))
-    assert set(zip(moved.scenes["lon"], moved.scenes["lat"], strict=True)) == pairs
-    assert (moved.scenes["lon"] != store.scenes["lon"]).mean() > 0.8
-    assert moved.chips is store.chips and torch.equal(state, torch.random.get_rng_state())
-
-
-def test_each_region_has_a_camera_of_its_own(store, clusters):
-    tinted = experiments.add_cameras(store, clusters, spread=0.4, seed=1)
-    own = clusters.assign(store.scenes["lon"], store.scenes["lat"])
-    gain = tinted.chips.astype(float) / np.maximum(store.chips, 1)
-    gains = []
-    for number in range(clusters.k):
-        part = np.where((tinted.chips < 255) & (store.chips > 50), gain, np.nan)[own == number]
-        gains.append(np.nanmedian(part, (0, 2, 3)))
-        assert np.nanmax(np.abs(part - gains[-1][:, None, None])) < 0.02  # rounding only
-    assert np.ptp(gains, axis=0).min() > 0.01 and 0.6 <= np.min(gains) <= np.max(gains) <= 1.4
-    assert np.allclose(tinted.mean, tinted.chips.mean((0, 2, 3)), rtol=1e-3)
-    same = experiments.add_cameras(store, clusters, spread=0.0)
-    assert np.array_equal(same.chips, store.chips)
-
-
-def test_the_head_is_asked_as_it_was_trained(run, store, clusters):
-    rows = np.arange(0, len(store), 3)
-    shares = experiments.predict_regions(run, store, rows)
-    assert shares.shape == (len(rows), 4) and np.allclose(shares.sum(1), 1, atol=1e-5)
-    head = run._moco
-    own = embed(store, run.encoder, index=rows).tensor()
-    logits = head.classifiers["geo"](head.head(own))  # ReLU and a linear layer on the projection
-    assert np.allclose(shares, logits.softmax(1).detach().numpy(), atol=1e-4)
-    seen = experiments.evaluate_regions(run, store, clusters)
-    test = np.flatnonzero(store.scenes["split"] == "test")
-    true = clusters.assign(store.scenes["lon"], store.scenes["lat"])[test]
-    best = experiments.predict_regions(run, store, test).argmax(1)
-    assert seen.value == np.mean(best == true) and seen.low <= seen.value <= seen.high
-    part = store.scenes.iloc[test]
-    km = [
-        geo.great_circle_km(*clusters.centers[b], lon, lat)
-        for b, lon, lat in zip(best, part["lon"], part["lat"], strict=True)
-    ]
-    assert np.isclose(seen.km, np.median(km)) and "in the right region" in str(seen)
-
-
-def test_what_was_learned_is_concluded_from_the_gain(store, clusters, run):
-    untrained = models.build_encoder(mean=store.mean, std=store.std)
-    found = experiments.probe_encoders(store, {"random": untrained, "same": untrained}, clusters)
-    assert list(found["task"]) == ["region", "climate"] * 2
-    assert found["gain"].isna().tolist() == [True, True, False, False]
-    told = experiments.summarize(found)
-    assert list(told["conclusion"]) == ["the baseline", "no difference shown"] * 2
-    found.loc[2:, ["gain", "gain_low", "gain_high"]] = [[0.1, 0.05, 0.2], [-0.1, -0.2, -0.05]]
-    told = experiments.summarize(found).set_index(["task", "encoder"])["conclusion"]
-    assert told["region", "same"] == "better than without learning"
-    assert told["climate", "same"] == "worse than without learning"
+def is_lit(ax, x, y, role):
+    color = color_at(ax, x, y)
+    return bool(color[3] > 0 and np.allclose(color[:3], to_rgb(ROLES[role]), atol=1e-3))
 
 
 @pytest.mark.slow
-def test_the_figures_of_lesson_04(store, clusters, run):
-    whole = figures.plot_puzzle(store, [0, 2, 4], [2, 0, 1])
-    assert [ax.get_title() for ax in whole.axes] == ["A", "B", "C", ""]
-    numbers = {t.get_text(): t.xy for t in whole.axes[-1].texts}
+def test_one_region_of_a_map_is_lit():
+    centers = geo.unit_vectors([0, 120, -120], [0, 0, 0])
+    table = pd.DataFrame({"lon": [0.0, 90], "lat": [0.0, 80], "location": [0, 1]})
+    maps = figures.plot_regions(table, {"a": centers, "b": centers[::-1]}, at=(100, 10)).axes
+    assert [ax.get_title() for ax in maps] == ["a", "b"]
+    for ax in maps:
+        assert is_lit(ax, 130, 30, "sphere") and not is_lit(ax, 5, 5, "sphere")
+        assert color_at(ax, 5, 5)[3] == 0  # gray means no color
+        assert not is_lit(ax, -130, 30, "sphere")
+
+
+@pytest.mark.slow
+def test_the_pole_is_seen_from_above_and_degrees_end_at_the_line():
+    table = pd.DataFrame({"lon": [90.0, 0], "lat": [60.0, 50], "location": [0, 1]})
+    centers = np.array([[175.0, 70], [-100, 70], [20, 60]])
+    some = {on: GeoClusters(centers, np.ones(3, int), on) for on in ("sphere", "degrees")}
+    axes = figures.plot_pole(table, some, at=(178, 70)).axes
+    for ax, on in zip(axes, some, strict=True):
+        assert ax.get_title() == f"k-means {on}"
+        assert is_lit(ax, 1, 20, on)  # 177 degrees east lies above, a little to the right
+        dots = ax.collections[0].get_offsets().data
+        assert np.allclose(dots, [[30, 0], [0, -40]])  # 90 east lies to the right
+    assert is_lit(axes[0], -1, 20, "sphere") and not is_lit(axes[1], -1, 20, "degrees")
+
+
+@pytest.mark.slow
+def test_the_figures_of_lesson_04(store):
+    drawn = figures.plot_puzzle(store, [0, 2, 4], [2, 0, 1])
+    assert [ax.get_title() for ax in drawn.axes] == ["A", "B", "C", ""]
+    numbers = {t.get_text(): t.xy for t in drawn.axes[-1].texts}
     assert numbers["1"] == tuple(store.scenes.loc[4, ["lon", "lat"]])
-    flat = GeoClusters.fit(store.scenes, k=4, on="degrees")
-    axes = figures.plot_pole(store.scenes, {"a": clusters, "b": flat}, 0, lowest=-90).axes
-    lit = [len(ax.collections[1].get_offsets()) for ax in axes]
-    own = clusters.assign(store.scenes["lon"], store.scenes["lat"])[::2]  # two dates a place
-    assert lit[0] == (own == own[0]).sum() and len(axes) == 2
-    shares = experiments.predict_regions(run, store, [0, 5])
-    drawn = figures.plot_predictions(store, [0, 5], shares, clusters).axes
-    assert len(drawn) == 4 and f"{shares[0][own[0]]:.0%}" in drawn[0].get_title()
-    tinted = experiments.add_cameras(store, clusters)
-    assert len(figures.plot_cameras(store, tinted, [0, 1]).axes) == 4
+    clusters = GeoClusters.fit(store.scenes, k=4, seed=0)
+    shares = np.array([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1]])
+    axes = figures.plot_predictions(store, [0, 5], shares, clusters).axes
+    own = clusters.assign(store.scenes["lon"], store.scenes["lat"])[[0, 5]]
+    assert len(axes) == 4 and f"{shares[0][own[0]]:.0%}" in axes[0].get_title()
+    for ax, region in zip(axes[1::2], own, strict=True):
+        colors = ax.collections[0].get_facecolors()[:, :3]
+        right = [np.allclose(color, to_rgb(ROLES["right"])) for color in colors]
+        assert [i for i, yes in enumerate(right) if yes] == [region]
+    curves = pd.DataFrame({"K": [5, 50], "purity": [0.4, 0.7], "shuffled": [0.3, 0.35],
+                           "km": [2000.0, 700]})  # fmt: skip
+    left, right = figures.plot_choice_of_k(curves).axes
+    assert list(left.lines[0].get_ydata()) == [0.4, 0.7]
+    assert list(right.lines[0].get_ydata()) == [2000, 700]
+
+
+@pytest.mark.slow
+def test_losses_by_hand_lie_over_those_of_the_library():
+    log = pd.DataFrame({"step": [1, 2], "contrastive_loss": [6.0, 5], "geo_loss": [3.0, 2]})
+    axes = figures.plot_losses(dict.fromkeys(["+Geo+TP", "exchanged", "by hand"], log), 20).axes
+    for ax, column in zip(axes, ("contrastive_loss", "geo_loss"), strict=True):
+        lines = {line.get_label(): line for line in ax.lines}
+        assert list(lines["by hand"].get_ydata()) == list(log[column])
+        assert lines["+Geo+TP"].get_color() == ROLES["+Geo+TP"] == lines["exchanged"].get_color()
+        assert lines["by hand"].get_color() not in ROLES.values()
+    assert axes[1].lines[-1].get_ydata()[0] == pytest.approx(math.log(20))
+
+
+@pytest.mark.slow
+def test_the_answer_is_drawn_in_the_colors_of_the_roles():
+    curve = pd.DataFrame({"share": [0.1, 0.1, 1.0, 1.0], "seed": [0, 1, 0, 1],
+                          "locations": [50, 50, 400, 400], "value": [0.4, 0.5, 0.6, 0.6],
+                          "chance": 0.2})  # fmt: skip
+    names = ["untrained", "+TP", "+Geo+TP", "exchanged"]
+    rows = [[n, name, 0.02, 0.01, 0.04] for n in (50, 400) for name in ("untrained", "exchanged")]
+    gains = pd.DataFrame(rows, columns=["labels", "than", "gain", "low", "high"])
+    left, right = figures.plot_answer(dict.fromkeys(names, curve), gains).axes
+    looks = {line.get_label(): line for line in left.lines}
+    for name in names:
+        role = "+Geo+TP" if name == "exchanged" else name
+        assert looks[name].get_color() == ROLES[role]
+        assert np.allclose(looks[name].get_ydata(), [45, 60])
+    assert looks["exchanged"].get_linestyle() == "--" != looks["+Geo+TP"].get_linestyle()
+    assert [t.get_text() for t in right.texts] == ["50 labeled places", "400 labeled places"]
+    assert [t.get_text() for t in right.get_yticklabels()][0] == "than untrained"
+    assert sorted(set(right.get_yticks()), reverse=True) == list(right.get_yticks())
+    low, high = right.collections[0].get_segments()[0][:, 0]
+    assert (low, high) == pytest.approx((1, 4))

@@ -3,85 +3,134 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from geossl.clusters import GeoClusters
-from geossl_lessons.checking import NotYet, as_choice, as_number, count_matches, grade_number
+from geossl_lessons.checking import NotYet, as_array, grade_number
 from geossl_lessons.lesson_01.exercises import haversine_km
+
+_NEAR_KM = 500
 
 
 def exercise_1(answer: object, data: Any) -> None:
-    """Check the number of each letter's location; ``data`` is the letter of each number."""
-    right = count_matches(answer, data)
-    if right < len(data):
+    """Check a function that moves centers; ``data`` is ``(x (N, 3), nearest (N,))``."""
+    move = _as_function(answer, "move")
+    x, nearest = (np.asarray(part) for part in data)
+    few = slice(0, min(60, len(x)))  # and once more with other numbers than the lesson's
+    for points, number in ((x, nearest), (x[few], np.arange(len(x[few])) % 3)):
+        k = int(number.max()) + 1
+        result = as_array(_filled(move(points.copy(), number.copy(), k)), (k, 3))
+        sums = np.zeros((k, 3))
+        for point, i in zip(points, number, strict=True):
+            sums[i] += point
+        lengths = np.sqrt([sum(value**2 for value in row) for row in sums])[:, None]
+        if np.allclose(result, sums / lengths, atol=1e-6):
+            continue
+        if np.allclose(np.cross(result, sums), 0, atol=1e-6):
+            raise NotYet(
+                "The directions are right, but your centers do not lie on the sphere. Divide each "
+                "by its own length: np.linalg.norm with axis=1 and keepdims=True."
+            )
         raise NotYet(
-            f"{right} of {len(data)} are right. White may be cloud, snow or haze; look at the "
-            "ground in between: sand, forest, ice, a coast."
+            "Center i is the mean of its own places, x[nearest == i].mean(axis=0), divided by its "
+            "length. Take k and nearest from the arguments, not from the notebook."
         )
 
 
 def exercise_2(answer: object, data: Any) -> None:
-    """Check the nearest center; ``data`` is ``((lon, lat), centers (K, 2))`` in degrees."""
-    value, ((lon, lat), centers) = as_number(answer), data
-    centers = np.asarray(centers, float)
-    km = [float(haversine_km(lon, lat, *center)) for center in centers]
-    if value == km.index(min(km)):
-        return
-    if value not in range(len(km)):
-        raise NotYet(f"The answer must be the number of a center, from 0 to {len(km) - 1}.")
-    if value == np.hypot(*(centers - [lon, lat]).T).argmin():
+    """Check two positions that only degrees separate.
+
+    ``data`` is the centers ``(K, 2)`` of k-means on the sphere and of k-means in degrees.
+    """
+    sphere, degrees = (np.asarray(centers, float) for centers in data)
+    positions = as_array(answer, (2, 2))
+    if (np.abs(positions) > (180, 90)).any():
+        raise NotYet("Longitude comes first, from -180 to 180; then latitude, from -90 to 90.")
+    km = float(haversine_km(*positions[0], *positions[1]))
+    if km >= _NEAR_KM:
+        raise NotYet(f"These two are {km:,.0f} km apart. Take two less than {_NEAR_KM} km apart.")
+    on_ground, in_degrees = [], []
+    for lon, lat in positions:
+        on_ground.append(int(np.argmin([haversine_km(lon, lat, *c) for c in sphere])))
+        wrapped = (lon + 180) % 360 - 180
+        in_degrees.append(int(np.argmin([math.hypot(*(c - [wrapped, lat])) for c in degrees])))
+    if in_degrees[0] == in_degrees[1]:
         raise NotYet(
-            "That center is the nearest in degrees, not on the ground: near the poles and across "
-            "180° degrees mislead. Use great-circle distances."
+            f"In degrees both are in region {in_degrees[0]}. Where does the longitude jump, "
+            "although the ground does not?"
         )
-    raise NotYet(
-        f"{sum(k < km[int(value)] for k in km)} centers are nearer than that one. Compute the "
-        "distances to all centers at once, then .argmin(); longitude comes first."
-    )
+    if on_ground[0] != on_ground[1]:
+        raise NotYet(
+            "On the sphere they are in different regions as well: a border runs between them. "
+            "Move both a little to the north or to the south."
+        )
 
 
-def exercise_3(answer: object, data: Any) -> None:
-    """Check a K with a mean purity of 70 to 80 %; ``data`` is ``(scenes, seed)``."""
-    value, (scenes, seed) = as_number(answer), data
-    table = scenes.drop_duplicates("location")
-    if value != int(value) or not 2 <= value <= min(200, len(table)):
-        raise NotYet(f"K is a whole number from 2 to {min(200, len(table))}.")
-    clusters = GeoClusters.fit(scenes, k=int(value), seed=seed)
-    number = clusters.assign(table["lon"], table["lat"])
-    counts = [Counter(table["label"][number == i]) for i in range(clusters.k)]
-    purity = sum(max(c.values()) for c in counts if c) / len(table)
-    if not 0.7 <= purity <= 0.8:
-        change = "more" if purity < 0.7 else "fewer"
-        raise NotYet(f"With K = {value:.0f} it is right for {purity:.0%}: take {change} clusters.")
+def exercise_3(answer: object, data: Any = None) -> None:
+    """Check a function that computes the cross-entropy of logits ``(N, K)``."""
+    import torch
 
-
-def exercise_4(answer: object, data: Any) -> None:
-    """Check the cross-entropy; ``data`` is ``(shares (N, K), true region (N,))``."""
-    shares, true = data
-    own = [float(row[int(i)]) for row, i in zip(shares, true, strict=True)]
-    losses = [-math.log(max(share, 1e-30)) for share in own]
+    loss = _as_function(answer, "geo_loss")
+    rng = np.random.default_rng(4)
+    logits, region = 2 * rng.normal(size=(7, 5)), rng.integers(0, 5, 7)
+    given = torch.tensor(logits, requires_grad=True)
+    value = _filled(loss(given, torch.from_numpy(region)))
+    if not isinstance(value, torch.Tensor) or not value.requires_grad:
+        raise NotYet(
+            "The loss must be a tensor with a gradient, or nothing can learn from it. Stay in "
+            "torch: no .item(), no numpy."
+        )
+    shares = [[math.exp(z) / sum(map(math.exp, row)) for z in row] for row in logits]
+    own = [row[i] for row, i in zip(shares, region, strict=True)]
+    losses = [-math.log(share) for share in own]
     truth = sum(losses) / len(losses)
-    largest = sum(-math.log(float(max(row))) for row in shares) / len(losses)
     mistakes = {
         -truth: "Only the sign is wrong: take minus the logarithm.",
         sum(losses): "That is the sum over the pictures. Give the mean.",
         -math.log(sum(own) / len(own)): "First the logarithm of each share, then the mean.",
-        largest: "That takes the largest share of each row. Take that of its own region.",
+        sum(-math.log(max(row)) for row in shares) / len(shares): (
+            "That takes the largest share of each row. Take that of its own region."
+        ),
         truth / math.log(2): "That is in bits. The natural logarithm gives nats.",
+        1 - sum(own) / len(own): "Take the logarithm of the shares, not one minus the share.",
     }
-    hint = "For each picture: shares[i, true[i]], its own region. Then minus the mean logarithm."
-    grade_number(answer, truth, mistakes, hint=hint)
+    hint = (
+        "For picture i the share of its own region is share[i, region[i]]; for all of them at once "
+        "share[torch.arange(len(region)), region]. Then minus the mean logarithm."
+    )
+    grade_number(value, truth, mistakes, hint=hint)
 
 
-def exercise_5(answer: object, data: Any) -> None:
-    """Check which run looks at the camera; ``data`` is letter -> (own camera, common camera)."""
-    choice = as_choice(answer, sorted(data))
-    loss = {name: own - common for name, (own, common) in data.items()}
-    if choice != max(loss, key=lambda name: loss[name]):
-        raise NotYet(
-            f"{choice} finds {data[choice][0]:.0%} of the regions with each region's own camera "
-            f"and {data[choice][1]:.0%} with one camera for all. Another one loses more."
-        )
+_QUIZ = (
+    ("a", "Which of two centers has the larger dot product with a place, if one lies deeper?"),
+    ("c", "Ask what the two runs have in common, and what only one of them has."),
+    ("b", "A low loss says that regions can be told apart. By what, it does not say."),
+)
+
+
+def exercise_4(answer: object, data: Any = None) -> None:
+    """Check the quiz: a string of three letters."""
+    letters = answer.strip().lower() if isinstance(answer, str) else ""
+    if len(letters) != len(_QUIZ) or not set(letters) <= set("abc"):
+        raise NotYet('The answer must be three letters of a, b and c, such as "bac".')
+    wrong = [
+        f"Question {n}: {hint}"
+        for n, (letter, (right, hint)) in enumerate(zip(letters, _QUIZ, strict=True), 1)
+        if letter != right
+    ]
+    if wrong:
+        raise NotYet(f"{len(_QUIZ) - len(wrong)} of {len(_QUIZ)} are right. {' '.join(wrong)}")
+
+
+def _as_function(answer: object, name: str) -> Callable[..., Any]:
+    if not callable(answer):
+        raise NotYet(f"The answer must be the function itself: answer = {name}, without brackets.")
+    return answer
+
+
+def _filled(result: object) -> object:
+    if result is ... or result is None:
+        raise NotYet("Your function returns nothing yet. Replace the three dots in it.")
+    return result
