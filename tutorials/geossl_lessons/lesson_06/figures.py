@@ -22,7 +22,8 @@ _MARKS = {"untrained": "s", "MoCo-v2": "D", "+TP": "o", "+Geo+TP": "^", "supervi
 _STUDY = Path(__file__).with_name("few_labels.json")  # a copy of the one in benchmarks/
 _METHODS = {
     "random": "untrained", "moco": "MoCo-v2", "moco+tp": "+TP", "moco+geo": "+Geo",
-    "moco+geo+tp": "+Geo+TP", "geoloc": "Geo alone", "supervised": "supervised",
+    "moco+geo+tp": "+Geo+TP", "geoloc": "Geo alone", "bundled": "loaded",
+    "supervised": "supervised",
 }  # fmt: skip
 
 
@@ -173,7 +174,7 @@ def plot_study(study: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax = style_axes(get_axes(ax, 6.6, 3.6))
     counts = ("25", "50", "100", "400", "all")
     for name, rows in study.groupby("method", observed=True, sort=False):
-        if name not in ROLES:
+        if name not in _COLORS:
             continue
         x = (
             rows["metric"]
@@ -188,5 +189,5 @@ def plot_study(study: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.set_xlabel("labeled places (one picture each)")
     ax.set_ylabel("test pictures right (%)")
     if ax.lines:
-        _legend_above(ax, 5)
+        _legend_above(ax, 6)
     return ax
