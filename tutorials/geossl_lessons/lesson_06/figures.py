@@ -104,18 +104,21 @@ def _draw_reading(
     ax: Axes, curves: Mapping[str, pd.DataFrame], labels: float, value: float
 ) -> None:
     """Draw a line at an accuracy, and one down from each curve that it meets further right."""
-    last, floor = labels, ax.get_ylim()[0]
+    floor, needed = ax.get_ylim()[0], {}
     for name, curve in curves.items():
         x, y = np.log(curve["labels"].to_numpy(float)), curve["value"].to_numpy()
         rising = np.maximum.accumulate(y)
-        if not rising[0] < value <= rising[-1]:
-            continue
-        at = float(np.exp(np.interp(value, rising, x)))
-        last = max(last, at)
+        if rising[0] < value <= rising[-1]:
+            needed[name] = float(np.exp(np.interp(value, rising, x)))
+    before, height = 0.0, 3
+    for name, at in sorted(needed.items(), key=lambda item: item[1]):
+        height = height + 11 if at < 1.25 * before else 3  # numbers side by side would overlap
         ax.plot([at, at], [floor, 100 * value], ":", color=_COLORS[name], linewidth=1.6)
-        ax.annotate(f"{at:,.0f}", (at, 0), (3, 3), ax.get_xaxis_transform(), fontsize=9,
+        ax.annotate(f"{at:,.0f}", (at, 0), (3, height), ax.get_xaxis_transform(), fontsize=9,
                     textcoords="offset points", color=_INK)  # fmt: skip
-    ax.plot([labels, last], [100 * value] * 2, ":", color=_INK, linewidth=1.6)
+        before = at
+    ends = [labels, max([labels, *needed.values()])]
+    ax.plot(ends, [100 * value] * 2, ":", color=_INK, linewidth=1.6)
     ax.set_ylim(bottom=floor)
 
 
