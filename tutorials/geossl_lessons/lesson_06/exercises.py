@@ -6,119 +6,157 @@ import math
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from geossl_lessons.checking import NotYet, as_array, as_choice, grade_number, grade_share
-
-_VERDICTS = ("better", "worse", "cannot tell")
+from geossl_lessons.checking import NotYet, as_array, grade_number
 
 
-def exercise_1(answer: object, data: Any) -> None:
-    """Check the accuracy of always guessing the usual class; ``data`` is the scene table."""
-    labels = {part: rows["label"].dropna() for part, rows in data.groupby("split")}
-    usual = labels["train"].value_counts().index[0]
-    mistakes = {
-        (labels["train"] == usual).mean(): (
-            "That is its share of the training pictures; guess on the test pictures."
+def exercise_1(answer: object, data: Any = None) -> None:
+    """Check a bootstrap over places, a function of ``hits (N,)`` and ``place (N,)``."""
+    if not callable(answer):
+        raise NotYet("The answer must be the function itself: write bootstrap_places, no brackets.")
+    rng = np.random.default_rng(3)
+    size = rng.integers(1, 8, 60)  # places with few pictures and with many, and these easier
+    place = np.repeat(rng.permutation(60) + 7, size)
+    share = np.repeat(np.clip(rng.random(60) * 0.6 + size / 16, 0, 1).round(), size)
+    hits = np.where(rng.random(len(place)) < 0.9, share, 1 - share).astype(bool)
+    order = rng.permutation(len(place))
+    means = answer(hits[order].copy(), place[order].copy())
+    if means is ... or any(value is ... for value in np.ravel(np.asarray(means, object))):
+        raise NotYet("There are still three dots in your function. Replace both.")
+    means = as_array(means)
+    if means.ndim != 1 or len(means) < 100:
+        raise NotYet(
+            "Return all the accuracies of the draws, one number each; yours have the shape "
+            f"{means.shape}."
         )
-    }
-    hint = (
-        "Find the class that most training pictures have, then count in which share of the test "
-        "pictures it is the right one."
+    if not 0 <= means.min() <= means.max() <= 1:
+        raise NotYet(
+            "An accuracy is a share from 0 to 1: the right pictures of the places drawn, divided "
+            "by all the pictures of the places drawn."
+        )
+    right, size = np.bincount(place, hits)[7:], np.bincount(place)[7:]
+    truth, of_shares = _spread(right, size), _spread(right / size, np.ones(60))
+    of_pictures = _spread(hits, np.ones(len(hits)))
+    mean, std = means.mean(), means.std()
+    tolerance = 4 * truth[1] / math.sqrt(len(means))
+    if abs(mean - truth[0]) < tolerance + 0.003 and abs(std / truth[1] - 1) < 0.12:
+        return
+    if std < 1e-9:
+        raise NotYet(
+            "All your draws are the same. Draw with replacement, anew each time: some places come "
+            "twice, and some not at all."
+        )
+    if abs(std / of_pictures[1] - 1) < 0.12:
+        raise NotYet("That spreads as if you drew single pictures. Draw numbers of places.")
+    if abs(mean - of_shares[0]) < tolerance + 0.003:
+        raise NotYet(
+            "That is the mean of the places' shares. Places with many pictures count for more: "
+            "first add up the right pictures and all pictures, then divide."
+        )
+    raise NotYet(
+        "Draw as many places as there are, len(size), with rng.integers. Then right[drawn] are the "
+        "right pictures of the places drawn, and size[drawn] all their pictures."
     )
-    grade_share(answer, (labels["test"] == usual).mean(), mistakes, hint=hint, abs_tol=5e-4)
+
+
+def _spread(total: np.ndarray, size: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of resampled means, by how often each group is drawn."""
+    means = _resample(total, size)
+    return float(means.mean()), float(means.std())
+
+
+def _resample(total: np.ndarray, size: np.ndarray) -> np.ndarray:
+    count = len(size)
+    times = np.random.default_rng(1).multinomial(count, np.full(count, 1 / count), 4_000)
+    return np.asarray(times @ total / (times @ size))
 
 
 def exercise_2(answer: object, data: Any) -> None:
-    """Check the nearest neighbor's accuracy; ``data`` is ``(train_x, train_y, test_x, test_y)``."""
-    train_x, train_y, test_x, test_y = data
+    """Check how wide an interval over pictures is, as a share of the one over places.
+
+    ``data`` is ``(hits, place)``, both ``(N,)``.
+    """
+    hits, place = (np.asarray(part) for part in data)
+    pictures, places = (_width(hits, group) for group in (np.arange(len(hits)), place))
+    truth = pictures / places
     mistakes = {
-        _accuracy(train_x, train_y, -test_x, test_y): (
-            "That is the least similar neighbor: the cosine is large for similar pictures."
-        ),
-        _accuracy(test_x, test_y, train_x, train_y): (
-            "You classified the training pictures, with the test pictures as neighbors. Swap them."
-        ),
+        places / pictures: "That is the other way round: divide by the width over places.",
+        100 * truth: "That is in percent. Give a number such as 0.5 for half as wide.",
+        1 - truth: "That is how much of the width is missing. Give how much is left.",
     }
     hint = (
-        "For each row of test_x: the row of train_x with the largest cosine lends its label. In "
-        "which share of the test pictures is it the right one?"
+        "Call interval twice: with place[test], and with np.arange(len(hit)), where each picture "
+        "is a group of its own. A width is the upper end minus the lower end."
     )
-    truth = _accuracy(train_x, train_y, test_x, test_y)
-    grade_share(answer, truth, mistakes, hint=hint, abs_tol=2.1 / len(test_x))
+    grade_number(answer, truth, mistakes, hint=hint, rel_tol=0.15)
 
 
-def _accuracy(known_x: Any, known_y: Any, x: Any, y: Any) -> float:
-    return sum(
-        known_y[np.argmax(known_x @ row)] == own for row, own in zip(x, y, strict=True)
-    ) / len(y)
+def _width(hits: np.ndarray, group: np.ndarray) -> float:
+    """Width of the 95 % interval over groups."""
+    index = np.unique(group, return_inverse=True)[1]
+    low, high = np.percentile(_resample(np.bincount(index, hits), np.bincount(index)), [2.5, 97.5])
+    return float(high - low)
 
 
 def exercise_3(answer: object, data: Any) -> None:
-    """Check a 95 % interval over locations; ``data`` is the result of a probe."""
-    low, high = ends = as_array(answer, (2,))
-    if low > high:
-        raise NotYet("The lower end comes first.")
-    if high > 1.5:
-        raise NotYet("Give shares from 0 to 1; yours look like percent.")
-    hit, location = data.predictions["hit"].astype(float), data.predictions["location"]
-    truth, by_chip = _bootstrap(hit.groupby(location)), _bootstrap(hit.groupby(np.arange(len(hit))))
-    width = truth[1] - truth[0]
-    if np.abs(ends - truth).max() <= 0.12 * width:
-        return
-    if np.abs(ends - by_chip).max() < 0.12 * width:
-        raise NotYet(
-            "That is the interval of drawing single pictures. The dates of a location are similar: "
-            "draw locations, and take all pictures of each."
-        )
-    if high - low < 0.2 * width:
-        raise NotYet("That is far too narrow: 95 % of the draws are between the two ends.")
-    raise NotYet(
-        "Draw as many locations as there are, with replacement; the accuracy is the mean over all "
-        "pictures. Repeat a thousand times; the ends are the percentiles 2.5 and 97.5."
-    )
-
-
-def _bootstrap(groups: Any, draws: int = 2000) -> np.ndarray:
-    right, size = groups.sum().to_numpy(), groups.size().to_numpy()
-    rng, values = np.random.default_rng(1), []
-    for _ in range(draws):
-        sample = rng.integers(0, len(size), len(size))
-        values.append(right[sample].sum() / size[sample].sum())
-    return np.percentile(values, [2.5, 97.5])
-
-
-def exercise_4(answer: object, data: Any) -> None:
-    """Check a verdict; ``data`` is ``(result, baseline)`` on the same test pictures."""
-    choice = as_choice(answer, _VERDICTS)
-    ours, theirs = (result.predictions for result in data)
-    gains = pd.Series(ours["hit"].to_numpy(int) - theirs["hit"].to_numpy(int))
-    means = gains.groupby(ours["location"].to_numpy()).mean()
-    error = means.std() / math.sqrt(len(means))
-    z = means.mean() / error if error else 0.0
-    truth = "better" if z > 1.96 else "worse" if z < -1.96 else "cannot tell"
-    if choice == truth:
-        return
-    if 1.7 < abs(z) < 2.25 and choice in ("cannot tell", "better" if z > 0 else "worse"):
-        return  # another draw decides otherwise there
-    if truth == "cannot tell":
-        raise NotYet("The interval of the difference holds zero: what can you conclude from that?")
-    raise NotYet("The interval of the difference does not hold zero. On which side of it is it?")
-
-
-def exercise_5(answer: object, data: Any) -> None:
-    """Check points gained with the fewest labels; ``data`` is ``(table, baseline's table)``."""
-    few = [rows["value"][rows["share"] == rows["share"].min()].mean() for rows in data]
-    truth = 100 * (few[0] - few[1])
+    """Check how many labels a method needs; ``data`` is ``(counts, curves by method)``."""
+    counts, curves = data
+    curve = np.asarray(curves["+Geo+TP"]["value"], float)
+    value = float(np.asarray(curves["untrained"]["value"], float)[-2])
+    truth = _bisect(counts, curve, value)
+    if isinstance(answer, float | np.floating) and math.isinf(answer) and answer > 0:
+        if math.isinf(truth):
+            return
+        raise NotYet("It does reach that accuracy. Are the two curves the right way round?")
+    if math.isinf(truth):
+        raise NotYet("This curve never reaches that accuracy; the answer is np.inf.")
+    linear = float(np.interp(value, np.maximum.accumulate(curve), counts))
     mistakes = {
-        -truth: "The size is right; subtract the untrained one from the trained one.",
-        truth / 100: "That is a difference of shares; in points it is a hundred times that.",
-        100 * (data[0]["value"].mean() - data[1]["value"].mean()): (
-            "That is over all numbers of labels. Take only the smallest share."
-        ),
+        math.log(truth): "That is the logarithm of the number. Take np.exp of it.",
+        linear: "That is read off along a straight axis. The axis of the figure is logarithmic.",
+        float(value): "That is the accuracy to reach. How many labels does it take?",
     }
     hint = (
-        "Keep the rows of the smallest share in both tables, take the mean of value over the "
-        "seeds, and the difference of the two means, times a hundred."
+        "Go from the last dot but one of the untrained curve to the left until you meet the curve "
+        "of +Geo+TP. labels_needed does that, if you give it the curve of +Geo+TP and the value."
     )
-    grade_number(answer, truth, mistakes, hint=hint, rel_tol=0, abs_tol=0.06)
+    grade_number(answer, truth, mistakes, hint=hint, rel_tol=0.02)
+
+
+def _bisect(counts: Any, curve: Any, value: float) -> float:
+    """First number of labels at which the curve is at a value, by halving an interval."""
+    points = list(zip(map(math.log, counts), map(float, curve), strict=True))
+    if points[0][1] >= value:
+        return float(counts[0])
+    for i, (last, y) in enumerate(points[1:], 1):
+        if y < value:
+            continue
+        first, base = points[i - 1][0], max(before for _, before in points[:i])
+        left, right = first, last
+        for _ in range(60):
+            middle = (left + right) / 2
+            height = base + (y - base) * (middle - first) / (last - first)
+            left, right = (middle, right) if height < value else (left, middle)
+        return math.exp(right)
+    return math.inf
+
+
+_QUIZ = (
+    ("c", "Where is zero? An interval that contains it allows a loss as well as a gain."),
+    ("a", "Think of a cloudy year at one place: what does it do to all of its pictures?"),
+    ("b", "Among ten tries the luckiest is the best one. What did the test decide here?"),
+)
+
+
+def exercise_4(answer: object, data: Any = None) -> None:
+    """Check the quiz: a string of three letters."""
+    letters = answer.strip().lower() if isinstance(answer, str) else ""
+    if len(letters) != len(_QUIZ) or not set(letters) <= set("abc"):
+        raise NotYet('The answer must be three letters of a, b and c, such as "bac".')
+    wrong = [
+        f"Question {n}: {hint}"
+        for n, (letter, (right, hint)) in enumerate(zip(letters, _QUIZ, strict=True), 1)
+        if letter != right
+    ]
+    if wrong:
+        raise NotYet(f"{len(_QUIZ) - len(wrong)} of {len(_QUIZ)} are right. {' '.join(wrong)}")
