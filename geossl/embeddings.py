@@ -23,6 +23,7 @@ from geossl.data.vector_files import has_vectors, read_vectors
 from geossl.datasets.raster.files import is_tiff
 from geossl.datasets.raster.pixel_vectors import read_pixel_vectors
 from geossl.models.encoder import Encoder
+from geossl.models.layers import cut_cells
 from geossl.utils import dist
 from geossl.utils.device import select_device
 from geossl.utils.io import atomic_write
@@ -230,8 +231,7 @@ def embed(
         store: the chips.
         encoder: normalizes the chips itself; BatchNorm uses its running statistics.
         index: ``(M,)`` row numbers or a boolean mask of all chips; all when None.
-        grid: embed each chip as grid x grid cells, each by itself, and put their vectors one after
-            another, row by row: a vector that knows what lies where in the chip.
+        grid: cells a side; the vectors of a chip's cells, row by row, say what lies where in it.
         batch_size: chips at a time; changes the result by rounding only.
         device: the encoder's own when None; on another one a copy of the encoder does the work.
         progress: show a progress bar.
@@ -240,8 +240,7 @@ def embed(
         ``(M, grid * grid * E)`` float32 vectors with their rows of the scene table.
 
     Raises:
-        ValueError: an encoder for another number of bands, chips that the store lacks, or a side of
-            the chips that ``grid`` does not divide.
+        ValueError: other bands, chips that the store lacks, or a side that ``grid`` cannot divide.
     """
     if store.size_px % grid:
         raise ValueError(f"`grid` must divide the {store.size_px} px of the chips, got {grid}.")
@@ -265,7 +264,7 @@ def embed(
         with torch.no_grad(), progress_bar(len(own), unit="chip", show=not quiet) as bar:
             for start in range(0, len(own), batch_size):
                 chips = store.gather(own[start : start + batch_size]).to(device)  # (N, C, H, W)
-                batch = encoder(encoder.normalize(_cells(chips, grid)))  # (N * grid * grid, E)
+                batch = encoder(encoder.normalize(cut_cells(chips, grid)))  # (N * grid * grid, E)
                 vectors[start : start + batch_size] = batch.float().cpu().view(len(chips), -1)
                 bar.update(len(chips))
     finally:
@@ -273,13 +272,6 @@ def embed(
             module.training = training
     all_vectors = dist.all_gather(vectors, len(rows)).numpy()
     return Embeddings(all_vectors, store.scenes.iloc[rows].reset_index(drop=True))
-
-
-def _cells(chips: Tensor, grid: int) -> Tensor:
-    """Cut chips ``(N, C, S, S)`` into cells ``(N * grid * grid, C, S / grid, S / grid)``."""
-    side = chips.shape[-1] // grid
-    cells = chips.unfold(2, side, side).unfold(3, side, side)  # (N, C, grid, grid, side, side)
-    return cells.permute(0, 2, 3, 1, 4, 5).reshape(-1, chips.shape[1], side, side)
 
 
 @validated

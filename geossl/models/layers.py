@@ -51,3 +51,10 @@ def split_batchnorm(module: nn.Module, splits: PositiveInt) -> nn.Module:
     for name, child in module.named_children():
         setattr(module, name, split_batchnorm(child, splits))
     return module
+
+
+def cut_cells(chips: Tensor, grid: int) -> Tensor:
+    """Cut chips ``(N, C, S, S)`` into cells ``(N * grid * grid, C, S / grid, S / grid)``."""
+    side = chips.shape[-1] // grid
+    cells = chips.unfold(2, side, side).unfold(3, side, side)  # (N, C, grid, grid, side, side)
+    return cells.permute(0, 2, 3, 1, 4, 5).reshape(-1, chips.shape[1], side, side)
