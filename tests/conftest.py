@@ -18,6 +18,17 @@ def pytest_pyfunc_call():
         pytest.skip(f"this system has no {error.name}")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """Deal the long tests to two workers, first of all: what they leave for the end is short."""
+    if not hasattr(config, "workerinput"):
+        return
+    long = [item for item in items if item.path.parent.name in ("browser", "notebooks")]
+    short = [item for item in items if item.path.parent.name not in ("browser", "notebooks")]
+    half, rest = len(long) // 2, len(items) // 2 - len(long) // 2
+    items[:] = long[:half] + short[:rest] + long[half:] + short[rest:]
+
+
 @pytest.fixture(scope="module", autouse=True)
 def environment_of_the_next_module_is_untouched():
     """A Dask cluster, for one, leaves OMP_NUM_THREADS behind: programs started later differ."""
