@@ -29,8 +29,6 @@ _METHODS = {
 
 def load_study() -> pd.DataFrame:
     """Return the records of ``benchmarks/few_labels.json``: method, metric, seed, value."""
-    if not _STUDY.exists():
-        return pd.DataFrame(columns=["method", "metric", "seed", "value"])
     study = pd.read_json(_STUDY)
     study["method"] = pd.Categorical(study["method"].map(_METHODS), list(_METHODS.values()))
     return study.sort_values(["method", "metric", "seed"], ignore_index=True)
@@ -185,12 +183,12 @@ def plot_study(study: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
             .map({count: i for i, count in enumerate(counts)})
         )
         mean = (100 * rows["value"]).groupby(x).mean()
-        ax.plot(x, 100 * rows["value"], ".", color=_COLORS[name], alpha=0.6)
-        ax.plot(mean.index, mean, marker=_MARKS[name], color=_COLORS[name], label=name,
-                linewidth=1.8, markersize=5)  # fmt: skip
+        style = {"marker": _MARKS[name], "color": _COLORS[name], "markersize": 5}
+        ax.plot(mean.index, mean, color=_COLORS[name], linewidth=1.4)
+        ax.plot(x, 100 * rows["value"], linestyle="none", alpha=0.6, markeredgewidth=0, **style)
+        ax.plot([], [], label=name, **style)
     ax.set_xticks(range(len(counts)), counts)
     ax.set_xlabel("labeled places (one picture each)")
     ax.set_ylabel("test pictures right (%)")
-    if ax.lines:
-        _legend_above(ax, 6)
+    _legend_above(ax, 6)
     return ax
