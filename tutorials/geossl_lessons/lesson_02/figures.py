@@ -83,14 +83,14 @@ def plot_shares(
     results: Mapping[str, Mapping[str, tuple[float, float, float]]],
     *,
     roles: Mapping[str, str],
-    chance: Mapping[str, float] | None = None,
+    unit: str = "% of the held-out pictures",
 ) -> Figure:
     """Draw shares with their 95 % intervals: a panel for each task, a row for each network.
 
     Args:
         results: task -> network -> (share, low, high).
         roles: network -> its role in `ROLES`, which gives the color.
-        chance: task -> what guessing gives, a dashed line.
+        unit: of the axes.
     """
     names = list(roles)
     figure, axes = new_figure(
@@ -108,11 +108,9 @@ def plot_shares(
                 f"{value:.0f} %", (high, y), (8, 0), textcoords="offset points", va="center",
                 fontsize=9,
             )  # fmt: skip
-        if chance:
-            ax.axvline(100 * chance[task], color="#888", linestyle="--", linewidth=1.2)
         top = max(high for _, _, high in rows.values())
-        ax.set_xlim(0, min(112, 100 * top * 1.22 + 2))
-        ax.set_xlabel("% of the held-out pictures")
+        ax.set_xlim(0, 122 * top + 2)
+        ax.set_xlabel(unit)
         ax.set_title(task, fontsize=10, loc="left")
         ax.set_ylim(len(names) - 0.5, -0.5)
         ax.set_yticks(range(len(names)), names)
