@@ -264,7 +264,7 @@ def test_the_player_shows_each_film(store):
         f"momentum {m:g}": filmed(store, moves=0.03 * (1 - m), queue_size=8)[0] for m in (0.99, 0.9)
     }
     seen = QueuePlayer(store, films)
-    assert seen.step == 5  # it opens at the end
+    assert seen.step == 2  # it opens in the middle
     for step in range(6):
         send(seen.play, value=step)
         assert seen.step == step and status(seen).startswith(f"momentum 0.99, step {step + 1}:")

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -110,6 +111,7 @@ def plot_shares(
             )  # fmt: skip
         top = max(high for _, _, high in rows.values())
         ax.set_xlim(0, 122 * top + 2)
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         ax.set_xlabel(unit)
         ax.set_title(task, fontsize=10, loc="left")
         ax.set_ylim(len(names) - 0.5, -0.5)

@@ -78,14 +78,20 @@ class QueuePlayer(widgets.VBox):
         self._films, self._store = dict(films), store
         self._images: dict[int, str] = {}
         last = len(next(iter(films.values())).frames) - 1
+        middle = last // 2
         self.run_choice = widgets.Dropdown(
             options=list(films), description="run", tooltip="which key network"
         )
         self.play = widgets.Play(
-            value=last, min=0, max=last, interval=700, description="play", tooltip="play the steps"
+            value=last // 2,
+            min=0,
+            max=last,
+            interval=700,
+            description="play",
+            tooltip="play the steps",
         )
         self.step_slider = widgets.IntSlider(
-            last, 0, last, description="step", tooltip="step of the training, from 0"
+            middle, 0, last, description="step", tooltip="step of the training, from 0"
         )
         self._page, self._status = widgets.HTML(), Status()
         controls = [self.run_choice, self.play, self.step_slider]
@@ -119,7 +125,7 @@ class QueuePlayer(widgets.VBox):
         ]
         slots += [_slot_html("3px solid transparent", "", "–")] * (film.queue_size - len(slots))
         self._page.value = (
-            '<div style="display: flex; flex-wrap: wrap; gap: 24px">'
+            '<div style="display: flex; flex-wrap: wrap; gap: 24px; align-items: flex-start">'
             f'<div style="display: flex; flex-wrap: wrap; gap: 3px; max-width: 356px">'
             f"{''.join(slots)}</div>{self._drift_bars(frame)}</div>"
         )
