@@ -9,9 +9,10 @@ from numpy.typing import ArrayLike
 from geossl.utils.validate import Positive, validated
 from geossl.viz import pages
 from geossl.viz.widgets.common import Status
+from geossl_lessons.drawing import ROLES
 
 _BARS = 8  # keys listed for one query
-_BLUE, _ORANGE = "#0072b2", "#d55e00"  # negatives, the positive
+_POSITIVE, _NEGATIVE, _FRAME = ROLES["right"], "#8a8a8a", ROLES["test"]
 _LIGHT, _DARK = np.array([247, 247, 247]), np.array([8, 48, 107])  # a share of 0, of 1
 
 
@@ -107,10 +108,11 @@ class TemperatureSlider(widgets.VBox):
             size = "width: 40px; height: 40px"
             image = f'<img src="{self._images[key]}" alt="key {key}" style="{size}">'
         name = "positive" if positive else f"negative {key}"
+        color = _POSITIVE if positive else _NEGATIVE
         return (
             f'<tr><td>{image}</td><td style="padding: 0 12px 0 6px">{name}</td>'
             f"<td>{self._similarity[query, key]:.2f}</td>"
-            f'<td style="width: 150px"><div style="background: {_ORANGE if positive else _BLUE}; '
+            f'<td style="width: 150px"><div style="background: {color}; '
             f'height: 10px; width: {max(1, 100 * share):.0f}%"></div>{share:.1%}</td>'
             f"<td>{'pulled near' if positive else f'{pushed:.1%}'}</td></tr>"
         )
@@ -128,7 +130,7 @@ def _matrix(share: np.ndarray, query: int) -> str:
     width = size * side
     frame = (
         f'<rect x="0" y="{query * side}" width="{width - 1}" height="{side - 1}" fill="none" '
-        f'stroke="{_ORANGE}" stroke-width="2"/>'
+        f'stroke="{_FRAME}" stroke-width="2"/>'
     )
     alt = f"shares of {size} keys for {size} queries; the positives are on the diagonal"
     return (
