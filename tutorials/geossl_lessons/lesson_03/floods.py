@@ -3,51 +3,55 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+import zlib
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
-from annotated_types import Interval
 
 from geossl.data.store import ChipStore
-from geossl.utils.seeds import derive_seed
-from geossl.utils.validate import Seed, validated
 
-COLUMN, FLOODED, DRY = "flood", "flooded", "dry"
+COLUMN = "flooded"
 _WATER = (0.10, 0.16, 0.24)  # share of full brightness in red, green, blue
 _COVER = (0.15, 0.35)  # share of a chip that a flood covers, (smallest, largest)
+_LIGHT = (0.7, 1.3)  # how bright the water is, (smallest, largest)
+_CELLS = 4  # a side, of the rough field whose lowest part is under water
 
 
-@validated
-def add_floods(
-    store: ChipStore, *, share: Annotated[float, Interval(gt=0, lt=1)] = 0.5, seed: Seed = 0
-) -> ChipStore:
-    """Paint simulated floods on a share of the chips, independently for every date.
+def paint(store: ChipStore) -> ChipStore:
+    """Paint a flood on the chips whose row says so in the column ``flooded``; in memory."""
+    return dataclasses.replace(store, chips=paint_chips(np.asarray(store.chips), store.scenes))
 
-    Returns:
-        A store in memory whose table has a column ``flood``: "flooded" or "dry".
+
+def paint_chips(chips: np.ndarray, rows: pd.DataFrame) -> np.ndarray:
+    """Paint floods on chips ``(N, 3, S, S)`` uint8, of any size S, and return a copy.
+
+    The shape of a flood depends on location and time alone: a row gets the same one at every size.
 
     Raises:
         ValueError: other chips than uint8 in three bands.
     """
-    if store.dtype != "uint8" or len(store.bands) != 3:
+    if chips.dtype != np.uint8 or chips.shape[1] != 3:
         raise ValueError(
-            f"`store` must have chips of uint8 in three bands, got {store.dtype}, {store.bands}."
+            f"`chips` must be uint8 in three bands, got {chips.dtype} in {chips.shape[1]}."
         )
-    rng = np.random.default_rng(derive_seed(seed, "floods"))
-    wet = np.flatnonzero(rng.permutation(len(store)) < round(share * len(store)))
-    fields = torch.from_numpy(rng.standard_normal((len(wet), 1, 4, 4), np.float32))
-    size = (store.size_px, store.size_px)
-    smooth = F.interpolate(fields, size, mode="bicubic", align_corners=True)[:, 0].flatten(1)
-    rank = smooth.argsort(1).argsort(1).float() / smooth.shape[1]
-    cover = torch.from_numpy(rng.uniform(*_COVER, (len(wet), 1)).astype(np.float32))
-    alpha = ((rank - 1 + cover) / 0.05).clamp(0, 1).unflatten(1, size)[:, None]  # (F, 1, H, W)
-    light = torch.from_numpy(rng.uniform(0.7, 1.3, (len(wet), 1, 1, 1)).astype(np.float32))
-    water = 255 * light * torch.tensor(_WATER)[:, None, None]  # (F, 3, 1, 1)
-    chips = np.array(store.chips)
+    wet, chips = np.flatnonzero(rows[COLUMN]), chips.copy()
+    if not len(wet):
+        return chips
+    names = [f"{place} {time}" for place, time in zip(rows["location"], rows["time"], strict=True)]
+    generators = [np.random.default_rng(zlib.crc32(names[i].encode())) for i in wet]
+    uniform = np.array([rng.random(2) for rng in generators])  # of cover and light
+    rough = np.stack([rng.standard_normal((1, _CELLS, _CELLS), np.float32) for rng in generators])
+    size = chips.shape[2:]
+    height = F.interpolate(torch.from_numpy(rough), size, mode="bicubic", align_corners=True)
+    rank = height.flatten(1).argsort(1).argsort(1).float() / height[0].numel()
+    cover, light = (
+        torch.from_numpy(low + (high - low) * u).float()
+        for (low, high), u in zip((_COVER, _LIGHT), uniform.T, strict=True)
+    )
+    alpha = ((cover[:, None] - rank) / 0.05).clamp(0, 1).unflatten(1, size)[:, None]  # (F, 1, S, S)
+    water = 255 * light[:, None, None, None] * torch.tensor(_WATER)[:, None, None]  # (F, 3, 1, 1)
     dry = torch.from_numpy(chips[wet]).float()
-    chips[wet] = (dry * (1 - alpha) + water * alpha + 0.5).clamp(0, 255).byte().numpy()
-    flood = np.full(len(store), DRY, object)
-    flood[wet] = FLOODED
-    return dataclasses.replace(store, chips=chips, scenes=store.scenes.assign(**{COLUMN: flood}))
+    chips[wet] = (dry + alpha * (water - dry) + 0.5).clamp(0, 255).byte().numpy()
+    return chips
