@@ -1,5 +1,7 @@
 """What lesson 03 simulates and draws, and what `check` knows of it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -129,17 +131,15 @@ def test_the_keys_right_and_wrong():
 
 
 def test_the_broken_world_right_and_wrong(world, tmp_path):
-    given = {
-        name: models.build_encoder(mean=world.mean, std=world.std, seed=seed)
-        for seed, name in enumerate(("MoCo-v2", "+TP"), 5)
-    }
-    given = (world, 60, 3, 1, given)
+    encoders = [models.build_encoder(mean=world.mean, std=world.std, seed=seed) for seed in (5, 6)]
+    runs = {name: SimpleNamespace(encoder=encoders[i]) for i, name in enumerate(("MoCo-v2", "+TP"))}
+    given = (world, 60, 3, 1, runs)
 
     def measured(name, **named):
         scenes = datasets.blue_marble(places=60, dates=3, seed=1, **named)
         test = scenes[scenes["split"] == "test"]
         store = geossl.ChipStore.build(tmp_path / name, test, size_px=16, progress=False)
-        embeddings = (geossl.embed(store, encoder) for encoder in given[-1].values())
+        embeddings = (geossl.embed(store, encoder) for encoder in encoders)
         return [geossl.evaluate.same_location(each).value for each in embeddings]
 
     truth = measured("clear", effects=("season", "snow", "sun", "haze"))
@@ -166,8 +166,8 @@ def test_the_three_questions_right_and_wrong():
 
 @pytest.mark.parametrize("number", ["03.1", "03.2", "03.3", "03.4"])
 def test_whatever_the_answer_is_nothing_is_raised(number, world):
-    encoder = models.build_encoder(mean=world.mean, std=world.std)
-    given = (world, 60, 3, 1, {"MoCo-v2": encoder, "+TP": encoder}) if number == "03.3" else None
+    run = SimpleNamespace(encoder=models.build_encoder(mean=world.mean, std=world.std))
+    given = (world, 60, 3, 1, {"MoCo-v2": run, "+TP": run}) if number == "03.3" else None
     for answer in (None, ..., "x", float("nan"), [[]], {}, object(), np.ones((3, 4)) / 3, len):
         verdict = checking.judge(number, answer, given)
         assert not verdict.correct and len(verdict.hint) > 15
@@ -237,7 +237,9 @@ def test_lines_of_pictures_say_what_is_special_about_each(world):
 
 
 def test_losses_and_shares_are_drawn_in_the_colors_of_their_roles():
-    ax = figures.plot_losses({"MoCo-v2": [1.0, 6.0, 3.0], "+TP": [1.0, 6.5, 5.0]}, chance=5.0)
+    log = pd.DataFrame({"step": [2, 4, 6], "loss": [1.0, 6.0, 3.0]})
+    ax = figures.plot_losses({"MoCo-v2": log, "+TP": log + 1}, chance=5.0)
+    assert ax.lines[0].get_xdata().tolist() == [2, 4, 6]
     assert ax.lines[0].get_ydata().tolist() == [1, 6, 3] and ax.get_ylim()[0] == 0
     assert [line.get_color() for line in ax.lines[:2]] == [ROLES["MoCo-v2"], ROLES["+TP"]]
     results = {

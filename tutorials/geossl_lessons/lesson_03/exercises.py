@@ -68,16 +68,16 @@ def exercise_2(answer: object, data: Any = None) -> None:
 def exercise_3(answer: object, data: Any) -> None:
     """Check two recalls in a world without `_BROKEN`.
 
-    ``data`` is ``(store, places, dates, seed, encoders)``, with the encoders by name.
+    ``data`` is ``(store, places, dates, seed, runs)``, with the runs by name.
     """
-    store, places, dates, seed, encoders = data
+    store, places, dates, seed, runs = data
     values = as_array(answer, (2,))
     if not ((values >= 0) & (values <= 1)).all():
         raise NotYet("Both are shares from 0 to 1.")
     world = {"places": places, "dates": dates, "seed": seed}
-    networks = [encoders["MoCo-v2"], encoders["+TP"]]
+    encoders = [runs["MoCo-v2"].encoder, runs["+TP"].encoder]
     broken = tuple(effect for effect in EFFECTS if effect not in _BROKEN)
-    truth, full = (_recalls(store, networks, effects, **world) for effects in (broken, EFFECTS))
+    truth, full = (_recalls(store, encoders, effects, **world) for effects in (broken, EFFECTS))
     if np.allclose(values, truth, atol=2e-3):
         return
     if np.allclose(values[::-1], truth, atol=2e-3):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
@@ -66,11 +67,11 @@ def _describe(store: ChipStore, row: int) -> str:
     return ", ".join(filter(None, [sensor, "flood" if scene[floods.COLUMN] else ""]))
 
 
-def plot_losses(losses: Mapping[str, Sequence[float]], *, chance: float) -> Axes:
-    """Draw the loss of each step of some runs, named by their roles, and that of guessing."""
+def plot_losses(logs: Mapping[str, pd.DataFrame], *, chance: float) -> Axes:
+    """Draw the loss over the steps of some runs, named by their roles, and that of guessing."""
     ax = style_axes(get_axes(None, 6.4, 3.0))
-    for name, values in losses.items():
-        ax.plot(range(1, len(values) + 1), values, color=ROLES[name], label=name, linewidth=1.6)
+    for name, log in logs.items():
+        ax.plot(log["step"], log["loss"], color=ROLES[name], label=name, linewidth=1.6)
     ax.axhline(chance, color="#777777", linestyle="--", linewidth=1, label="guessing")
     ax.set_xlabel("step")
     ax.set_ylabel("loss (nats)")
