@@ -1,4 +1,4 @@
-"""What lesson 03 simulates and draws, and what `check` knows of it."""
+"""What lesson 03 draws, and what `check` knows of it."""
 
 from types import SimpleNamespace
 
@@ -8,28 +8,19 @@ import pytest
 import torch
 from geossl_lessons import checking
 from geossl_lessons.drawing import ROLES
-from geossl_lessons.lesson_03 import figures, floods
+from geossl_lessons.lesson_03 import figures
 from matplotlib.colors import to_hex
-from test_pretrain import write_store
 
 import geossl
 from geossl import datasets, models, pairs
 
 
 @pytest.fixture(scope="module")
-def dry(tmp_path_factory):
-    store = write_store(tmp_path_factory.mktemp("lesson") / "chips", places=40, dates=3)
-    store.scenes[floods.COLUMN] = np.random.default_rng(0).random(len(store)) < 0.4
-    return store
-
-
-@pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """The built-in world as the lesson makes it, in 16 pixels."""
     scenes = datasets.blue_marble(places=60, dates=3, seed=1)
-    scenes[floods.COLUMN] = np.random.default_rng(1).random(len(scenes)) < 0.4
     path = tmp_path_factory.mktemp("world") / "chips"
-    return floods.paint(geossl.ChipStore.build(path, scenes, size_px=16, progress=False))
+    return geossl.ChipStore.build(path, scenes, size_px=16, progress=False)
 
 
 def hint(number, answer, given=None):
@@ -174,62 +165,26 @@ def test_whatever_the_answer_is_nothing_is_raised(number, world):
         assert not checking.judge(number, answer, answer).correct
 
 
-# --- what is simulated ----------------------------------------------------------------------------
-
-
-def test_floods_cover_a_part_of_the_chips_that_the_table_names(dry):
-    wet, hit = floods.paint(dry), dry.scenes[floods.COLUMN].to_numpy()
-    assert 0 < hit.sum() < len(dry) and wet.scenes is dry.scenes
-    assert (wet.chips[~hit] == dry.chips[~hit]).all()
-    share = (wet.chips[hit] != dry.chips[hit]).any(1).mean((1, 2))
-    assert (share > 0.1).all() and (share < 0.45).all()
-    again = floods.paint(dry)
-    assert (again.chips == wet.chips).all()
-
-
-def test_floods_have_one_shape_at_every_size_and_another_on_each_date(dry):
-    rows = dry.scenes.head(6).assign(**{floods.COLUMN: True})
-    small, large = (
-        floods.paint_chips(np.full((6, 3, size, size), 255, np.uint8), rows) for size in (16, 64)
-    )
-    small, large = ((chips[:, 0] < 128) for chips in (small, large))
-    shrunk = large.reshape(6, 16, 4, 16, 4).mean((2, 4)) > 0.5
-    assert (shrunk == small).mean() > 0.9
-    other = (large[0] == large[1]).mean()
-    assert other < 0.9
-    permuted = floods.paint_chips(np.full((6, 3, 64, 64), 255, np.uint8), rows.iloc[::-1])
-    assert ((permuted[::-1, 0] < 128) == large).all()
-
-
-def test_floods_leave_dry_chips_and_refuse_what_they_cannot_paint(dry):
-    rows = dry.scenes.head(2).assign(**{floods.COLUMN: False})
-    chips = np.full((2, 3, 8, 8), 7, np.uint8)
-    assert (floods.paint_chips(chips, rows) == chips).all()
-    for wrong in (chips.astype(np.uint16), chips[:, :2]):
-        with pytest.raises(ValueError, match="`chips` must be uint8 in three bands, got"):
-            floods.paint_chips(wrong, rows)
-
-
 # --- the figures ----------------------------------------------------------------------------------
 
 
-def test_pictures_are_read_again_in_more_pixels_with_their_floods(world):
-    rows = np.flatnonzero(world.scenes[floods.COLUMN])[:3]
-    same = figures.read_pictures(world, rows, size_px=16)
-    assert (same == world.preview(rows)).all()
-    assert figures.read_pictures(world, rows).shape == (3, 64, 64, 3)
+def test_pictures_are_read_again_in_more_pixels(world):
+    rows = [7, 0, 100]
+    assert (figures.read_pictures(world, rows, size_px=16) == world.preview(rows)).all()
+    large = figures.read_pictures(world, rows)
+    assert large.shape == (3, 64, 64, 3)
+    assert np.abs(large.mean((1, 2)) - world.preview(rows).mean((1, 2))).max() < 8
 
 
-def test_lines_of_pictures_say_what_is_special_about_each(world):
-    wet, dry = (np.flatnonzero(world.scenes[floods.COLUMN] == flooded)[0] for flooded in (1, 0))
-    lines = {"a": [wet, dry], "b": [dry]}
-    figure = figures.plot_scenes(world, lines)
+def test_lines_of_pictures_have_dates_and_sensors_or_verdicts(world):
+    figure = figures.plot_scenes(world, {"a": [4, 90], "b": [90]})
     titles = [ax.get_title() for ax in figure.axes]
-    scene = world.scenes.iloc[wet]
-    assert titles[0] == f"{scene['time']:%Y-%m-%d}\nsensor {scene['sensor']}, flood"
-    assert "flood" not in titles[1] and titles[3] == ""
+    scene = world.scenes.iloc[4]
+    assert titles[0] == f"{scene['time']:%Y-%m-%d}\nsensor {scene['sensor']}"
+    assert titles[1] == titles[2] != titles[0] and titles[3] == ""
     assert [ax.get_ylabel() for ax in figure.axes] == ["a", "", "b", ""]
     assert not figure.axes[3].axison
+    lines = {"a": [4, 90]}
     figure = figures.plot_scenes(world, lines, right={"a": [False, True]})
     words = [ax.get_title().split("\n")[1] for ax in figure.axes[:2]]
     frames = [to_hex(ax.spines["left"].get_edgecolor()) for ax in figure.axes[:2]]

@@ -86,7 +86,7 @@ def exercise_3(answer: object, data: Any) -> None:
         raise NotYet("These are the shares with all effects. Leave clouds and sensor out.")
     raise NotYet(
         "Build the world with PLACES, DATES, SEED and the four other effects, keep the places of "
-        "its test split, and embed them with both encoders. Floods are not painted on them."
+        "its test split, and embed them with both encoders."
     )
 
 

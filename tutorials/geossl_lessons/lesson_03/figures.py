@@ -14,7 +14,6 @@ from geossl.data.readers import get_reader, reader_name
 from geossl.data.store import ChipStore
 from geossl.viz.plots.base import draw_chip, get_axes, new_figure, style_axes
 from geossl_lessons.drawing import ROLES
-from geossl_lessons.lesson_03 import floods
 
 _SHOWN_PX = 64
 
@@ -23,7 +22,7 @@ def read_pictures(store: ChipStore, rows: ArrayLike, *, size_px: int = _SHOWN_PX
     """Read some rows of a store again in more pixels: pictures ``(N, size_px, size_px, 3)``."""
     table = store.scenes.iloc[np.asarray(rows)].reset_index(drop=True)
     pixels = get_reader(reader_name(table)).read_chips(table, size_px=size_px)
-    return store.to_rgb(floods.paint_chips(pixels.chips, table))
+    return store.to_rgb(pixels.chips)
 
 
 def plot_scenes(
@@ -32,13 +31,13 @@ def plot_scenes(
     *,
     right: Mapping[str, Sequence[bool]] | None = None,
 ) -> Figure:
-    """Draw lines of pictures, each with its date and what is special about it.
+    """Draw lines of pictures, each with its date and its sensor.
 
     Args:
         store: the chips.
         rows: name of a line -> rows of the store, as many in each line.
         right: name of a line -> whether each of its pictures is the right one, shown by a frame
-            and in words.
+            and a word in place of the sensor.
     """
     count = max(len(np.asarray(index)) for index in rows.values())
     figure, axes = new_figure(
@@ -48,23 +47,16 @@ def plot_scenes(
         verdicts = (right or {}).get(name, [None] * count)
         shown = zip(line, read_pictures(store, index), np.asarray(index), verdicts, strict=False)
         for ax, picture, row, verdict in shown:
-            words = _describe(store, int(row)) if verdict is None else _VERDICTS[bool(verdict)]
-            frame = None if verdict is None else ROLES[_VERDICTS[bool(verdict)]]
-            date = f"{store.scenes['time'].iloc[row]:%Y-%m-%d}"
-            draw_chip(ax, picture, f"{date}\n{words}".strip(), frame)
+            scene = store.scenes.iloc[row]
+            words, frame = f"sensor {scene['sensor']}" if "sensor" in scene else "", None
+            if verdict is not None:
+                words = "right" if verdict else "wrong"
+                frame = ROLES[words]
+            draw_chip(ax, picture, f"{scene['time']:%Y-%m-%d}\n{words}".strip(), frame)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
         for ax in line[len(np.asarray(index)) :]:
             ax.set_axis_off()
     return figure
-
-
-_VERDICTS = {True: "right", False: "wrong"}
-
-
-def _describe(store: ChipStore, row: int) -> str:
-    scene = store.scenes.iloc[row]
-    sensor = f"sensor {scene['sensor']}" if "sensor" in scene else ""
-    return ", ".join(filter(None, [sensor, "flood" if scene[floods.COLUMN] else ""]))
 
 
 def plot_losses(logs: Mapping[str, pd.DataFrame], *, chance: float) -> Axes:
