@@ -2,51 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
-from geossl.utils.colors import PALETTE
-from geossl.viz.plots.base import get_axes, new_figure, style_axes
+from geossl.data.readers import get_reader, reader_name
+from geossl.data.store import ChipStore
+from geossl.viz.plots.base import draw_chip, get_axes, new_figure, style_axes
+from geossl_lessons.drawing import ROLES
 
-_HATCH = ("", "///")
+_SHOWN_PX = 64
 
 
-def plot_shifts(shifts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Plot how far each change of `measure_shifts` moves an embedding, as pairs of bars."""
-    ax = style_axes(get_axes(ax, 7.2, 0.75 * len(shifts) + 1.4))
-    changes = [name for name in shifts if name != "encoder"]
-    for i, (change, hatch) in enumerate(zip(changes, _HATCH, strict=True)):
-        y = np.arange(len(shifts)) + 0.2 * (2 * i - 1)
-        bars = ax.barh(y, shifts[change], 0.38, color=PALETTE[i], hatch=hatch, edgecolor="white",
-                       label=change)  # fmt: skip
-        ax.bar_label(bars, fmt="%.2f", padding=4, fontsize=9)
-    ax.axvline(1, color="#777777", linestyle="--", linewidth=1)
-    ax.set_yticks(range(len(shifts)), shifts["encoder"])
-    ax.invert_yaxis()
-    ax.set_xlim(0, max(1.15, 1.15 * float(shifts[changes].to_numpy().max())))
-    ax.set_xlabel("how far the embedding moves (1: to another location)")
-    ax.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=2)
-    ax.grid(axis="y", alpha=0)
+def read_pictures(store: ChipStore, rows: ArrayLike, *, size_px: int = _SHOWN_PX) -> np.ndarray:
+    """Read some rows of a store again in more pixels: pictures ``(N, size_px, size_px, 3)``."""
+    table = store.scenes.iloc[np.asarray(rows)].reset_index(drop=True)
+    pixels = get_reader(reader_name(table)).read_chips(table, size_px=size_px)
+    return store.to_rgb(pixels.chips)
+
+
+def plot_scenes(
+    store: ChipStore,
+    rows: Mapping[str, ArrayLike],
+    *,
+    right: Mapping[str, Sequence[bool]] | None = None,
+) -> Figure:
+    """Draw lines of pictures, each with its date and its sensor.
+
+    Args:
+        store: the chips.
+        rows: name of a line -> rows of the store, as many in each line.
+        right: name of a line -> whether each of its pictures is the right one, shown by a frame
+            and a word in place of the sensor.
+    """
+    count = max(len(np.asarray(index)) for index in rows.values())
+    figure, axes = new_figure(
+        1.42 * count + 1.3, 1.75 * len(rows), nrows=len(rows), ncols=count, squeeze=False
+    )
+    for line, (name, index) in zip(axes, rows.items(), strict=True):
+        verdicts = (right or {}).get(name, [None] * count)
+        shown = zip(line, read_pictures(store, index), np.asarray(index), verdicts, strict=False)
+        for ax, picture, row, verdict in shown:
+            scene = store.scenes.iloc[row]
+            words, frame = f"sensor {scene['sensor']}" if "sensor" in scene else "", None
+            if verdict is not None:
+                words = "right" if verdict else "wrong"
+                frame = ROLES[words]
+            draw_chip(ax, picture, f"{scene['time']:%Y-%m-%d}\n{words}".strip(), frame)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        for ax in line[len(np.asarray(index)) :]:
+            ax.set_axis_off()
+    return figure
+
+
+def plot_losses(logs: Mapping[str, pd.DataFrame], *, chance: float) -> Axes:
+    """Draw the loss over the steps of some runs, named by their roles, and that of guessing."""
+    ax = style_axes(get_axes(None, 6.4, 3.0))
+    for name, log in logs.items():
+        ax.plot(log["step"], log["loss"], color=ROLES[name], label=name, linewidth=1.6)
+    ax.axhline(chance, color="#777777", linestyle="--", linewidth=1, label="guessing")
+    ax.set_xlabel("step")
+    ax.set_ylabel("loss (nats)")
+    ax.set_ylim(0, None)
+    ax.legend(frameon=False, fontsize=9)
     return ax
 
 
-def plot_scores(scores: Mapping[str, pd.DataFrame]) -> Figure:
-    """Plot the `change_scores` of each encoder for pairs with and without a new flood."""
-    figure, axes = new_figure(3.4 * len(scores), 3.1, ncols=len(scores), sharey=True, squeeze=False)
-    for ax, (name, table) in zip(axes[0], scores.items(), strict=True):
+def plot_shares(
+    results: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    *,
+    chance: Mapping[str, float] | None = None,
+) -> Figure:
+    """Draw shares with their 95 % intervals: a panel for each task, a row for each network.
+
+    Args:
+        results: task -> network -> (share, low, high). What a network's name has before a comma is
+            its role in `ROLES`, which gives the color.
+        chance: task -> what guessing gives, a dashed line.
+    """
+    names = list(next(iter(results.values())))
+    figure, axes = new_figure(
+        3.6 * len(results) + 1.2, 0.5 * len(names) + 1.2, ncols=len(results), sharey=True,
+        squeeze=False,
+    )  # fmt: skip
+    for ax, (task, rows) in zip(axes[0], results.items(), strict=True):
         style_axes(ax)
-        kinds = (("an ordinary change of the day", False, "-", 0), ("a new flood", True, "--", 5))
-        for label, changed, dash, color in kinds:
-            score = np.sort(table.loc[table["changed"] == changed, "score"].to_numpy())
-            share = 100 * np.arange(1, len(score) + 1) / max(1, len(score))
-            ax.plot(score, share, dash, color=PALETTE[color], label=label, linewidth=2)
-        ax.set_title(name, fontsize=10)
-        ax.set_xlabel("change score (1 - cosine)")
-        ax.set_xlim(0, float(table["score"].quantile(0.99)))
-    axes[0][0].set_ylabel("% of the pairs below")
-    axes[0][0].legend(frameon=False, fontsize=8, loc="lower right")
+        for y, name in enumerate(names):
+            value, low, high = (100 * x for x in rows[name])
+            color = ROLES[name.split(",")[0]]
+            ax.plot([low, high], [y, y], color=color, linewidth=5, solid_capstyle="round")
+            ax.plot(value, y, "o", color="white", markeredgecolor="#333333", markersize=7)
+            ax.annotate(
+                f"{value:.0f} %" if value >= 10 else f"{value:.1f} %", (high, y), (8, 0),
+                textcoords="offset points", va="center", fontsize=9,
+            )  # fmt: skip
+        ends = [high for _, _, high in rows.values()]
+        if chance:
+            ax.axvline(100 * chance[task], color="#777777", linestyle="--", linewidth=1.2)
+            ends.append(chance[task])
+        ax.set_xlim(0, 122 * max(ends) + 2)
+        ax.set_xlabel("% right")
+        ax.set_title(task, fontsize=10, loc="left")
+        ax.set_ylim(len(names) - 0.5, -0.5)
+        ax.set_yticks(range(len(names)), names)
     return figure
