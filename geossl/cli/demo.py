@@ -1,4 +1,4 @@
-"""The demo: the steps from chips to probes on the embedded world, and one page."""
+"""The demo: from chips to tests on the embedded world or on photographs, and one page."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -29,6 +30,8 @@ METHODS: dict[str, tuple[pairs.PairSampler, bool]] = {  # pairs, and whether the
     "MoCo-v2+TP": (pairs.temporal(), False),
     "MoCo-v2+Geo+TP": (pairs.temporal(), True),
 }
+Data = Literal["world", "naip", "landsat"]
+_BANDS = {"naip": ("red", "green", "blue", "nir"), "landsat": ("swir1", "nir", "red", "green")}
 _EMBEDDINGS = "embeddings.parquet"
 _LABELED, _DRAWS = (25, 50, 100, 400, 1_000_000), 4  # numbers of labeled locations; draws of them
 _MEASURES: dict[str, Callable[[Embeddings], evaluate.ProbeResult]] = {
@@ -36,31 +39,43 @@ _MEASURES: dict[str, Callable[[Embeddings], evaluate.ProbeResult]] = {
     "Koeppen full class": lambda embeddings: evaluate.linear(embeddings, label="climate"),
     "same place, other date": lambda embeddings: evaluate.same_location(embeddings, split="test"),
 }
+_MEASURES_WITHOUT_LABELS: dict[str, Callable[[Embeddings], evaluate.ProbeResult]] = {
+    "same place, other date": _MEASURES["same place, other date"],
+    "same place, each date centered": lambda embeddings: evaluate.same_location(
+        embeddings, split="test", center_dates=True
+    ),
+}
 
 
 def demo(
     *,
-    output_dir: Output[Path] = Path("runs/demo"),
+    data: Data = "world",
+    output_dir: Output[Path | None] = None,
     places: int = 6_000,
-    epochs: float = 5,
+    epochs: float | None = None,
     seed: int = 0,
 ) -> None:
     """Run everything on the embedded world: about four minutes on an ordinary laptop, no network.
 
     Args:
-        output_dir: folder of everything that the demo writes; the page is index.html.
-        places: number of locations.
-        epochs: epochs of each pre-training.
+        data: the embedded world, whose dates are simulated, or real photographs of one area on
+            several dates, which ``geossl fetch naip landsat`` downloads.
+        output_dir: folder of everything that the demo writes; the page is index.html (default:
+            runs/demo, or runs/demo_naip and so on).
+        places: number of locations of the world.
+        epochs: epochs of each pre-training (default: 5, and 30 of the photographs).
         seed: seed of everything.
     """
-    run_demo(output_dir, places=places, epochs=epochs, seed=seed)
+    output_dir = output_dir or Path("runs/demo" if data == "world" else f"runs/demo_{data}")
+    run_demo(output_dir, data=data, places=places, epochs=epochs, seed=seed)
 
 
 def run_demo(
     output_dir: str | os.PathLike[str],
     *,
+    data: Data = "world",
     places: int = 6_000,
-    epochs: float = 5,
+    epochs: float | None = None,
     seed: int = 0,
     echo: Callable[[object], None] = print_line,
 ) -> Path:
@@ -68,17 +83,26 @@ def run_demo(
 
     Args:
         output_dir: folder of everything that the demo writes.
+        data: "world", or photographs that were fetched into the folder ``data``.
         places: number of locations of the Blue Marble.
-        epochs: of each of the three pre-trainings.
+        epochs: of each of the three pre-trainings; None: 5, and 30 of the photographs.
         seed: of everything.
         echo: called with each line of progress.
 
     Returns:
         Path of the page, ``index.html``.
+
+    Raises:
+        FileNotFoundError: the photographs are not there.
     """
     output_dir, start = Path(output_dir), time.monotonic()
-    echo(f"1/5  chips: {places:,} locations of the world x 4 simulated dates")
-    store = _build_store(output_dir / "chips", places=places, seed=seed)
+    labeled = data == "world"
+    if labeled:
+        echo(f"1/5  chips: {places:,} locations of the world x 4 simulated dates")
+        store = _build_store(output_dir / "chips", places=places, seed=seed)
+    else:
+        echo(f"1/5  chips: photographs in {Path('data', data)}")
+        store = _build_photographs(output_dir / "chips", data)
     echo("2/5  geo clusters: k-means on the sphere")
     clusters = _fit_clusters(store, seed=seed)
     clusters.save(output_dir / "clusters.json")
@@ -87,7 +111,7 @@ def run_demo(
         write_demo_page(page, Results(store, clusters), seed=seed)
         echo(f"     the first maps are in {page}; load it again at the end")
     echo(f"3/5  pre-training with {len(METHODS)} methods, the same number of steps each")
-    config = _config(store, epochs=epochs)
+    config = _config(store, epochs=epochs or (5 if labeled else 30))
     runs: dict[str, Run] = {}
     for number, (name, (sampler, with_clusters)) in enumerate(METHODS.items(), 1):
         run = pretrain(
@@ -102,28 +126,31 @@ def run_demo(
         echo(f"     {number} of {len(METHODS)}: {name}, {run.steps} steps, {left}")
         runs[name] = run.finish()
         echo(f"     {name}: {run.summary()}")
-    echo("4/5  embedding and probing on held-out blocks of the world")
+    echo("4/5  embedding, and tests on held-out locations")
     embeddings = {"random features": evaluate.random_features(store, seed=seed)}
     embeddings |= {name: embed(store, run.encoder) for name, run in runs.items()}
     embeddings["MoCo-v2+Geo+TP"].save(output_dir / _EMBEDDINGS)
-    curves = {name: _measure_few_labels(e) for name, e in embeddings.items()}
+    curves = {name: _measure_few_labels(e) for name, e in embeddings.items()} if labeled else {}
     tables = {
         measure_name: evaluate.compare({name: measure(e) for name, e in embeddings.items()})
-        for measure_name, measure in _MEASURES.items()
+        for measure_name, measure in (_MEASURES if labeled else _MEASURES_WITHOUT_LABELS).items()
     }
     echo("5/5  drawing the page")
     seconds = time.monotonic() - start
     results = Results(store, clusters, runs, embeddings, curves, tables, seconds)
     write_demo_page(page, results, seed=seed)
-    for table, words in (
-        (
-            few_labels_table(curves),
-            "accuracy of the climate (5 classes), by number of labeled places",
-        ),
-        (result_table(tables), "with all labels, 95 % interval over locations"),
-    ):
-        text = table.rename(columns={"method": ""}).to_string(index=False, justify="right")
-        echo(f"\n{words}, on held-out blocks\n{text}")
+    said = {
+        "accuracy of the climate (5 classes), by number of labeled places": few_labels_table(curves)
+    }
+    said[
+        "with all labels, 95 % interval over locations"
+        if labeled
+        else "95 % interval over locations"
+    ] = result_table(tables)
+    for words, table in said.items():
+        if len(table):
+            text = table.rename(columns={"method": ""}).to_string(index=False, justify="right")
+            echo(f"\n{words}, on held-out blocks\n{text}")
     echo(f"done in {(time.monotonic() - start) / 60:.1f} min; open {page}")
     return page
 
@@ -171,6 +198,19 @@ def _measure_few_labels(embeddings: Embeddings) -> pd.DataFrame:
 
 def _build_store(path: Path, *, places: int, seed: int) -> ChipStore:
     scenes = datasets.blue_marble(places=places, dates=4, seed=seed)
+    return ChipStore.build(path, scenes, size_px=32)
+
+
+def _build_photographs(path: Path, name: str) -> ChipStore:
+    """Cut chips of 64 pixels out of fetched photographs; the eastern third is the test."""
+    images = Path("data", name)
+    if not images.is_dir():
+        raise FileNotFoundError(
+            f"`{images}` does not exist. With a network, run `geossl fetch {name}` here first."
+        )
+    scenes = datasets.geotiff(
+        images, chip_px=64, stride_px=32, band_names=_BANDS[name], test_side="east"
+    )
     return ChipStore.build(path, scenes, size_px=32)
 
 

@@ -26,6 +26,8 @@ _RETRIEVALS = 3  # correct ones, and wrong ones
 _SAMPLERS: dict[str, pairs.PairSampler] = {
     "same image": pairs.same_image(),
     "temporal": pairs.temporal(),
+}
+_SAMPLERS_OF_THE_WORLD = _SAMPLERS | {
     "temporal, same season": pairs.temporal(season="same", single_date="drop"),
     "spatial, 150 km": pairs.spatial(radius_km=150),
 }
@@ -40,7 +42,8 @@ class Results:
         clusters: of the training locations.
         runs: by the name of the method; none before they are trained.
         embeddings: likewise, with those of an untrained encoder.
-        curves: of `geossl.evaluate.label_efficiency`, by the name of the method.
+        curves: of `geossl.evaluate.label_efficiency`, by the name of the method; none for
+            photographs, which have no labels.
         tables: of `geossl.evaluate.compare`, by the name of the measure.
         seconds: that it took.
     """
@@ -95,42 +98,50 @@ def write_demo_page(page: Path, results: Results, *, seed: int) -> None:
         seed: of the pairs and retrievals that are shown.
     """
     store, clusters, table = results.store, results.clusters, results.store.scenes
-    purity = clusters.purity(table).rename(
-        columns={"size": "locations", "label": "most frequent", "entropy_bits": "entropy"}
-    )
+    labeled = table["label"].notna().any()
+    samplers = _SAMPLERS_OF_THE_WORLD if labeled else _SAMPLERS
     drawings: dict[str, Any] = {
-        "map by climate": maps.map_scenes(table),
-        "map by split": maps.map_scenes(table, color="split"),
+        "map by split": maps.map_scenes(table, color="split", store=None if labeled else store),
         "map of clusters": maps.map_clusters(clusters, table, store=store),
-        "purity": purity,
-        "pairs": plots.plot_pairs(store, _example_pairs(table, seed)),
-        "pair statistics": _pair_statistics(table),
+        "pairs": plots.plot_pairs(store, _example_pairs(table, samplers, seed)),
+        "pair statistics": _pair_statistics(table, samplers),
     }
     values: dict[str, Any] = {
         "locations": table["location"].nunique(),
+        "tested": table.loc[table["split"] == "test", "location"].nunique(),
         "chips": len(table),
+        "dates": table["time"].nunique(),
+        "first": table["time"].min(),
+        "last": table["time"].max(),
         "size_px": store.size_px,
         "k": clusters.k,
     }
+    if labeled:
+        drawings["map by climate"] = maps.map_scenes(table)
+        drawings["purity"] = clusters.purity(table).rename(
+            columns={"size": "locations", "label": "most frequent", "entropy_bits": "entropy"}
+        )
     stages = ["data"]
     if results.runs:
         stages.append("training")
         _add_training(drawings, values, results, seed)
-        with atomic_write(page.with_name("world.png")) as part:
-            world = results.embeddings["MoCo-v2+Geo+TP"]
-            part.write_bytes(plots.figure_png(plots.plot_world(world)))
+        if labeled:
+            with atomic_write(page.with_name("world.png")) as part:
+                world = results.embeddings["MoCo-v2+Geo+TP"]
+                part.write_bytes(plots.figure_png(plots.plot_world(world)))
     words = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
     sections = [
         report.Section(
             section["title"],
             section["words"].format(**values),
-            [_block(drawings, values, **block) for block in section["blocks"]],
+            [_block(drawings, values, **b) for b in section["blocks"] if b["name"] in drawings],
         )
         for section in words["sections"]
-        if section["stage"] in stages
+        if section["stage"] in stages and section.get("labeled", labeled) == labeled
     ]
+    frame = words["world" if labeled else "photographs"]
     lead = words["lead"][stages[-1]].format(**values)
-    report.write_page(page, title=words["title"], lead=lead, sections=sections, foot=words["foot"])
+    report.write_page(page, title=frame["title"], lead=lead, sections=sections, foot=frame["foot"])
 
 
 def _add_training(
@@ -143,8 +154,6 @@ def _add_training(
     drawings |= {
         "map of embeddings": maps.map_embeddings(results.embeddings["MoCo-v2+Geo+TP"]),
         "losses": plots.plot_losses(logs),
-        "few labels": plots.plot_label_efficiency(results.curves),
-        "few labels table": few_labels_table(results.curves),
         "results": result_table(results.tables),
         "retrievals": plots.plot_retrievals(
             store,
@@ -164,10 +173,13 @@ def _add_training(
             measure: ", ".join(f"{row.method} {row.value:.3f}" for row in scores.itertuples())
             for measure, scores in results.tables.items()
         },
-        "saved": _labels_saved(results.curves),
         "correct": len(correct),
         "wrong": len(wrong),
     }
+    if results.curves:
+        drawings["few labels"] = plots.plot_label_efficiency(results.curves)
+        drawings["few labels table"] = few_labels_table(results.curves)
+        values["saved"] = _labels_saved(results.curves)
 
 
 def _block(
@@ -187,17 +199,21 @@ def _block(
     return report.figure_block(plots.figure_png(drawing), alt=alt, caption=caption)
 
 
-def _example_pairs(table: pd.DataFrame, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _example_pairs(
+    table: pd.DataFrame, samplers: Mapping[str, pairs.PairSampler], seed: int
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     examples = {}
-    for name, sampler in _SAMPLERS.items():
+    for name, sampler in samplers.items():
         query, key = sampler.prepare(table)(torch.Generator().manual_seed(seed))
         examples[name] = (query[:6].numpy(), key[:6].numpy())
     return examples
 
 
-def _pair_statistics(table: pd.DataFrame) -> pd.DataFrame:
+def _pair_statistics(
+    table: pd.DataFrame, samplers: Mapping[str, pairs.PairSampler]
+) -> pd.DataFrame:
     rows = []
-    for name, sampler in _SAMPLERS.items():
+    for name, sampler in samplers.items():
         statistics = pairs.report(sampler, table)
         rows.append(
             {

@@ -1,9 +1,13 @@
 import json
 import re
 
+import numpy as np
 import pytest
+import rasterio
+from rasterio.transform import from_origin
 
 from geossl.cli import demo
+from geossl.cli.main import main
 
 pytestmark = pytest.mark.slow
 
@@ -79,3 +83,41 @@ def test_a_workbench_takes_what_the_demo_left_or_makes_a_small_one(made, tmp_pat
     assert not (tmp_path / "none").exists()
     with pytest.raises(ValueError, match="at least one folder"):
         demo.load_demo()
+
+
+def write_photographs(folder):
+    """Three dates of one area, as ``geossl fetch naip`` leaves them."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    ground = np.kron(rng.integers(0, 150, (4, 24, 32)), np.ones((8, 8)))
+    for year in (2009, 2015, 2020):
+        with rasterio.open(
+            folder / f"area_{year}0701.tif", "w", driver="GTiff", width=256, height=192, count=4,
+            dtype="uint8", crs="EPSG:26914", photometric="minisblack",
+            transform=from_origin(500_000, 5_200_000, 5, 5),
+        ) as file:  # fmt: skip
+            file.write((ground + rng.integers(0, 60, ground.shape)).astype(np.uint8))
+
+
+def test_real_photographs_by_one_knob(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_photographs(tmp_path / "data" / "naip")
+    main(["demo", "--data", "naip", "--epochs", "1"])
+    text = (tmp_path / "runs" / "demo_naip" / "index.html").read_text("utf-8")
+    assert re.findall("<h2>(.*)</h2>", text) == [
+        "The locations", "Geo clusters", "Positive pairs", "Training", "Is a place found again?",
+        "The area as the encoder sees it", "Same place, other date",
+    ]  # fmt: skip
+    assert "25 overlapping squares of 64 pixels, each on up to 3 dates from 2009 to 2020" in text
+    for word in ("Koeppen", "climate", "simulated:", "Blue Marble Next Generation"):
+        assert word not in text
+    assert "each date centered" in text and not (tmp_path / "runs" / "demo").exists()
+
+
+def test_photographs_that_are_not_there_say_how_to_get_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["demo", "--data", "landsat"])
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and "run `geossl fetch landsat`" in said[0]
+    assert not (tmp_path / "runs" / "demo_landsat").exists()
