@@ -181,7 +181,7 @@ def test_the_three_questions_right_and_wrong():
     hint = said("02.5", "abb")
     assert "Right" not in hint and all(f"Question {n}:" in hint for n in (1, 2, 3))
     for wrong in ("bc", "bcax", "bcd", 3, ["b", "c", "a"]):
-        assert "3 letters" in said("02.5", wrong)
+        assert "three letters" in said("02.5", wrong)
 
 
 # --- the widgets ----------------------------------------------------------------------------------

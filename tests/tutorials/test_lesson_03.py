@@ -152,7 +152,7 @@ def test_the_three_questions_right_and_wrong():
     words = hint("03.4", "bca")
     assert "Right" not in words and all(f"Question {n}:" in words for n in (1, 2, 3))
     for wrong in ("ca", "cabx", "cad", 3, ["c", "a", "b"]):
-        assert "3 letters" in hint("03.4", wrong)
+        assert "three letters" in hint("03.4", wrong)
 
 
 @pytest.mark.parametrize("number", ["03.1", "03.2", "03.3", "03.4"])

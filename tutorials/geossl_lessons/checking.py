@@ -172,6 +172,22 @@ def grade_share(
     grade_number(value, truth, mistakes, hint=hint, rel_tol=0, abs_tol=abs_tol)
 
 
+def grade_quiz(answer: object, questions: Sequence[tuple[str, str]]) -> None:
+    """Accept a string of letters; a question is its right letter and help for those who miss it."""
+    letters = answer.strip().casefold() if isinstance(answer, str) else ""
+    if len(letters) != len(questions) or set(letters) - set("abc"):
+        raise NotYet("The answer must be three letters of a, b and c, such as 'bac'.")
+    right, helps = [], []
+    for number, (letter, (solution, hint)) in enumerate(zip(letters, questions, strict=True), 1):
+        if letter == solution:
+            right.append(str(number))
+        else:
+            helps.append(f"Question {number}: {hint}")
+    if helps:
+        start = [f"Right: question {' and '.join(right)}."] if right else []
+        raise NotYet(" ".join(start + helps))
+
+
 def _find_exercise(number: object) -> Any:
     match = re.fullmatch(r"(\d\d)\.(\d+)", number) if isinstance(number, str) else None
     if match:

@@ -112,7 +112,8 @@ def plot_calibration(
 def plot_label_efficiency(tables: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> Axes:
     """Plot how good each method is with few labels: the mean over seeds, and each seed as a dot.
 
-    The band goes from the lowest to the highest end of the seeds' 95 % intervals.
+    The band goes from the lowest to the highest end of the seeds' 95 % intervals. A method whose
+    name begins with "random" or "untrained" is gray.
 
     Args:
         tables: method -> result of `geossl.evaluate.label_efficiency`.
@@ -122,7 +123,8 @@ def plot_label_efficiency(tables: Mapping[str, pd.DataFrame], *, ax: Axes | None
         raise ValueError("`tables` needs at least one method, got none.")
     ax = style_axes(get_axes(ax, 6.4, 3.6))
     for i, (name, table) in enumerate(tables.items()):
-        color = PALETTE[i % len(PALETTE)]
+        untrained = name.startswith(("random", "untrained"))  # the line that learning has to beat
+        color = GRAY if untrained else PALETTE[i % len(PALETTE)]
         group = table.groupby("share" if "share" in table else "per_class")
         count, mean = group["locations"].mean(), group["value"].mean()
         ax.fill_between(count, group["low"].min(), group["high"].max(), color=color, alpha=0.15,
@@ -136,8 +138,8 @@ def plot_label_efficiency(tables: Mapping[str, pd.DataFrame], *, ax: Axes | None
     ax.set_xticks(ticks, [f"{n:,}" for n in ticks])
     ax.set_xticks([], minor=True)
     ax.set_xlabel("training locations with a label")
-    ax.set_ylabel(str(first["metric"].iloc[0]))
-    ax.legend(frameon=False, fontsize=8)
+    ax.set_ylabel(f"share right ({first['metric'].iloc[0]})")
+    ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     return ax
 
 

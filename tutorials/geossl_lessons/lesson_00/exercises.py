@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from geossl_lessons.checking import NotYet, as_array, as_number
+from geossl_lessons.checking import NotYet, as_array, as_number, grade_quiz
+
+_QUIZ = (  # letter of the right answer; a sentence for those who chose another
+    ("b", "What does the first line of a section do, and what does it say?"),
+    ("c", "Which of the three would you find if you went to the place?"),
+    ("b", "The network saw pictures, and no labels. What do the colors stand for?"),
+)
 
 
 def exercise_1(answer: object, data: Any) -> None:
@@ -51,3 +57,8 @@ def exercise_4(answer: object, data: Any) -> None:
     brightness = {i: float(data.preview([i]).astype(float).sum()) for i in rows}
     if brightness[int(row)] < max(brightness.values()):
         raise NotYet("Another date of this location is brighter; read the line below the picture.")
+
+
+def exercise_5(answer: object, data: Any = None) -> None:
+    """Check the letters of the three questions."""
+    grade_quiz(answer, _QUIZ)

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from geossl_lessons.checking import NotYet, as_array, count_matches, grade_number
+from geossl_lessons.checking import NotYet, as_array, count_matches, grade_number, grade_quiz
 
-_QUIZ = {  # letter of the right answer; a sentence for those who chose another
-    1: ("b", "What does the loss reward when nothing pushes the pictures apart?"),
-    2: ("c", "The queue mixes keys of many steps. When can they be compared with each other?"),
-    3: ("a", "Whatever the views change, the network learns to ignore. What must it not ignore?"),
-}
+_QUIZ = (  # letter of the right answer; a sentence for those who chose another
+    ("b", "What does the loss reward when nothing pushes the pictures apart?"),
+    ("c", "The queue mixes keys of many steps. When can they be compared with each other?"),
+    ("a", "Whatever the views change, the network learns to ignore. What must it not ignore?"),
+)
 
 
 def exercise_1(answer: object, data: Any) -> None:
@@ -95,18 +95,6 @@ def exercise_4(answer: object, data: Any) -> None:
 def exercise_5(answer: object, data: Any = None) -> None:
     """Check the letters of the three questions."""
     grade_quiz(answer, _QUIZ)
-
-
-def grade_quiz(answer: object, questions: dict[int, tuple[str, str]]) -> None:
-    """Check a string of letters; ``questions`` is number -> (right letter, help for the others)."""
-    letters = answer.strip().casefold() if isinstance(answer, str) else ""
-    if len(letters) != len(questions) or set(letters) - set("abc"):
-        raise NotYet(f"Give {len(questions)} letters of a, b and c in a string, such as 'cab'.")
-    wrong = [n for (n, (right, _)), x in zip(questions.items(), letters, strict=True) if x != right]
-    if wrong:
-        right = [str(n) for n in questions if n not in wrong]
-        start = f"Right: question {' and '.join(right)}. " if right else ""
-        raise NotYet(start + " ".join(f"Question {n}: {questions[n][1]}" for n in wrong))
 
 
 def _call(function: object, *arguments: Any) -> Any:

@@ -15,14 +15,14 @@ from geossl.data.store import ChipStore
 from geossl.datasets.simulate import EFFECTS
 from geossl.embeddings import embed
 from geossl.models import Encoder
-from geossl_lessons.checking import NotYet, as_array
+from geossl_lessons.checking import NotYet, as_array, grade_quiz
 
 _BROKEN = ("clouds", "sensor")
-_QUIZ = {  # letter of the right answer; a sentence for those who chose another
-    1: ("c", "What differs between query and key is ignored. What must never differ here?"),
-    2: ("a", "The two losses are those of two different games. What can be compared instead?"),
-    3: ("b", "Look at the table of the policies once more: which of its columns is about this?"),
-}
+_QUIZ = (  # letter of the right answer; a sentence for those who chose another
+    ("c", "What differs between query and key is ignored. What must never differ here?"),
+    ("a", "The two losses are those of two different games. What can be compared instead?"),
+    ("b", "Look at the table of the policies once more: which of its columns is about this?"),
+)
 
 
 def exercise_1(answer: object, data: Any = None) -> None:
@@ -92,14 +92,7 @@ def exercise_3(answer: object, data: Any) -> None:
 
 def exercise_4(answer: object, data: Any = None) -> None:
     """Check the letters of the three questions."""
-    letters = answer.strip().casefold() if isinstance(answer, str) else ""
-    if len(letters) != len(_QUIZ) or set(letters) - set("abc"):
-        raise NotYet(f"Give {len(_QUIZ)} letters of a, b and c in a string, such as 'bca'.")
-    wrong = [n for (n, (right, _)), x in zip(_QUIZ.items(), letters, strict=True) if x != right]
-    if wrong:
-        right = [str(n) for n in _QUIZ if n not in wrong]
-        start = f"Right: question {' and '.join(right)}. " if right else ""
-        raise NotYet(start + " ".join(f"Question {n}: {_QUIZ[n][1]}" for n in wrong))
+    grade_quiz(answer, _QUIZ)
 
 
 def _call(function: object, *arguments: Any) -> Any:

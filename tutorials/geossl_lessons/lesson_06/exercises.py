@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from geossl_lessons.checking import NotYet, as_array, grade_number
+from geossl_lessons.checking import NotYet, as_array, grade_number, grade_quiz
 
 
 def exercise_1(answer: object, data: Any = None) -> None:
@@ -150,13 +150,4 @@ _QUIZ = (
 
 def exercise_4(answer: object, data: Any = None) -> None:
     """Check the quiz: a string of three letters."""
-    letters = answer.strip().lower() if isinstance(answer, str) else ""
-    if len(letters) != len(_QUIZ) or not set(letters) <= set("abc"):
-        raise NotYet('The answer must be three letters of a, b and c, such as "bac".')
-    wrong = [
-        f"Question {n}: {hint}"
-        for n, (letter, (right, hint)) in enumerate(zip(letters, _QUIZ, strict=True), 1)
-        if letter != right
-    ]
-    if wrong:
-        raise NotYet(f"{len(_QUIZ) - len(wrong)} of {len(_QUIZ)} are right. {' '.join(wrong)}")
+    grade_quiz(answer, _QUIZ)
