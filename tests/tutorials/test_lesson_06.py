@@ -1,14 +1,13 @@
-"""Lesson 06: its exercises, its figures, its study, and how lesson 07 judges."""
+"""Lesson 06: its exercises, its figures and its study."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 from geossl_lessons import checking
 from geossl_lessons.drawing import ROLES
-from geossl_lessons.lesson_06 import experiments, figures
+from geossl_lessons.lesson_06 import figures
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
@@ -28,14 +27,6 @@ def results(places=400, dates=3, share=0.5, seed=0, alike=0.8):
     of_place = np.repeat(rng.random(places), dates)
     draw = np.where(rng.random(len(place)) < alike, of_place, rng.random(len(place)))
     return draw < share, place
-
-
-def result_of(share, seed, alike=0.8, places=400):
-    """The same as the result of a probe."""
-    hit, place = results(share=share, seed=seed, alike=alike, places=places)
-    predictions = pd.DataFrame({"row": np.arange(len(hit)), "location": place, "hit": hit})
-    value, low, high = evaluate.bootstrap.share_interval(hit, place, seed)
-    return evaluate.ProbeResult("top-1", value, low, high, 0.3, 9, len(hit), predictions)
 
 
 # --- the exercises --------------------------------------------------------------------------------
@@ -229,34 +220,3 @@ def test_the_study_is_sorted_by_method_and_drawn(tmp_path, monkeypatch):
     assert names == ["untrained", "+TP", "supervised"], "those that have a color"
     mean = ax.lines[0]
     assert list(mean.get_xdata()) == [0, 4] and np.allclose(mean.get_ydata(), 31)
-
-
-# --- how lesson 07 judges -------------------------------------------------------------------------
-
-
-def test_a_paired_difference_is_sharper_than_two_intervals():
-    ours, theirs = (result_of(share, 3) for share in (0.56, 0.5))
-    gap = experiments.difference(ours, theirs)
-    assert np.isclose(gap.value, ours.value - theirs.value)
-    means = (
-        (ours.predictions["hit"].astype(int) - theirs.predictions["hit"].astype(int))
-        .groupby(ours.predictions["location"])
-        .mean()
-    )
-    half = 1.96 * means.std() / len(means) ** 0.5
-    assert np.allclose([gap.low, gap.high], [gap.value - half, gap.value + half], atol=0.012)
-    assert ours.low < theirs.high and gap.verdict == "better" and "better" in str(gap)
-    none = experiments.difference(ours, ours)
-    assert (none.value, none.low, none.high) == (0, 0, 0) and none.verdict == "cannot tell"
-    back = experiments.difference(theirs, ours)
-    assert np.isclose(back.value, -gap.value) and back.verdict == "worse"
-    with pytest.raises(ValueError, match="`baseline` must have the same test chips"):
-        experiments.difference(ours, result_of(0.5, 0, places=100))
-
-
-def test_the_board_says_what_was_found():
-    named = {name: result_of(share, 3) for name, share in (("a", 0.3), ("b", 0.5), ("c", 0.6))}
-    board = experiments.scoreboard(named, against=("a",))
-    assert board["method"].tolist() == ["a", "b", "c"] and board.shape == (3, 3)
-    assert board.iloc[0, 2] == "–" and "better" in board.iloc[2, 2]
-    assert board.iloc[1, 1] == experiments.accuracy_text(named["b"])

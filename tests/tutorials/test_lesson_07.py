@@ -1,22 +1,28 @@
-"""Lesson 07: its exercises, and the folder that it writes."""
+"""Lesson 07: its exercises, what it writes by hand, its folder, and its figures."""
 
+import ast
 import math
-import statistics
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import rasterio
 from geossl_lessons import checking
-from geossl_lessons.lesson_07 import sample_folder
+from geossl_lessons.drawing import ROLES
+from geossl_lessons.lesson_07 import figures, sample_folder
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from rasterio.transform import from_origin
 from rasterio.warp import transform
 
-from geossl import datasets, geo
+import geossl
+from geossl import datasets, evaluate
 from geossl.data import earth
 
 
-def hint(number, answer, data):
+def hint(number, answer, data=None):
     return checking.judge(number, answer, data).hint
 
 
@@ -37,60 +43,155 @@ def good_files(folder):
     return sorted(path for path in folder.iterdir() if path.name not in broken)
 
 
-def test_kilometers_of_a_chip(scenes):
-    assert hint("07.1", 120, scenes) == "" and hint("07.1", 24 * 5.0, scenes) == ""
-    assert "meters" in hint("07.1", 120_000, scenes)
-    assert "in pixels" in hint("07.1", 24, scenes)
-    assert "one pixel" in hint("07.1", 5, scenes)
-    assert "right minus left" in hint("07.1", 60, scenes)
-    degrees = pd.DataFrame({"chip_px": 24, "top": [10.0, 10.5, 11.0]})
-    assert hint("07.1", 0.5 * 111.2, degrees) == ""
+def find_cell(transform, x, y, chip_px):
+    row, column = (y - transform.f) / transform.e, (x - transform.c) / transform.a
+    return int(row // chip_px), int(column // chip_px)
 
 
-def test_the_file_that_lies(folder, tmp_path):
-    assert hint("07.2", sample_folder.NO_PIXELS, folder) == ""
-    assert hint("07.2", folder / sample_folder.NO_PIXELS, folder) == ""
-    assert "no readable header" in hint("07.2", sample_folder.NO_HEADER, folder)
-    assert "first.info" in hint("07.2", good_files(folder)[0].name, folder)
-    assert "first.info" in hint("07.2", "none", folder)
-    assert "must be one of these words" in hint("07.2", "b.tif", folder)
-    (tmp_path / good_files(folder)[0].name).write_bytes(good_files(folder)[0].read_bytes())
-    assert hint("07.2", "none", tmp_path) == ""
+def test_the_cell_of_a_place():
+    assert hint("07.1", find_cell) == ""
+    assert hint("07.1", lambda t, x, y, px: np.array(~t * (x, y))[::-1] // px) == ""  # as good
+    for wrong, words in (
+        (lambda *a: find_cell(*a)[::-1], "the row first"),
+        (lambda t, x, y, px: (int((t.f - y) / t.e // px), find_cell(t, x, y, px)[1]), "negative"),
+        (lambda t, x, y, px: (int((y - t.f) / t.e), int((x - t.c) / t.a)), "in pixels"),
+        (lambda t, x, y, px: (find_cell(t, x, y, px)[0], int((x - t.c) / t.a)), "in pixels"),
+        (lambda t, x, y, px: (find_cell(t, x, y, px)[0], 99), "column is not"),
+        (lambda t, x, y, px: (99, find_cell(t, x, y, px)[1]), "row is not"),
+        (lambda t, x, y, px: (99, 99), "turn y into pixels"),
+        (lambda t, x, y, px: 7, "shape (2,)"),
+        (lambda t, x, y, px: (int((y - ...) // px), 0), "Are all the dots replaced?"),
+        (lambda t, x, y, px: None, "returns nothing"),
+        ((3, 5), "without parentheses"),
+    ):
+        assert words in hint("07.1", wrong), (words, hint("07.1", wrong))
 
 
 def test_ndvi():
+    def right(chip, nir, red):
+        a, b = chip[nir].astype(float), chip[red].astype(float)
+        return (a - b) / np.maximum(a + b, 1)
+
+    assert hint("07.2", right) == ""
+    assert hint("07.2", lambda c, n, r: np.nan_to_num(right(c, n, r).astype(np.float32))) == ""
+    for wrong, words in (
+        (lambda c, n, r: (c[n] - c[r]) / np.maximum(c[n] + c[r], 1), "still wrap around"),
+        (lambda c, n, r: (c[n] - c[r]) / np.maximum(c[n] + c[r], 1).astype(float), "still wrap"),
+        (lambda c, n, r: right(c, r, n), "sign"),
+        (lambda c, n, r: right(c, n, r).astype(int), "decimals"),
+        (lambda c, n, r: np.full(c.shape[1:], 0.9), "For each pixel"),
+        (lambda c, n, r: right(c, n, r).mean(), "shape (6, 7)"),
+        (lambda c, n, r: right(c, n, r) / (c.any(0)), "finite"),
+        (lambda c, n, r: c[n].astype(...), "Are all the dots replaced?"),
+        (0.3, "without parentheses"),
+    ):
+        assert words in hint("07.2", wrong), (words, hint("07.2", wrong))
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Vectors of places and days in which both networks find some of the places."""
     rng = np.random.default_rng(0)
-    chip = rng.integers(1, 4000, (4, 6, 6)).astype(np.uint16)
-    nir, red = (chip[band].astype(float) for band in (3, 2))
-    truth = ((nir - red) / (nir + red)).mean()
-    data = (chip, 3, 2)
-    assert hint("07.3", truth, data) == ""
-    assert "red above infrared" in hint("07.3", ((chip[3] - chip[2]) / (nir + red)).mean(), data)
-    assert "sign" in hint("07.3", -truth, data)
-    of_means = (nir.mean() - red.mean()) / (nir.mean() + red.mean())
-    assert "pixel by pixel" in hint("07.3", of_means, data)
-    assert "between" in hint("07.3", 40, data) and "each pixel" in hint("07.3", 0.9, data)
-    chip[:, 0] = 0  # pixels without data say nothing
-    with_data = ((nir - red) / (nir + red))[1:].mean()
-    assert hint("07.3", with_data, data) == ""
+    days, places = 3, 40
+    table = pd.DataFrame({
+        "location": np.tile(np.arange(places), days),
+        "time": np.repeat(pd.date_range("2020-01-01", periods=days, freq="91D", tz="UTC"), places),
+    }).sample(frac=1, random_state=0, ignore_index=True)  # fmt: skip
+    place, day = rng.normal(size=(places, 8)), 2 * rng.normal(size=(days, 8))
+    codes = pd.factorize(table["time"], sort=True)[0]
+    each = place[table["location"]] + day[codes]
+    vectors = {
+        name: (each + noise * rng.normal(size=each.shape)).astype(np.float32)
+        for name, noise in (("untrained", 1.5), ("trained", 0.8))
+    }
+    return vectors, table
 
 
-def test_the_shortest_way(scenes):
-    table = scenes.drop_duplicates("location").reset_index(drop=True)
-    table["split"] = np.where(table["lon"] > table["lon"].median(), "test", "train")
-    parts = {name: rows for name, rows in table.groupby("split")}
-    nearest = [
-        min(
-            geo.great_circle_km(t.lon, t.lat, o.lon, o.lat)
-            for o in parts["train"].itertuples()
-        )
-        for t in parts["test"].itertuples()
-    ]  # fmt: skip
-    assert hint("07.4", min(nearest), table) == ""
-    assert "median" in hint("07.4", statistics.median(nearest), table)
-    assert "in meters" in hint("07.4", 1000 * min(nearest), table)
-    assert "from itself" in hint("07.4", 0, table)
-    assert "leakage" in hint("07.4", 7, table)
+def share_found(vectors, table, *, split=None, center_dates=False):
+    return evaluate.same_location(
+        geossl.Embeddings(vectors, table.assign(lon=0.0, lat=0.0, split=split)),
+        center_dates=center_dates,
+    ).value
+
+
+def test_what_is_left_of_a_place(found):
+    vectors, table = found
+    mean = pd.DataFrame(vectors["trained"]).groupby(table["location"]).transform("mean").to_numpy()
+    truth = share_found(vectors["trained"] - mean, table)
+    plain = share_found(vectors["trained"], table)
+    by_date = share_found(vectors["trained"], table, center_dates=True)
+    assert truth < 0.1 < plain < by_date
+    assert hint("07.3", truth, found) == ""
+    assert "nothing subtracted" in hint("07.3", plain, found)
+    assert "mean of each date" in hint("07.3", by_date, found)
+    assert "right argument" in hint("07.3", 0.5, found)
+    once = table.assign(time=table["time"].iloc[0])
+    assert hint("07.3", 0.0, (vectors, once)) == ""
+    assert "second date" in hint("07.3", 0.3, (vectors, once))
+
+
+def test_the_three_questions():
+    assert hint("07.4", "bca") == hint("07.4", " BCA ") == ""
+    for number, letters in enumerate(("aca", "bba", "bcc"), 1):
+        words = hint("07.4", letters)
+        assert f"Question {number}:" in words and words.startswith("Right: question ")
+    assert all(f"Question {n}:" in hint("07.4", "abc") for n in (1, 2, 3))
+    for odd in ("bc", "bcaa", "bcd", 3, ["b", "c", "a"]):
+        assert "letters of a, b and c" in hint("07.4", odd)
+
+
+# --- by hand, and by the library ------------------------------------------------------------------
+
+
+@pytest.fixture
+def by_hand():
+    """The functions that the lesson writes in its cells."""
+    path = Path(__file__).parents[2] / "tutorials" / "07_your_own_images.ipynb"
+    names = {"np": np, "pd": pd, "SEED": 0}
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code" and "exercise" not in cell.metadata.get("tags", []):
+            body = [n for n in ast.parse(cell.source.replace("%pip", "pass  #")).body]
+            functions = [node for node in body if isinstance(node, ast.FunctionDef)]
+            exec(compile(ast.Module(functions, []), "lesson", "exec"), names)
+    return names
+
+
+def test_the_grid_by_hand_is_the_librarys(by_hand, folder, scenes):
+    bounds = ["left", "bottom", "right", "top"]
+    for path in good_files(folder):
+        with rasterio.open(path) as file:
+            cells = by_hand["lay_grid"](file.profile, 24)
+        theirs = scenes[scenes["path"] == str(path)]
+        assert len(cells) == len(theirs) == 9
+        assert len(cells[bounds].merge(theirs[bounds])) == 9
+
+
+def test_the_search_by_hand_is_the_librarys(by_hand, found):
+    vectors, table = found
+    dates = table.groupby("location")["time"]
+    by_hand |= {"held_out": table}
+    by_hand |= {"first": dates.idxmin().to_numpy(), "last": dates.idxmax().to_numpy()}
+    by_hand["center"].__globals__.update(by_hand)
+    for some in vectors.values():
+        assert by_hand["recognized"](some).mean() == share_found(some, table)
+        centered = by_hand["recognized"](by_hand["center"](some)).mean()
+        assert centered == share_found(some, table, center_dates=True)
+    assert np.isfinite(by_hand["center"](np.zeros((len(table), 8)))).all()
+
+
+def test_the_interval_by_hand_is_the_librarys(by_hand):
+    rng = np.random.default_rng(3)
+    ours, theirs = rng.random(400) < 0.5, rng.random(400) < 0.2
+    value, low, high = by_hand["interval"](ours)
+    assert np.allclose(
+        evaluate.bootstrap.share_interval(ours, np.arange(400), 0), (value, low, high), atol=8e-3
+    )
+    gain = ours.astype(int) - theirs
+    value, low, high = by_hand["interval"](gain)
+    half = 1.96 * gain.std() / 20
+    assert value == gain.mean() and np.allclose(
+        [low, high], [value - half, value + half], atol=8e-3
+    )
 
 
 # --- the folder -----------------------------------------------------------------------------------
@@ -155,9 +256,51 @@ def test_the_reader_finds_locations_at_their_dates(scenes):
     assert math.isclose(scenes["right"].iloc[0] - scenes["left"].iloc[0], 120_000)
 
 
+# --- the figures ----------------------------------------------------------------------------------
+
+
 def test_a_scene_and_its_cells_are_drawn(scenes, folder):
-    ax = sample_folder.plot_cells(scenes, str(good_files(folder)[0]))
+    path = good_files(folder)[0]
+    ax = figures.plot_cells(path, scenes[scenes["path"] == str(path)])
     assert isinstance(ax, Axes) and [len(c.get_segments()) for c in ax.collections] == [4, 4]
-    assert "EPSG:3035" in ax.get_xlabel() and ax.images[0].get_array().shape == (72, 72, 3)
-    table = scenes.assign(bands="4", band_names="nir")
-    assert sample_folder.plot_cells(table, str(good_files(folder)[0])).images
+    assert ax.get_xlabel() == "x (km, EPSG:3035)" and ax.images[0].get_array().shape == (72, 72, 3)
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_a_scene_in_degrees_with_few_bands_is_drawn(tmp_path, bands):
+    pixels = np.random.default_rng(0).integers(1, 255, (bands, 40, 60), np.uint8)
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="GTiff", count=bands, height=40, width=60, dtype="uint8",
+        crs="EPSG:4326", transform=from_origin(8, 60, 0.02, 0.01),
+    ) as file:  # fmt: skip
+        file.write(pixels)
+    table = datasets.geotiff(tmp_path, chip_px=20)
+    ax = figures.plot_cells(tmp_path / "a.tif", table)
+    assert ax.get_xlabel() == "x (degrees, EPSG:4326)" and 1.9 < ax.get_aspect() < 2.1
+    assert len(ax.collections[0].get_segments()) == 4
+
+
+def test_chips_in_rows_and_an_index(folder, scenes, tmp_path):
+    rows = scenes.iloc[:6].reset_index(drop=True)
+    store = geossl.ChipStore.build(tmp_path / "chips", rows, size_px=12, progress=False)
+    values = np.linspace(-1, 1, 3 * 144).reshape(3, 12, 12)
+    drawn = figures.plot_rows({"eye": store, "NDVI": values}, [0, 2, 4])
+    assert [ax.get_title() for ax in drawn.axes[:3]] == [
+        f"{time:%Y-%m-%d}" for time in rows["time"].iloc[[0, 2, 4]]
+    ]
+    assert np.array_equal(drawn.axes[5].images[-1].get_array(), values[2])
+    lines = {"first date": [0, 1], "trained says": [2, 3]}
+    drawn = figures.plot_found(store, lines, right={"trained says": [True, False]})
+    frames = [to_hex(ax.spines["left"].get_edgecolor()) for ax in drawn.axes]
+    assert frames[2:] == [to_hex(ROLES["right"]), to_hex(ROLES["wrong"])]
+    assert [ax.get_title().split()[-1] for ax in drawn.axes[2:]] == ["right", "wrong"]
+
+
+def test_the_split_is_drawn_in_the_colors_of_its_roles(scenes):
+    table = scenes.assign(split=np.where(scenes["lon"] > 20, "test", "train"))
+    for crs in ({}, {"crs": np.where(scenes["lat"] > 50, "EPSG:3035", "EPSG:32633")}):
+        ax = figures.plot_split(table.assign(**crs))
+        colors = [to_hex(c.get_facecolor()[0]) for c in ax.collections if len(c.get_paths())]
+        assert colors == [to_hex(ROLES["train"]), to_hex(ROLES["test"])]
+        assert sum(len(c.get_paths()) for c in ax.collections) == scenes["location"].nunique()
+        assert ("EPSG:4326" in ax.get_xlabel()) == bool(crs)

@@ -2,92 +2,160 @@
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from geossl import geo
-from geossl_lessons.checking import NotYet, as_choice, as_number, grade_number
-from geossl_lessons.lesson_01.exercises import haversine_km
+from geossl_lessons.checking import NotYet, as_array, as_number, grade_share
 
-
-def exercise_1(answer: object, data: Any) -> None:
-    """Check the kilometers that a chip shows; ``data`` is the scene table."""
-    side_px, tops = int(data["chip_px"].iloc[0]), np.unique(data["top"])
-    step = np.diff(tops).min()  # from a row of cells to the next, in meters or degrees
-    in_degrees = np.abs(tops).max() <= 90
-    km = math.radians(step) * geo.EARTH_RADIUS_KM if in_degrees else step / 1000
-    mistakes = {
-        1000 * km: "That is in meters. Give kilometers.",
-        side_px: "That is in pixels. How large is the ground that one pixel shows?",
-        km / side_px: "That is the ground of one pixel; a chip has several in a row.",
-    }
-    hint = (
-        "right minus left of a row of the table is the width of its cell, in the units of its CRS: "
-        "here meters."
-    )
-    grade_number(answer, km, mistakes, hint=hint, rel_tol=0.03)
+_QUIZ = {  # letter of the right answer; a sentence for those who chose another
+    1: ("b", "How many meters of ground does one side of the chip show?"),
+    2: ("c", "Two empty chips are two different places to the loss. What do their pictures show?"),
+    3: ("a", "Where is zero? Then think about what would make this interval narrower."),
+}
 
 
-def exercise_2(answer: object, data: Any) -> None:
-    """Check the file with a good header and broken pixels; ``data`` is the directory."""
-    import rasterio
-    from rasterio.errors import RasterioError
+def exercise_1(answer: object, data: Any = None) -> None:
+    """Check a function ``(transform, x, y, chip_px)`` -> row and column of a cell."""
+    from rasterio.transform import from_origin
 
-    names, with_header, broken = [], set(), set()
-    for path in sorted(Path(data).rglob("*.[tT][iI][fF]*")):
-        names.append(path.name)
-        try:
-            with rasterio.open(path) as file:
-                with_header.add(path.name)
-                file.read()
-        except RasterioError:
-            broken.add(path.name)
-    name = Path(answer).name if isinstance(answer, str | Path) else answer
-    choice = as_choice(name, [*names, "none"])
-    if choice in (with_header & broken or {"none"}):
+    for seed, (left, top, wide, high) in enumerate(
+        ((4_800_000.0, 4_260_000.0, 5_000.0, 5_000.0), (-3.5, 47.25, 0.02, 0.01))
+    ):
+        transform, rng = from_origin(left, top, wide, high), np.random.default_rng(seed)
+        for chip_px, row, column in zip((24, 10, 64), (3, 0, 7), (5, 4, 2), strict=True):
+            inside = rng.uniform(0.05, 0.95, 2) * chip_px
+            x = left + wide * (column * chip_px + inside[0])
+            y = top - high * (row * chip_px + inside[1])
+            value = _call(answer, transform, x, y, chip_px)
+            _judge_cell(as_array(value, (2,)).tolist(), row, column, chip_px)
+
+
+def _judge_cell(value: list[float], row: int, column: int, chip_px: int) -> None:
+    """Compare a cell with the one where the place was put."""
+    if value == [row, column]:
         return
-    if choice in broken:
-        raise NotYet("That one has no readable header: it was left out before any pixel was read.")
-    raise NotYet("Look at first.info['bad']: paths of files, and why they were left out.")
+    if value == [column, row]:
+        raise NotYet("The order is the other way round: the row first, then the column.")
+    if value[0] < 0 or value[0] == -row:
+        raise NotYet(
+            "A row is negative. y grows to the north and rows are counted downwards: subtract "
+            "transform.f, then divide by transform.e, which is negative, too."
+        )
+    if value[0] // chip_px == row and value[1] in (column, column * chip_px + value[1] % chip_px):
+        raise NotYet("That is in pixels. A cell is chip_px pixels wide: which cell is it?")
+    if value[0] == row:
+        raise NotYet("The row of the cell is right, its column is not.")
+    if value[1] == column:
+        raise NotYet("The column of the cell is right, its row is not.")
+    raise NotYet(
+        "First turn y into pixels, as the line above does with x: subtract where the picture "
+        "begins, and divide by what one step is worth. Then count in steps of chip_px."
+    )
+
+
+def exercise_2(answer: object, data: Any = None) -> None:
+    """Check a function ``(chip, nir, red)`` -> the NDVI ``(H, W)``."""
+    rng = np.random.default_rng(0)
+    chip = rng.integers(1, 4_000, (5, 6, 7)).astype(np.uint16)
+    chip[:, 0, :3] = 0  # no data
+    for nir, red in ((3, 2), (0, 4)):
+        values = as_array(_call(answer, chip.copy(), nir, red, quiet=True), chip.shape[1:])
+        truth = np.zeros(chip.shape[1:])
+        for row, column in np.argwhere(chip.any(0)).tolist():
+            a, b = int(chip[nir, row, column]), int(chip[red, row, column])
+            truth[row, column] = (a - b) / (a + b)
+        if np.allclose(values, truth, atol=2e-3):
+            continue
+        if np.allclose(values, -truth, atol=2e-3):
+            raise NotYet("The size is right, the sign is not: infrared minus red.")
+        if np.abs(values).max() > 1.001:
+            raise NotYet(
+                "It is above 1 where red is brighter than infrared, so the numbers still wrap "
+                "around. Turn both bands into float before you subtract."
+            )
+        if np.allclose(values, np.trunc(truth)):
+            raise NotYet("All decimals are lost. Which type has decimals?")
+        raise NotYet("For each pixel (infrared - red) / (infrared + red), and 0 without data.")
 
 
 def exercise_3(answer: object, data: Any) -> None:
-    """Check the mean NDVI of a chip; ``data`` is ``(chip (C, H, W), nir, red)``."""
-    chip, *bands = data
-    nir, red = chip[bands].astype(np.float64)
-    pixels = nir + red > 0
-    truth = ((nir - red) / np.maximum(nir + red, 1))[pixels].mean()
-    wrapped = np.subtract(*chip[bands])[pixels] / np.maximum(np.add(*chip[bands])[pixels], 1)
-    mistakes = {
-        wrapped.mean(): (
-            f"The chips are {chip.dtype}, which has no negative numbers: red above infrared wraps "
-            "around to a huge one. Turn the bands into float first."
+    """Check the share found after each location's mean is gone.
+
+    ``data`` is ``(vectors (M, E) by network, scenes of these rows)``.
+    """
+    vectors, scenes = data
+    trained = np.asarray(vectors["trained"], np.float64)
+    truth = _share_found(_without_mean(trained, scenes["location"]), scenes)
+    if truth is None:
+        if as_number(answer) != 0:
+            raise NotYet("No location has a second date here: nothing is found, a share of 0.")
+        return
+    others = {
+        _share_found(trained, scenes): "That is with nothing subtracted.",
+        _share_found(_without_mean(trained, scenes["time"]), scenes): (
+            "That is with the mean of each date. Subtract that of each location: by=..."
         ),
-        -truth: "The size is right, the sign is not: infrared minus red.",
-        (nir.mean() - red.mean()) / (nir.mean() + red.mean()): (
-            "That is the NDVI of the means; compute it pixel by pixel, then take the mean."
-        ),
+        _share_found(
+            _without_mean(np.asarray(vectors["untrained"], np.float64), scenes["location"]), scenes
+        ): "That is the untrained encoder.",
     }
-    hint = "For each pixel (nir - red) / (nir + red), and the mean over all pixels."
-    if abs(as_number(answer)) > 1:
-        hint = "An NDVI is between -1 and 1; yours is not."
-    grade_number(answer, truth, mistakes, hint=hint, abs_tol=2e-3)
+    mistakes = {share: words for share, words in others.items() if share not in (None, truth)}
+    hint = "Call recognized(center(...)) with the right argument, and take the mean."
+    one = 1.01 / scenes["location"].nunique()  # a tie may fall either way
+    grade_share(answer, truth, mistakes, hint=hint, abs_tol=max(one, 2e-3))
 
 
-def exercise_4(answer: object, data: Any) -> None:
-    """Check the shortest way from test to training in km; ``data`` is the scene table."""
-    locations = data.drop_duplicates("location").set_index("split")[["lon", "lat"]]
-    test, train = locations.loc[["test"]].to_numpy(float), locations.loc[["train"]].to_numpy(float)
-    km = haversine_km(*test.T[:, :, None], *train.T).min(1)
-    mistakes = {
-        np.median(km): "That is the median. Give the shortest of all.",
-        1000 * km.min(): "That is in meters. Give kilometers.",
-        0.0: "A location is 0 km from itself: compare test locations with training locations.",
-    }
-    hint = (
-        "geossl.evaluate.leakage(store.scenes).locations has a row for each test location, with km."
-    )
-    grade_number(answer, km.min(), mistakes, hint=hint, rel_tol=0.01)
+def _without_mean(vectors: np.ndarray, groups: pd.Series) -> np.ndarray:
+    """Subtract the mean of each group, one group after another."""
+    rest = vectors.copy()
+    for value in groups.unique():
+        rows = (groups == value).to_numpy()
+        rest[rows] -= vectors[rows].mean(0)
+    return rest
+
+
+def _share_found(vectors: np.ndarray, scenes: pd.DataFrame) -> float | None:
+    """Return how often the last date nearest to a first is its own; None without two dates."""
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    first, last = [], []
+    dated = scenes.assign(row=np.arange(len(scenes))).dropna(subset="time")
+    for _, rows in dated.groupby("location"):
+        rows = rows.sort_values("time", kind="stable")
+        if rows["time"].nunique() > 1:
+            first.append(rows["row"].iloc[0])
+            last.append(rows.loc[rows["time"] == rows["time"].iloc[-1], "row"].iloc[0])
+    if len(first) < 2:
+        return None
+    hits = [int(np.argmax(unit[last] @ unit[row]) == i) for i, row in enumerate(first)]
+    return float(np.mean(hits))
+
+
+def exercise_4(answer: object, data: Any = None) -> None:
+    """Check the letters of the three questions."""
+    letters = answer.strip().casefold() if isinstance(answer, str) else ""
+    if len(letters) != len(_QUIZ) or set(letters) - set("abc"):
+        raise NotYet(f"Give {len(_QUIZ)} letters of a, b and c in a string, such as 'bac'.")
+    wrong = [n for (n, (right, _)), x in zip(_QUIZ.items(), letters, strict=True) if x != right]
+    if wrong:
+        right = [str(n) for n in _QUIZ if n not in wrong]
+        start = f"Right: question {' and '.join(right)}. " if right else ""
+        raise NotYet(start + " ".join(f"Question {n}: {_QUIZ[n][1]}" for n in wrong))
+
+
+def _call(function: object, *arguments: Any, quiet: bool = False) -> Any:
+    """Call a learner's function; what goes wrong in it is a hint."""
+    if not callable(function):
+        raise NotYet("The answer must be your function itself, its name without parentheses.")
+    try:
+        with np.errstate(all="ignore" if quiet else "warn"):
+            value = function(*arguments)
+    except Exception as error:  # a learner's function may raise anything
+        raise NotYet(
+            f"Your function stopped with {type(error).__name__}: {error}"[:300]
+            + " Are all the dots replaced?"
+        ) from None
+    if value is None or value is ...:
+        raise NotYet("Your function returns nothing yet. Its last line should `return` the result.")
+    return value

@@ -12,15 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from geossl.data import earth
 from geossl.datasets import simulate
-from geossl.utils.colors import PALETTE
 from geossl.utils.io import atomic_write
 from geossl.utils.seeds import derive_seed
 from geossl.utils.validate import PositiveInt, Seed, validated
-from geossl.viz.plots.base import get_axes
 
 BANDS = ("blue", "green", "red", "nir", "swir")
 CRS = "EPSG:3035"  # Lambert's equal-area projection of Europe
@@ -67,32 +64,6 @@ def write_folder(
             part.write_bytes(content[: len(content) // 3])
     (folder / NO_HEADER).touch()
     return folder
-
-
-def plot_cells(table: pd.DataFrame, path: str, *, ax: Axes | None = None) -> Axes:
-    """Draw a scene and the cells of it in a table of `geossl.datasets.geotiff`."""
-    import rasterio
-
-    cells = table[table["path"] == path]
-    names, crs = cells["band_names"].iloc[0].split(","), cells["crs"].iloc[0]
-    bands = [int(band) for band in cells["bands"].iloc[0].split(",")]
-    rgb = [bands[names.index(color)] for color in ("red", "green", "blue") if color in names]
-    rgb = rgb if len(rgb) == 3 else (bands * 3)[:3]
-    with rasterio.open(path) as file:
-        shape = (3, min(file.height, 600), min(file.width, 600))
-        pixels = file.read(rgb, out_shape=shape).astype(np.float64)
-        left, bottom, right, top = (v / 1000 for v in file.bounds)
-    low, high = np.percentile(pixels[:, pixels.any(0)], [1, 99])
-    ax = get_axes(ax, 5.2, 5.2)
-    image = np.clip((pixels - low) / max(high - low, 1e-9), 0, 1).transpose(1, 2, 0)
-    ax.imshow(image, extent=(left, right, bottom, top))
-    x, y = (np.unique(cells[ends] / 1000) for ends in (["left", "right"], ["bottom", "top"]))
-    ax.vlines(x, y.min(), y.max(), colors=PALETTE[1], linewidth=0.6)
-    ax.hlines(y, x.min(), x.max(), colors=PALETTE[1], linewidth=0.6)
-    ax.set_xlabel(f"x in {crs[:40]} / 1000")
-    ax.set_ylabel("y / 1000")
-    ax.set_title(Path(path).name, fontsize=10)
-    return ax
 
 
 def _scene(
