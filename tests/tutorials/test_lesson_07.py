@@ -124,7 +124,8 @@ def test_what_is_left_of_a_place(found):
     assert hint("07.3", truth, found) == ""
     assert "nothing subtracted" in hint("07.3", plain, found)
     assert "mean of each date" in hint("07.3", by_date, found)
-    assert "right argument" in hint("07.3", 0.5, found)
+    assert "right argument" in hint("07.3", 0.9, found)
+    assert "from 0 to 1" in hint("07.3", 12.5, found)
     once = table.assign(time=table["time"].iloc[0])
     assert hint("07.3", 0.0, (vectors, once)) == ""
     assert "second date" in hint("07.3", 0.3, (vectors, once))

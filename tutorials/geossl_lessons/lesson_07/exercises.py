@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from geossl_lessons.checking import NotYet, as_array, as_number, grade_share
+from geossl_lessons.checking import NotYet, as_array, as_number, grade_number
 
 _QUIZ = {  # letter of the right answer; a sentence for those who chose another
     1: ("b", "How many meters of ground does one side of the chip show?"),
@@ -43,7 +43,8 @@ def _judge_cell(value: list[float], row: int, column: int, chip_px: int) -> None
             "A row is negative. y grows to the north and rows are counted downwards: subtract "
             "transform.f, then divide by transform.e, which is negative, too."
         )
-    if value[0] // chip_px == row and value[1] in (column, column * chip_px + value[1] % chip_px):
+    wrong = [(v, index) for v, index in zip(value, (row, column), strict=True) if v != index]
+    if all(v // chip_px == index for v, index in wrong):
         raise NotYet("That is in pixels. A cell is chip_px pixels wide: which cell is it?")
     if value[0] == row:
         raise NotYet("The row of the cell is right, its column is not.")
@@ -103,8 +104,10 @@ def exercise_3(answer: object, data: Any) -> None:
     }
     mistakes = {share: words for share, words in others.items() if share not in (None, truth)}
     hint = "Call recognized(center(...)) with the right argument, and take the mean."
+    if as_number(answer) > 1:
+        hint = "Give a share from 0 to 1, not a count nor percent."
     one = 1.01 / scenes["location"].nunique()  # a tie may fall either way
-    grade_share(answer, truth, mistakes, hint=hint, abs_tol=max(one, 2e-3))
+    grade_number(answer, truth, mistakes, hint=hint, rel_tol=0, abs_tol=max(one, 2e-3))
 
 
 def _without_mean(vectors: np.ndarray, groups: pd.Series) -> np.ndarray:
