@@ -216,6 +216,15 @@ def test_the_folder_is_as_untidy_as_it_says(folder):
             file.read()
 
 
+def test_not_one_chip_of_the_broken_file_can_be_read(tmp_path):
+    """It is the copy of another date: its chips would find a place again by their very pixels."""
+    sample_folder.write_folder(tmp_path, side_px=300, dates=1)
+    with rasterio.open(tmp_path / sample_folder.NO_PIXELS) as file:
+        for row, column in ((0, 0), (0, 280), (280, 0), (280, 280)):
+            with pytest.raises(rasterio.errors.RasterioIOError):
+                file.read(1, window=rasterio.windows.Window(column, row, 20, 20))
+
+
 def test_the_scenes_lie_where_they_say(folder):
     """Water is dark in the infrared, so land and sea tell whether north and east are right."""
     dark, land = [], []

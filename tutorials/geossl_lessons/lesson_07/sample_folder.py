@@ -60,8 +60,8 @@ def write_folder(
             _write(path, pixels, left, top)
     if not (folder / NO_PIXELS).exists():
         content = min(folder.glob("SW_*.tif")).read_bytes()
-        with atomic_write(folder / NO_PIXELS) as part:  # the header is at the start
-            part.write_bytes(content[: len(content) // 3])
+        with atomic_write(folder / NO_PIXELS) as part:  # a header, and not one whole tile
+            part.write_bytes(content[: len(content) // 20])
     (folder / NO_HEADER).touch()
     return folder
 
