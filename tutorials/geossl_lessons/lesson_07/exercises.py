@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from geossl_lessons.checking import NotYet, as_array, as_number, grade_number
+from geossl_lessons.checking import NotYet, as_array, as_number, grade_number, grade_quiz
 
-_QUIZ = {  # letter of the right answer; a sentence for those who chose another
-    1: ("b", "How many meters of ground does one side of the chip show?"),
-    2: ("c", "Two empty chips are two different places to the loss. What do their pictures show?"),
-    3: ("a", "Where is zero? Then think about what would make this interval narrower."),
-}
+_QUIZ = (  # letter of the right answer; a sentence for those who chose another
+    ("b", "How many meters of ground does one side of the chip show?"),
+    ("c", "Two empty chips are two different places to the loss. What do their pictures show?"),
+    ("a", "Where is zero? Then think about what would make this interval narrower."),
+)
 
 
 def exercise_1(answer: object, data: Any = None) -> None:
@@ -137,14 +137,7 @@ def _share_found(vectors: np.ndarray, scenes: pd.DataFrame) -> float | None:
 
 def exercise_4(answer: object, data: Any = None) -> None:
     """Check the letters of the three questions."""
-    letters = answer.strip().casefold() if isinstance(answer, str) else ""
-    if len(letters) != len(_QUIZ) or set(letters) - set("abc"):
-        raise NotYet(f"Give {len(_QUIZ)} letters of a, b and c in a string, such as 'bac'.")
-    wrong = [n for (n, (right, _)), x in zip(_QUIZ.items(), letters, strict=True) if x != right]
-    if wrong:
-        right = [str(n) for n in _QUIZ if n not in wrong]
-        start = f"Right: question {' and '.join(right)}. " if right else ""
-        raise NotYet(start + " ".join(f"Question {n}: {_QUIZ[n][1]}" for n in wrong))
+    grade_quiz(answer, _QUIZ)
 
 
 def _call(function: object, *arguments: Any, quiet: bool = False) -> Any:
