@@ -8,13 +8,17 @@ import numpy as np
 
 from geossl.geo import EARTH_RADIUS_KM
 from geossl_lessons.checking import NotYet, as_array, grade_share
+from geossl_lessons.lesson_02.exercises import grade_quiz
 
 _FOLDS = 5
 _SMALL_DEG = 0.5  # the side of the blocks in exercise 3
 _QUIZ = {  # letter of the right answer; a sentence for those who chose another
     1: ("b", "In which half of the world is that, and which season has January there?"),
     2: ("c", "Two dates of one location share their ground and their label. Where must they be?"),
-    3: ("a", "A test must be as far from the training as the use will be. How far is the use here?"),
+    3: (
+        "a",
+        "A test must be as far from the training as the use will be. How far is the use here?",
+    ),
 }
 
 
@@ -31,12 +35,15 @@ def exercise_1(answer: object, data: Any = None) -> None:
     rng = np.random.default_rng(1)
     lon, lat = rng.uniform(-180, 180, (2, 7)), np.degrees(np.arcsin(rng.uniform(-1, 1, (2, 7))))
     given = lon[0], lat[0], lon[1], lat[1]
-    value = as_array(_call(answer, *(x.copy() for x in given)), (7,))
+    value = as_array(call_answer(answer, *(x.copy() for x in given)), (7,))
     truth = haversine_km(*given)
     angle = truth / EARTH_RADIUS_KM
     for wrong, words in (
         (angle, "That is the angle in radians. Times the radius of the Earth it is kilometers."),
-        (EARTH_RADIUS_KM * np.cos(angle), "The cosine is no angle yet: np.arccos turns it into one."),
+        (
+            EARTH_RADIUS_KM * np.cos(angle),
+            "The cosine is no angle yet: np.arccos turns it into one.",
+        ),
         (EARTH_RADIUS_KM * np.degrees(angle), "np.arccos gives radians already; leave them so."),
         (6_371 * np.pi / 2, "The sum of the products belongs to `cosine`, one for each position."),
     ):
@@ -54,7 +61,7 @@ def exercise_2(answer: object, data: Any = None) -> None:
     for seed, degrees in enumerate((10, 7.5, 30)):
         rng = np.random.default_rng(seed)
         lon, lat = rng.uniform(-180, 180, 900), rng.uniform(-85, 85, 900)
-        value = _call(answer, lon.copy(), lat.copy(), degrees)
+        value = call_answer(answer, lon.copy(), lat.copy(), degrees)
         row, column = np.floor(lat / degrees).astype(int), np.floor(lon / degrees).astype(int)
         blocks = len({*zip(row.tolist(), column.tolist(), strict=True)})
         if np.shape(value) == (blocks,):
@@ -112,30 +119,24 @@ def exercise_3(answer: object, data: Any) -> None:
         share_near(location): "That is the share for random locations.",
     }
     hint = (
-        "deal(blocks(0.5)) gives the folds, copied_from(globe, ...) the nearest training row of each "
-        "picture. Keep the pictures of fold 0: which share has it nearer than the side of a chip?"
+        "deal(blocks(0.5)) gives the folds, copied_from(globe, ...) the nearest training row of "
+        "each picture. Keep fold 0: for which share is that row nearer than the side of a chip?"
     )
     grade_share(answer, truth, mistakes, hint=hint, abs_tol=5e-3)
 
 
 def exercise_4(answer: object, data: Any = None) -> None:
     """Check the letters of the three questions."""
-    letters = answer.strip().casefold() if isinstance(answer, str) else ""
-    if len(letters) != len(_QUIZ) or set(letters) - set("abc"):
-        raise NotYet(f"Give {len(_QUIZ)} letters of a, b and c in a string, such as 'bca'.")
-    wrong = [n for (n, (right, _)), x in zip(_QUIZ.items(), letters, strict=True) if x != right]
-    if wrong:
-        right = [str(n) for n in _QUIZ if n not in wrong]
-        start = f"Right: question {' and '.join(right)}. " if right else ""
-        raise NotYet(start + " ".join(f"Question {n}: {_QUIZ[n][1]}" for n in wrong))
+    grade_quiz(answer, _QUIZ)
 
 
-def _call(function: object, *arguments: Any) -> Any:
+def call_answer(function: object, *arguments: Any) -> Any:
     """Call a learner's function; what goes wrong in it is a hint."""
     if not callable(function):
         raise NotYet("The answer must be your function itself, its name without parentheses.")
     try:
-        value = function(*arguments)
+        with np.errstate(all="ignore"):
+            value = function(*arguments)
     except Exception as error:  # a learner's function may raise anything
         raise NotYet(
             f"Your function stopped with {type(error).__name__}: {error}"[:300]
