@@ -20,7 +20,7 @@ _THIRDS = ("lowest", "middle", "highest")
 
 
 def plot_worlds(lon: ArrayLike, lat: ArrayLike, colors: Mapping[str, np.ndarray]) -> Figure:
-    """Draw a map of the world for each encoder: positions ``(P,)`` and colors ``(P, 3)``, 0 to 1."""
+    """Draw a map of the world for each encoder: degrees ``(P,)``, colors ``(P, 3)`` from 0 to 1."""
     figure, axes = new_figure(6.9, 3.5 * len(colors), nrows=len(colors), squeeze=False)
     for (name, rgb), ax in zip(colors.items(), axes[:, 0], strict=True):
         draw_world(ax, strength=0.18)
@@ -30,7 +30,10 @@ def plot_worlds(lon: ArrayLike, lat: ArrayLike, colors: Mapping[str, np.ndarray]
 
 
 def plot_neighbors(
-    store: ChipStore, query: int, near: Mapping[str, np.ndarray], similarity: Mapping[str, ArrayLike]
+    store: ChipStore,
+    query: int,
+    near: Mapping[str, np.ndarray],
+    similarity: Mapping[str, ArrayLike],
 ) -> Figure:
     """Draw a chip, and below each other the chips most similar to it by each encoder.
 
@@ -50,9 +53,7 @@ def plot_neighbors(
             for label, distance, cosine in zip(other["label"], km, similarity[name], strict=True)
         ]
         same = other["label"].to_numpy() == one["label"]
-        for ax, chip, title, right in zip(
-            line[1:], store.preview(rows), titles, same, strict=True
-        ):
+        for ax, chip, title, right in zip(line[1:], store.preview(rows), titles, same, strict=True):
             draw_chip(ax, chip, title, ROLES["right" if right else "wrong"])
     return figure
 
