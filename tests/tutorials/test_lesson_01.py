@@ -153,7 +153,7 @@ def test_the_three_questions_right_and_wrong():
     words = hint("01.4", "abb")
     assert "Right" not in words and all(f"Question {n}:" in words for n in (1, 2, 3))
     for wrong in ("bc", "bcab", "bcx", 3, ["b", "c", "a"]):
-        assert "3 letters" in hint("01.4", wrong)
+        assert "three letters" in hint("01.4", wrong)
 
 
 @pytest.mark.parametrize("number", ["01.1", "01.2", "01.3", "01.4"])

@@ -179,7 +179,7 @@ def test_the_three_questions_right_and_wrong():
     assert "Right: question 1 and 2." in words and "Question 3:" in words
     words = hint("05.5", "abb")
     assert "Right" not in words and all(f"Question {n}:" in words for n in (1, 2, 3))
-    assert "3 letters" in hint("05.5", "ba") and "3 letters" in hint("05.5", 7)
+    assert "three letters" in hint("05.5", "ba") and "three letters" in hint("05.5", 7)
 
 
 @pytest.mark.parametrize("number", ["05.1", "05.2", "05.3", "05.5"])

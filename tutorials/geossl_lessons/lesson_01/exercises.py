@@ -7,19 +7,18 @@ from typing import Any
 import numpy as np
 
 from geossl.geo import EARTH_RADIUS_KM
-from geossl_lessons.checking import NotYet, as_array, grade_share
-from geossl_lessons.lesson_02.exercises import grade_quiz
+from geossl_lessons.checking import NotYet, as_array, grade_quiz, grade_share
 
 _FOLDS = 5
 _SMALL_DEG = 0.5  # the side of the blocks in exercise 3
-_QUIZ = {  # letter of the right answer; a sentence for those who chose another
-    1: ("b", "In which half of the world is that, and which season has January there?"),
-    2: ("c", "Two dates of one location share their ground and their label. Where must they be?"),
-    3: (
+_QUIZ = (  # letter of the right answer; a sentence for those who chose another
+    ("b", "In which half of the world is that, and which season has January there?"),
+    ("c", "Two dates of one location share their ground and their label. Where must they be?"),
+    (
         "a",
         "A test must be as far from the training as the use will be. How far is the use here?",
     ),
-}
+)
 
 
 def haversine_km(lon1: Any, lat1: Any, lon2: Any, lat2: Any) -> Any:

@@ -10,16 +10,15 @@ import numpy as np
 
 from geossl import evaluate, geo
 from geossl.embeddings import Embeddings, embed
-from geossl_lessons.checking import NotYet, as_array, grade_share
+from geossl_lessons.checking import NotYet, as_array, grade_quiz, grade_share
 from geossl_lessons.lesson_01.exercises import call_answer
-from geossl_lessons.lesson_02.exercises import grade_quiz
 
 _LEAST_CHIPS, _LEAST_SHARE, _FAR_KM = 20, 0.75, 5_000
-_QUIZ = {  # letter of the right answer; a sentence for those who chose another
-    1: ("b", "How many axes are left out of the picture, and may two points differ along those?"),
-    2: ("a", "What could an encoder do that has never seen a single picture?"),
-    3: ("c", "What goes with an error need not be its cause. What did you do to test a cause?"),
-}
+_QUIZ = (  # letter of the right answer; a sentence for those who chose another
+    ("b", "How many axes are left out of the picture, and may two points differ along those?"),
+    ("a", "What could an encoder do that has never seen a single picture?"),
+    ("c", "What goes with an error need not be its cause. What did you do to test a cause?"),
+)
 
 
 def exercise_1(answer: object, data: Any = None) -> None:
