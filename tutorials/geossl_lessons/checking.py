@@ -128,6 +128,23 @@ def as_choice(answer: object, options: Sequence[str]) -> str:
     raise NotYet(f"The answer must be one of these words: {', '.join(map(repr, options))}.")
 
 
+def call_answer(function: object, *arguments: Any, returns: bool = True) -> Any:
+    """Call a learner's function; what goes wrong in it is a hint, and so is a missing result."""
+    if not callable(function):
+        raise NotYet("The answer must be your function itself, its name without parentheses.")
+    try:
+        with np.errstate(all="ignore"):
+            value = function(*arguments)
+    except Exception as error:  # a learner's function may raise anything
+        raise NotYet(
+            f"Your function stopped with {type(error).__name__}: {error}"[:300]
+            + " Are all the dots replaced?"
+        ) from None
+    if returns and (value is None or value is ...):
+        raise NotYet("Your function returns nothing yet. Its last line should `return` the result.")
+    return value
+
+
 def count_matches(answer: object, order: Sequence[int]) -> int:
     """Count the letters that an answer matches with the right number.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,19 +13,22 @@ from matplotlib.patches import Polygon
 from numpy.typing import ArrayLike
 
 from geossl import geo
-from geossl.data import scenes
 from geossl.data.earth import world_image
 from geossl.data.store import ChipStore
-from geossl.evaluate import Leakage
 from geossl.utils.colors import PALETTE
 from geossl.viz.plots.base import draw_chip, get_axes, new_figure, style_axes
-from geossl_lessons.drawing import draw_world, plot_chip_rows
+from geossl_lessons.drawing import ROLES, draw_world, plot_chip_rows
 
+COPIERS = {  # the classifiers of the lesson: color, marker
+    "coordinates": (PALETTE[2], "o"),
+    "pixels": (PALETTE[7], "s"),
+    "untrained encoder": (ROLES["untrained"], "^"),
+    "trained encoder": (ROLES["+Geo+TP"], "D"),
+}
 _PER_DEG = 15  # pixels of the Blue Marble
 _AROUND_DEG = 8  # shown on each side of a chip
 _KM_PER_DEG = np.pi * geo.EARTH_RADIUS_KM / 180
-_MARKERS = "os^Dv"
-_TEST, _TRAIN = PALETTE[5], PALETTE[0]
+_DASHES = ("-", "--", "-.", ":")
 
 
 def plot_cut(store: ChipStore, rows: ArrayLike) -> Figure:
@@ -40,7 +43,7 @@ def plot_cut(store: ChipStore, rows: ArrayLike) -> Figure:
         corners = [(x * high / np.cos(np.radians(min(89, abs(lat + y * high)))), y * high)
                    for x, y in ((-1, 1), (1, 1), (1, -1), (-1, -1))]  # fmt: skip
         above.add_patch(Polygon(corners, fill=False, edgecolor="white", linewidth=3))
-        above.add_patch(Polygon(corners, fill=False, edgecolor=_TEST, linewidth=1.5))
+        above.add_patch(Polygon(corners, fill=False, edgecolor=ROLES["test"], linewidth=1.5))
         above.set_xlim(-_AROUND_DEG, _AROUND_DEG)
         above.set_xticks([])
         above.set_yticks([])
@@ -63,12 +66,12 @@ def _around(lon: float, lat: float) -> np.ndarray:
     return part
 
 
-def plot_splits(table: pd.DataFrame, fold_of: Mapping[str, np.ndarray]) -> Figure:
-    """Map the training and test locations of the first fold of each split of `make_folds`."""
-    first = scenes.first_rows(scenes.location_codes(table))
-    lon, lat = (table[name].to_numpy()[first] for name in ("lon", "lat"))
-    figure, axes = new_figure(5.4 * len(fold_of), 2.9, ncols=len(fold_of), squeeze=False)
-    for ax, (name, fold) in zip(axes[0], fold_of.items(), strict=True):
+def plot_splits(scenes: pd.DataFrame, splits: Mapping[str, np.ndarray]) -> Figure:
+    """Map the training and test locations of fold 0 of each split, ``(M,)`` folds by name."""
+    first = ~scenes.duplicated("location").to_numpy()
+    lon, lat = (scenes[name].to_numpy()[first] for name in ("lon", "lat"))
+    figure, axes = new_figure(6.9, 3.6 * len(splits), nrows=len(splits), squeeze=False)
+    for ax, (name, fold) in zip(axes[:, 0], splits.items(), strict=True):
         draw_split(ax, lon, lat, np.asarray(fold)[first] == 0)
         ax.set_title(name, fontsize=11)
     axes[0][0].legend(framealpha=0.85, fontsize=9, loc="lower left", markerscale=2)
@@ -76,42 +79,44 @@ def plot_splits(table: pd.DataFrame, fold_of: Mapping[str, np.ndarray]) -> Figur
 
 
 def draw_split(ax: Axes, lon: np.ndarray, lat: np.ndarray, test: np.ndarray) -> None:
-    """Draw locations on the pale world: training as blue dots, test as orange squares."""
+    """Draw locations on the pale world: training as dots, test as squares."""
     draw_world(ax, aspect="auto")
-    ax.scatter(lon[~test], lat[~test], s=3, color=_TRAIN, linewidths=0, label="training")
-    ax.scatter(lon[test], lat[test], s=7, color=_TEST, marker="s", linewidths=0, label="test")
+    for name, part, size, marker in (("train", ~test, 4, "o"), ("test", test, 9, "s")):
+        ax.scatter(
+            lon[part], lat[part], s=size, color=ROLES[name], marker=marker, linewidths=0, label=name
+        )
 
 
-def plot_nearest(
-    store: ChipStore, leaks: Mapping[str, Leakage], locations: Sequence[Hashable]
-) -> Figure:
-    """Draw test locations, and below each the nearest training location of each split's leakage.
+def plot_nearest(store: ChipStore, rows: ArrayLike, nearest: Mapping[str, np.ndarray]) -> Figure:
+    """Draw some test chips, and below each the nearest training chip of each split.
 
-    The first chip of a location is shown; all splits must have the locations in their test.
+    Takes the ``rows`` of the test chips, and for each split a training row for every row, ``(M,)``.
     """
-    table = store.scenes.drop_duplicates("location")
-    row_of = pd.Series(table.index, index=table["location"])
-    rows = {"test": store.preview(row_of[list(locations)].to_numpy())}
-    titles = {}
-    for split, leak in leaks.items():
-        near, name = leak.locations.set_index("location").loc[list(locations)], f"nearest,\n{split}"
-        rows[name] = store.preview(row_of[near["nearest"].to_list()].to_numpy())
-        titles[name] = [f"{km:,.0f} km away" for km in near["km"]]
-    frames = {"test": _TEST} | dict.fromkeys(titles, _TRAIN)
-    return plot_chip_rows(rows, titles=titles, frames=frames, side_in=1.45)
+    rows, table = np.asarray(rows), store.scenes
+    lon, lat = table["lon"].to_numpy(), table["lat"].to_numpy()
+    chips, titles = {"test": store.preview(rows)}, {}
+    for split, row_of in nearest.items():
+        other, name = np.asarray(row_of)[rows], f"nearest,\n{split}"
+        chips[name] = store.preview(other)
+        km = geo.great_circle_km(lon[rows], lat[rows], lon[other], lat[other])
+        titles[name] = [f"{each:,.0f} km away" for each in km]
+    frames = {"test": ROLES["test"]} | dict.fromkeys(titles, ROLES["train"])
+    return plot_chip_rows(chips, titles=titles, frames=frames, side_in=1.3)
 
 
 def plot_distances(
-    leaks: Mapping[str, Leakage], *, footprint_km: float, ax: Axes | None = None
+    distances: Mapping[str, np.ndarray], *, footprint_km: float, ax: Axes | None = None
 ) -> Axes:
-    """Plot the share of test locations within each distance of a training location.
+    """Plot the share of the test within each distance of a training location.
 
-    Takes the leakage of each split; ``footprint_km``, the side of a chip, is drawn as a line.
+    Takes distances in km, ``(N,)`` for each split; ``footprint_km``, the side of a chip, is drawn
+    as a line.
     """
     ax = style_axes(get_axes(ax, 6.4, 3.4))
-    styles = zip(leaks.items(), PALETTE, ("-", "--", "-.", ":"), strict=False)
-    for (name, leak), color, dash in styles:
-        km = np.sort(leak.locations["km"].to_numpy())
+    for (name, km), color, dash in zip(
+        distances.items(), (PALETTE[0], PALETTE[7]), _DASHES, strict=False
+    ):
+        km = np.sort(np.asarray(km, float))
         share = np.arange(1, len(km) + 1) / len(km)
         ax.step(np.maximum(km, 1), 100 * share, dash, where="post", color=color, label=name, lw=2)
     ax.axvline(footprint_km, color="#777777", linewidth=1, linestyle="--")
@@ -123,21 +128,20 @@ def plot_distances(
     ax.set_xlim(3, 3_000)
     ax.set_ylim(0, 102)
     ax.set_xlabel("distance to the nearest training location (km)")
-    ax.set_ylabel("% of the test locations nearer than that")
+    ax.set_ylabel("% of the test nearer than that")
     ax.legend(frameon=False, fontsize=9)
     return ax
 
 
-def plot_accuracy_by_distance(
-    scores: pd.DataFrame, *, chance: float, ax: Axes | None = None
-) -> Axes:
-    """Plot the accuracy of each classifier in `score_splits` by the distance of its training.
+def plot_scores(scores: pd.DataFrame, *, chance: float, ax: Axes | None = None) -> Axes:
+    """Plot the accuracy of each classifier by the distance to its training.
 
+    Takes a row for each split and classifier: split, km (median), classifier, value, low, high.
     ``chance`` is the accuracy of guessing, drawn as a line.
     """
-    ax = style_axes(get_axes(ax, 7.2, 4.2))
-    styles = zip(scores.groupby("classifier", sort=False), PALETTE, _MARKERS, strict=False)
-    for (name, part), color, marker in styles:
+    ax = style_axes(get_axes(ax, 6.9, 4.4))
+    for name, part in scores.groupby("classifier", sort=False):
+        color, marker = COPIERS[str(name)]
         part = part.sort_values("km", kind="stable")
         reach = np.abs(np.stack([part["value"] - part["low"], part["high"] - part["value"]]))
         ax.errorbar(part["km"], 100 * part["value"], yerr=100 * reach, color=color, marker=marker,
@@ -148,11 +152,11 @@ def plot_accuracy_by_distance(
         ax.annotate(str(split), top, (3, 7), rotation=25, **notes)
     ax.axhline(100 * chance, color="#777777", linestyle="--", linewidth=1)
     corner = (scores["km"].max(), 100 * chance)
-    ax.annotate("always the most frequent class", corner, (0, -11), ha="right", **notes)
-    ax.set_ylim(0, 112)
+    ax.annotate("always the most frequent climate", corner, (0, -11), ha="right", **notes)
+    ax.set_ylim(0, 118)
     ax.set_yticks(range(0, 101, 20))
     ax.margins(x=0.1)
     ax.set_xlabel("median distance to the nearest training location (km)")
-    ax.set_ylabel("pictures classified correctly (%)")
+    ax.set_ylabel("pictures with the right climate (%)")
     ax.legend(frameon=False, fontsize=9, loc="upper right")
     return ax

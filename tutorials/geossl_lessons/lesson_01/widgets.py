@@ -9,30 +9,28 @@ import ipywidgets as widgets
 import numpy as np
 import pandas as pd
 
-from geossl.data import scenes
-from geossl.utils.colors import PALETTE
 from geossl.viz import plots
 from geossl.viz.plots.base import new_figure
 from geossl.viz.widgets.common import Status
-from geossl_lessons.lesson_01.figures import draw_split
+from geossl_lessons.lesson_01.figures import COPIERS, draw_split
 
 
 class SplitSlider(widgets.VBox):
-    """Walk through the splits of `make_folds` with the scores of `score_splits`."""
+    """Walk through splits, ``(M,)`` folds by name, with the scores that `plot_scores` draws."""
 
     def __init__(
-        self, table: pd.DataFrame, fold_of: Mapping[str, np.ndarray], scores: pd.DataFrame
+        self, table: pd.DataFrame, splits: Mapping[str, np.ndarray], scores: pd.DataFrame
     ) -> None:
-        if not fold_of:
-            raise ValueError("`fold_of` must name at least one split.")
-        missing = [split for split in fold_of if split not in set(scores["split"])]
+        if not splits:
+            raise ValueError("`splits` must name at least one split.")
+        missing = [split for split in splits if split not in set(scores["split"])]
         if missing:
             raise ValueError(f"`scores` must have rows of every split, got none of {missing}.")
-        self._scores, self._fold_of = scores, dict(fold_of)
-        self._first = scenes.first_rows(scenes.location_codes(table))
+        self._scores, self._splits = scores, dict(splits)
+        self._first = np.flatnonzero(~table.duplicated("location"))
         self._lon, self._lat = (table[n].to_numpy()[self._first] for n in ("lon", "lat"))
         self.split_slider = widgets.SelectionSlider(
-            options=list(fold_of), description="split by", continuous_update=False,
+            options=list(splits), description="split by", continuous_update=False,
             tooltip="how training and test were separated",
             style={"description_width": "60px"}, layout=widgets.Layout(width="min(420px, 95%)"),
         )  # fmt: skip
@@ -49,14 +47,14 @@ class SplitSlider(widgets.VBox):
     def _draw(self) -> None:
         part = self._scores[self._scores["split"] == self.split]
         figure, ax = new_figure(6.4, 3.2)
-        draw_split(ax, self._lon, self._lat, self._fold_of[self.split][self._first] == 0)
+        draw_split(ax, self._lon, self._lat, self._splits[self.split][self._first] == 0)
         ax.legend(framealpha=0.85, fontsize=9, loc="lower left", markerscale=2)
-        alt = f"map of training locations (blue dots) and test locations (orange), {self.split}"
+        alt = f"map of training locations (dots) and test locations (squares), {self.split}"
         bars = "".join(
             f'<tr><td style="padding-right: 12px">{html.escape(row.classifier)}</td>'
-            f'<td style="width: 220px"><div style="background: {color}; height: 12px; '
-            f'width: {100 * row.value:.0f}%"></div></td><td>{row.value:.1%}</td></tr>'
-            for row, color in zip(part.itertuples(), PALETTE, strict=False)
+            f'<td style="width: 220px"><div style="background: {COPIERS[row.classifier][0]}; '
+            f'height: 12px; width: {100 * row.value:.0f}%"></div></td><td>{row.value:.1%}</td></tr>'
+            for row in part.itertuples()
         )
         self._page.value = (
             f"{plots.figure_html(figure, alt=alt)}"

@@ -11,7 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from geossl_lessons.checking import NotYet, as_array, count_matches, grade_number, grade_quiz
+from geossl_lessons.checking import (
+    NotYet,
+    as_array,
+    call_answer,
+    count_matches,
+    grade_number,
+    grade_quiz,
+)
 
 _QUIZ = (  # letter of the right answer; a sentence for those who chose another
     ("b", "What does the loss reward when nothing pushes the pictures apart?"),
@@ -36,7 +43,7 @@ def exercise_2(answer: object, data: Any = None) -> None:
             for n in (pairs, pairs, negatives)
         )
         query.requires_grad_()
-        value = _call(answer, query, key, queue, temperature)
+        value = call_answer(answer, query, key, queue, temperature, returns=False)
         if value is None:
             raise NotYet("Your function returns nothing. Its last line should `return` the loss.")
         if isinstance(value, Tensor) and value.numel() != 1:
@@ -63,7 +70,7 @@ def exercise_3(answer: object, data: Any = None) -> None:
         query, key = _small_networks()
         before = [[p.detach().clone() for p in net.parameters()] for net in (query, key)]
         for times in (1, 2):
-            _call(answer, query, key, momentum)
+            call_answer(answer, query, key, momentum, returns=False)
             if not all(map(torch.equal, query.parameters(), before[0])):
                 raise NotYet("The query network has changed. It learns by gradients; only read it.")
             now = [p.detach() for p in key.parameters()]
@@ -95,19 +102,6 @@ def exercise_4(answer: object, data: Any) -> None:
 def exercise_5(answer: object, data: Any = None) -> None:
     """Check the letters of the three questions."""
     grade_quiz(answer, _QUIZ)
-
-
-def _call(function: object, *arguments: Any) -> Any:
-    """Call a learner's function; what goes wrong in it is a hint."""
-    if not callable(function):
-        raise NotYet("The answer must be your function itself, its name without parentheses.")
-    try:
-        return function(*arguments)
-    except Exception as error:  # a learner's function may raise anything
-        raise NotYet(
-            f"Your function stopped with {type(error).__name__}: {error}"[:300]
-            + " Are all the dots replaced?"
-        ) from None
 
 
 def _loss_and_mistakes(

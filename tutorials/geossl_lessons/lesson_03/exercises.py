@@ -15,7 +15,7 @@ from geossl.data.store import ChipStore
 from geossl.datasets.simulate import EFFECTS
 from geossl.embeddings import embed
 from geossl.models import Encoder
-from geossl_lessons.checking import NotYet, as_array, grade_quiz
+from geossl_lessons.checking import NotYet, as_array, call_answer, grade_quiz
 
 _BROKEN = ("clouds", "sensor")
 _QUIZ = (  # letter of the right answer; a sentence for those who chose another
@@ -33,7 +33,7 @@ def exercise_1(answer: object, data: Any = None) -> None:
             rng.normal(size=(places, 5)) * np.exp(2 * rng.normal(size=(places, 1)))
             for _ in range(2)
         )
-        value = _call(answer, first.copy(), last.copy())
+        value = call_answer(answer, first.copy(), last.copy())
         if np.shape(value) == (places, places) != (1, 1):
             raise NotYet("That is the whole matrix. Of each row, give the column of its maximum.")
         if np.asarray(value).dtype == bool:
@@ -54,7 +54,7 @@ def exercise_2(answer: object, data: Any = None) -> None:
     """Check a function ``(scenes, min_gap_days)`` -> for each row, the rows that may be its key."""
     for seed, gap_days in ((0, 180), (1, 30.5), (2, 0)):
         scenes = _dated_scenes(seed)
-        keys = _call(answer, scenes.copy(), gap_days)
+        keys = call_answer(answer, scenes.copy(), gap_days)
         if not hasattr(keys, "__len__") or len(keys) != len(scenes):
             raise NotYet(f"Return one array of rows for each of the {len(scenes)} rows.")
         for row, own in enumerate(keys):
@@ -93,22 +93,6 @@ def exercise_3(answer: object, data: Any) -> None:
 def exercise_4(answer: object, data: Any = None) -> None:
     """Check the letters of the three questions."""
     grade_quiz(answer, _QUIZ)
-
-
-def _call(function: object, *arguments: Any) -> Any:
-    """Call a learner's function; what goes wrong in it is a hint."""
-    if not callable(function):
-        raise NotYet("The answer must be your function itself, its name without parentheses.")
-    try:
-        value = function(*arguments)
-    except Exception as error:  # a learner's function may raise anything
-        raise NotYet(
-            f"Your function stopped with {type(error).__name__}: {error}"[:300]
-            + " Are all the dots replaced?"
-        ) from None
-    if value is None or value is ...:
-        raise NotYet("Your function returns nothing yet. Its last line should `return` the result.")
-    return value
 
 
 def _nearest(vector: list[float], others: list[list[float]]) -> int:

@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from typing import Any
 
 import numpy as np
 
-from geossl import geo
-from geossl_lessons.checking import NotYet, as_array, as_choice, as_number, grade_share
+from geossl import evaluate, geo
+from geossl.embeddings import Embeddings, embed
+from geossl_lessons.checking import NotYet, as_array, call_answer, grade_quiz, grade_share
 
 _LEAST_CHIPS, _LEAST_SHARE, _FAR_KM = 20, 0.75, 5_000
+_QUIZ = (  # letter of the right answer; a sentence for those who chose another
+    ("b", "How many axes are left out of the picture, and may two points differ along those?"),
+    ("a", "What could an encoder do that has never seen a single picture?"),
+    ("c", "What goes with an error need not be its cause. What did you do to test a cause?"),
+)
 
 
-def exercise_1(answer: object, data: Any) -> None:
+def exercise_1(answer: object, data: Any = None) -> None:
+    """Check a function ``(x (M, E), k)`` -> coordinates ``(M, k)`` and the share they keep."""
+    rng = np.random.default_rng(0)
+    for rows, k in ((60, 2), (40, 3), (50, 1)):
+        x = rng.normal(size=(rows, 6)) * [4, 3, 2, 1, 1, 1] @ rng.normal(size=(6, 6)) + 9
+        value = call_answer(answer, x.copy(), k)
+        if not isinstance(value, tuple | list) or len(value) != 2:
+            raise NotYet("Return two things: the coordinates (M, k), and the share, a number.")
+        variance, axes = np.linalg.eigh(np.cov(x.T))
+        variance, axes = variance[::-1].clip(0), axes[:, ::-1]
+        length, raw = np.sqrt(variance), np.linalg.svd(x, compute_uv=False) ** 2
+        mistakes = {
+            length[:k].sum() / length.sum(): "The variance along an axis is the *square* of s.",
+            variance[:k].sum() / length.sum(): "The variance along an axis is the *square* of s.",
+            raw[:k].sum() / raw.sum(): "Subtract the mean of every column: axis=0.",
+        }
+        hint = "The share is the sum of the first k squares of s by the sum of all squares."
+        grade_share(value[1], variance[:k].sum() / variance.sum(), mistakes, hint=hint)
+        coordinates = as_array(value[0], (rows, k))
+        truth = (x - x.mean(0)) @ axes[:, :k]
+        if not np.allclose(np.abs(coordinates), np.abs(truth), atol=1e-6 * np.abs(truth).max()):
+            raise NotYet(
+                "The share is right, the coordinates are not. An axis is a *row* of `axes`: take "
+                "the first k rows, and transpose them."
+            )
+
+
+def exercise_2(answer: object, data: Any) -> None:
     """Check rows that are similar but far apart; ``data`` is the scene table."""
     rows = as_array(answer)
     if rows.ndim != 1 or not (rows == np.round(rows)).all():
@@ -42,73 +76,63 @@ def exercise_1(answer: object, data: Any) -> None:
         )
 
 
-def exercise_2(answer: object, data: Any) -> None:
-    """Check the share of the variance on two axes; ``data`` are the vectors ``(M, E)``."""
-    unit = data / np.linalg.norm(data, axis=1, keepdims=True)
-    variance = np.linalg.eigvalsh(np.cov(unit.T))[::-1].clip(0)
-    length, raw = np.sqrt(variance), np.linalg.svd(unit, compute_uv=False) ** 2
-    mistakes = {
-        variance[0] / variance.sum(): "That is what the first axis keeps; the picture has two.",
-        length[:2].sum() / length.sum(): (
-            "Square the singular values first: the variance along an axis is their square."
-        ),
-        raw[:2].sum() / raw.sum(): (
-            "Subtract the mean vector first: PCA describes the variance around the mean."
-        ),
-    }
-    hint = (
-        "Singular values s of the centered vectors: the sum of the first two squares, divided by "
-        "the sum of all squares."
-    )
-    grade_share(answer, variance[:2].sum() / variance.sum(), mistakes, hint=hint, abs_tol=0.01)
-
-
-def exercise_3(answer: object, data: Any) -> None:
-    """Check the most similar row elsewhere; ``data`` is ``(vectors, locations, query)``."""
-    value, (vectors, location, query) = as_number(answer), data
-    if value not in range(len(location)):
-        raise NotYet(f"The answer must be a row: a whole number from 0 to {len(location) - 1}.")
-    if value == query:
-        raise NotYet("That is the chip itself; it is always the most similar to itself.")
-    elsewhere = np.asarray(location) != location[query]
-    if not elsewhere[int(value)]:
-        raise NotYet("That is the same location at another date. Take one of another location.")
-    vectors = np.asarray(vectors, np.float64)
-    lengths = np.linalg.norm(vectors, axis=1)
-    cosine = vectors @ vectors[query] / lengths / lengths[query]
-    own, best = cosine[int(value)], cosine[elsewhere].max()
-    if own < best - 1e-5:
+def exercise_3(answer: object, data: Any = None) -> None:
+    """Check a function ``(vectors (M, E), place (M,), query, k)`` -> rows ``(k,)``."""
+    rng = np.random.default_rng(3)
+    for query, k in ((4, 3), (0, 5), (17, 1)):
+        vectors = rng.normal(size=(18, 4)) * np.exp(rng.normal(size=(18, 1)))  # of many lengths
+        place = np.repeat(np.arange(6), 3)
+        vectors[place == place[query]] = vectors[query] + 0.01 * rng.normal(size=(3, 4))
+        rows = as_array(call_answer(answer, vectors.copy(), place.copy(), query, k), (k,))
+        if not set(rows.tolist()) <= set(range(18)):
+            raise NotYet("Return rows: whole numbers from 0 to M - 1.")
+        if query in rows:
+            raise NotYet("The query itself is among them; it is always the most similar to itself.")
+        if place[query] in place[rows.astype(int)]:
+            raise NotYet("A chip of the query's own place is among them, on another date.")
+        cosine = [float(v @ vectors[query]) / float(np.linalg.norm(v)) for v in vectors]
+        order = sorted((i for i in range(18) if place[i] != place[query]), key=lambda i: -cosine[i])
+        if rows.tolist() == order[:k]:
+            continue
+        if rows.tolist() == order[::-1][:k]:
+            raise NotYet("These are the least similar ones: np.argsort begins with the smallest.")
+        if rows.tolist() == order[:k][::-1]:
+            raise NotYet("The right ones, in the wrong order: the most similar first.")
         raise NotYet(
-            f"Its cosine similarity is {own:.4f}, the best one has {best:.4f}. Divide by the "
-            "lengths of both vectors before you compare."
+            "These are not the most similar ones. Multiply the *unit* vectors, all with that of "
+            "the query, and sort from the largest to the smallest."
         )
 
 
 def exercise_4(answer: object, data: Any) -> None:
-    """Check the row of the surest mistake; ``data`` are the predictions of a probe."""
-    row = data[data["row"] == as_number(answer)]
-    if row.empty:
-        raise NotYet("That is no row of a test chip: take it from the column 'row'.")
-    wrong = data["truth"] != data["predicted"]
-    if not wrong[row.index[0]]:
-        raise NotYet("The probe is right there. Keep the wrong predictions only: ~['hit'].")
-    confidence = row["confidence"].iloc[0]
-    if confidence < data["confidence"][wrong].max():
-        raise NotYet(
-            f"Wrong, and {confidence:.1%} sure; another wrong one is surer. Take the one with the "
-            "largest 'confidence'."
-        )
+    """Check how often the probe is right about the test turned upside down.
+
+    ``data`` is ``(store, encoder, rows, l2)``: the test rows and the penalty of the probe.
+    """
+    store, encoder, rows, l2 = data
+    scenes = store.scenes
+    plain = embed(store, encoder).vectors
+
+    def share_right(turn: Any) -> float:
+        chips = np.array(store.chips)
+        chips[rows] = turn(chips[rows])
+        x = plain.copy()
+        x[rows] = embed(dataclasses.replace(store, chips=chips), encoder, index=rows).vectors
+        x = x / np.linalg.norm(x, axis=1, keepdims=True)
+        return evaluate.linear(Embeddings(x, scenes), l2=l2).value
+
+    truth = share_right(lambda x: x[:, :, ::-1, ::-1])
+    mistakes = {
+        share_right(lambda x: x): "That is the share for the pictures as they are.",
+        share_right(lambda x: x[:, :, ::-1]): "That is mirrored, not turned: reverse both axes.",
+        share_right(lambda x: x[..., ::-1]): "That is mirrored, not turned: reverse both axes.",
+        share_right(lambda x: x[:, ::-1]): "That reverses the colors. Rows and columns are last.",
+    }
+    mistakes.pop(truth, None)
+    hint = 'Turn pictures[:, :, ...] along both axes, then: test_right("trained", turned).value.'
+    grade_share(answer, truth, mistakes, hint=hint)
 
 
-def exercise_5(answer: object, data: Any) -> None:
-    """Check the suspect with the largest effect; ``data`` is a table of `list_suspects`."""
-    names, effect = ("mixed", "contrast", "distance"), {}
-    choice, third = as_choice(answer, names), round(len(data) / 3)
-    for name in names:
-        hit = data.sort_values(name, kind="stable")["hit"].to_numpy(bool)
-        effect[name] = abs(hit[:third].mean() - hit[round(2 * len(hit) / 3) :].mean())
-    if effect[choice] < max(effect.values()):
-        raise NotYet(
-            f"Between the lowest and the highest third of {choice} the error differs by "
-            f"{effect[choice]:.1%}. For another suspect it differs by more."
-        )
+def exercise_5(answer: object, data: Any = None) -> None:
+    """Check the letters of the three questions."""
+    grade_quiz(answer, _QUIZ)

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from geossl_lessons.checking import NotYet, as_array, as_number, grade_number, grade_quiz
+from geossl_lessons.checking import (
+    NotYet,
+    as_array,
+    as_number,
+    call_answer,
+    grade_number,
+    grade_quiz,
+)
 
 _QUIZ = (  # letter of the right answer; a sentence for those who chose another
     ("b", "How many meters of ground does one side of the chip show?"),
@@ -28,7 +35,7 @@ def exercise_1(answer: object, data: Any = None) -> None:
             inside = rng.uniform(0.05, 0.95, 2) * chip_px
             x = left + wide * (column * chip_px + inside[0])
             y = top - high * (row * chip_px + inside[1])
-            value = _call(answer, transform, x, y, chip_px)
+            value = call_answer(answer, transform, x, y, chip_px)
             _judge_cell(as_array(value, (2,)).tolist(), row, column, chip_px)
 
 
@@ -62,7 +69,7 @@ def exercise_2(answer: object, data: Any = None) -> None:
     chip = rng.integers(1, 4_000, (5, 6, 7)).astype(np.uint16)
     chip[:, 0, :3] = 0  # no data
     for nir, red in ((3, 2), (0, 4)):
-        values = as_array(_call(answer, chip.copy(), nir, red, quiet=True), chip.shape[1:])
+        values = as_array(call_answer(answer, chip.copy(), nir, red), chip.shape[1:])
         truth = np.zeros(chip.shape[1:])
         for row, column in np.argwhere(chip.any(0)).tolist():
             a, b = int(chip[nir, row, column]), int(chip[red, row, column])
@@ -138,20 +145,3 @@ def _share_found(vectors: np.ndarray, scenes: pd.DataFrame) -> float | None:
 def exercise_4(answer: object, data: Any = None) -> None:
     """Check the letters of the three questions."""
     grade_quiz(answer, _QUIZ)
-
-
-def _call(function: object, *arguments: Any, quiet: bool = False) -> Any:
-    """Call a learner's function; what goes wrong in it is a hint."""
-    if not callable(function):
-        raise NotYet("The answer must be your function itself, its name without parentheses.")
-    try:
-        with np.errstate(all="ignore" if quiet else "warn"):
-            value = function(*arguments)
-    except Exception as error:  # a learner's function may raise anything
-        raise NotYet(
-            f"Your function stopped with {type(error).__name__}: {error}"[:300]
-            + " Are all the dots replaced?"
-        ) from None
-    if value is None or value is ...:
-        raise NotYet("Your function returns nothing yet. Its last line should `return` the result.")
-    return value
