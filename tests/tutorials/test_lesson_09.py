@@ -168,7 +168,9 @@ def test_speed_is_measured_and_changes_nothing(bf16):
 
 def test_the_figures_of_lesson_09():
     ax = figures.plot_gaps()
-    for line, dtype in zip(ax.lines, (torch.float32, torch.float16, torch.bfloat16), strict=True):
+    for line, dtype in zip(
+        ax.lines[:3], (torch.float32, torch.float16, torch.bfloat16), strict=True
+    ):
         x, y = (values[np.argmin(np.abs(line.get_xdata() - 300))] for values in line.get_data())
         assert y == pytest.approx(256 * torch.finfo(dtype).eps), x
     rates = {"a": Throughput(10, 9, 12), "b": Throughput(20, 20, 20)}
