@@ -82,8 +82,8 @@ def _segment_by_layer(maps, masks, decay, train, test):
     layer = torch.nn.Conv2d(maps.shape[1], 6, 1)
     for values in layer.parameters():
         torch.nn.init.zeros_(values)
-    optimizer = torch.optim.Adam(layer.parameters(), lr=0.03)
-    for _ in range(100):
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.05)
+    for _ in range(60):
         loss = F.cross_entropy(layer(maps[train]), masks[train][:, 2::4, 2::4])
         loss = loss + decay * layer.weight.square().sum()
         optimizer.zero_grad()

@@ -161,8 +161,8 @@ def _miou(
     x = maps[train].expand(-1, -1, high, high).movedim(1, -1).reshape(-1, maps.shape[1])
     weight = torch.zeros(maps.shape[1], classes, requires_grad=True)
     bias = torch.zeros(classes, requires_grad=True)
-    optimizer, y = torch.optim.Adam([weight, bias], lr=0.03), cells[train].reshape(-1)
-    for _ in range(100):
+    optimizer, y = torch.optim.Adam([weight, bias], lr=0.05), cells[train].reshape(-1)
+    for _ in range(60):
         loss = nn.functional.cross_entropy(x @ weight + bias, y) + decay * weight.square().sum()
         optimizer.zero_grad()
         loss.backward()
