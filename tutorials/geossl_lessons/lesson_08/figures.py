@@ -150,25 +150,33 @@ def plot_curves(
 def plot_class_maps(
     maps: Mapping[str, np.ndarray], scene: str | os.PathLike[str], *, classes: Sequence[str]
 ) -> Figure:
-    """Draw maps ``(H, W)`` of a scene, and next to each where it differs from the last of them."""
+    """Draw maps ``(H, W)`` of a scene, and below each where it differs from the last of them."""
     import rasterio
 
     last, colors = list(maps.values())[-1], class_colors(tuple(classes))
     with rasterio.open(scene) as file:
         left, bottom, right, top = file.bounds
     height, width = last.shape
-    height_in = (5.4 * height / width + 0.35) * len(maps) + 0.4
-    figure, axes = new_figure(11, height_in, nrows=len(maps), ncols=2, squeeze=False)
-    for line, (name, one) in zip(axes, maps.items(), strict=True):
+    wide = 9.6 / len(maps)
+    figure, axes = new_figure(
+        9.6, 2 * (wide * height / width) + 0.9, nrows=2, ncols=len(maps), squeeze=False
+    )
+    for column, (name, one) in enumerate(maps.items()):
         differs = one != last
-        pictures = ((one, colors), (differs, ["#f2f2f2", "k"]))
-        for ax, (values, palette) in zip(line, pictures, strict=True):
+        pictures = (
+            (one, colors, name),
+            (differs, ["#f2f2f2", "k"], f"differ: {differs.mean():.1%}"),
+        )
+        for ax, (values, palette, title) in zip(axes[:, column], pictures, strict=True):
             ax.imshow(values, cmap=ListedColormap(palette), vmin=-0.5, vmax=len(palette) - 0.5,
                       extent=(left, right, bottom, top), interpolation="nearest")  # fmt: skip
-            ax.tick_params(labelsize=8)
-        line[0].set_title(name, fontsize=9)
-        line[0].set_ylabel("latitude (degrees)", fontsize=8)
-        line[1].set_title(f"black: differs from the last map ({differs.mean():.1%})", fontsize=9)
+            ax.tick_params(labelsize=7)
+            ax.set_title(title, fontsize=9)
+    axes[1, -1].set_axis_off()  # the last one does not differ from itself
+    axes[1, -1].set_title("")
+    axes[1, -1].images[0].remove()
+    for ax in axes[:, 0]:
+        ax.set_ylabel("latitude (degrees)", fontsize=8)
     for ax in axes[-1]:
         ax.set_xlabel("longitude (degrees)", fontsize=8)
     patches = [Rectangle((0, 0), 1, 1, color=color) for color in colors]
