@@ -169,7 +169,7 @@ def _shift(box: np.ndarray, share: float) -> np.ndarray:
 
 @validated
 def write_large_scene(
-    path: str | os.PathLike[str], *, west: int = 6, north: int = 50,
+    path: str | os.PathLike[str], *, west: int = 0, north: int = 22,
     width_deg: PositiveInt = 32, height_deg: PositiveInt = 32,
 ) -> Path:  # fmt: skip
     """Write a large piece of the built-in world as a GeoTIFF, unless the file exists.
