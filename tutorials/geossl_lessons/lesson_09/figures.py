@@ -87,7 +87,7 @@ def plot_resumed(complete: pd.DataFrame, before: pd.DataFrame, after: pd.DataFra
     axes[1].plot(later["step"], later["loss"], "--", color=PALETTE[0], linewidth=1.6,
                  label="after it was resumed")  # fmt: skip
     axes[1].axvline(killed, color="k", linewidth=0.9, linestyle=":")
-    axes[1].annotate("kill", (killed, axes[1].get_ylim()[1]), (3, -11), fontsize=9,
+    axes[1].annotate("kill", (killed, axes[1].get_ylim()[0]), (4, 5), fontsize=9,
                      textcoords="offset points")  # fmt: skip
     axes[1].legend(frameon=False, fontsize=8)
     axes[1].set_xlabel("optimizer steps")
