@@ -5,146 +5,192 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
-from geossl_lessons.checking import (
-    NotYet,
-    as_array,
-    as_choice,
-    as_number,
-    grade_number,
-    grade_share,
-)
+from geossl.datasets.blue_marble_tasks import CLIMATES
+from geossl_lessons.checking import NotYet, as_array, grade_share
 
 _MIN_IOU = 0.5
+_QUIZ = {  # letter of the right answer; a sentence for those who chose another
+    1: ("c", "Much of a picture may be of one easy class. Which measure would not notice?"),
+    2: ("a", "A true box can be found once. In which order do you go down the list?"),
+    3: ("b", "What may an encoder have seen, if its test shall say how it does on new places?"),
+}
 
 
-def exercise_1(answer: object, data: Any) -> None:
-    """Check the IoU of two boxes; ``data`` is ``(first, second)``: left, top, right, bottom."""
-    shared, *sizes = _areas(*data)
-    one_box = "That is the share of one of the boxes. Divide by the area that either box covers."
-    mistakes = {
-        shared / sum(sizes): "The shared part is in the sum twice: subtract it once.",
-        shared / sizes[0]: one_box,
-        shared / sizes[1]: one_box,
-        shared: "That is the shared area. Divide it by the area that either box covers.",
-    }
-    hint = (
-        "The shared part goes from the larger left edge to the smaller right edge, and likewise "
-        "from top to bottom. Its area over the area that either box covers is the IoU."
-    )
-    if not 0 <= as_number(answer) <= 1:
-        hint = "An IoU is between 0 (apart) and 1 (the same box)."
-    truth = shared / (sum(sizes) - shared)
-    grade_number(answer, truth, mistakes, hint=hint, rel_tol=0, abs_tol=0.005)
+def exercise_1(answer: object, data: Any = None) -> None:
+    """Check a function from a confusion matrix ``(K, K)`` to the IoU of each class ``(K,)``."""
+    for seed, classes in enumerate((3, 5)):
+        counts = np.random.default_rng(seed).integers(1, 60, (classes, classes))
+        value = _call(answer, counts.copy())
+        if np.size(value) == 1:
+            raise NotYet("Return the IoU of each class, not one number.")
+        value = as_array(value, (classes,))
+        right, true, drawn = np.diag(counts), counts.sum(1), counts.sum(0)
+        truth = [
+            counts[k, k] / (counts[k].sum() + counts[:, k].sum() - counts[k, k])
+            for k in range(classes)
+        ]
+        if np.allclose(value, truth):
+            continue
+        for wrong, words in (
+            (right / true, "That is the recall: of the true pixels. Add what was invented."),
+            (right / drawn, "That is the precision: of the drawn pixels. Add what was missed."),
+            (right / (true + drawn), "The right pixels are in both sums: subtract them once."),
+            (right / counts.sum(), "Only count pixels that are of the class in truth or map."),
+        ):
+            if np.allclose(value, wrong):
+                raise NotYet(words)
+        raise NotYet(
+            "The row of a class sums up to its pixels in the truth, the column to those in the "
+            "map. Together they hold the right ones twice."
+        )
 
 
 def exercise_2(answer: object, data: Any) -> None:
-    """Check which detections are hits; ``data`` is ``(truth, detections)`` of `make_toy`."""
-    hits, doubles, poor = _match(*data)
-    marks = as_array(answer, (len(hits),)).astype(bool).tolist()
-    if marks == hits:
-        return
-    for number in doubles:
-        if marks[number]:
-            raise NotYet(
-                f"Detection {number + 1} is on a box that a surer one has found already: the "
-                "second on a box is a false alarm."
-            )
-    for number in poor:
-        if marks[number]:
-            raise NotYet(f"Detection {number + 1} overlaps its box; is its IoU at least 0.5?")
-    wrong = sum(mark != hit for mark, hit in zip(marks, hits, strict=True))
-    raise NotYet(
-        f"{wrong} of {len(hits)} are wrong. A hit has an IoU of at least 0.5 with a true box that "
-        "no surer detection has found."
+    """Check the mIoU of maps that are the same everywhere.
+
+    ``data`` is ``(maps (M, E, S, S), masks (M, H, W), decay, train, test)``, the last two rows.
+    """
+    maps, masks, decay, train, test = data
+    step = masks.shape[-1] // maps.shape[-1]
+    classes = len(CLIMATES)
+    cells = masks[:, step // 2 :: step, step // 2 :: step]
+    truth, full = (
+        _miou(values, masks, cells, decay, train, test, classes)
+        for values in (maps.mean((2, 3), keepdim=True), maps)
     )
-
-
-def exercise_3(answer: object, data: Any) -> None:
-    """Check the average precision; ``data`` is ``(truth, detections)`` of `make_toy`."""
-    boxes, hit = len(data[0]), np.array(_match(*data)[0])
-    precision = [hit[: n + 1].mean() for n in range(len(hit))]
-    best = np.array([max(precision[n:]) for n in range(len(hit))])
-    whole_list = "That is the precision or the recall of the entire list; AP goes down the list."
-    mistakes = {
-        np.array(precision)[hit].sum() / boxes: (
-            "Nearly: at each hit take the best precision from there on down the list, which may "
-            "be at a later hit."
-        ),
-        best[
-            hit
-        ].mean(): "That is the mean over the hits. A box that is missed counts too, with 0.",
-        hit.mean(): whole_list,
-        hit.sum() / boxes: whole_list,
-    }
+    mistakes = {full: "That is with the maps as they are. Give all cells of a picture their mean."}
     hint = (
-        "For each of the hits: the best precision from there on. Add them up and divide by the "
-        "number of true boxes."
+        "Replace the maps by their mean over the cells, fit on `train`, segment `test`, count the "
+        "pixels, add up the places, and take the mean_iou."
     )
-    # COCO takes the mean of 101 recalls, hence the tolerance
-    grade_number(answer, best[hit].sum() / boxes, mistakes, hint=hint, rel_tol=0, abs_tol=0.006)
+    grade_share(answer, truth, mistakes, hint=hint, abs_tol=0.012)
 
 
-def exercise_4(answer: object, data: Any) -> None:
-    """Check the IoU of a class; ``data`` is ``(confusion, name)``, rows the truth."""
-    confusion, name = data
-    right, true, drawn = confusion.loc[name, name], confusion.loc[name].sum(), confusion[name].sum()
-    mistakes = {
-        right / true: "That is the recall: of the true pixels. Add what was invented.",
-        right / max(drawn, 1): "That is the precision: of the drawn pixels. Add what was missed.",
-        right / confusion.to_numpy().sum(): (
-            "Divide by the pixels that are of this class in the truth or in the map."
-        ),
-    }
-    hint = (
-        f"Right are confusion.loc['{name}', '{name}'] pixels. Divide by the row and the column of "
-        "the class together, which contain the right ones twice."
+def exercise_3(answer: object, data: Any = None) -> None:
+    """Check a function ``(length, size, overlap)`` -> windows ``(start, stop, from, to)``."""
+    for length, size, overlap in ((40, 16, 8), (50, 16, 4), (10, 16, 8), (32, 16, 0), (16, 16, 6)):
+        value = _call(answer, length, size, overlap)
+        case = f"With length {length}, size {size} and overlap {overlap}: "
+        windows = as_array(value)
+        if windows.ndim != 2 or windows.shape[1] != 4:
+            raise NotYet("Return a list of windows with four numbers each.")
+        inside = (windows[:, 0] <= windows[:, 2]) & (windows[:, 3] <= windows[:, 1])
+        if not inside.all():
+            raise NotYet(case + "a window can only give pixels that it has.")
+        if windows[0, 2] != 0 or windows[-1, 3] != length:
+            raise NotYet(case + "at the edges of the scene pixels are missing.")
+        before, after = windows[:-1], windows[1:]
+        if (before[:, 3] < after[:, 2]).any():
+            raise NotYet(case + "between two windows some pixels are from neither of them.")
+        if (before[:, 3] > after[:, 2]).any():
+            raise NotYet(case + "some pixels are taken from two windows. Each gives its own half.")
+        if (before[:, 1] - before[:, 3] != after[:, 2] - after[:, 0]).any():
+            raise NotYet(case + "one window gives more than its half of what two share.")
+
+
+def exercise_4(answer: object, data: Any = None) -> None:
+    """Check a function ``(truth, detections)`` -> a hit or not, for each detection."""
+    one, two = (0, 0, 10, 10), (20, 0, 30, 10)
+    lists = (
+        ([one, two], [(0, 0, 10, 9), (50, 50, 60, 60), (1, 0, 11, 10), (21, 0, 31, 10)]),
+        ([one, two], [(0, 0, 10, 5), (4, 0, 14, 10), (20, 0, 30, 5.1)]),
+        ([two], [(20, 0, 30, 4), (20, 1, 30, 10), (20, 0, 30, 10)]),
     )
-    grade_share(answer, right / (true + drawn - right), mistakes, hint=hint, abs_tol=0.003)
+    for truth, detections in lists:
+        value = _call(answer, list(truth), list(detections))
+        marks = as_array(value, (len(detections),)).astype(bool).tolist()
+        hits, doubles, poor = match(truth, detections)
+        if marks == hits:
+            continue
+        if any(marks[n] for n in doubles):
+            raise NotYet("The second detection on a box is a false alarm: is it in `found` yet?")
+        if any(marks[n] for n in poor):
+            raise NotYet("A hit has an IoU of at least 0.5 with its box.")
+        raise NotYet(
+            "A detection is a hit if the IoU with its best box is at least 0.5 (0.5 will do), and "
+            "if no surer detection has found that box."
+        )
 
 
-def exercise_5(answer: object, data: Any) -> None:
-    """Check what a map says at a position; ``data`` is ``(path of the GeoTIFF, (lon, lat))``."""
-    import rasterio
-
-    path, (lon, lat) = data
-    with rasterio.open(path) as file:
-        tags, pixels = file.tags(1), file.read(1)
-        row, column = file.index(lon, lat)
-        swapped = file.index(lat, lon)
-    names = [tags[f"class_{i}"] for i in range(len(tags)) if f"class_{i}" in tags]
-    choice = as_choice(answer, names)
-    if choice == names[pixels[row, column]]:
-        return
-    inside = 0 <= swapped[0] < pixels.shape[0] and 0 <= swapped[1] < pixels.shape[1]
-    if inside and names[pixels[swapped]] == choice:
-        raise NotYet("Which of the two numbers comes first? file.index takes lon, then lat.")
-    raise NotYet(
-        "file.index(lon, lat) gives row and column; the value of that pixel is the number of a "
-        "class, counted from 0."
-    )
+def exercise_5(answer: object, data: Any = None) -> None:
+    """Check the letters of the three questions."""
+    letters = answer.strip().casefold() if isinstance(answer, str) else ""
+    if len(letters) != len(_QUIZ) or set(letters) - set("abc"):
+        raise NotYet(f"Give {len(_QUIZ)} letters of a, b and c in a string, such as 'bca'.")
+    wrong = [n for (n, (right, _)), x in zip(_QUIZ.items(), letters, strict=True) if x != right]
+    if wrong:
+        right = [str(n) for n in _QUIZ if n not in wrong]
+        start = f"Right: question {' and '.join(right)}. " if right else ""
+        raise NotYet(start + " ".join(f"Question {n}: {_QUIZ[n][1]}" for n in wrong))
 
 
-def _match(truth: Any, detections: Any) -> tuple[list[bool], list[int], list[int]]:
+def match(truth: Any, detections: Any) -> tuple[list[bool], list[int], list[int]]:
     """Say which detections hit, and number those on a box found already and those that miss it."""
     hits, doubles, poor, taken = [], [], [], set()
-    for number, box in enumerate(detections.iloc[:, :4].to_numpy()):
-        areas = [_areas(box, true) for true in truth.iloc[:, :4].to_numpy()]
-        iou = [shared / (a + b - shared) for shared, a, b in areas]
-        free = [i for i, value in enumerate(iou) if value >= _MIN_IOU and i not in taken]
-        hits.append(bool(free))
-        if free:
-            taken.add(max(free, key=lambda i: iou[i]))
-        elif max(iou) >= _MIN_IOU:
+    for number, box in enumerate(detections):
+        iou = []
+        for true in truth:
+            wide = min(box[2], true[2]) - max(box[0], true[0])
+            high = min(box[3], true[3]) - max(box[1], true[1])
+            shared = max(wide, 0) * max(high, 0)
+            own = sum((b[2] - b[0]) * (b[3] - b[1]) for b in (box, true))
+            iou.append(shared / (own - shared))
+        best = int(np.argmax(iou))
+        hits.append(iou[best] >= _MIN_IOU and best not in taken)
+        if hits[-1]:
+            taken.add(best)
+        elif iou[best] >= _MIN_IOU:
             doubles.append(number)
-        elif max(iou) > 0:
+        elif iou[best] > 0:
             poor.append(number)
     return hits, doubles, poor
 
 
-def _areas(first: Any, second: Any) -> tuple[float, float, float]:
-    """Return the area that two boxes share, and their own."""
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    own = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
-    return max(width, 0) * max(height, 0), own[0], own[1]
+def _miou(
+    maps: torch.Tensor, masks: torch.Tensor, cells: torch.Tensor, decay: float, train: Any,
+    test: Any, classes: int,
+) -> float:  # fmt: skip
+    """Return the mIoU on test rows of a linear layer on each cell; cells may be equal, (E, 1, 1).
+
+    The same training as in the lesson, written with matrices.
+    """
+    high, size = cells.shape[-1], masks.shape[-1]
+    x = maps[train].expand(-1, -1, high, high).movedim(1, -1).reshape(-1, maps.shape[1])
+    weight = torch.zeros(maps.shape[1], classes, requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
+    optimizer, y = torch.optim.Adam([weight, bias], lr=0.05), cells[train].reshape(-1)
+    for _ in range(60):
+        loss = nn.functional.cross_entropy(x @ weight + bias, y) + decay * weight.square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        scores = torch.einsum("nehw,ek->nkhw", maps[test].expand(-1, -1, high, high), weight)
+        scores = nn.functional.interpolate(
+            scores + bias[:, None, None], scale_factor=size // high, mode="bilinear"
+        )
+    guess, truth, values = scores.argmax(1), masks[test], []
+    for k in range(classes):
+        either = ((guess == k) | (truth == k)).sum().item()
+        if either:
+            values.append(((guess == k) & (truth == k)).sum().item() / either)
+    return float(np.mean(values))
+
+
+def _call(function: object, *arguments: Any) -> Any:
+    """Call a learner's function; what goes wrong in it is a hint."""
+    if not callable(function):
+        raise NotYet("The answer must be your function itself, its name without parentheses.")
+    try:
+        value = function(*arguments)
+    except Exception as error:  # a learner's function may raise anything
+        raise NotYet(
+            f"Your function stopped with {type(error).__name__}: {error}"[:300]
+            + " Are all the dots replaced?"
+        ) from None
+    if value is None or value is ...:
+        raise NotYet("Your function returns nothing yet. Its last line should `return` the result.")
+    return value

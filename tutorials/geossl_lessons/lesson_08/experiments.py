@@ -1,44 +1,133 @@
-"""Data of lesson 08: test scenes kept from the encoder, a toy to count by hand, a large scene."""
+"""Data of lesson 08: scenes with climates of pixels, a toy to count by hand, a large scene."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
+from geossl import datasets, geo
 from geossl.data import earth
 from geossl.data.scenes import BOX
-from geossl.tasks import compare
+from geossl.data.store import ChipStore
 from geossl.utils.io import atomic_write
 from geossl.utils.seeds import derive_seed
 from geossl.utils.validate import NonNegativeInt, PositiveInt, Seed, validated
 
-_SCENE_DEG = 30  # side of a scene of `geossl.datasets.blue_marble_tasks`
-_CHIP_KM = 240  # side of a chip of the Blue Marble, see `geossl.datasets.blue_marble`
-_KM_PER_DEG = 111.2
+_WORLD = 6_000  # locations that tell the splits of the blocks
+_BLOCK_DEG = 10.0  # side of a block, see `geossl.datasets.blue_marble`
+_SCENE_KM = 720.0
+_MIN_LAND = 0.05
+_KM_PER_DEG = np.pi * geo.EARTH_RADIUS_KM / 180
 _PER_DEG = 15  # pixels of the Blue Marble
 _CELL = 33.0  # of the toy's three by three cells
 
 
-def split_by_scene(table: pd.DataFrame, scenes: pd.DataFrame) -> pd.DataFrame:
-    """Give each location of a table the split of the scene around it, or "train".
+@validated
+def place_scenes(*, count: PositiveInt, dates: PositiveInt, seed: Seed = 0) -> pd.DataFrame:
+    """Place scenes in the middle of the built-in world's blocks that have land.
 
-    A location whose chip may reach into a test scene is of the test as well. ``scenes`` are of
-    `geossl.datasets.blue_marble_tasks.scenes`.
+    Their sides are 720 km, and those of the blocks 1,110 km: a chip of 240 km around a location of
+    another block does not reach into them, so that an encoder trained on the blocks "train" has
+    seen nothing of the scenes in others.
+
+    Args:
+        count: of scenes at most, one in a block.
+        dates: simulated acquisitions of each.
+        seed: which blocks, if there are more, and the simulation.
+
+    Returns:
+        A scene table as of `geossl.datasets.blue_marble`, with the splits of the blocks.
     """
-    split = np.full(len(table), "train", object)
-    lon, lat = table["lon"].to_numpy(float), table["lat"].to_numpy(float)
-    reach_lat = _CHIP_KM / np.sqrt(2) / _KM_PER_DEG
-    reach_lon = reach_lat / np.cos(np.radians(np.minimum(np.abs(lat), 85)))
-    for name, reaches in (("val", False), ("test", True)):
-        for scene in scenes[scenes["split"] == name].itertuples():
-            east = np.abs((lon - scene.lon + 180) % 360 - 180) - reaches * reach_lon
-            north = np.abs(lat - scene.lat) - reaches * reach_lat
-            split[np.maximum(east, north) <= _SCENE_DEG / 2] = name
-    return table.assign(split=split)
+    world = datasets.blue_marble(places=_WORLD, dates=1, seed=0)
+    ids = geo.block_ids(world["lon"], world["lat"], block_deg=_BLOCK_DEG)
+    splits = dict(zip(ids, world["split"], strict=True))
+    middles = []
+    for lat in np.arange(-85.0, 90, _BLOCK_DEG):
+        columns = round(360 * np.cos(np.radians(lat)) / _BLOCK_DEG)
+        lon = (np.arange(columns) + 0.5) * 360 / columns - 180
+        blocks = geo.block_ids(lon, np.full(columns, lat), block_deg=_BLOCK_DEG)
+        middles += [
+            (x, lat, splits[block]) for x, block in zip(lon, blocks, strict=True) if block in splits
+        ]
+    blocks = pd.DataFrame(middles, columns=["lon", "lat", "split"])
+    masks = _climates(blocks["lon"].to_numpy(), blocks["lat"].to_numpy(), 24)
+    blocks = blocks[(masks > 0).mean((1, 2)) > _MIN_LAND]
+    rng = np.random.default_rng(derive_seed(seed, "fewer"))
+    order = np.sort(rng.permutation(len(blocks))[:count])
+    blocks = blocks.iloc[order].reset_index(drop=True)
+    scenes = datasets.blue_marble(
+        places=len(blocks), dates=dates, seed=seed, footprint_km=_SCENE_KM
+    ).drop(columns=["label", "climate"])  # of the locations that were drawn, not of these
+    return scenes.assign(**blocks.loc[blocks.index.repeat(dates)].reset_index(drop=True))
+
+
+@validated
+def climate_masks(scenes: pd.DataFrame, *, size_px: PositiveInt) -> np.ndarray:
+    """Return the climate ``(M, S, S)`` uint8 of each pixel of scenes of `place_scenes`.
+
+    Numbers in `geossl.datasets.blue_marble_tasks.CLIMATES`.
+    """
+    places, index = np.unique(scenes[["lon", "lat"]].to_numpy(float), axis=0, return_inverse=True)
+    return _climates(*places.T, size_px)[index.reshape(-1)]
+
+
+def _climates(lon: np.ndarray, lat: np.ndarray, size_px: int) -> np.ndarray:
+    """Return climates ``(P, S, S)`` around positions ``(P,)``, on the pixels of the reader."""
+    step = (np.arange(size_px) + 0.5) / size_px - 0.5
+    lats = lat[:, None] - step * (_SCENE_KM / _KM_PER_DEG)  # (P, S)
+    stretch = _SCENE_KM / _KM_PER_DEG / np.cos(np.radians(lats))
+    lons = lon[:, None, None] + stretch[:, :, None] * step
+    lats = np.broadcast_to(lats[:, :, None], lons.shape)
+    zones = earth.zones_at(((lons + 180) % 360 - 180).ravel(), lats.ravel())
+    code = np.zeros(256, np.uint8)
+    for number, name in earth.zone_names().items():
+        code[number] = "ABCDE".find(name[:1]) + 1
+    code[earth.OCEAN] = 0
+    return code[zones].reshape(lons.shape)
+
+
+@validated
+def write_scenes(
+    folder: str | os.PathLike[str], store: ChipStore, masks: np.ndarray, rows: ArrayLike
+) -> pd.DataFrame:
+    """Write some chips of a store and their masks as GeoTIFFs, unless the files exist.
+
+    Each file gets the scale of its middle line.
+
+    Returns:
+        A table for `geossl.tasks.segment`: path, mask, location, lon, lat, split.
+    """
+    folder, rows = Path(folder), np.asarray(rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = store.scenes.loc[rows, ["location", "lon", "lat", "split"]].reset_index(drop=True)
+    for name, values in (("path", store.chips), ("mask", masks[:, None])):
+        table[name] = [str(folder / f"{name}-{row}.tif") for row in rows]
+        for path, row, lon, lat in zip(table[name], rows, table["lon"], table["lat"], strict=True):
+            if not os.path.exists(path):
+                high = _SCENE_KM / _KM_PER_DEG
+                _write(Path(path), values[row], (lon, lat), (high / np.cos(np.radians(lat)), high))
+    return table
+
+
+def _write(
+    path: Path, pixels: np.ndarray, middle: tuple[float, float], size_deg: tuple[float, float]
+) -> None:
+    import rasterio
+    from rasterio.transform import from_bounds
+
+    (lon, lat), (wide, high) = middle, size_deg
+    count, height, width = pixels.shape
+    bounds = lon - wide / 2, lat - high / 2, lon + wide / 2, lat + high / 2
+    with atomic_write(path) as part, rasterio.open(
+        part, "w", driver="GTiff", count=count, height=height, width=width, dtype="uint8",
+        crs="EPSG:4326", transform=from_bounds(*bounds, width, height),
+    ) as file:  # fmt: skip
+        file.write(pixels)
 
 
 @validated
@@ -80,10 +169,13 @@ def _shift(box: np.ndarray, share: float) -> np.ndarray:
 
 @validated
 def write_large_scene(
-    path: str | os.PathLike[str], *, west: int = -20, north: int = 70,
-    width_deg: PositiveInt = 80, height_deg: PositiveInt = 50,
+    path: str | os.PathLike[str], *, west: int = 0, north: int = 22,
+    width_deg: PositiveInt = 32, height_deg: PositiveInt = 32,
 ) -> Path:  # fmt: skip
-    """Write a large piece of the built-in world as a GeoTIFF, unless the file exists."""
+    """Write a large piece of the built-in world as a GeoTIFF, unless the file exists.
+
+    Its sides are multiples of 16 pixels, as windows are.
+    """
     import rasterio
     from rasterio.transform import from_origin
 
@@ -100,12 +192,3 @@ def write_large_scene(
         ) as file:  # fmt: skip
             file.write(pixels)
     return path
-
-
-def results_table(tasks: Mapping[str, Sequence[compare.Row]]) -> pd.DataFrame:
-    """List results of `geossl.tasks.compare`: ``encoder, task, value, low, high``."""
-    rows = [
-        [row.method, task, row.value, row.low, row.high]
-        for task, results in tasks.items() for row in results
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=["encoder", "task", "value", "low", "high"])

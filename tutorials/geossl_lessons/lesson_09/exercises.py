@@ -5,78 +5,99 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from geossl_lessons.checking import NotYet, as_number, grade_number
+import numpy as np
+import torch
+from torch import nn
 
-_DAY_S = 86_400
-_BF16_BITS = 8  # binary digits of a bf16 number, with the leading one
+from geossl_lessons.checking import NotYet, as_array, as_number, grade_number
 
-
-def exercise_1(answer: object, data: Any) -> None:
-    """Check the days of a training; ``data`` is ``(images, passes, rate)``."""
-    images, passes, rate = data
-    days = passes * images / rate.value / _DAY_S
-    units = {"seconds": _DAY_S, "minutes": 1440, "hours": 24, "weeks": 1 / 7, "years": 1 / 365}
-    mistakes = {days * size: f"Right, but in {name}. Give days." for name, size in units.items()}
-    mistakes |= {
-        days / passes: "That is one pass; the training has many.",
-        2 * days: "A pair is one query with its key: a picture gives one pair in a pass, not two.",
-    }
-    hint = (
-        "The pairs of all passes divided by pairs per second are seconds. Then make days of them."
-    )
-    grade_number(answer, days, mistakes, hint=hint, rel_tol=0.02)
+_STEP = 0.1  # learning rate of the lesson's `compare_steps`
+_QUIZ = {  # letter of the right answer; a sentence for those who chose another
+    1: ("c", "Each sum is rounded before the next 1 is added. What was 256 + 1?"),
+    2: ("a", "`--batch-size` counts the pairs of all processes together."),
+    3: ("c", "Look at the two lines that your checkpoint by hand printed."),
+}
 
 
-def exercise_2(answer: object, data: Any) -> None:
-    """Check a sum in bf16; ``data`` are its two whole numbers."""
-    value = as_number(getattr(answer, "float", lambda: answer)())  # NumPy has no bf16
-    total = sum(data)
-    step = 2 ** max(0, total.bit_length() - _BF16_BITS)  # from a number to the next
-    below = total // step * step
-    if value == step * round(total / step):  # a tie goes to the even one, in Python as well
-        return
-    if value == total:
-        raise NotYet(
-            f"In bf16 the next number after {data[0]} is {below + step}: {total} is between two "
-            "numbers and is rounded to one of them."
+def exercise_1(answer: object, data: Any = None) -> None:
+    """Check a function ``(conv, height, width)`` -> FLOPs of a convolution for one picture."""
+    for conv, height, width in (
+        (nn.Conv2d(3, 8, 3, device="meta"), 5, 7),
+        (nn.Conv2d(16, 24, (1, 5), stride=2, device="meta"), 6, 4),
+        (nn.Conv2d(12, 18, 3, groups=6, bias=False, device="meta"), 3, 9),
+    ):
+        out, inside, *kernel = conv.weight.shape
+        products = out * height * width * inside * math.prod(kernel)
+        mistakes = {
+            products: "Each product is a multiplication *and* an addition: two FLOPs.",
+            2 * products / out: "The output has more than one channel.",
+            products / out: "The output has more than one channel, and a product costs two FLOPs.",
+            2 * products / out * conv.in_channels: (
+                "Count the channels of the output, not those of the input."
+            ),
+            2 * products / (height * width): "The output has `height` x `width` pixels.",
+        }
+        hint = (
+            "The output has conv.out_channels * height * width numbers, each of them a sum of "
+            "`products` products; each product costs a multiplication and an addition."
         )
-    if value in (below, below + step):
-        raise NotYet("Right between two numbers, the one with an even last digit (in bits) wins.")
-    raise NotYet("Try torch.tensor(256.0, dtype=torch.bfloat16) + 1.")
+        value = as_number(_call(answer, conv, height, width))
+        grade_number(value, 2 * products, mistakes, hint=hint, rel_tol=1e-6)
+
+
+def exercise_2(answer: object, data: Any = None) -> None:
+    """Check a function ``(first, second, n_first, n_second)`` -> gradient of the whole batch."""
+    rng = np.random.default_rng(0)
+    for sizes in ((3, 5), (1, 9), (4, 4)):
+        x, y, weight = rng.normal(size=(sum(sizes), 6)), rng.normal(size=sum(sizes)), rng.random(6)
+        parts = slice(0, sizes[0]), slice(sizes[0], None)
+        first, second, truth = (
+            2 * ((x[rows] @ weight - y[rows])[:, None] * x[rows]).mean(0)  # of a square loss
+            for rows in (*parts, slice(None))
+        )
+        given = (torch.from_numpy(gradient.copy()) for gradient in (first, second))
+        value = as_array(_call(answer, *given, *sizes), (6,))
+        if np.allclose(value, truth):
+            continue
+        mistakes = (
+            ((first + second) / 2, "The larger part must count for more than the smaller one."),
+            (first + second, "A mean, not a sum: how many pictures are there in all?"),
+            (sizes[0] * first + sizes[1] * second,
+             "That is the sum over all pictures. Divide it by their number."),
+            ((sizes[1] * first + sizes[0] * second) / sum(sizes), "The two weights are exchanged."),
+        )  # fmt: skip
+        for wrong, words in mistakes:
+            if np.allclose(value, wrong):
+                raise NotYet(words)
+        raise NotYet(
+            "A mean times its number of pictures is a sum. Add the two sums, then divide by the "
+            "number of all pictures."
+        )
 
 
 def exercise_3(answer: object, data: Any) -> None:
-    """Check the megabytes that a process sends in a step; ``data`` is ``(encoder, processes)``."""
-    encoder, processes = data
-    size = sum(math.prod(weight.shape) for weight in encoder.parameters()) * 4 / 1e6
-    truth = 2 * (processes - 1) / processes * size
-    mistakes = {
-        truth * factor: "Right except for the unit: a megabyte is 10^6 bytes."
-        for factor in (1e3, 1e6, 1e-3, 1.048576, 1 / 1.048576)
-    }
-    mistakes |= {
-        truth / 4: "Each number has 4 bytes.",
-        size: "That is the size of the gradients. How often is each part sent?",
-        truth / 2: "That is one round only: first the sums are made, then they are sent to all.",
-    }
-    hint = "2 * (P - 1) / P times the size of the gradients, in 10^6 bytes."
-    grade_number(answer, truth, mistakes, hint=hint, rel_tol=0.02)
+    """Check how far BatchNorm drives the halves and the batch apart.
+
+    ``data`` is ``(make_network, x, y)``, with the learner's function that makes a network.
+    """
+    make, x, y = data
+    layers = list(make())
+    if not any(isinstance(layer, nn.BatchNorm2d) for layer in layers):
+        plain = _distance(layers, x, y)
+        layers.insert(1, nn.BatchNorm2d(layers[0].out_channels))
+    else:
+        plain = 0.0
+    value = as_number(answer)
+    if plain > 0 and 0 <= value < 20 * plain:
+        raise NotYet("That is without BatchNorm: rounding only. Is the layer in the network?")
+    hint = (
+        "Put nn.BatchNorm2d(16) right behind the first convolution, before the ReLU, and give the "
+        "number that compare_steps(with_batch_norm) returns."
+    )
+    grade_number(value, _distance(layers, x, y), {}, hint=hint, rel_tol=0.05)
 
 
 def exercise_4(answer: object, data: Any) -> None:
-    """Check the GPU-hours lost by a kill; ``data`` is ``(GPUs, minutes between checkpoints)``."""
-    gpus, minutes = data
-    truth = gpus * minutes / 2 / 60
-    mistakes = {
-        2 * truth: "That is the worst case; on average the checkpoint is half as old.",
-        truth / gpus: "That is what one GPU loses; all of them do.",
-        truth * 60: "Right, but in GPU-minutes. Give hours.",
-    }
-    hint = "The average age of the last checkpoint, in hours, times the number of GPUs."
-    grade_number(answer, truth, mistakes, hint=hint, rel_tol=0.03)
-
-
-def exercise_5(answer: object, data: Any) -> None:
     """Check the passes for a budget; ``data`` is ``(dollars, dollars an hour, rate, images)``."""
     budget, price, rate, images = data
     pass_dollars = images / rate.value / 3600 * price
@@ -93,3 +114,44 @@ def exercise_5(answer: object, data: Any) -> None:
         "pass has IMAGES of them."
     )
     grade_number(answer, truth, mistakes, hint=hint, rel_tol=0.02)
+
+
+def exercise_5(answer: object, data: Any = None) -> None:
+    """Check the letters of the three questions."""
+    letters = answer.strip().casefold() if isinstance(answer, str) else ""
+    if len(letters) != len(_QUIZ) or set(letters) - set("abc"):
+        raise NotYet(f"Give {len(_QUIZ)} letters of a, b and c in a string, such as 'bca'.")
+    wrong = [n for (n, (right, _)), x in zip(_QUIZ.items(), letters, strict=True) if x != right]
+    if wrong:
+        right = [str(n) for n in _QUIZ if n not in wrong]
+        start = f"Right: question {' and '.join(right)}. " if right else ""
+        raise NotYet(start + " ".join(f"Question {n}: {_QUIZ[n][1]}" for n in wrong))
+
+
+def _call(function: object, *arguments: Any) -> Any:
+    """Call a learner's function; what goes wrong in it is a hint."""
+    if not callable(function):
+        raise NotYet("The answer must be your function itself, its name without parentheses.")
+    try:
+        value = function(*arguments)
+    except Exception as error:  # a learner's function may raise anything
+        raise NotYet(f"Your function stopped with {type(error).__name__}: {error}"[:300]) from None
+    if value is None or value is ...:
+        raise NotYet("Your function returns nothing yet. Replace the dots.")
+    return value
+
+
+def _distance(layers: list[nn.Module], x: torch.Tensor, y: torch.Tensor) -> float:
+    """Return how far a step on the mean gradient of two halves is from that of the batch."""
+    network, half = nn.Sequential(*layers).train(), len(x) // 2
+    weights = list(network.parameters())
+
+    def gradient(rows: slice) -> list[torch.Tensor]:
+        loss = nn.functional.cross_entropy(network(x[rows]), y[rows])
+        return list(torch.autograd.grad(loss, weights))
+
+    every = (gradient(rows) for rows in (slice(None), slice(half), slice(half, None)))
+    differences = (
+        (whole - (a + b) / 2).abs().max().item() for whole, a, b in zip(*every, strict=True)
+    )
+    return _STEP * max(differences)

@@ -23,10 +23,18 @@ def plot_gaps(*, ax: Axes | None = None) -> Axes:
     """Draw the distance from a number to the next one, in three formats."""
     ax = style_axes(get_axes(ax, 6.0, 3.4))
     values = np.geomspace(0.01, 2000, 4000)
-    styles = ((PALETTE[0], "-"), (PALETTE[2], "--"), (PALETTE[5], ":"))
+    styles = ((PALETTE[0], "-"), (PALETTE[3], "--"), (PALETTE[1], ":"))
     for (name, bits), (color, line) in zip(_BITS.items(), styles, strict=True):
         gap = 2.0 ** (np.floor(np.log2(values)) - bits)
         ax.loglog(values, gap, line, color=color, linewidth=2, label=f"{name}: {bits} bits")
+    ax.axvline(256, color="k", linewidth=0.9, linestyle=":")
+    ax.annotate("256", (256, ax.get_ylim()[0]), (3, 4), fontsize=9, textcoords="offset points")
+    ax.set_xticks([0.01, 0.1, 1, 10, 100, 1000], ["0.01", "0.1", "1", "10", "100", "1,000"])
+    exponents = {-8: "\u207b\u2078", -6: "\u207b\u2076", -4: "\u207b\u2074", -2: "\u207b\u00b2"}
+    ax.set_yticks(
+        [10.0**e for e in exponents] + [1], [f"10{e}" for e in exponents.values()] + ["1"]
+    )
+    ax.minorticks_off()
     ax.set_xlabel("a number")
     ax.set_ylabel("distance to the next one")
     ax.legend(frameon=False, fontsize=9, title="bits of the fraction", title_fontsize=8)
@@ -43,8 +51,7 @@ def plot_rates(rates: Mapping[str, Throughput], *, ax: Axes | None = None) -> Ax
                     textcoords="offset points", fontsize=9)  # fmt: skip
     ax.set_yticks(range(len(rates)), list(rates), fontsize=9)
     ax.set_ylim(len(rates) - 0.5, -0.5)
-    ax.set_xlim(left=0)
-    ax.margins(x=0.15)
+    ax.set_xlim(0, 1.15 * max(rate.high for rate in rates.values()))
     ax.set_xlabel("pairs per second (line: smallest to largest of the repeats)")
     return ax
 
@@ -52,7 +59,7 @@ def plot_rates(rates: Mapping[str, Throughput], *, ax: Axes | None = None) -> Ax
 def plot_two_runs(logs: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> Axes:
     """Draw the losses of two runs that should agree: a wide line, and a dashed one on it."""
     ax = style_axes(get_axes(ax, 6.4, 3.2))
-    styles = ((PALETTE[5], "-", 5, 0.5), (PALETTE[0], "--", 1.6, 1))
+    styles = ((PALETTE[1], "-", 5, 0.5), (PALETTE[0], "--", 1.6, 1))
     for (name, log), (color, line, width, alpha) in zip(logs.items(), styles, strict=True):
         ax.plot(log["step"], log["loss"], line, color=color, linewidth=width, alpha=alpha,
                 label=name)  # fmt: skip
@@ -74,13 +81,13 @@ def plot_resumed(complete: pd.DataFrame, before: pd.DataFrame, after: pd.DataFra
         ax.set_title(title, fontsize=10, loc="left")
         ax.set_ylabel("loss (nats)")
     axes[0].plot(complete["step"], complete["loss"], color=PALETTE[0], linewidth=2)
-    axes[1].plot(before["step"], before["loss"], color=PALETTE[5], linewidth=4, alpha=0.5,
+    axes[1].plot(before["step"], before["loss"], color=PALETTE[1], linewidth=4, alpha=0.5,
                  label="before it was killed")  # fmt: skip
     later = after[after["step"] >= _resumed_from(before, after)]
     axes[1].plot(later["step"], later["loss"], "--", color=PALETTE[0], linewidth=1.6,
                  label="after it was resumed")  # fmt: skip
     axes[1].axvline(killed, color="k", linewidth=0.9, linestyle=":")
-    axes[1].annotate("kill", (killed, axes[1].get_ylim()[1]), (3, -11), fontsize=9,
+    axes[1].annotate("kill", (killed, axes[1].get_ylim()[0]), (4, 5), fontsize=9,
                      textcoords="offset points")  # fmt: skip
     axes[1].legend(frameon=False, fontsize=8)
     axes[1].set_xlabel("optimizer steps")
@@ -94,17 +101,15 @@ def _resumed_from(before: pd.DataFrame, after: pd.DataFrame) -> int:
     return int(same.max()) if len(same) else 0
 
 
-def plot_times(
-    rates: Mapping[str, tuple[Throughput, bool]], *, pairs: float, ax: Axes | None = None
-) -> Axes:
+def plot_times(rates: Mapping[str, Throughput], *, pairs: float, ax: Axes | None = None) -> Axes:
     """Draw how long a training of so many pairs takes on machines, on a logarithmic scale.
 
-    ``rates`` holds for each machine its rate, and whether it was measured.
+    ``rates`` holds the rate of each machine; those with "measured" in their name are measured.
     """
     ax = style_axes(get_axes(ax, 8.0, 1.1 + 0.42 * len(rates)))
-    for y, (rate, measured) in enumerate(rates.values()):
+    for y, (name, rate) in enumerate(rates.items()):
         likely, least, most = (pairs / v / 3600 for v in (rate.value, rate.high, rate.low))
-        color, mark = (PALETTE[0], "o") if measured else (GRAY, "s")
+        color, mark = (PALETTE[0], "o") if "measured" in name else (GRAY, "s")
         ax.plot([least, most], [y, y], color=color, linewidth=3)
         ax.plot(likely, y, mark, color=color, markersize=7)
         ax.annotate(format_duration(3600 * likely), (likely, y), (0, 8), ha="center",
@@ -112,6 +117,7 @@ def plot_times(
     ax.plot([], [], "o-", color=PALETTE[0], label="measured here")
     ax.plot([], [], "s-", color=GRAY, label="estimated from the data sheet")
     ax.set_xscale("log")
+    ax.margins(x=0.1)
     ax.set_yticks(range(len(rates)), list(rates), fontsize=9)
     ax.set_ylim(len(rates) - 0.4, -0.7)
     ax.set_xticks(list(_TICKS.values()), [f"1 {n}" if n.isalpha() else n for n in _TICKS])
