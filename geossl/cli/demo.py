@@ -140,9 +140,7 @@ def run_demo(
     results = Results(store, clusters, runs, embeddings, curves, tables, seconds)
     write_demo_page(page, results, seed=seed)
     said = {
-        "climate (5 classes), by number of labeled places": few_labels_table(
-            curves
-        ),
+        "climate (5 classes), by number of labeled places": few_labels_table(curves),
         "with all there is, 95 % interval over locations": result_table(tables),
     }
     for words, table in said.items():

@@ -163,7 +163,7 @@ def test_the_three_questions_right_and_wrong():
     words = hint("08.5", "bca")
     assert "Right" not in words and all(f"Question {n}:" in words for n in (1, 2, 3))
     for wrong in ("ca", "cabx", "cad", 3, ["c", "a", "b"]):
-        assert "3 letters" in hint("08.5", wrong)
+        assert "three letters" in hint("08.5", wrong)
 
 
 @pytest.mark.parametrize("number", ["08.1", "08.2", "08.3", "08.4", "08.5"])

@@ -134,7 +134,7 @@ def test_the_three_questions_right_and_wrong():
     words = hint("09.5", "bca")
     assert "Right" not in words and all(f"Question {n}:" in words for n in (1, 2, 3))
     for wrong in ("ca", "cabx", "cad", 3, ["c", "a", "c"]):
-        assert "3 letters" in hint("09.5", wrong)
+        assert "three letters" in hint("09.5", wrong)
 
 
 @pytest.mark.parametrize("number", ["09.1", "09.2", "09.3", "09.4", "09.5"])

@@ -9,21 +9,21 @@ import torch
 from torch import nn
 
 from geossl.datasets.blue_marble_tasks import CLIMATES
-from geossl_lessons.checking import NotYet, as_array, grade_share
+from geossl_lessons.checking import NotYet, as_array, call_answer, grade_quiz, grade_share
 
 _MIN_IOU = 0.5
-_QUIZ = {  # letter of the right answer; a sentence for those who chose another
-    1: ("c", "Much of a picture may be of one easy class. Which measure would not notice?"),
-    2: ("a", "A true box can be found once. In which order do you go down the list?"),
-    3: ("b", "What may an encoder have seen, if its test shall say how it does on new places?"),
-}
+_QUIZ = (  # letter of the right answer; a sentence for those who chose another
+    ("c", "Much of a picture may be of one easy class. Which measure would not notice?"),
+    ("a", "A true box can be found once. In which order do you go down the list?"),
+    ("b", "What may an encoder have seen, if its test shall say how it does on new places?"),
+)
 
 
 def exercise_1(answer: object, data: Any = None) -> None:
     """Check a function from a confusion matrix ``(K, K)`` to the IoU of each class ``(K,)``."""
     for seed, classes in enumerate((3, 5)):
         counts = np.random.default_rng(seed).integers(1, 60, (classes, classes))
-        value = _call(answer, counts.copy())
+        value = call_answer(answer, counts.copy())
         if np.size(value) == 1:
             raise NotYet("Return the IoU of each class, not one number.")
         value = as_array(value, (classes,))
@@ -72,7 +72,7 @@ def exercise_2(answer: object, data: Any) -> None:
 def exercise_3(answer: object, data: Any = None) -> None:
     """Check a function ``(length, size, overlap)`` -> windows ``(start, stop, from, to)``."""
     for length, size, overlap in ((40, 16, 8), (50, 16, 4), (10, 16, 8), (32, 16, 0), (16, 16, 6)):
-        value = _call(answer, length, size, overlap)
+        value = call_answer(answer, length, size, overlap)
         case = f"With length {length}, size {size} and overlap {overlap}: "
         windows = as_array(value)
         if windows.ndim != 2 or windows.shape[1] != 4:
@@ -100,7 +100,7 @@ def exercise_4(answer: object, data: Any = None) -> None:
         ([two], [(20, 0, 30, 4), (20, 1, 30, 10), (20, 0, 30, 10)]),
     )
     for truth, detections in lists:
-        value = _call(answer, list(truth), list(detections))
+        value = call_answer(answer, list(truth), list(detections))
         marks = as_array(value, (len(detections),)).astype(bool).tolist()
         hits, doubles, poor = match(truth, detections)
         if marks == hits:
@@ -117,14 +117,7 @@ def exercise_4(answer: object, data: Any = None) -> None:
 
 def exercise_5(answer: object, data: Any = None) -> None:
     """Check the letters of the three questions."""
-    letters = answer.strip().casefold() if isinstance(answer, str) else ""
-    if len(letters) != len(_QUIZ) or set(letters) - set("abc"):
-        raise NotYet(f"Give {len(_QUIZ)} letters of a, b and c in a string, such as 'bca'.")
-    wrong = [n for (n, (right, _)), x in zip(_QUIZ.items(), letters, strict=True) if x != right]
-    if wrong:
-        right = [str(n) for n in _QUIZ if n not in wrong]
-        start = f"Right: question {' and '.join(right)}. " if right else ""
-        raise NotYet(start + " ".join(f"Question {n}: {_QUIZ[n][1]}" for n in wrong))
+    grade_quiz(answer, _QUIZ)
 
 
 def match(truth: Any, detections: Any) -> tuple[list[bool], list[int], list[int]]:
@@ -178,19 +171,3 @@ def _miou(
         if either:
             values.append(((guess == k) & (truth == k)).sum().item() / either)
     return float(np.mean(values))
-
-
-def _call(function: object, *arguments: Any) -> Any:
-    """Call a learner's function; what goes wrong in it is a hint."""
-    if not callable(function):
-        raise NotYet("The answer must be your function itself, its name without parentheses.")
-    try:
-        value = function(*arguments)
-    except Exception as error:  # a learner's function may raise anything
-        raise NotYet(
-            f"Your function stopped with {type(error).__name__}: {error}"[:300]
-            + " Are all the dots replaced?"
-        ) from None
-    if value is None or value is ...:
-        raise NotYet("Your function returns nothing yet. Its last line should `return` the result.")
-    return value

@@ -9,14 +9,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from geossl_lessons.checking import NotYet, as_array, as_number, grade_number
+from geossl_lessons.checking import (
+    NotYet,
+    as_array,
+    as_number,
+    call_answer,
+    grade_number,
+    grade_quiz,
+)
 
 _STEP = 0.1  # learning rate of the lesson's `compare_steps`
-_QUIZ = {  # letter of the right answer; a sentence for those who chose another
-    1: ("c", "Each sum is rounded before the next 1 is added. What was 256 + 1?"),
-    2: ("a", "`--batch-size` counts the pairs of all processes together."),
-    3: ("c", "Look at the two lines that your checkpoint by hand printed."),
-}
+_QUIZ = (  # letter of the right answer; a sentence for those who chose another
+    ("c", "Each sum is rounded before the next 1 is added. What was 256 + 1?"),
+    ("a", "`--batch-size` counts the pairs of all processes together."),
+    ("c", "Look at the two lines that your checkpoint by hand printed."),
+)
 
 
 def exercise_1(answer: object, data: Any = None) -> None:
@@ -41,7 +48,7 @@ def exercise_1(answer: object, data: Any = None) -> None:
             "The output has conv.out_channels * height * width numbers, each of them a sum of "
             "`products` products; each product costs a multiplication and an addition."
         )
-        value = as_number(_call(answer, conv, height, width))
+        value = as_number(call_answer(answer, conv, height, width))
         grade_number(value, 2 * products, mistakes, hint=hint, rel_tol=1e-6)
 
 
@@ -56,7 +63,7 @@ def exercise_2(answer: object, data: Any = None) -> None:
             for rows in (*parts, slice(None))
         )
         given = (torch.from_numpy(gradient.copy()) for gradient in (first, second))
-        value = as_array(_call(answer, *given, *sizes), (6,))
+        value = as_array(call_answer(answer, *given, *sizes), (6,))
         if np.allclose(value, truth):
             continue
         mistakes = (
@@ -118,27 +125,7 @@ def exercise_4(answer: object, data: Any) -> None:
 
 def exercise_5(answer: object, data: Any = None) -> None:
     """Check the letters of the three questions."""
-    letters = answer.strip().casefold() if isinstance(answer, str) else ""
-    if len(letters) != len(_QUIZ) or set(letters) - set("abc"):
-        raise NotYet(f"Give {len(_QUIZ)} letters of a, b and c in a string, such as 'bca'.")
-    wrong = [n for (n, (right, _)), x in zip(_QUIZ.items(), letters, strict=True) if x != right]
-    if wrong:
-        right = [str(n) for n in _QUIZ if n not in wrong]
-        start = f"Right: question {' and '.join(right)}. " if right else ""
-        raise NotYet(start + " ".join(f"Question {n}: {_QUIZ[n][1]}" for n in wrong))
-
-
-def _call(function: object, *arguments: Any) -> Any:
-    """Call a learner's function; what goes wrong in it is a hint."""
-    if not callable(function):
-        raise NotYet("The answer must be your function itself, its name without parentheses.")
-    try:
-        value = function(*arguments)
-    except Exception as error:  # a learner's function may raise anything
-        raise NotYet(f"Your function stopped with {type(error).__name__}: {error}"[:300]) from None
-    if value is None or value is ...:
-        raise NotYet("Your function returns nothing yet. Replace the dots.")
-    return value
+    grade_quiz(answer, _QUIZ)
 
 
 def _distance(layers: list[nn.Module], x: torch.Tensor, y: torch.Tensor) -> float:
