@@ -63,7 +63,7 @@ def demo(
         output_dir: folder of everything that the demo writes; the page is index.html (default:
             runs/demo, or runs/demo_naip and so on).
         places: number of locations of the world.
-        epochs: epochs of each pre-training (default: 5, and 30 of the photographs).
+        epochs: epochs of each pre-training (default: 5, and 15 of the photographs).
         seed: seed of everything.
     """
     output_dir = output_dir or Path("runs/demo" if data == "world" else f"runs/demo_{data}")
@@ -85,7 +85,7 @@ def run_demo(
         output_dir: folder of everything that the demo writes.
         data: "world", or photographs that were fetched into the folder ``data``.
         places: number of locations of the Blue Marble.
-        epochs: of each of the three pre-trainings; None: 5, and 30 of the photographs.
+        epochs: of each of the three pre-trainings; None: 5, and 15 of the photographs.
         seed: of everything.
         echo: called with each line of progress.
 
@@ -111,7 +111,7 @@ def run_demo(
         write_demo_page(page, Results(store, clusters), seed=seed)
         echo(f"     the first maps are in {page}; load it again at the end")
     echo(f"3/5  pre-training with {len(METHODS)} methods, the same number of steps each")
-    config = _config(store, epochs=epochs or (5 if labeled else 30))
+    config = _config(store, epochs=epochs or (5 if labeled else 15))
     runs: dict[str, Run] = {}
     for number, (name, (sampler, with_clusters)) in enumerate(METHODS.items(), 1):
         run = pretrain(

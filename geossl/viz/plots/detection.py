@@ -70,7 +70,7 @@ def plot_detections(
     for name, (color, line) in _STYLES.items():
         ax.plot([], [], color=color, linestyle=line, linewidth=2,
                 label=f"{_TITLES[name]} ({counts[name]})")  # fmt: skip
-    ax.set_title(f"{Path(path).name}, score from {result.score:g}", fontsize=9)
+    ax.set_title(f"{Path(path).name}, score from {result.score:.2g}", fontsize=9)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3, fontsize=8, frameon=False)
     return ax
 

@@ -48,7 +48,7 @@ class SplitSlider(widgets.VBox):
         part = self._scores[self._scores["split"] == self.split]
         figure, ax = new_figure(6.4, 3.2)
         draw_split(ax, self._lon, self._lat, self._splits[self.split][self._first] == 0)
-        ax.legend(framealpha=0.85, fontsize=9, loc="lower left", markerscale=2)
+        ax.legend(framealpha=0.85, fontsize=9, loc=(0.01, 0.2), markerscale=2)
         alt = f"map of training locations (dots) and test locations (squares), {self.split}"
         bars = "".join(
             f'<tr><td style="padding-right: 12px">{html.escape(row.classifier)}</td>'

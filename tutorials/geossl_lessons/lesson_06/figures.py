@@ -40,12 +40,10 @@ def plot_resamples(means: ArrayLike, *, ax: Axes | None = None) -> Axes:
     low, high = np.percentile(percent, [2.5, 97.5])
     ax = style_axes(get_axes(ax, 6.4, 2.8))
     edges = np.linspace(percent.min(), percent.max(), 31)
-    for inside, color, name in (
-        (True, ROLES["test"], f"95 % of the draws: {low:.1f} to {high:.1f} %"),
-        (False, GRAY, "the other 5 %"),
-    ):
-        chosen = percent[((percent >= low) & (percent <= high)) == inside]
-        ax.hist(chosen, edges, color=color, edgecolor="white", linewidth=0.6, label=name)
+    inside = (percent >= low) & (percent <= high)
+    ax.hist([percent[inside], percent[~inside]], edges, stacked=True, edgecolor="white",
+            linewidth=0.6, color=[ROLES["test"], GRAY],
+            label=[f"95 % of the draws: {low:.1f} to {high:.1f} %", "the other 5 %"])  # fmt: skip
     ax.set_xlabel("accuracy on the places drawn (%)")
     ax.set_ylabel("draws")
     ax.set_ylim(top=1.3 * ax.get_ylim()[1])
@@ -65,7 +63,7 @@ def plot_curves(
     Args:
         curves: method -> columns ``labels, value, low, high``, shares from 0 to 1.
         draws: method -> ``(numbers of labels, draws)``, shown as small dots.
-        read: number of labels and accuracy from which a line leads to the right, with the number of
+        read: number of labels and accuracy from which a line leads sideways, with the number of
             labels under each curve that it meets.
         ax: where to draw; a new figure when None.
     """
@@ -101,7 +99,7 @@ def _legend_above(ax: Axes, columns: int) -> None:
 def _draw_reading(
     ax: Axes, curves: Mapping[str, pd.DataFrame], labels: float, value: float
 ) -> None:
-    """Draw a line at an accuracy, and one down from each curve that it meets further right."""
+    """Draw a line at an accuracy, and one down from each curve that it meets."""
     floor, needed = ax.get_ylim()[0], {}
     for name, curve in curves.items():
         x, y = np.log(curve["labels"].to_numpy(float)), curve["value"].to_numpy()
@@ -115,7 +113,7 @@ def _draw_reading(
         ax.annotate(f"{at:,.0f}", (at, 0), (3, height), ax.get_xaxis_transform(), fontsize=9,
                     textcoords="offset points", color=_INK)  # fmt: skip
         before = at
-    ends = [labels, max([labels, *needed.values()])]
+    ends = [min([labels, *needed.values()]), max([labels, *needed.values()])]
     ax.plot(ends, [100 * value] * 2, ":", color=_INK, linewidth=1.6)
     ax.set_ylim(bottom=floor)
 

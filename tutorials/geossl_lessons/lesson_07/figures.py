@@ -51,7 +51,7 @@ def plot_cells(
         ax.hlines(y, x.min(), x.max(), colors=PALETTE[1], linewidth=0.6)
     ax.set_aspect(aspect((bounds.bottom + bounds.top) / 2))
     ax.set_xlabel(f"x ({words})")
-    ax.set_ylabel("y")
+    ax.set_ylabel(f"y ({words.split(',')[0]})")
     ax.set_title(Path(path).name, fontsize=10)
     return ax
 
@@ -126,7 +126,7 @@ def plot_split(scenes: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.autoscale_view()
     ax.set_aspect(aspect(top.mean()))
     ax.set_xlabel(f"x ({words})")
-    ax.set_ylabel("y")
+    ax.set_ylabel(f"y ({words.split(',')[0]})")
     ax.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
     return ax
 
