@@ -60,10 +60,10 @@ def demo(
     Args:
         data: the embedded world, whose dates are simulated, or real photographs of one area on
             several dates, which ``geossl fetch naip landsat`` downloads.
-        output_dir: folder of everything that the demo writes; the page is index.html (default:
-            runs/demo, or runs/demo_naip and so on).
+        output_dir: folder of everything that the demo writes; the page is index.html. None:
+            runs/demo, or runs/demo_naip and so on.
         places: number of locations of the world.
-        epochs: epochs of each pre-training (default: 5, and 15 of the photographs).
+        epochs: epochs of each pre-training. None: 5, and 15 of the photographs.
         seed: seed of everything.
     """
     output_dir = output_dir or Path("runs/demo" if data == "world" else f"runs/demo_{data}")
