@@ -111,7 +111,7 @@ def run_demo(
         write_demo_page(page, Results(store, clusters), seed=seed)
         echo(f"     the first maps are in {page}; load it again at the end")
     echo(f"3/5  pre-training with {len(METHODS)} methods, the same number of steps each")
-    config = _config(store, epochs=epochs or (5 if labeled else 15))
+    config = _config(store, epochs=(5 if labeled else 15) if epochs is None else epochs)
     runs: dict[str, Run] = {}
     for number, (name, (sampler, with_clusters)) in enumerate(METHODS.items(), 1):
         run = pretrain(

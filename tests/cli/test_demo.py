@@ -121,3 +121,8 @@ def test_photographs_that_are_not_there_say_how_to_get_them(tmp_path, monkeypatc
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1 and "run `geossl fetch landsat`" in said[0]
     assert not (tmp_path / "runs" / "demo_landsat").exists()
+
+
+def test_no_epochs_are_refused_not_replaced(tmp_path):
+    with pytest.raises(ValueError, match="`epochs`"):
+        demo.run_demo(tmp_path, places=120, epochs=0, echo=lambda line: None)

@@ -145,17 +145,6 @@ def test_small_blocks_are_as_bad_as_none():
         assert "random locations" in hint("01.3", random, given)
 
 
-def test_the_three_questions_right_and_wrong():
-    assert hint("01.4", "bca") == "" and hint("01.4", " BCA ") == ""
-    words = hint("01.4", "bcc")
-    assert "Right: question 1 and 2." in words and "Question 3:" in words
-    assert "Question 1" not in words and "Question 2" not in words
-    words = hint("01.4", "abb")
-    assert "Right" not in words and all(f"Question {n}:" in words for n in (1, 2, 3))
-    for wrong in ("bc", "bcab", "bcx", 3, ["b", "c", "a"]):
-        assert "three letters" in hint("01.4", wrong)
-
-
 @pytest.mark.parametrize("number", ["01.1", "01.2", "01.3", "01.4"])
 def test_whatever_the_answer_is_nothing_is_raised(number):
     table = some_scenes()

@@ -173,17 +173,6 @@ def test_the_collapsed_matrix_right_and_wrong():
     assert "shape (4, 4)" in said("02.4", collapsed[:3], good)
 
 
-def test_the_three_questions_right_and_wrong():
-    assert said("02.5", "bca") == "" and said("02.5", " BCA ") == ""
-    hint = said("02.5", "bba")
-    assert "Right: question 1 and 3." in hint and "Question 2:" in hint
-    assert "Question 1" not in hint and "Question 3" not in hint
-    hint = said("02.5", "abb")
-    assert "Right" not in hint and all(f"Question {n}:" in hint for n in (1, 2, 3))
-    for wrong in ("bc", "bcax", "bcd", 3, ["b", "c", "a"]):
-        assert "three letters" in said("02.5", wrong)
-
-
 # --- the widgets ----------------------------------------------------------------------------------
 
 

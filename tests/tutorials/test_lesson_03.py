@@ -144,17 +144,6 @@ def test_the_broken_world_right_and_wrong(world, tmp_path):
     assert "shape (2,)" in hint("03.3", truth[0], given)
 
 
-def test_the_three_questions_right_and_wrong():
-    assert hint("03.4", "cab") == "" and hint("03.4", " CAB ") == ""
-    words = hint("03.4", "cbb")
-    assert "Right: question 1 and 3." in words and "Question 2:" in words
-    assert "Question 1" not in words and "Question 3" not in words
-    words = hint("03.4", "bca")
-    assert "Right" not in words and all(f"Question {n}:" in words for n in (1, 2, 3))
-    for wrong in ("ca", "cabx", "cad", 3, ["c", "a", "b"]):
-        assert "three letters" in hint("03.4", wrong)
-
-
 @pytest.mark.parametrize("number", ["03.1", "03.2", "03.3", "03.4"])
 def test_whatever_the_answer_is_nothing_is_raised(number, world):
     run = SimpleNamespace(encoder=models.build_encoder(mean=world.mean, std=world.std))

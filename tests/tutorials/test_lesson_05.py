@@ -173,15 +173,6 @@ def test_upside_down_right_and_wrong(store):
         assert words in hint("05.4", value, given)
 
 
-def test_the_three_questions_right_and_wrong():
-    assert hint("05.5", "bac") == "" and hint("05.5", " BAC ") == ""
-    words = hint("05.5", "baa")
-    assert "Right: question 1 and 2." in words and "Question 3:" in words
-    words = hint("05.5", "abb")
-    assert "Right" not in words and all(f"Question {n}:" in words for n in (1, 2, 3))
-    assert "three letters" in hint("05.5", "ba") and "three letters" in hint("05.5", 7)
-
-
 @pytest.mark.parametrize("number", ["05.1", "05.2", "05.3", "05.5"])
 def test_whatever_the_answer_is_nothing_is_raised(number):
     given = pd.DataFrame({"lon": [0.0], "lat": [0.0], "label": ["a"]}) if number == "05.2" else None

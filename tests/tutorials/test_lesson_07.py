@@ -131,16 +131,6 @@ def test_what_is_left_of_a_place(found):
     assert "second date" in hint("07.3", 0.3, (vectors, once))
 
 
-def test_the_three_questions():
-    assert hint("07.4", "bca") == hint("07.4", " BCA ") == ""
-    for number, letters in enumerate(("aca", "bba", "bcc"), 1):
-        words = hint("07.4", letters)
-        assert f"Question {number}:" in words and words.startswith("Right: question ")
-    assert all(f"Question {n}:" in hint("07.4", "abc") for n in (1, 2, 3))
-    for odd in ("bc", "bcaa", "bcd", 3, ["b", "c", "a"]):
-        assert "letters of a, b and c" in hint("07.4", odd)
-
-
 # --- by hand, and by the library ------------------------------------------------------------------
 
 

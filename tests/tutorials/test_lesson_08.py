@@ -155,17 +155,6 @@ def test_hits_are_those_of_cocos_code(seed, scene):
     assert outcome.tolist() == hit
 
 
-def test_the_three_questions_right_and_wrong():
-    assert hint("08.5", "cab") == "" and hint("08.5", " CAB ") == ""
-    words = hint("08.5", "cbb")
-    assert "Right: question 1 and 3." in words and "Question 2:" in words
-    assert "Question 1" not in words and "Question 3" not in words
-    words = hint("08.5", "bca")
-    assert "Right" not in words and all(f"Question {n}:" in words for n in (1, 2, 3))
-    for wrong in ("ca", "cabx", "cad", 3, ["c", "a", "b"]):
-        assert "three letters" in hint("08.5", wrong)
-
-
 @pytest.mark.parametrize("number", ["08.1", "08.2", "08.3", "08.4", "08.5"])
 def test_whatever_the_answer_is_nothing_is_raised(number):
     given = striped() if number == "08.2" else None

@@ -125,16 +125,8 @@ def test_passes_right_and_wrong():
     assert "times 3600" in hint("09.4", 5, data)
 
 
-def test_the_three_questions_right_and_wrong():
-    assert hint("09.5", "cac") == "" and hint("09.5", " CAC ") == ""
-    assert torch.tensor(256.0, dtype=torch.bfloat16) + 1 == 256  # the first of them
-    words = hint("09.5", "cbc")
-    assert "Right: question 1 and 3." in words and "Question 2:" in words
-    assert "Question 1" not in words and "Question 3" not in words
-    words = hint("09.5", "bca")
-    assert "Right" not in words and all(f"Question {n}:" in words for n in (1, 2, 3))
-    for wrong in ("ca", "cabx", "cad", 3, ["c", "a", "c"]):
-        assert "three letters" in hint("09.5", wrong)
+def test_the_first_question_is_true_of_bf16():
+    assert torch.tensor(256.0, dtype=torch.bfloat16) + 1 == 256
 
 
 @pytest.mark.parametrize("number", ["09.1", "09.2", "09.3", "09.4", "09.5"])

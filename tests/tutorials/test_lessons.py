@@ -274,3 +274,29 @@ def test_the_dates_slider_walks_through_a_place(store):
     send(seen.location_slider, value=3)
     assert table_["location"][seen.row] == np.unique(table_["location"])[3]
     assert f'alt="location {table_["location"][seen.row]} on ' in seen._picture.value
+
+
+QUIZZES = {
+    "00.5": "bcb", "01.4": "bca", "02.5": "bca", "03.4": "cab", "04.4": "acb", "05.5": "bac",
+    "06.4": "cab", "07.4": "bca", "08.5": "cab", "09.5": "cac",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("number", QUIZZES)
+def test_a_quiz_says_which_are_right_without_giving_letters_away(number):
+    right = QUIZZES[number]
+
+    def hint(answer):
+        return checking.judge(number, answer).hint
+
+    assert hint(right) == hint(f" {right.upper()} ") == ""
+    for place in range(3):
+        others = " and ".join(str(n) for n in (1, 2, 3) if n != place + 1)
+        for letter in set("abc") - {right[place]}:
+            words = hint(right[:place] + letter + right[place + 1 :])
+            assert words.startswith(f"Right: question {others}. Question {place + 1}: ")
+            assert words.count("Question") == 1
+    words = hint("".join({"a": "b", "b": "c", "c": "a"}[letter] for letter in right))
+    assert "Right" not in words and all(f"Question {n}:" in words for n in (1, 2, 3))
+    for odd in (right[:2], f"{right}x", f"{right}a", f"{right[:2]}d", 3, list(right), ""):
+        assert "three letters of a, b and c" in hint(odd)
