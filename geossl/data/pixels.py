@@ -83,6 +83,8 @@ def join_constants(table: pd.DataFrame, values: dict[Hashable, Any]) -> pd.DataF
 @validated
 def hash_rows(table: pd.DataFrame) -> bytes:
     """Return a hash of each row of a table."""
+    table = table.copy(deep=False)
+    table.attrs = {}  # pandas copies them at every step
     for name in table.columns.intersection(CONSTANT_COLUMNS):  # format 1 repeated the values
         if isinstance(table[name].dtype, pd.CategoricalDtype):
             table = table.assign(**{name: table[name].astype(table[name].cat.categories.dtype)})

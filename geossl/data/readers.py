@@ -46,11 +46,14 @@ class FunctionReader:
         info: as ``pixel_info`` of `Reader`; None: the first row that can be read tells.
         bands: names of the bands if ``info`` is None; red, green, blue of three, else
             ``band_1, ...`` if None.
+        computed: whether pixels are computed from the table alone, at any time and in any size;
+            pictures for the eye then need not be as small as the chips that are stored.
     """
 
     read: Callable[..., Pixels | np.ndarray]
     info: Callable[[pd.DataFrame], dict[str, Any]] | None = None
     bands: tuple[str, ...] | None = None
+    computed: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -75,7 +75,7 @@ def check(
         if any(isinstance(value, list | dict | set | np.ndarray) for value in values):
             raise ValueError(f"{source} has lists in the column {name!r}. Write one value a row.")
     table = scenes.reset_index(drop=True).copy()
-    table.attrs = dict(scenes.attrs)
+    attrs, table.attrs = dict(scenes.attrs), {}  # pandas copies them at every step
     for name in COLUMNS:
         if name not in table:
             table[name] = _ABSENT.get(name)
@@ -115,6 +115,7 @@ def check(
     table["time"] = _times(table["time"], source)
     table["split"] = name_splits(table["split"])
     _refuse_scattered(table, source)
+    table.attrs = attrs
     return table[[*COLUMNS, *(name for name in table.columns if name not in COLUMNS)]]
 
 

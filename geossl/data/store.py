@@ -18,6 +18,7 @@ from torch import Tensor
 from geossl.data import store_files
 from geossl.data.build import MAX_NODATA_SHARE, ChipBuilder
 from geossl.data.notices import DataWarning
+from geossl.data.readers import get_reader, reader_name
 from geossl.data.sources import changed_rows
 from geossl.utils.io import file_digest
 from geossl.utils.validate import Fraction, PositiveInt, advise, validated
@@ -255,13 +256,33 @@ class ChipStore:
         return torch.from_numpy(self._take(index))
 
     @validated
-    def preview(self, index: ArrayLike | Tensor) -> np.ndarray:
+    def preview(self, index: ArrayLike | Tensor, *, min_px: PositiveInt = 1) -> np.ndarray:
         """Return some chips as pictures: ``(len(index), H, W, 3)`` uint8.
 
         uint8 is shown as it is; uint16 is stretched from the 2nd to the 98th percentile of each
         band over the whole store, so that colors of different chips compare.
+
+        Args:
+            index: rows of the store.
+            min_px: height and width for the eye: smaller chips are computed anew in so many pixels
+                where they can be (the embedded world). Chips from files are shown as stored.
         """
-        return self.to_rgb(self._take(index))
+        pixels = self._take(index)
+        if self.size_px < min_px and len(pixels):
+            pixels = self._compute(index, pixels, min_px)
+        return self.to_rgb(pixels)
+
+    def _compute(self, index: ArrayLike | Tensor, stored: np.ndarray, size_px: int) -> np.ndarray:
+        """Compute chips in another size if the same computation gives those that are stored."""
+        rows = self.scenes.iloc[_as_rows(index)].reset_index(drop=True)
+        try:
+            reader = get_reader(reader_name(rows))
+            if not getattr(reader, "computed", False):
+                return stored
+            same = np.array_equal(reader.read_chips(rows, size_px=self.size_px).chips, stored)
+            return reader.read_chips(rows, size_px=size_px).chips if same else stored
+        except (KeyError, ValueError):  # no such reader, or a table of another version
+            return stored
 
     @validated
     def to_rgb(self, pixels: np.ndarray) -> np.ndarray:
@@ -276,10 +297,7 @@ class ChipStore:
         return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
 
     def _take(self, index: ArrayLike | Tensor) -> np.ndarray:
-        rows = np.asarray(index.cpu() if isinstance(index, Tensor) else index)
-        if rows.size == 0:
-            rows = rows.astype(np.int64)
-        return np.ascontiguousarray(self.chips[rows])
+        return np.ascontiguousarray(self.chips[_as_rows(index)])
 
     @cached_property
     def _stretch(self) -> tuple[np.ndarray, np.ndarray]:
@@ -290,6 +308,11 @@ class ChipStore:
         valid = pixels[:, pixels.any(0)]  # all bands zero: mostly no data
         low, high = np.percentile(valid if valid.size else pixels, [2, 98], axis=1)
         return low, np.maximum(high, low + 1)
+
+
+def _as_rows(index: ArrayLike | Tensor) -> np.ndarray:
+    rows = np.asarray(index.cpu() if isinstance(index, Tensor) else index)
+    return rows.astype(np.int64) if rows.size == 0 else rows
 
 
 def fields_of(info: dict[str, Any]) -> dict[str, Any]:

@@ -199,4 +199,4 @@ def _draw_locations(
     return lon, lat, zone.astype(int)
 
 
-register_reader("blue_marble", FunctionReader(read_chips, pixel_info))
+register_reader("blue_marble", FunctionReader(read_chips, pixel_info, computed=True))

@@ -22,7 +22,7 @@ from geossl.utils.validate import Positive, Seed, validated
 
 __all__ = ["CLIMATES", "climates", "islands", "scenes"]
 
-CLIMATES = ("ocean", "tropical", "dry", "temperate", "cold", "polar")  # Koeppen's A to E
+CLIMATES = ("ocean", "tropical", "arid", "temperate", "continental", "polar")  # Koeppen's A to E
 _SIDE_DEG = 30
 _PER_DEG = 15  # pixels of the Blue Marble
 _SIDE = _SIDE_DEG * _PER_DEG

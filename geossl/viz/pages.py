@@ -23,6 +23,8 @@ from geossl.utils.validate import validated
 
 __all__ = ["date_text", "image_url", "jpeg_url", "pack_array", "render", "script_json"]
 
+SHOWN_PX = 64  # at least so large is a chip for the eye where it can be computed in any size
+
 
 def render(template: str, **data: Any) -> Markup:
     """Render a template of ``geossl/viz/templates``.

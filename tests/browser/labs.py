@@ -15,6 +15,7 @@ import nbformat
 # The check of the machine trains for five seconds, and lesson 0 makes it often.
 QUICK_DOCTOR = "from geossl.cli import doctor; doctor._TRAINING_S = 0.2"
 
+_CONTENT = "window.jupyterapp.shell.currentWidget.content"
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-component-update"
     " --disable-background-networking --disable-sync"
@@ -198,3 +199,37 @@ def drag(page, corners):
     for corner in corners[1:]:
         page.mouse.move(*corner, steps=5)
     page.mouse.up()
+
+
+def cells_with_widgets(book):
+    view = "application/vnd.jupyter.widget-view+json"
+    return [
+        number
+        for number, outputs in enumerate(book.outputs())
+        if any(view in output.get("data", {}) for output in outputs)
+    ]
+
+
+def move_sliders(book, number):
+    """Move every slider of a cell by some steps with the keyboard; how many there were."""
+    page = book.page
+    page.evaluate(f"(n) => {_CONTENT}.scrollToItem(n, 'start')", number)
+    cell = page.locator(f".jp-Cell[data-windowed-list-index='{number}']")
+    cell.locator(".jp-OutputArea-output").first.wait_for()
+    handles = cell.locator(".noUi-handle")
+    for i in range(handles.count()):
+        handle = handles.nth(i)
+        if not handle.is_visible():
+            continue
+        handle.scroll_into_view_if_needed()
+        handle.focus()
+        before = handle.get_attribute("aria-valuenow")
+        key = "PageDown" if before == handle.get_attribute("aria-valuemax") else "PageUp"
+        for _ in range(3):  # of five steps each: what is said is rounded to tenths
+            page.keyboard.press(key)
+        moved = "([e, before]) => e.getAttribute('aria-valuenow') !== before"
+        if handle.get_attribute("aria-valuemin") != handle.get_attribute("aria-valuemax"):
+            page.wait_for_function(moved, arg=[handle.element_handle(), before])
+        book.wait_idle()
+    assert cell.locator("[role=alert]").count() == 0, cell.locator("[role=alert]").inner_text()
+    return handles.count()

@@ -4,10 +4,14 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from ipywidgets.embed import embed_data
 from labs import canvas_box, drag, write_notebook
 
 from geossl.cli import demo
+from geossl.viz.widgets.linked import Gallery, LinkedViews
+from tools.tutorials import stills
 
 NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
 
@@ -205,3 +209,32 @@ def test_the_training_monitor_redraws_and_survives_an_interrupt(
     told = book.ask("print(monitor.interrupted, len(geossl.embed(store, run.encoder)))")
     assert told == "True 800"
     assert book.failures() == [] and book.blocked == [] and book.errors == []
+
+
+def test_drawing_widgets_live_on_without_a_kernel(visit, tmp_path):
+    rng = np.random.default_rng(0)
+    views = LinkedViews(
+        place=rng.uniform(-80, 80, (50, 2)).astype("<f4").tobytes(),
+        first=rng.normal(size=(50, 2)).astype("<f4").tobytes(),
+        codes=bytes(50), palette=["#0072b2"], titles=["map", "scatter"],
+        region=[-180.0, -90.0, 180.0, 90.0],
+    )  # fmt: skip
+    chips = [{"row": 3, "image": "", "words": "a chip", "caption": "3"}]
+    gallery = Gallery(chips=chips, note="one chip")
+    states = embed_data(views=[views, gallery], drop_defaults=False)["manager_state"]["state"]
+    pages = [stills._page(states, widget.model_id) for widget in (views, gallery)]
+    head = '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">'
+    (tmp_path / "page.html").write_text(head + "".join(pages), "utf-8")
+    page = visit(tmp_path / "page.html")
+    page.wait_for_selector("canvas")
+    page.get_by_label("a chip").click()
+    assert page.locator("canvas").count() >= 2 and "one chip" in page.inner_text("body")
+    x, y, wide, high = (page.locator("canvas").first.bounding_box()[k] for k in
+                        ("x", "y", "width", "height"))  # fmt: skip
+    page.mouse.move(x + 0.2 * wide, y + 0.2 * high)
+    page.mouse.down()
+    page.mouse.move(x + 0.8 * wide, y + 0.8 * high, steps=5)
+    page.mouse.up()
+    page.wait_for_selector("text=/\\d+ of 50 selected/")
+    assert page.errors == []
+    assert [url for url in page.asked if not url.startswith(("file:", "data:"))] == []

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 import pickle
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 
-from geossl import ChipStore
+from geossl import ChipStore, datasets
 from geossl.data import build as chip_build
 from geossl.data import decode
 from geossl.data.notices import DataWarning
@@ -184,6 +185,23 @@ def test_preview_shows_red_green_blue(tmp_path, reader):
         values = np.asarray(wide.chips[:, 2 - band]).astype(float)
         expected = np.clip((values - low) / (high - low), 0, 1) * 255
         assert np.abs(seen[..., band] - expected).max() < 1
+
+
+def test_chips_that_are_computed_are_shown_in_more_pixels(tmp_path, reader):
+    scenes = datasets.blue_marble(places=5, dates=2, seed=3)
+    store = ChipStore.build(tmp_path / "world", scenes, size_px=8, progress=False)
+    for rows in ([7, 0], torch.tensor([7, 0]), np.isin(np.arange(10), [0, 7])):
+        small, large = store.preview(rows), store.preview(rows, min_px=32)
+        assert small.shape == (2, 8, 8, 3) and large.shape == (2, 32, 32, 3)
+        blocks = large.reshape(2, 8, 4, 8, 4, 3).mean((2, 4))
+        assert np.abs(blocks - small).mean() < np.abs(blocks[::-1] - small).mean() / 4
+    assert np.array_equal(store.preview([7, 0], min_px=8), store.preview([7, 0]))
+    assert store.preview([], min_px=32).shape == (0, 8, 8, 3)
+    other = dataclasses.replace(store, chips=255 - store.chips)  # not what is computed
+    older = dataclasses.replace(store, scenes=store.scenes.drop(columns="noise"))
+    lost = dataclasses.replace(store, scenes=store.scenes.drop(columns="reader"))
+    for changed in (other, older, lost, build(tmp_path / "chips", table_of(9))):
+        assert np.array_equal(changed.preview([7, 0], min_px=32), changed.preview([7, 0]))
 
 
 def test_a_finished_store_opens_at_once_and_others_are_refused(tmp_path, reader):

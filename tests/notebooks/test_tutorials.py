@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from kernels import Kernel, error_text
+from labs import QUICK_DOCTOR, cells_with_widgets, move_sliders
 
 from tools.tutorials import copies
 
@@ -207,9 +208,11 @@ class Pictures(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def kernel(lesson, tmp_path_factory):
-    """One kernel a lesson, in one folder: what the learners train, the instructors find there."""
-    with Kernel(tmp_path_factory.mktemp(lesson.stem)) as started:
+def kernel(lesson, lab_folder):
+    """One kernel a lesson, in one folder: what learners train, instructors and JupyterLab find."""
+    folder = lab_folder / lesson.stem
+    folder.mkdir()
+    with Kernel(folder) as started:
         yield started
 
 
@@ -253,6 +256,27 @@ def test_instructors_pass_with_any_seed_and_from_the_middle(lesson, kernel):
         assert error is None or error["evalue"].startswith(MISSING), (
             f"from {section!r}, cell {at}: {error_text(error)}"
         )
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_it_runs_in_jupyterlab_without_a_network_and_its_sliders_move(
+    lesson, kernel, notebook, tmp_path_factory
+):
+    learners = copies.make_copy(read(lesson), "learners")
+    nbformat.write(copies.shrink_knobs(learners), kernel.folder / lesson.name)
+    book = notebook.open(f"{lesson.stem}/{lesson.name}")
+    book.page.set_default_timeout(240_000)
+    if "check_machine" in str(learners.cells):
+        book.ask(QUICK_DOCTOR)
+    book.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    book.wait_idle()
+    assert book.failures() == []
+    for number in cells_with_widgets(book):
+        move_sliders(book, number)
+        picture = tmp_path_factory.getbasetemp() / f"{lesson.stem}_{number}.png"
+        book.page.screenshot(path=picture)
+    assert book.failures() == [] and book.blocked == [] and book.errors == []
 
 
 def check_outputs(book):

@@ -78,7 +78,7 @@ def test_exercise_1_is_the_mean_on_the_surface(lesson):
     assert "not from the notebook" in hint("04.1", lambda a, b, k: summed(x, nearest, 7)[:k], given)
     assert "the shape (7, 3)" in hint("04.1", lambda x, nearest, k: x[:k].T, given)
     assert "returns nothing yet" in hint("04.1", lambda x, nearest, k: ..., given)
-    assert "without brackets" in hint("04.1", summed(x, nearest, 7), given)
+    assert "without parentheses" in hint("04.1", summed(x, nearest, 7), given)
 
     def spoil(x, nearest, k):
         result = summed(x, nearest, k)
@@ -120,7 +120,7 @@ def test_exercise_3_is_the_cross_entropy(lesson):
     }
     for words, answer in wrong.items():
         assert words in hint("04.3", answer), words
-    assert "without brackets" in hint("04.3", 1.6)
+    assert "without parentheses" in hint("04.3", 1.6)
 
 
 @pytest.mark.parametrize("number", ["04.1", "04.2", "04.3", "04.4"])

@@ -150,7 +150,9 @@ def test_chips_are_those_of_the_cluster_and_a_lost_store_keeps_the_rest(tmp_path
     assert len(pictures) == min(24, len(seen.rows))
     first = np.asarray(Image.open(io.BytesIO(base64.b64decode(pictures[0]))))
     assert first.shape == (16, 16, 3)
-    monkeypatch.setattr(type(store), "preview", lambda *a: (_ for _ in ()).throw(OSError("gone")))
+    monkeypatch.setattr(
+        type(store), "preview", lambda *a, **k: (_ for _ in ()).throw(OSError("gone"))
+    )
     seen.highlight.value = 2
     assert "cannot be read: gone" in seen._chips.value and seen._facts.value
     with pytest.raises(ValueError, match="`store` must have one chip for each of the 4 rows"):

@@ -12,7 +12,7 @@ from geossl.data.store import ChipStore
 from geossl.embeddings import Embeddings, neighbors
 from geossl.utils.colors import PALETTE
 from geossl.utils.validate import PositiveInt, validated
-from geossl.viz.pages import date_text
+from geossl.viz.pages import SHOWN_PX, date_text
 from geossl.viz.plots.base import draw_chip, new_figure
 
 
@@ -38,7 +38,9 @@ def plot_chips(
         )
     rows = max(1, -(-len(index) // columns))
     figure, axes = new_figure(1.2 * columns, 1.4 * rows, nrows=rows, ncols=columns, squeeze=False)
-    for ax, chip, title in zip(axes.ravel(), store.preview(index), titles, strict=False):
+    for ax, chip, title in zip(
+        axes.ravel(), store.preview(index, min_px=SHOWN_PX), titles, strict=False
+    ):
         draw_chip(ax, chip, str(title))
     for ax in axes.ravel()[len(index) :]:
         ax.set_axis_off()
@@ -68,7 +70,7 @@ def plot_pairs(
     )
     for row, (name, index) in zip(axes, lines, strict=True):
         times = store.scenes["time"].iloc[index]
-        for ax, chip, time in zip(row, store.preview(index), times, strict=False):
+        for ax, chip, time in zip(row, store.preview(index, min_px=SHOWN_PX), times, strict=False):
             draw_chip(ax, chip, date_text(time))
         for ax in row[len(index) :]:
             ax.set_axis_off()
@@ -112,9 +114,9 @@ def plot_retrievals(
         in_gallery = nearest[i] >= len(queries)  # other queries are no part of the gallery
         results, scores = rows[nearest[i][in_gallery]][:k], similarity[i][in_gallery][:k]
         title = f"query {date_text(table['time'][query])}"
-        draw_chip(axes[i][0], store.preview([query])[0], title)
+        draw_chip(axes[i][0], store.preview([query], min_px=SHOWN_PX)[0], title)
         for ax, row, score in zip(axes[i][1:], results, scores, strict=False):
             title = f"{date_text(table['time'][row])}  {score:.2f}"
             frame = PALETTE[2] if location[row] == location[query] else None
-            draw_chip(ax, store.preview([row])[0], title, frame)
+            draw_chip(ax, store.preview([row], min_px=SHOWN_PX)[0], title, frame)
     return figure

@@ -15,7 +15,7 @@ import pandas as pd
 
 from geossl.data.store import ChipStore
 from geossl.utils.progress import in_notebook
-from geossl.viz.pages import date_text, jpeg_url, render
+from geossl.viz.pages import SHOWN_PX, date_text, jpeg_url, render
 
 
 class Status:
@@ -64,7 +64,7 @@ def gallery_html(store: ChipStore | None, rows: np.ndarray, *, most: int = 24) -
         text = f"{len(rows):,} rows. Pass `store` to see their chips."
         return render("paragraph.html", text=text)
     try:
-        pictures = store.preview(rows[:most])
+        pictures = store.preview(rows[:most], min_px=SHOWN_PX)
     except (OSError, ValueError) as error:
         return render("paragraph.html", text=f"The chips cannot be read: {error}")
     chips = []

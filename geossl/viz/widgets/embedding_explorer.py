@@ -18,7 +18,7 @@ from geossl.utils.colors import color_by_column
 from geossl.utils.validate import Seed, validated
 from geossl.viz.frame import Frame
 from geossl.viz.maps.markers import check_table
-from geossl.viz.pages import date_text, jpeg_url, render
+from geossl.viz.pages import SHOWN_PX, date_text, jpeg_url, render
 from geossl.viz.projection import SAMPLE, Method, project
 from geossl.viz.widgets.common import Background, Status, bars_html, count_by_year
 from geossl.viz.widgets.linked import Gallery, LinkedViews
@@ -278,7 +278,7 @@ class EmbeddingExplorer(widgets.VBox):
         pictures = [""] * len(rows)
         if self._store is not None and len(rows):
             try:
-                chips = self._store.preview(self._rows[rows])
+                chips = self._store.preview(self._rows[rows], min_px=SHOWN_PX)
                 pictures = [jpeg_url(chip, quality=85) for chip in chips]
             except (OSError, ValueError) as error:
                 note += f" The pictures cannot be read: {error}"

@@ -16,6 +16,7 @@ from geossl import geo
 from geossl.data.earth import world_image
 from geossl.data.store import ChipStore
 from geossl.utils.colors import PALETTE
+from geossl.viz.pages import SHOWN_PX
 from geossl.viz.plots.base import draw_chip, get_axes, new_figure, style_axes
 from geossl_lessons.drawing import ROLES, draw_world, plot_chip_rows
 
@@ -35,7 +36,9 @@ def plot_cut(store: ChipStore, rows: ArrayLike) -> Figure:
     """Show where chips of `blue_marble` are cut out of the world, above the chips."""
     rows = np.atleast_1d(np.asarray(rows))
     figure, axes = new_figure(2.3 * len(rows), 5.0, nrows=2, ncols=len(rows), squeeze=False)
-    for (above, below), row, chip in zip(axes.T, rows, store.preview(rows), strict=True):
+    for (above, below), row, chip in zip(
+        axes.T, rows, store.preview(rows, min_px=SHOWN_PX), strict=True
+    ):
         about = store.scenes.iloc[row]
         lon, lat, half = about["lon"], about["lat"], about["footprint_km"] / 2
         above.imshow(_around(lon, lat), extent=(-_AROUND_DEG, _AROUND_DEG) * 2)
@@ -94,10 +97,10 @@ def plot_nearest(store: ChipStore, rows: ArrayLike, nearest: Mapping[str, np.nda
     """
     rows, table = np.asarray(rows), store.scenes
     lon, lat = table["lon"].to_numpy(), table["lat"].to_numpy()
-    chips, titles = {"test": store.preview(rows)}, {}
+    chips, titles = {"test": store.preview(rows, min_px=SHOWN_PX)}, {}
     for split, row_of in nearest.items():
         other, name = np.asarray(row_of)[rows], f"nearest,\n{split}"
-        chips[name] = store.preview(other)
+        chips[name] = store.preview(other, min_px=SHOWN_PX)
         km = geo.great_circle_km(lon[rows], lat[rows], lon[other], lat[other])
         titles[name] = [f"{each:,.0f} km away" for each in km]
     frames = {"test": ROLES["test"]} | dict.fromkeys(titles, ROLES["train"])

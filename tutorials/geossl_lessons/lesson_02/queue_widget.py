@@ -137,7 +137,9 @@ class QueuePlayer(widgets.VBox):
 
     def _slot(self, row: int, age: int, leaves: bool) -> str:
         if row not in self._images:
-            self._images[row] = pages.jpeg_url(self._store.preview([row])[0], quality=70)
+            self._images[row] = pages.jpeg_url(
+                self._store.preview([row], min_px=pages.SHOWN_PX)[0], quality=70
+            )
         alt = f"key of chip {row}, {age} steps old"
         image = (
             f'<img src="{self._images[row]}" alt="{alt}" title="{alt}" '

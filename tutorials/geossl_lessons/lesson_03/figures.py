@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,8 @@ from numpy.typing import ArrayLike
 
 from geossl.data.readers import get_reader, reader_name
 from geossl.data.store import ChipStore
-from geossl.viz.plots.base import draw_chip, get_axes, new_figure, style_axes
-from geossl_lessons.drawing import ROLES
+from geossl.viz.plots.base import get_axes, new_figure, style_axes
+from geossl_lessons.drawing import ROLES, plot_dated_rows
 
 _SHOWN_PX = 64
 
@@ -39,24 +40,7 @@ def plot_scenes(
         right: name of a line -> whether each of its pictures is the right one, shown by a frame
             and a word in place of the sensor.
     """
-    count = max(len(np.asarray(index)) for index in rows.values())
-    figure, axes = new_figure(
-        1.42 * count + 1.3, 1.75 * len(rows), nrows=len(rows), ncols=count, squeeze=False
-    )
-    for line, (name, index) in zip(axes, rows.items(), strict=True):
-        verdicts = (right or {}).get(name, [None] * count)
-        shown = zip(line, read_pictures(store, index), np.asarray(index), verdicts, strict=False)
-        for ax, picture, row, verdict in shown:
-            scene = store.scenes.iloc[row]
-            words, frame = f"sensor {scene['sensor']}" if "sensor" in scene else "", None
-            if verdict is not None:
-                words = "right" if verdict else "wrong"
-                frame = ROLES[words]
-            draw_chip(ax, picture, f"{scene['time']:%Y-%m-%d}\n{words}".strip(), frame)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-        for ax in line[len(np.asarray(index)) :]:
-            ax.set_axis_off()
-    return figure
+    return plot_dated_rows(store, rows, partial(read_pictures, store), right=right)
 
 
 def plot_losses(logs: Mapping[str, pd.DataFrame], *, chance: float) -> Axes:

@@ -12,6 +12,8 @@ from geossl.data.store import ChipStore
 from geossl.viz import pages
 from geossl.viz.widgets.common import Status
 
+_SIDE_PX = 256
+
 
 class DatesSlider(widgets.VBox):
     """Slide through the locations of a store, and the dates of each; ``.value`` counts from 0."""
@@ -45,14 +47,16 @@ class DatesSlider(widgets.VBox):
     def _draw(self) -> None:
         dates = len(self._rows[self.location_slider.value])
         self.date_slider.max = dates - 1
-        scene, chip = self._store.scenes.iloc[self.row], self._store.preview([self.row])[0]
+        scene = self._store.scenes.iloc[self.row]
+        chip = self._store.preview([self.row], min_px=_SIDE_PX)[0]
         day = "no date" if scene["time"] != scene["time"] else f"{scene['time']:%Y-%m-%d}"
         name = f"location {scene['location']} on {day}"
         self._picture.value = (
             f'<img src="{pages.jpeg_url(chip, quality=92)}" alt="{html.escape(name)}" '
-            'style="width: 256px; height: 256px; image-rendering: auto">'
+            'style="width: {_SIDE_PX}px; height: {_SIDE_PX}px; image-rendering: auto">'
         )
+        brightness = self._store.preview([self.row]).mean()
         self._status.show(
             f"{name} (date {self.date_slider.value + 1} of {dates}), longitude {scene['lon']:.1f}, "
-            f"latitude {scene['lat']:.1f}, mean brightness {chip.mean():.0f} of 255"
+            f"latitude {scene['lat']:.1f}, mean brightness {brightness:.0f} of 255"
         )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from geossl_lessons.checking import NotYet, as_array, grade_number, grade_quiz
+from geossl_lessons.checking import NotYet, as_array, call_answer, grade_number, grade_quiz
 from geossl_lessons.lesson_01.exercises import haversine_km
 
 _NEAR_KM = 500
@@ -16,12 +15,11 @@ _NEAR_KM = 500
 
 def exercise_1(answer: object, data: Any) -> None:
     """Check a function that moves centers; ``data`` is ``(x (N, 3), nearest (N,))``."""
-    move = _as_function(answer, "move")
     x, nearest = (np.asarray(part) for part in data)
     few = slice(0, min(60, len(x)))  # and once more with other numbers than the lesson's
     for points, number in ((x, nearest), (x[few], np.arange(len(x[few])) % 3)):
         k = int(number.max()) + 1
-        result = as_array(_filled(move(points.copy(), number.copy(), k)), (k, 3))
+        result = as_array(call_answer(answer, points.copy(), number.copy(), k), (k, 3))
         sums = np.zeros((k, 3))
         for point, i in zip(points, number, strict=True):
             sums[i] += point
@@ -72,11 +70,10 @@ def exercise_3(answer: object, data: Any = None) -> None:
     """Check a function that computes the cross-entropy of logits ``(N, K)``."""
     import torch
 
-    loss = _as_function(answer, "geo_loss")
     rng = np.random.default_rng(4)
     logits, region = 2 * rng.normal(size=(7, 5)), rng.integers(0, 5, 7)
     given = torch.tensor(logits, requires_grad=True)
-    value = _filled(loss(given, torch.from_numpy(region)))
+    value = call_answer(answer, given, torch.from_numpy(region))
     if not isinstance(value, torch.Tensor) or not value.requires_grad:
         raise NotYet(
             "The loss must be a tensor with a gradient, or nothing can learn from it. Stay in "
@@ -113,15 +110,3 @@ _QUIZ = (
 def exercise_4(answer: object, data: Any = None) -> None:
     """Check the quiz: a string of three letters."""
     grade_quiz(answer, _QUIZ)
-
-
-def _as_function(answer: object, name: str) -> Callable[..., Any]:
-    if not callable(answer):
-        raise NotYet(f"The answer must be the function itself: answer = {name}, without brackets.")
-    return answer
-
-
-def _filled(result: object) -> object:
-    if result is ... or result is None:
-        raise NotYet("Your function returns nothing yet. Replace the three dots in it.")
-    return result

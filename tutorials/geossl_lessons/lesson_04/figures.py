@@ -16,6 +16,7 @@ from geossl.clusters import GeoClusters
 from geossl.data import earth
 from geossl.data.store import ChipStore
 from geossl.utils.colors import GRAY
+from geossl.viz.pages import SHOWN_PX
 from geossl.viz.plots.base import NotebookFigure, draw_chip, new_figure, style_axes
 from geossl_lessons.drawing import ROLES, draw_world
 
@@ -31,7 +32,7 @@ def plot_puzzle(store: ChipStore, rows: ArrayLike, order: ArrayLike) -> Figure:
     rows, order = np.atleast_1d(np.asarray(rows)), np.asarray(order)
     figure = NotebookFigure(figsize=(6.9, 5.2), layout="constrained")
     grid = figure.add_gridspec(2, len(rows), height_ratios=[1, 2.4])
-    for i, chip in enumerate(store.preview(rows)):
+    for i, chip in enumerate(store.preview(rows, min_px=SHOWN_PX)):
         ax = figure.add_subplot(grid[0, i])
         draw_chip(ax, chip)
         ax.set_title(chr(ord("A") + i), fontsize=12)
@@ -134,7 +135,7 @@ def plot_predictions(
     table = store.scenes.iloc[rows]
     true = clusters.assign(table["lon"], table["lat"])
     for (left, right), chip, row, share, region in zip(
-        axes, store.preview(rows), table.itertuples(), shares, true, strict=True
+        axes, store.preview(rows, min_px=SHOWN_PX), table.itertuples(), shares, true, strict=True
     ):
         rank = 1 + int((share > share[region]).sum())
         draw_chip(left, chip, f"its own region: {share[region]:.0%}\n(guess number {rank})")

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from geossl import geo
 from geossl.data.store import ChipStore
+from geossl.viz.pages import SHOWN_PX
 from geossl.viz.plots.base import draw_chip, new_figure, style_axes
 from geossl_lessons.drawing import ROLES, draw_world
 
@@ -44,7 +45,9 @@ def plot_neighbors(
                               squeeze=False)  # fmt: skip
     one = store.scenes.iloc[query]
     for line, (name, rows) in zip(axes, near.items(), strict=True):
-        draw_chip(line[0], store.preview([query])[0], f"the query: {one['label'][0]}")
+        draw_chip(
+            line[0], store.preview([query], min_px=SHOWN_PX)[0], f"the query: {one['label'][0]}"
+        )
         line[0].set_ylabel(name, fontsize=9)
         other = store.scenes.iloc[rows]
         km = geo.great_circle_km(one["lon"], one["lat"], other["lon"], other["lat"])
@@ -53,7 +56,9 @@ def plot_neighbors(
             for label, distance, cosine in zip(other["label"], km, similarity[name], strict=True)
         ]
         same = other["label"].to_numpy() == one["label"]
-        for ax, chip, title, right in zip(line[1:], store.preview(rows), titles, same, strict=True):
+        for ax, chip, title, right in zip(
+            line[1:], store.preview(rows, min_px=SHOWN_PX), titles, same, strict=True
+        ):
             draw_chip(ax, chip, title, ROLES["right" if right else "wrong"])
     return figure
 
@@ -64,7 +69,7 @@ def plot_mistakes(store: ChipStore, wrong: pd.DataFrame, *, columns: int = 4) ->
     figure, axes = new_figure(6.9, 2.25 * lines, nrows=lines, ncols=columns, squeeze=False)
     for ax in axes.ravel()[len(wrong) :]:
         ax.set_axis_off()
-    chips = store.preview(wrong["row"].to_numpy())
+    chips = store.preview(wrong["row"].to_numpy(), min_px=SHOWN_PX)
     for ax, chip, one in zip(axes.ravel(), chips, wrong.itertuples(), strict=False):
         draw_chip(ax, chip, f"true: {one.truth}\nsaid: {one.predicted}, {one.confidence:.0%}")
     return figure

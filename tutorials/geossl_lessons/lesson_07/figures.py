@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from geossl.data.store import ChipStore
 from geossl.utils.colors import PALETTE
 from geossl.viz.plots.base import draw_chip, get_axes, new_figure, style_axes
-from geossl_lessons.drawing import ROLES
+from geossl_lessons.drawing import ROLES, plot_dated_rows
 
 _SIDE_PX = 600  # a scene is drawn with at most as many pixels a side
 _GAMMA = 0.6  # below 1: brighter
@@ -144,18 +144,4 @@ def plot_found(
         rows: name of a line -> rows of the store, as many in each line.
         right: name of a line -> whether each of its chips is the right one: a frame and a word.
     """
-    count = len(np.asarray(next(iter(rows.values()))))
-    figure, axes = new_figure(
-        1.3 * count + 1.3, 1.6 * len(rows), nrows=len(rows), ncols=count, squeeze=False
-    )
-    for line, (name, index) in zip(axes, rows.items(), strict=True):
-        index = np.asarray(index)
-        verdicts = (right or {}).get(name, [None] * count)
-        times = store.scenes["time"].iloc[index]
-        for ax, chip, time, verdict in zip(
-            line, _brighten(store.preview(index)), times, verdicts, strict=True
-        ):
-            word = "" if verdict is None else "right" if verdict else "wrong"
-            draw_chip(ax, chip, f"{time:%Y-%m-%d}\n{word}".strip(), ROLES.get(word))
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-    return figure
+    return plot_dated_rows(store, rows, lambda index: _brighten(store.preview(index)), right=right)
