@@ -153,7 +153,7 @@ def allows(member, value):
 def stand_in(hint):
     """A value of a type, for arguments that the call under test needs but does not use."""
     member = (plain(hint) or [Any])[0]
-    if hint is ArrayLike or member is ArrayLike:
+    if hint is ArrayLike or member in (ArrayLike, typing.get_args(ArrayLike)[0]):
         return np.zeros(2)
     constraints = typing.get_args(member)[1:] if typing.get_origin(member) is Annotated else ()
     kind = typing.get_origin(inner(member)) or inner(member)
