@@ -55,7 +55,7 @@ check: .venv/ready-dev  ## check format, lint, types, stripped notebooks and imp
 study: .venv/ready-dev  ## benchmarks/few_labels.md: all methods, three seeds (about half an hour on two idle cores)
 	$(RUN) benchmarks/few_labels.py
 
-real: .venv/ready-dev  ## benchmarks/real_imagery.md: NAIP and Landsat, three seeds (geossl fetch naip landsat)
+real: .venv/ready-dev  ## benchmarks/real_imagery.md: NAIP and Landsat, three seeds (geossl fetch naip landsat; an hour and a half)
 	$(RUN) benchmarks/real_imagery.py
 
 downstream: .venv/ready-dev  ## benchmarks/downstream.md: EuroSAT, ships, power plants, three seeds (needs ../shared/data)
