@@ -23,13 +23,18 @@ def pytest_pyfunc_call():
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """Deal the long tests to two workers, first of all: what they leave for the end is short."""
+    """Deal the long tests to all workers, first of all: what they leave for the end is short."""
     if not hasattr(config, "workerinput"):
         return
+    n = config.workerinput["workercount"]
     long = [item for item in items if item.path.parent.name in ("browser", "notebooks")]
     short = [item for item in items if item.path.parent.name not in ("browser", "notebooks")]
-    half, rest = len(long) // 2, len(items) // 2 - len(long) // 2
-    items[:] = long[:half] + short[:rest] + long[half:] + short[rest:]
+    items[:] = [
+        item
+        for i in range(n)
+        for part in (long, short)
+        for item in part[len(part) * i // n : len(part) * (i + 1) // n]
+    ]
 
 
 @pytest.fixture(scope="module", autouse=True)

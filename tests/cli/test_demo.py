@@ -58,11 +58,17 @@ def test_the_terminal_shows_the_table_and_what_is_left(made):
     assert re.search(r"with \d+ labeled locations, MoCo-v2 (reaches with|does not reach)", text)
 
 
-def test_what_it_made_is_kept_and_taken_up(made, tmp_path):
+def test_what_it_made_is_kept_and_taken_up(made, tmp_path, monkeypatch):
     out = tmp_path / "a copy"  # others look at the page meanwhile
     shutil.copytree(made[0], out)
     lines = []
-    demo.run_demo(out, places=240, epochs=1, seed=0, echo=lambda line: lines.append(str(line)))
+
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "embed", stop)  # what comes after training is not made once more
+    with pytest.raises(KeyboardInterrupt):
+        demo.run_demo(out, places=240, epochs=1, seed=0, echo=lambda line: lines.append(str(line)))
     assert sum("done before" in line for line in lines) == len(demo.METHODS)
     logs = (out / "moco-v2" / "log.jsonl").read_text().splitlines()
     assert json.loads(logs[-1])["step"] > 0

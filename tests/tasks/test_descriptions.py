@@ -5,10 +5,10 @@ import json
 import pandas as pd
 import pytest
 import torch
-from detect_scenes import encoder_of
 from safetensors.torch import save_file
-from segment_scenes import NAMES, small, squares
+from segment_scenes import NAMES, squares
 
+from geossl import models
 from geossl.models import state_dicts, weights
 from geossl.tasks import detect, segment
 
@@ -35,16 +35,17 @@ JUNK = [
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     scenes = squares(folder, 2)
+    tiny = models.build_encoder("tiny", mean=[60.0] * 3, std=[40.0] * 3)
     boxes = pd.DataFrame({
         "path": scenes["path"], "box_left": 1.0, "box_top": 2.0, "box_right": 9.0,
         "box_bottom": 8.0, "label": "a",
     })  # fmt: skip
     config = detect.DetectConfig(epochs=1, crops=2, batch_size=2, size_px=32, width=8)
-    detect.train(scenes, boxes, encoder_of(), config=config).save(folder)
+    detect.train(scenes, boxes, tiny, config=config).save(folder)
     config = segment.SegmentConfig(epochs=1, batch_size=2, size_px=32, width=8)
-    segment.train(scenes, small(), classes=NAMES, config=config).save(folder)
+    segment.train(scenes, tiny, classes=NAMES, config=config).save(folder)
     note = {"bands": ["red", "green", "blue"], "units": "counts"}
-    weights.save_encoder(small(), folder, metadata=note)
+    weights.save_encoder(tiny, folder, metadata=note)
     return folder
 
 

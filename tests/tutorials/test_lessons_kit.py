@@ -1,6 +1,7 @@
 """Copies, timed runs, the site and the workshop's folder, on a small lesson of their own."""
 
 import base64
+import functools
 import json
 import os
 import shutil
@@ -135,13 +136,14 @@ def test_stated_minutes_are_judged(seconds, stated, fine):
 
 
 @pytest.mark.slow
-def test_notebooks_are_timed_and_failures_are_told(tutorials, tmp_path, capsys):
+def test_notebooks_are_timed_and_failures_are_told(tutorials, tmp_path, capsys, monkeypatch):
     book = new_notebook(
         cells=[new_markdown_cell("*One minute on an ordinary laptop.*"), cell("1 / 0")]
     )
     nbformat.write(book, tmp_path / "broken.ipynb")
     paths = tutorials / "05_small.ipynb", tmp_path / "broken.ipynb"
     kept = tmp_path / "kept"
+    monkeypatch.setattr(execute, "_laptop_speed", functools.cache(execute._laptop_speed))
     assert not execute.time_notebooks(paths, quick=True, output_dir=kept)
     said = capsys.readouterr().out.splitlines()
     seen = [nbformat.read(kept / path.name, as_version=4).cells[-1].outputs for path in paths]
