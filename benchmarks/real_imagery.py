@@ -32,6 +32,9 @@ FOLDER = HERE.parent / "runs" / "real"
 SEEDS = (0, 1, 2)
 LEARNED = ("moco", "moco+tp")
 PX, MARGIN, STRIDE, SHIFTS = 64, 16, 32, (0, 4, 8, 16)
+HEAD = (
+    f"| | aligned | {' | '.join(f'{s} px' for s in SHIFTS[1:])} |\n{'|---' * (1 + len(SHIFTS))}|\n"
+)
 GRIDS = {"mean": (1,), "cells": (1, 2)}  # the embedding alone, and with those of its four quarters
 VIEWS = Views(
     size_px=48, crop=(0.6, 1.0), flip=0, dihedral=False, brightness=0.4, contrast=0.4,
@@ -182,10 +185,7 @@ def page(records: Records) -> str:
     rows = pd.DataFrame(records.rows)
     rows[["area", "method"]] = rows["method"].str.split(": ", expand=True).to_numpy()
     parts = [
-        "## +TP less HOG, each date centered\n\n"
-        "| | aligned | "
-        + " | ".join(f"{s} px" for s in SHIFTS[1:])
-        + " |\n|---|---|---|---|---|\n"
+        f"## +TP less HOG, each date centered\n\n{HEAD}"
         + "\n".join(compare_with_hog(rows, area) for area in AREAS)
         + "\n\nHOG, which learns nothing, stays ahead where both dates lie on the same pixels, and falls behind "
         "from 8 px on.\nTo tell a place from a pixel layout, shift one of the dates."
@@ -207,10 +207,7 @@ def page(records: Records) -> str:
                         cells.append(f"{values.mean():.3f}{spread}")
                     name = method if kind == "hog" else f"{method}, {kind}"
                     lines.append(f"| {name} | " + " | ".join(cells) + " |")
-            head = "| | aligned | " + " | ".join(f"{s} px" for s in SHIFTS[1:]) + " |"
-            parts.append(
-                f"## {area}, {words}\n\n{head}\n|---|---|---|---|---|\n" + "\n".join(lines)
-            )
+            parts.append(f"## {area}, {words}\n\n{HEAD}" + "\n".join(lines))
     return f"""# Real imagery: the same location at another date
 
 Made by `make real` (`geossl fetch naip landsat` downloads the images) on {hardware()}.
