@@ -22,6 +22,7 @@ from geossl.data.table_files import to_geo, write
 from geossl.data.vector_files import has_vectors, read_vectors
 from geossl.datasets.raster.files import is_tiff
 from geossl.datasets.raster.pixel_vectors import read_pixel_vectors
+from geossl.models.bands import fit_bands
 from geossl.models.encoder import Encoder
 from geossl.models.layers import cut_cells
 from geossl.utils import dist
@@ -229,7 +230,9 @@ def embed(
 
     Args:
         store: the chips.
-        encoder: normalizes the chips itself; BatchNorm uses its running statistics.
+        encoder: normalizes the chips itself, and finds its bands among the store's by name; to
+            say which it reads, see `geossl.models.with_bands`. BatchNorm uses its running
+            statistics.
         index: ``(M,)`` row numbers or a boolean mask of all chips; all when None.
         grid: cells a side; the vectors of a chip's cells, row by row, say what lies where in it.
         batch_size: chips at a time; changes the result by rounding only.
@@ -240,15 +243,11 @@ def embed(
         ``(M, grid * grid * E)`` float32 vectors with their rows of the scene table.
 
     Raises:
-        ValueError: other bands, chips that the store lacks, or a side that ``grid`` cannot divide.
+        ValueError: bands or rows that do not fit, or a side that ``grid`` cannot divide.
     """
     if store.size_px % grid:
         raise ValueError(f"`grid` must divide the {store.size_px} px of the chips, got {grid}.")
-    if encoder.bands != len(store.bands):
-        raise ValueError(
-            f"`encoder` must take the store's {len(store.bands)} bands {store.bands}, got one for "
-            f"{encoder.bands}. Adapt it by geossl.models.weights.with_bands()."
-        )
+    encoder = fit_bands(encoder, store.bands, mean=store.mean, std=store.std)
     rows = np.arange(len(store)) if index is None else _row_numbers("index", index, len(store))
     home = encoder.mean.device
     device = select_device(device) if isinstance(device, str) else device or home

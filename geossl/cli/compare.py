@@ -32,6 +32,7 @@ def compare(
     split: Literal["column", "blocks"] = "column",
     block_deg: float = 1.0,
     input: Literal["task", "own"] = "task",
+    bands: tuple[str, ...] | None = None,
     adapt: Literal["name", "mean"] = "name",
     output: Output[Path | None] = None,
 ) -> None:
@@ -56,6 +57,7 @@ def compare(
             holds a quarter of its scenes out, by blocks if it has coordinates.
         block_deg: side of the blocks in degrees.
         input: normalize by the statistics of these images, or as the weights were trained.
+        bands: those of the images' bands that the encoders read, by name or by number from 1.
         adapt: fit the first convolution to the images' bands by name; mean: fill absent bands in.
         output: .csv of all figures to write.
     """
@@ -85,7 +87,7 @@ def compare(
         )  # fmt: skip
     encoders: dict[str, Any] = {**{name: name for name in encoder}, "random": None}
     rows = []
-    for row in compare.compare(encoders, job, seeds=seeds, input=input, adapt=adapt):
+    for row in compare.compare(encoders, job, seeds=seeds, input=input, reads=bands, adapt=adapt):
         rows.append(row)
         time = format_duration(row.seconds)
         print_line(f"{row.method}, seed {row.seed}, in {time}: {row.result}")

@@ -25,7 +25,7 @@ from geossl.embeddings import embed
 from geossl.evaluate.splits import Split, count_values, get_column, require_label
 from geossl.models import weights
 from geossl.tasks import finetune
-from geossl.utils.validate import Positive, Seed, check, validated
+from geossl.utils.validate import Positive, PositiveInt, Seed, check, validated
 
 if TYPE_CHECKING:
     from geossl.tasks import detect, segment
@@ -82,6 +82,7 @@ def compare(
     *,
     seeds: Sequence[Seed] = (0,),
     input: Literal["task", "own"] = "task",
+    reads: Sequence[str | PositiveInt] | None = None,
     adapt: weights.Adapt = "name",
 ) -> Iterator[Row]:
     """Measure encoders on a task, and yield each row as soon as it is measured.
@@ -94,7 +95,8 @@ def compare(
         seeds: of heads, crops, orders and untrained weights; each method is measured with each.
         input: "task" normalizes by the statistics of the task's images, which fits any sensor and
             unit; "own" keeps those of the encoder's training, for images of the same kind.
-        adapt: how the first convolution is adapted to the task's bands, see `weights.with_bands`.
+        reads: those of the task's bands that the encoders read, see `geossl.models.with_bands`.
+        adapt: how the first convolution is adapted to the task's bands, likewise.
 
     Raises:
         ValueError: no encoder or seed, an encoder that does not fit, or an error of the task.
@@ -104,7 +106,7 @@ def compare(
             raise ValueError(f"`{name}` must have at least one entry, got {values!r}.")
     for seed in seeds:
         for method, start in encoders.items():
-            encoder = _prepare(start, task, seed=seed, input=input, adapt=adapt)
+            encoder = _prepare(start, task, seed=seed, input=input, reads=reads, adapt=adapt)
             began = time.monotonic()
             result, model = task.measure(encoder, seed)
             yield Row(
@@ -273,7 +275,13 @@ def _scene_task(
 
 
 def _prepare(
-    start: Any, task: Task, *, seed: int, input: str, adapt: weights.Adapt
+    start: Any,
+    task: Task,
+    *,
+    seed: int,
+    input: str,
+    reads: Sequence[str | int] | None,
+    adapt: weights.Adapt,
 ) -> models.Encoder:
     """An encoder for the task's bands and, unless "own", normalized for them."""
     if callable(start) and not isinstance(start, models.Encoder):
@@ -283,7 +291,7 @@ def _prepare(
         encoder = models.build_encoder(bands=bands, seed=seed)
         return weights.with_input(encoder, task.mean, task.std).eval()
     encoder = start if isinstance(start, models.Encoder) else weights.load(start)
-    encoder = weights.with_bands(encoder, task.bands, adapt=adapt)
+    encoder = models.with_bands(encoder, task.bands, reads=reads, adapt=adapt)
     return encoder if input == "own" else weights.with_input(encoder, task.mean, task.std)
 
 

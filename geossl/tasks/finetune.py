@@ -21,6 +21,7 @@ from geossl.embeddings import embed
 from geossl.evaluate.results import ProbeResult, classification_result
 from geossl.evaluate.splits import Split, labeled_rows
 from geossl.models import weights
+from geossl.models.bands import fit_bands
 from geossl.tasks._training import Epochs, Warmup, start_run, table_digest, train_epochs
 from geossl.train.checkpoint import store_fingerprint
 from geossl.train.loader import ChipPrefetcher
@@ -117,7 +118,7 @@ def fine_tune(
 
     Args:
         store: the chips.
-        encoder: where to start; it is not changed.
+        encoder: where to start; it is not changed, and finds its bands as in `geossl.embed`.
         label: column of labels; rows without one are left out.
         split: as in `geossl.evaluate.linear`.
         block_deg: side of the blocks in degrees.
@@ -128,15 +129,11 @@ def fine_tune(
         progress: show a bar.
 
     Raises:
-        ValueError: an encoder for other bands, no such column, fewer than two classes, an empty
+        ValueError: bands that do not fit, no such column, fewer than two classes, an empty
             split, a loss that is no longer finite, or a folder that contains another run.
     """
     config = config or FineTuneConfig()
-    if encoder.bands != len(store.bands):
-        raise ValueError(
-            f"`encoder` must have the {len(store.bands)} bands of the store {store.bands}, got one "
-            f"for {encoder.bands}. Adapt it with weights.with_bands()."
-        )
+    encoder = fit_bands(encoder, store.bands, mean=store.mean, std=store.std)
     rows = labeled_rows(store.scenes, label, split=split, block_deg=block_deg, seed=seed)
     device = select_device(config.device)
     tuned, head = _copy_with_head(encoder, len(rows.trained), device)

@@ -20,6 +20,8 @@ from geossl import losses
 from geossl.clusters import GeoClusters
 from geossl.data import scenes
 from geossl.models.moco import MoCo
+from geossl.pairs import PairSampler
+from geossl.train.config import PretrainConfig
 from geossl.utils import dist
 from geossl.utils.io import digest
 from geossl.utils.validate import NonNegative, Positive, check, validated
@@ -249,13 +251,37 @@ class LabelClassification(Classification):
         return torch.from_numpy(codes)
 
 
-def check_objectives(objectives: Sequence[Objective], *, has_pairs: bool) -> None:
-    """Check that objectives can be trained together.
+def build_objectives(
+    pairs: PairSampler | None,
+    geo: GeoClusters | None,
+    label: str | None,
+    objectives: Sequence[Objective] | None,
+    config: PretrainConfig,
+) -> list[Objective]:
+    """Return the objectives of `geossl.train.pretrain`'s arguments; those it is given come first.
 
     Raises:
         TypeError: one is no `Objective`.
         ValueError: there is none, two have the same name, or pairs are missing or not used.
     """
+    terms = list(objectives or [])
+    if objectives is None and pairs is not None:
+        terms = [
+            Contrastive(
+                temperature=config.temperature,
+                mask_same_location=config.mask_same_location,
+                weight=config.contrastive_weight,
+            )
+        ]
+    if geo is not None:
+        terms.append(GeoClassification(geo, on=config.geo_on, weight=config.geo_weight))
+    if label is not None:
+        terms.append(LabelClassification(label))
+    _check_objectives(terms, has_pairs=pairs is not None)
+    return terms
+
+
+def _check_objectives(objectives: Sequence[Objective], *, has_pairs: bool) -> None:
     for objective in objectives:
         if not isinstance(objective, Objective):
             raise TypeError(

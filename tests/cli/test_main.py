@@ -15,8 +15,9 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from geossl import GeoClusters
+from geossl import ChipStore, Embeddings, GeoClusters
 from geossl.cli.main import _COMMANDS, _OLD_COMMANDS, _OLD_OPTIONS, _load, main
+from geossl.models import build_encoder, load_encoder, save_encoder
 from geossl.train.config import PretrainConfig
 
 SMALL = ["--batch-size", "8", "--epochs", "1", "--queue-size", "16", "--size-px", "16"]
@@ -372,6 +373,38 @@ def test_arguments_that_ask_for_too_much(folder, tmp_path, capsys):
     info = json.loads((store / "store.json").read_text())
     (store / "store.json").write_text(json.dumps({**info, "format": 99}))
     assert "Update geossl" in refused(capsys, "pretrain", store, "--output-dir", out, *SMALL)
+
+
+def test_training_starts_from_weights_on_the_bands_that_one_names(folder, tmp_path, capsys):
+    scenes_of(folder, tmp_path / "s.parquet", "--band-names", "blue", "green", "red")
+    run("chips", tmp_path / "s.parquet", "-o", tmp_path / "chips")
+    made = build_encoder("tiny", bands=2, mean=[100] * 2, std=[50] * 2)
+    made.metadata = {"bands": ["red", "nir"]}
+    save_encoder(made, tmp_path / "two.safetensors")
+    start = ("--start", tmp_path / "two.safetensors")
+    train = ("pretrain", tmp_path / "chips", "-o", tmp_path / "run", *SMALL)
+    assert "reads=[...]), or --bands" in refused(capsys, *train, *start)
+    assert "`--bands` and `--adapt` are about" in refused(capsys, *train, "--bands", "red", "blue")
+    assert "got 'nir'" in refused(capsys, *train, *start, "--bands", "red", "nir")
+    run(*train, *start, "--bands", "red", "blue")
+    trained = load_encoder(tmp_path / "run")
+    assert trained.name == "tiny" and trained.bands == 3
+    for encoder, bands in (("run", ()), ("two.safetensors", ("--bands", "3", "1"))):
+        out = tmp_path / "vectors.parquet"
+        run("embed", tmp_path / "chips", "--encoder", tmp_path / encoder, "-o", out, *bands)
+        assert len(Embeddings.load(out)) == len(ChipStore.open(tmp_path / "chips"))
+    capsys.readouterr()
+    run(
+        "embed",
+        tmp_path / "chips",
+        "--encoder",
+        tmp_path / "two.safetensors",
+        "-o",
+        out,
+        "--adapt",
+        "mean",
+    )
+    assert "does not know blue, green" in capsys.readouterr().err
 
 
 def test_one_date_everywhere_with_temporal_pairs(folder, tmp_path, capsys):
