@@ -52,7 +52,8 @@ def pretrain(
         radius_km: spatial pairs: largest distance between the two locations.
         geo: geo clusters (.json) to predict as well.
         label: column of labels to predict as well: supervised training.
-        start: weights to start from, as `--encoder` of geossl embed; untrained by default.
+        start: weights to start from, as `--encoder` of geossl embed: a folder of a run, a file, or
+            a published name; untrained by default.
         input: of `--start`: what weights of others were trained on, where their file does not say.
         full_scale: of `--start`: chip value that stands for 1 to weights of others.
         bands: of `--start`: those of the store's bands that it reads, by name or number from 1.
@@ -126,7 +127,10 @@ def embed(
     Args:
         store: chip store, or stream: a folder, or s3://bucket/prefix.
         encoder: folder of a run, an encoder.safetensors, weights of others (the paper's, MoCo,
-            SeCo, SSL4EO-S12, torchvision, timm), or "random" or "hog" for comparison.
+            SeCo, SSL4EO-S12, torchvision, timm), a published name that is downloaded (gassl,
+            imagenet-resnet18, imagenet-resnet50, seco-resnet18, seco-resnet50, ssl4eo-resnet18,
+            ssl4eo-resnet50, ssl4eo-rgb-resnet18, ssl4eo-rgb-resnet50), or "random" or "hog" for
+            comparison.
         output: .parquet or .geoparquet to write.
         seed: seed of random weights.
         input: what weights of others were trained on, where their file does not say.

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from geossl.models import pretrained, state_dicts
+from geossl.models import hub, pretrained, state_dicts
 from geossl.models.bands import Adapt, with_bands
 from geossl.models.encoder import Encoder, EncoderName, Stem, build_encoder, set_normalization
 from geossl.utils.io import as_record, atomic_write
@@ -138,7 +138,8 @@ def load(
 
     Args:
         path: our ``encoder.safetensors`` or a run's directory, "blue_marble" as in `load_encoder`,
-            or weights of others (``torch.save`` or safetensors).
+            weights of others (``torch.save`` or safetensors), or a name of
+            `geossl.models.hub.WEIGHTS`, which are downloaded once.
         layout: detected from the keys when None. "geossl": ours. "moco": ``encoder_q.conv1.weight``
             (the paper's checkpoints, facebookresearch MoCo v1 and v2, SSL4EO-S12). "seco":
             ``encoder_q.0.weight`` (SeCo). "resnet": ``conv1.weight`` (torchvision, timm, torchgeo)
@@ -159,10 +160,13 @@ def load(
 
     Raises:
         FileNotFoundError: there is no such file.
+        ConnectionError: weights by name, without a network.
         ValueError: the file is damaged or asks to run code; a key is unknown or missing; an
             unknown depth or layout; an ``input`` that is needed; several encoders, or none with
             that ``prefix``; bands that do not fit.
     """
+    if str(path) in hub.WEIGHTS and not Path(path).exists():
+        path = hub.download_weights(str(path))
     path = state_dicts.find_file(path, "encoder")
     if layout == "geossl" or layout is None and _is_ours(path):
         if (input, full_scale, prefix) != (None, None, None):
