@@ -121,6 +121,7 @@ def embed(
     full_scale: float | None = None,
     bands: tuple[str, ...] | None = None,
     adapt: Literal["name", "mean"] = "name",
+    size_px: int | None = None,
 ) -> None:
     """Embed every chip of a store.
 
@@ -137,6 +138,7 @@ def embed(
         full_scale: chip value that stands for 1 to weights of others.
         bands: those of the store's bands that the encoder reads, by name or by number from 1.
         adapt: fit the first convolution to the store's bands by name; mean: fill absent bands in.
+        size_px: size to which an encoder's chips are resized first, e.g. the one it was trained at.
     """
     import geossl
     from geossl.data import streaming
@@ -145,6 +147,8 @@ def embed(
 
     if output.suffix not in (".parquet", ".geoparquet"):  # before the work
         raise ValueError(f"`output` must end in .parquet or .geoparquet, got {output.name!r}.")
+    if encoder in ("random", "hog") and size_px is not None:
+        raise ValueError(f"`--size-px` needs weights, and `--encoder {encoder}` has none.")
     opened = streaming.open_store(store)
     if encoder == "random":
         embeddings = geossl.evaluate.random_features(opened, seed=seed)
@@ -152,7 +156,9 @@ def embed(
         embeddings = geossl.evaluate.hog(opened)
     else:
         loaded = _load_encoder(encoder, opened, input, full_scale, bands, adapt)
-        embeddings = geossl.embed(opened, loaded, device=select_device("auto"), progress=True)
+        embeddings = geossl.embed(
+            opened, loaded, size_px=size_px, device=select_device("auto"), progress=True
+        )
     if dist.rank() == 0:
         embeddings.save(output)
         rows, columns = embeddings.vectors.shape
