@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import inspect
 import json
 import re
 import sys
@@ -14,6 +15,8 @@ from test_pretrain import CLOCK, TINY, assert_same_run, write_store
 
 import geossl
 from geossl import pairs, pretrain
+from geossl.cli import train as commands
+from geossl.models import hub
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -202,3 +205,20 @@ def test_a_run_does_not_begin_in_a_chip_store_or_a_file(store, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="is a file"):
         pretrain(store, pairs=pairs.temporal(), config=TINY, output_dir=tmp_path / "file")
+
+
+def test_the_page_about_weights_is_true(tmp_path, monkeypatch):
+    """Its program runs, on a store and weights that are here; its names are those that exist."""
+    text = (DOCS / "weights.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    geossl.models.save_encoder(geossl.models.build_encoder(), "gassl")
+    store = write_store(tmp_path / "chips", places=200)
+    monkeypatch.setattr(geossl.ChipStore, "open", lambda path: store)
+    names = {}
+    exec(code, names)
+    assert names["run"].step == 0 and names["run"].config.encoder == "tiny"
+    told = set(re.findall(r"`([a-z0-9-]+)`", text.split("**Names**")[1].split("**Files.**")[0]))
+    assert told - {"blue_marble"} == set(hub.WEIGHTS)
+    help_text = inspect.getdoc(commands.embed)
+    assert set(re.findall(r"[a-z0-9]+(?:-rgb)?-resnet\d+|gassl", help_text)) == set(hub.WEIGHTS)
