@@ -139,6 +139,7 @@ def classification(
     measure: Literal["linear", "knn", "fine-tune"] = "linear",
     folds: Annotated[int, Ge(2)] | None = None,
     split: Split = "column",
+    test_split: str = "test",
     block_deg: Positive = 10.0,
     config: finetune.FineTuneConfig | None = None,
     progress: bool = False,
@@ -150,7 +151,8 @@ def classification(
         label: column of labels.
         measure: "linear" and "knn" leave the encoder frozen; "fine-tune" trains a copy.
         folds: cross-validation by blocks of space, for few labels; not for "fine-tune".
-        split: as in `geossl.evaluate.linear`, where ``folds`` is None.
+        split: as in `geossl.evaluate.linear`, where ``folds`` is None; as is the next one.
+        test_split: the split to test on.
         block_deg: side of the blocks in degrees.
         config: of "fine-tune".
         progress: show a bar for each encoder.
@@ -171,12 +173,14 @@ def classification(
     def measured(encoder: models.Encoder, seed: int) -> tuple[Any, Any]:
         if measure == "fine-tune":
             model = finetune.fine_tune(
-                store, encoder, split=split, config=config, seed=seed, progress=progress, **options
-            )
+                store, encoder, split=split, test_split=test_split, config=config, seed=seed,
+                progress=progress, **options,
+            )  # fmt: skip
             return model.result, model
         embeddings = embed(store, encoder, progress=progress)
         if folds is None:
-            return probe(embeddings, split=split, seed=seed, **options), None
+            where = {"split": split, "test_split": test_split}
+            return probe(embeddings, seed=seed, **where, **options), None
         options_of_folds = {"folds": folds, "measure": probe, "seed": seed, **options}
         return evaluate.cross_validate(embeddings, **options_of_folds), None
 

@@ -106,6 +106,7 @@ def fine_tune(
     *,
     label: str = "label",
     split: Split = "column",
+    test_split: str = "test",
     block_deg: Positive = 10.0,
     config: FineTuneConfig | None = None,
     output_dir: str | os.PathLike[str] | None = None,
@@ -120,7 +121,8 @@ def fine_tune(
         store: the chips.
         encoder: where to start; it is not changed, and finds its bands as in `geossl.embed`.
         label: column of labels; rows without one are left out.
-        split: as in `geossl.evaluate.linear`.
+        split: as in `geossl.evaluate.linear`, as is the next one.
+        test_split: the split to test on.
         block_deg: side of the blocks in degrees.
         config: all other options.
         output_dir: folder of the run, with the trained encoder for `geossl.models.weights.load`.
@@ -134,7 +136,9 @@ def fine_tune(
     """
     config = config or FineTuneConfig()
     encoder = fit_bands(encoder, store.bands, mean=store.mean, std=store.std)
-    rows = labeled_rows(store.scenes, label, split=split, block_deg=block_deg, seed=seed)
+    rows = labeled_rows(
+        store.scenes, label, split=split, test_split=test_split, block_deg=block_deg, seed=seed
+    )
     device = select_device(config.device)
     tuned, head = _copy_with_head(encoder, len(rows.trained), device)
     labeled = pd.concat([pd.Series(rows.codes[part], part) for part in (rows.train, rows.val)])

@@ -15,8 +15,9 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from geossl import ChipStore, Embeddings, GeoClusters
+from geossl import ChipStore, Embeddings, GeoClusters, evaluate
 from geossl.cli.main import _COMMANDS, _OLD_COMMANDS, _OLD_OPTIONS, _load, main
+from geossl.data import scenes
 from geossl.models import build_encoder, load_encoder, save_encoder
 from geossl.train.config import PretrainConfig
 
@@ -429,6 +430,33 @@ def test_clusters_are_learned_from_the_training_places(tmp_path, capsys):
     run("clusters", tmp_path / "t.csv", "--k", 1, "--output", tmp_path / "c.json")
     assert "of 6 to 6 locations" in capsys.readouterr().out
     assert len(pd.read_csv(tmp_path / "c.csv")) == 6
+
+
+def test_the_papers_protocol_has_words(tmp_path, capsys):
+    """SGD, all dates of a location together, macro F1, on the split that the paper tests on."""
+    rng = np.random.default_rng(0)
+    location = np.repeat(np.arange(60), 3)
+    table = pd.DataFrame({
+        "location": location, "lon": location * 1.0, "lat": 10.0,
+        "label": np.array(["airport", "barn"])[location % 2],
+        "split": np.array(["train", "val", "train"])[location % 3],
+    })  # fmt: skip
+    vectors = rng.normal(size=(180, 8)) + 0.7 * (location % 2)[:, None]
+    table["vector"] = list(vectors)
+    table.to_parquet(tmp_path / "v.parquet")
+    probe = ("probe", tmp_path / "v.parquet")
+    assert "Pass one of ['val'] as `--test-split`." in refused(capsys, *probe)
+    run(*probe, "--test-split", "val", "--solver", "sgd", "--temporal")
+    line = capsys.readouterr().out
+    result = evaluate.linear(
+        Embeddings(vectors.astype(np.float32), scenes.check(table.drop(columns="vector"))),
+        test_split="val", solver="sgd",
+    )  # fmt: skip
+    together = evaluate.temporal(result)
+    assert together.n_test == 20 and f"{together}; macro F1" in line
+    assert line.endswith(f"macro F1 {float(together.all_metrics()['value'][1]):.3f}\n")
+    for words in (("--solver", "sgd"), ("--l2", "1")):
+        assert "Leave it out for neighbors" in refused(capsys, *probe, "--kind", "knn", *words)
 
 
 def test_any_known_layout_is_opened_and_described(tmp_path, capsys):
