@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional
 
 from geossl.cli.output import Output, print_line
-from geossl.train.config import PretrainConfig
+from geossl.train.config import PretrainConfig, paper_config
 
 if TYPE_CHECKING:
     from geossl import ChipStore
@@ -29,6 +32,7 @@ def pretrain(
     radius_km: float = 10.0,
     geo: Path | None = None,
     label: str | None = None,
+    paper: bool = False,
     start: str | None = None,
     input: Literal["imagenet", "seco", "ssl4eo", "unit"] | None = None,
     full_scale: float | None = None,
@@ -52,6 +56,8 @@ def pretrain(
         radius_km: spatial pairs: largest distance between the two locations.
         geo: geo clusters (.json) to predict as well.
         label: column of labels to predict as well: supervised training.
+        paper: the paper's settings, for ResNet-50 at 224 px on GPUs, in place of those for small
+            chips on two cores; further options change them.
         start: weights to start from, as `--encoder` of geossl embed: a folder of a run, a file, or
             a published name; untrained by default.
         input: of `--start`: what weights of others were trained on, where their file does not say.
@@ -109,6 +115,15 @@ def pretrain(
     ).finish()
     if dist.rank() == 0:
         print_line(f"{output_dir}: {run.summary()}")
+
+
+def with_preset(options: Sequence[str]) -> Callable[..., None]:
+    """Return `pretrain` with the defaults of the presets among the words of a command."""
+    if "--paper" not in options:
+        return pretrain
+    words = dict(pairwise(word for option in options for word in option.split("=", 1)))
+    config = paper_config(temporal=words.get("--pairs", "temporal") == "temporal")
+    return functools.partial(pretrain, config=config)
 
 
 def embed(

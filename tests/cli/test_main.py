@@ -19,7 +19,8 @@ from geossl import ChipStore, Embeddings, GeoClusters, evaluate
 from geossl.cli.main import _COMMANDS, _OLD_COMMANDS, _OLD_OPTIONS, _load, main
 from geossl.data import scenes
 from geossl.models import build_encoder, load_encoder, save_encoder
-from geossl.train.config import PretrainConfig
+from geossl.train.config import PretrainConfig, paper_config
+from geossl.transforms import moco_v2
 
 SMALL = ["--batch-size", "8", "--epochs", "1", "--queue-size", "16", "--size-px", "16"]
 
@@ -457,6 +458,26 @@ def test_the_papers_protocol_has_words(tmp_path, capsys):
     assert line.endswith(f"macro F1 {float(together.all_metrics()['value'][1]):.3f}\n")
     for words in (("--solver", "sgd"), ("--l2", "1")):
         assert "Leave it out for neighbors" in refused(capsys, *probe, "--kind", "knn", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "crop"), [((), 0.08), (("--pairs", "same-image"), 0.2), (("--pairs=none",), 0.2)]
+)
+def test_the_papers_settings_are_one_word_that_further_words_change(
+    folder, tmp_path, capsys, monkeypatch, words, crop
+):
+    scenes_of(folder, tmp_path / "s.parquet")
+    run("chips", tmp_path / "s.parquet", "-o", tmp_path / "chips")
+    given = []
+    monkeypatch.setattr("geossl.pretrain", lambda *_, config, **__: given.append(config) or given)
+    train = ("pretrain", tmp_path / "chips", "-o", tmp_path / "run")
+    with pytest.raises((SystemExit, AttributeError)):
+        run(*train, "--paper", "--epochs", "3", *words)
+    wanted = paper_config(epochs=3, transform=moco_v2(224, crop=(crop, 1.0)))
+    assert given == [wanted] and wanted.transform.crop == (crop, 1.0)
+    assert (wanted.encoder, wanted.temperature, wanted.queue_size) == ("resnet50", 0.02, 65_536)
+    several = ("--paper", "--pairs", "spatial", "--season", "other")
+    assert "need `--pairs temporal`, got spatial" in refused(capsys, *train, *several)
 
 
 def test_any_known_layout_is_opened_and_described(tmp_path, capsys):
