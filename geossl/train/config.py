@@ -16,6 +16,7 @@ from geossl.utils.validate import (
     Positive,
     PositiveInt,
     check_fields,
+    validated,
 )
 
 
@@ -99,6 +100,7 @@ class PretrainConfig:
         check_fields(self)
 
 
+@validated
 def paper_config(*, temporal: bool = True, **changes: Any) -> PretrainConfig:
     """Return the paper's settings, for ResNet-50 at 224 px on GPUs.
 
