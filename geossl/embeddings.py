@@ -22,8 +22,9 @@ from geossl.data.table_files import to_geo, write
 from geossl.data.vector_files import has_vectors, read_vectors
 from geossl.datasets.raster.files import is_tiff
 from geossl.datasets.raster.pixel_vectors import read_pixel_vectors
+from geossl.models.bands import fit_bands
 from geossl.models.encoder import Encoder
-from geossl.models.layers import cut_cells
+from geossl.models.layers import cut_cells, resize
 from geossl.utils import dist
 from geossl.utils.device import select_device
 from geossl.utils.io import atomic_write
@@ -217,6 +218,7 @@ def embed(
     encoder: Encoder,
     *,
     index: ArrayLike | None = None,
+    size_px: PositiveInt | None = None,
     grid: PositiveInt = 1,
     batch_size: PositiveInt = 256,
     device: str | torch.device | None = None,
@@ -224,13 +226,14 @@ def embed(
 ) -> Embeddings:
     """Embed a store's chips; the encoder is left bit for bit as it was.
 
-    Under ``torchrun``, or inside a process group, all processes call it alike; each embeds its
-    share of the chips, and all get all vectors.
+    Under ``torchrun`` all processes call it alike; each embeds its share, and all get all vectors.
 
     Args:
         store: the chips.
-        encoder: normalizes the chips itself; BatchNorm uses its running statistics.
+        encoder: normalizes the chips itself and finds its bands among the store's by name; to say
+            which it reads, see `geossl.models.with_bands`.
         index: ``(M,)`` row numbers or a boolean mask of all chips; all when None.
+        size_px: to which the chips are resized first (bilinear, antialiased), e.g. of the views.
         grid: cells a side; the vectors of a chip's cells, row by row, say what lies where in it.
         batch_size: chips at a time; changes the result by rounding only.
         device: the encoder's own when None; on another one a copy of the encoder does the work.
@@ -240,15 +243,11 @@ def embed(
         ``(M, grid * grid * E)`` float32 vectors with their rows of the scene table.
 
     Raises:
-        ValueError: other bands, chips that the store lacks, or a side that ``grid`` cannot divide.
+        ValueError: bands or rows that do not fit, or a side that ``grid`` cannot divide.
     """
-    if store.size_px % grid:
-        raise ValueError(f"`grid` must divide the {store.size_px} px of the chips, got {grid}.")
-    if encoder.bands != len(store.bands):
-        raise ValueError(
-            f"`encoder` must take the store's {len(store.bands)} bands {store.bands}, got one for "
-            f"{encoder.bands}. Adapt it by geossl.models.weights.with_bands()."
-        )
+    if (size_px := size_px or store.size_px) % grid:
+        raise ValueError(f"`grid` must divide the {size_px} px of the chips, got {grid}.")
+    encoder = fit_bands(encoder, store.bands, mean=store.mean, std=store.std)
     rows = np.arange(len(store)) if index is None else _row_numbers("index", index, len(store))
     home = encoder.mean.device
     device = select_device(device) if isinstance(device, str) else device or home
@@ -264,9 +263,10 @@ def embed(
         with torch.no_grad(), progress_bar(len(own), unit="chip", show=not quiet) as bar:
             for start in range(0, len(own), batch_size):
                 chips = store.gather(own[start : start + batch_size]).to(device)  # (N, C, H, W)
-                batch = encoder(encoder.normalize(cut_cells(chips, grid)))  # (N * grid * grid, E)
-                vectors[start : start + batch_size] = batch.float().cpu().view(len(chips), -1)
-                bar.update(len(chips))
+                chips = cut_cells(resize(chips, size_px), grid)  # (N * grid * grid, C, h, w)
+                batch = encoder(encoder.normalize(chips))  # (N * grid * grid, E)
+                vectors[start : start + batch_size] = batch.float().cpu().view(-1, vectors.shape[1])
+                bar.update(len(chips) // grid**2)
     finally:
         for module, training in modes.items():
             module.training = training

@@ -19,6 +19,7 @@ from annotated_types import Interval
 from torch import Tensor
 
 from geossl.utils.dist import to_device
+from geossl.utils.resample import resample
 from geossl.utils.validate import (
     Fraction,
     NonNegative,
@@ -35,6 +36,7 @@ __all__ = ["Views", "moco_v2"]
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 _PARAMS = 16  # random numbers of an image, besides two per band
+_TRIES = 10  # to draw a crop that fits, as in torchvision
 _SAMPLING: dict[str, Any] = {"mode": "bilinear", "padding_mode": "border", "align_corners": False}
 _PART = 2**18  # numbers of chips that a CPU converts to float at a time, to crop from its cache
 
@@ -47,6 +49,10 @@ class Views:
         size_px: height and width of a view; None keeps the chip's.
         crop: area of the crop as a share of the chip's, (smallest, largest).
         ratio: width over height of a crop, (smallest, largest).
+        redraw: draw the area and ratio of a crop that does not fit into the chip anew, up to ten
+            times, as torchvision does; False cuts it to the chip, which makes crops larger.
+        antialias: average over the pixels of a crop that shrinks, as torchvision does; False takes
+            the nearest four.
         flip: probability of a left-right flip.
         dihedral: turn by a random multiple of 90 degrees too: overhead images have no up.
         jitter: probability of the color jitter.
@@ -77,6 +83,8 @@ class Views:
     size_px: PositiveInt | None = None
     crop: tuple[PositiveFraction, PositiveFraction] = (0.5, 1.0)
     ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+    redraw: bool = False
+    antialias: bool = False
     flip: Fraction = 0.5
     dihedral: bool = True
     jitter: Fraction = 0.8
@@ -117,7 +125,7 @@ class Views:
         """
         _check_shapes(chips, mean, std)
         n, bands = chips.shape[:2]
-        uniform = torch.rand(n, _PARAMS + 2 * bands, generator=generator, device=chips.device)
+        uniform = torch.rand(n, self._params(bands), generator=generator, device=chips.device)
         return self._view(chips, uniform, self._choose_blurred(n, generator), mean, std)
 
     @validated
@@ -130,7 +138,7 @@ class Views:
         the generator's device: if that is the CPU, `apply` need not wait for a GPU.
         """
         device = generator.device
-        uniform = torch.rand(count, _PARAMS + 2 * bands, generator=generator, device=device)
+        uniform = torch.rand(count, self._params(bands), generator=generator, device=device)
         blurred = torch.zeros(count, 1, device=device)
         blurred[self._choose_blurred(count, generator)] = 1
         return torch.cat([uniform, blurred], 1)
@@ -142,27 +150,31 @@ class Views:
         blurred = to_device(params[:, -1].nonzero()[:, 0], chips.device)
         return self._view(chips, to_device(params[:, :-1], chips.device), blurred, mean, std)
 
+    def _params(self, bands: int) -> int:
+        """Return how many random numbers a view needs; the last are those of further crops."""
+        return _PARAMS + 2 * bands + 2 * (_TRIES - 1) * self.redraw
+
     def _view(
         self, chips: Tensor, uniform: Tensor, blurred: Tensor, mean: Tensor, std: Tensor
     ) -> Tensor:
-        x = self._crop(chips, uniform[:, :8])  # (N, C, S, S)
+        x = self._crop(chips, uniform)  # (N, C, S, S)
         if len(blurred):
             x = self._blur(x, uniform[:, 8], blurred)
         matrix, offset = self._color(x, uniform[:, 9:], mean, std)  # (N, C, C), (N, C, 1)
         return torch.baddbmm(offset, matrix, x.flatten(2)).unflatten(2, x.shape[2:])
 
     def _crop(self, chips: Tensor, uniform: Tensor) -> Tensor:
-        """Crop, flip, turn and resize by one affine map per image; ``uniform`` is ``(N, 8)``."""
+        """Crop, flip, turn and resize by one affine map per image."""
         size = self.size_px or chips.shape[2]
-        area = self.crop[0] + uniform[:, 0] * (self.crop[1] - self.crop[0])
-        low, high = (math.log(r) for r in self.ratio)
-        stretch = torch.exp(low + uniform[:, 1] * (high - low)).sqrt()
-        width = (area.sqrt() * stretch).clamp(max=1)  # share of the chip's
-        height = (area.sqrt() / stretch).clamp(max=1)
+        width, height = self._draw_crop(uniform)  # shares of the chip's
         flip = torch.where(uniform[:, 4] < self.flip, -1.0, 1.0)
         angle = (uniform[:, 5] * 4).floor() * (math.pi / 2 * self.dihedral)
         cos, sin = angle.cos().round(), angle.sin().round()
         center = (2 * uniform[:, 2:4] - 1) * (1 - torch.stack([width, height], 1))  # (N, 2)
+        if self.antialias:
+            extent = torch.stack([width, height], 1)  # a flip of the view is one of the turned crop
+            extent = torch.where(torch.stack([cos, sin], 1) != 0, extent * flip[:, None], extent)
+            return _turn(resample(chips, center, extent, size), cos, sin)
         right = torch.stack([width * cos * flip, height * sin * flip], 1)  # (N, 2) to the edge
         down = torch.stack([-width * sin, height * cos], 1)  # (N, 2) likewise
         pixels = (2 * torch.arange(size, device=chips.device) + 1) / size - 1  # their centers
@@ -173,6 +185,19 @@ class Views:
         parts = zip(chips.split(per_part), grid.split(per_part), strict=True)
         views = [F.grid_sample(c.float(), g, **_SAMPLING) for c, g in parts]
         return torch.cat(views) if len(views) > 1 else views[0]
+
+    def _draw_crop(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """Return widths and heights ``(N,)``, as shares of the chip's."""
+        low, high = (math.log(r) for r in self.ratio)
+        further = uniform[:, -2 * (_TRIES - 1) :] if self.redraw else uniform[:, :0]
+        drawn = torch.cat([uniform[:, :2], further], 1)  # (N, 2 * tries)
+        area = self.crop[0] + drawn[:, ::2] * (self.crop[1] - self.crop[0])
+        stretch = torch.exp(low + drawn[:, 1::2] * (high - low)).sqrt()
+        sides = torch.stack([area.sqrt() * stretch, area.sqrt() / stretch])  # (2, N, tries)
+        fits = (sides <= 1).all(0)
+        first = fits.float().argmax(1)  # the first that fits, or 0, which is cut
+        width, height = sides[:, torch.arange(len(first), device=first.device), first].clamp(max=1)
+        return width, height
 
     def _color(
         self, x: Tensor, uniform: Tensor, mean: Tensor, std: Tensor
@@ -246,8 +271,8 @@ def moco_v2(
         MoCo-v2, arXiv 2003.04297; arXiv 2011.09980 for the second crop range.
     """
     return Views(
-        size_px=size_px, crop=crop, dihedral=False, brightness=0.4, contrast=0.4, saturation=0.4,
-        hue=0.1, grayscale=0.2, blur=0.5,
+        size_px=size_px, crop=crop, redraw=True, antialias=True, dihedral=False, brightness=0.4,
+        contrast=0.4, saturation=0.4, hue=0.1, grayscale=0.2, blur=0.5,
     )  # fmt: skip
 
 
@@ -260,6 +285,14 @@ def _check_shapes(chips: Tensor, mean: Tensor, std: Tensor) -> None:
                 f"`{name}` must have one value for each of the chips' {chips.shape[1]} bands, got "
                 f"shape {tuple(values.shape)}."
             )
+
+
+def _turn(views: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each of the square views ``(N, C, S, S)`` by the quarter turn of its cosine and sine."""
+    turned = views
+    for k, chosen in ((1, sin == 1), (2, cos == -1), (3, sin == -1)):
+        turned = torch.where(chosen[:, None, None, None], views.rot90(k, (2, 3)), turned)
+    return turned
 
 
 @cache

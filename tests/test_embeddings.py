@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torchvision.transforms.functional import resize
 
 from geossl import ChipStore, Embeddings, embed, models
 from geossl import embeddings as embedding
@@ -64,6 +65,23 @@ def test_embeddings_are_those_of_each_chip_alone(dtype):
     assert found.vectors.dtype == np.float32 and found.vectors.shape == (7, encoder.embedding_dim)
     assert np.ptp(found.vectors, 0).max() > 0.1  # the chips differ
     pd.testing.assert_frame_equal(found.scenes, store.scenes)
+
+
+def test_chips_are_resized_as_torchvision_does_before_they_are_embedded():
+    store = store_of(7)
+    encoder = encoder_of(store, name="tiny").eval()
+    chips = torch.from_numpy(store.chips).float()
+    for size in (8, 24):
+        resized = resize(chips, [size, size], antialias=True)
+        with torch.no_grad():
+            wanted = encoder(encoder.normalize(resized))
+        got = embed(store, encoder, size_px=size, batch_size=5)
+        np.testing.assert_allclose(got.vectors, wanted, rtol=1e-4, atol=1e-4)
+    same = embed(store, encoder, size_px=store.size_px)
+    np.testing.assert_array_equal(same.vectors, embed(store, encoder).vectors)
+    assert embed(store, encoder, size_px=12, grid=3).vectors.shape == (len(store), 9 * 256)
+    with pytest.raises(ValueError, match="`grid` must divide the 10 px"):
+        embed(store, encoder, size_px=10, grid=3)
 
 
 def test_a_grid_embeds_each_cell_alone_and_row_by_row():

@@ -2,11 +2,13 @@
 
 import dataclasses
 import importlib.util
+import inspect
 import json
 import re
 import sys
 from pathlib import Path
 
+import folium
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,8 @@ from test_pretrain import CLOCK, TINY, assert_same_run, write_store
 
 import geossl
 from geossl import pairs, pretrain
+from geossl.cli import train as commands
+from geossl.models import hub
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -202,3 +206,68 @@ def test_a_run_does_not_begin_in_a_chip_store_or_a_file(store, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="is a file"):
         pretrain(store, pairs=pairs.temporal(), config=TINY, output_dir=tmp_path / "file")
+
+
+@pytest.mark.parametrize("kind", ["VICRegLoss", "BarlowTwinsLoss", "BYOL", "SimSiam"])
+def test_further_losses_of_lightly_are_objectives(store, tmp_path, kind):
+    lightly = pytest.importorskip("lightly.loss")
+    if kind in ("BYOL", "SimSiam"):
+        objective = from_page("extend_objectives.md", "byol", tmp_path).BYOL
+        if kind == "SimSiam":  # as the page says
+            code = (tmp_path / "byol.py").read_text()
+            code = code.replace("        model.update_key()\n", "")
+            code = code.replace(
+                "model.key(batch.views[1])", "model.query(batch.views[1])[1].detach()"
+            )
+            names = {}
+            exec(code, names)
+            objective = names["BYOL"]
+    else:
+        NTXent = from_page("extend_objectives.md", "lightly_loss", tmp_path).NTXent
+        objective = type(kind, (NTXent,), {"criterion": getattr(lightly, kind)()})
+    config = dataclasses.replace(TINY, epochs=6, batch_size=20)
+    run = pretrain(store, pairs=pairs.temporal(), objectives=[objective()], config=config)
+    before = [p.clone() for p in run._moco.key_encoder.parameters()]
+    run.finish(progress=False)
+    assert run.logs["loss"].iloc[-1] < run.logs["loss"].iloc[0]
+    moved = any(
+        not torch.equal(a, b)
+        for a, b in zip(before, run._moco.key_encoder.parameters(), strict=True)
+    )
+    assert moved == (kind == "BYOL")
+
+
+def test_objectives_that_come_with_geossl_are_those_of_the_page(tmp_path, monkeypatch):
+    text = (DOCS / "extend_objectives.md").read_text("utf-8")
+    section = text.split("## Objectives that come with geossl")[1].split("\n## ")[0]
+    listed = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert set(listed) == {
+        name for name in geossl.train.__all__
+        if isinstance(getattr(geossl.train, name), type)
+        and issubclass(getattr(geossl.train, name), geossl.train.Objective)
+    } - {"Objective"}  # fmt: skip
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    config = dataclasses.replace(TINY, batch_size=16)
+    names = {"store": write_store(tmp_path / "chips"), "geossl": geossl}
+    train = geossl.pretrain
+    monkeypatch.setattr(geossl, "pretrain", lambda *a, **k: train(*a, config=config, **k))
+    exec(code, names)
+    assert isinstance(names["map_of_places"], folium.Map) and len(names["table"]) == 24
+
+
+def test_the_page_about_weights_is_true(tmp_path, monkeypatch):
+    """Its program runs, on a store and weights that are here; its names are those that exist."""
+    text = (DOCS / "weights.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    geossl.models.save_encoder(geossl.models.build_encoder(), "gassl")
+    store = write_store(tmp_path / "chips", places=200)
+    monkeypatch.setattr(geossl.ChipStore, "open", lambda path: store)
+    names = {}
+    exec(code, names)
+    assert names["run"].step == 0 and names["run"].config.encoder == "tiny"
+    told = set(re.findall(r"`([a-z0-9-]+)`", text.split("**Names**")[1].split("**Files.**")[0]))
+    assert told - {"blue_marble"} == set(hub.WEIGHTS)
+    help_text = inspect.getdoc(commands.embed)
+    assert set(re.findall(r"[a-z0-9]+(?:-rgb)?-resnet\d+|gassl", help_text)) == set(hub.WEIGHTS)

@@ -3,9 +3,11 @@ import dataclasses
 import pytest
 import torch
 import torchvision.transforms.functional as TF
+from torchvision.transforms import RandomResizedCrop
 
 from geossl import transforms
 from geossl.transforms import Views, moco_v2
+from geossl.utils.resample import resample
 
 PLAIN = Views(crop=(1, 1), ratio=(1, 1), flip=0, dihedral=False, jitter=0)
 ZERO, ONE = torch.zeros(3), torch.ones(3)
@@ -88,6 +90,71 @@ def test_a_crop_lies_anywhere_with_equal_chance_and_a_turn_keeps_it_whole():
 def color_only(**settings):
     off = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "jitter": 1.0}
     return dataclasses.replace(PLAIN, **{**off, **settings})
+
+
+def test_a_crop_that_does_not_fit_is_drawn_again_as_torchvision_does():
+    n = 20_000
+    views = dataclasses.replace(PLAIN, crop=(0.2, 1.0), ratio=(3 / 4, 4 / 3))
+    means = {}
+    for redraw in (False, True):
+        views = dataclasses.replace(views, redraw=redraw)
+        params = views.sample_params(n, 3, generator=generator())
+        width, height = views._draw_crop(params[:, :-1])
+        assert float(torch.maximum(width, height).max()) <= 1
+        means[redraw] = float((width * height).mean())
+    image = torch.zeros(1, 1000, 1000)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        boxes = [RandomResizedCrop.get_params(image, (0.2, 1), (3 / 4, 4 / 3)) for _ in range(n)]
+    area = torch.tensor([h * w / 1e6 for _, _, h, w in boxes])
+    # Three standard errors of the difference; cut crops are a tenth larger.
+    assert abs(means[True] - float(area.mean())) < 3 * float(area.std()) * (2 / n) ** 0.5
+    assert means[False] > means[True] + 0.03
+
+
+@pytest.mark.parametrize("box", [(0, 0, 16, 16), (3, 2, 12, 9), (5, 7, 4, 8), (1, 0, 2, 16)])
+@pytest.mark.parametrize("size", [4, 7, 16, 21])
+def test_a_resampled_box_is_torchvisions_resized_crop(box, size):
+    x = chips().float()
+    top, left, height, width = box
+    wanted = TF.resized_crop(x, top, left, height, width, [size, size], antialias=True)
+    center = torch.tensor([[2 * left + width - 16, 2 * top + height - 16]]) / 16.0
+    extent = torch.tensor([[width, height]]) / 16.0
+    got = resample(x, center.expand(6, -1), extent.expand(6, -1), size)
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-2)
+    mirrored = resample(x, center.expand(6, -1), extent.expand(6, -1) * torch.tensor([-1, 1]), size)
+    torch.testing.assert_close(mirrored, got.flip(3), rtol=1e-5, atol=1e-3)
+
+
+def test_antialiasing_changes_how_a_view_is_read_and_not_what_it_shows():
+    x = chips(200).float()
+    views = dataclasses.replace(PLAIN, flip=0.5, dihedral=True)
+    smooth = dataclasses.replace(views, antialias=True)
+    a, b = (v(x, mean=ZERO, std=ONE, generator=generator()) for v in (views, smooth))
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-2)  # nothing shrinks: the same symmetries
+    ramp = torch.linspace(0, 255, 64).expand(200, 3, 64, 64) + torch.linspace(0, 99, 64)[:, None]
+    views = dataclasses.replace(views, crop=(0.25, 1.0), ratio=(0.5, 2.0), size_px=16)
+    smooth = dataclasses.replace(views, antialias=True)
+    a, b = (v(ramp, mean=ZERO, std=ONE, generator=generator()) for v in (views, smooth))
+    inner = (..., slice(2, -2), slice(2, -2))  # a slope looks the same from near and from far
+    torch.testing.assert_close(a[inner], b[inner], rtol=1e-3, atol=0.5)
+
+
+def test_antialiasing_leaves_no_more_detail_than_torchvision_where_a_view_shrinks():
+    """At half the size, four neighbors keep a checkerboard that no smaller image can show."""
+    noise = torch.rand(32, 3, 64, 64, generator=generator()) * 255
+    wanted = TF.resize(noise, [16, 16], antialias=True)
+
+    def detail(x):
+        return float((x[..., 1:] - x[..., :-1]).square().mean())
+
+    views = dataclasses.replace(PLAIN, size_px=16)
+    sharp, smooth = (
+        dataclasses.replace(views, antialias=a)(noise, mean=ZERO, std=ONE, generator=generator())
+        for a in (False, True)
+    )
+    torch.testing.assert_close(smooth, wanted, rtol=1e-4, atol=1e-2)
+    assert detail(sharp) > 3 * detail(smooth)
 
 
 @pytest.mark.parametrize("what", ["brightness", "contrast", "saturation"])

@@ -30,8 +30,10 @@ def compare(
     epochs: int | None = None,
     seeds: tuple[int, ...] = (0,),
     split: Literal["column", "blocks"] = "column",
+    test_split: str = "test",
     block_deg: float = 1.0,
     input: Literal["task", "own"] = "task",
+    bands: tuple[str, ...] | None = None,
     adapt: Literal["name", "mean"] = "name",
     output: Output[Path | None] = None,
 ) -> None:
@@ -54,8 +56,10 @@ def compare(
         seeds: seeds of heads, orders and untrained weights.
         split: the table's own split, or one by blocks of space. A detection set without a split
             holds a quarter of its scenes out, by blocks if it has coordinates.
+        test_split: linear, knn, fine-tune: the split to test on, e.g. val of fMoW.
         block_deg: side of the blocks in degrees.
         input: normalize by the statistics of these images, or as the weights were trained.
+        bands: those of the images' bands that the encoders read, by name or by number from 1.
         adapt: fit the first convolution to the images' bands by name; mean: fill absent bands in.
         output: .csv of all figures to write.
     """
@@ -80,12 +84,12 @@ def compare(
     else:
         job = compare.classification(
             ChipStore.open(data), label=label, measure=task, folds=folds, split=split,
-            block_deg=block_deg, progress=True,
+            test_split=test_split, block_deg=block_deg, progress=True,
             config=dataclasses.replace(finetune.FineTuneConfig(), **changes),
         )  # fmt: skip
     encoders: dict[str, Any] = {**{name: name for name in encoder}, "random": None}
     rows = []
-    for row in compare.compare(encoders, job, seeds=seeds, input=input, adapt=adapt):
+    for row in compare.compare(encoders, job, seeds=seeds, input=input, reads=bands, adapt=adapt):
         rows.append(row)
         time = format_duration(row.seconds)
         print_line(f"{row.method}, seed {row.seed}, in {time}: {row.result}")

@@ -243,7 +243,7 @@ def clusters(
 
     Args:
         scenes: scene table, or chip store.
-        output: .json to write; a .csv in the paper's format is written next to it.
+        output: .json to write; a .csv of the split's rows in the paper's format goes beside it.
         k: number of clusters.
         on: raw degrees are for comparison: they split clusters at the antimeridian.
         split: fit to the locations of this split only, if the table has one; None for all.
@@ -251,12 +251,14 @@ def clusters(
         normalize_lon: turn longitudes of 0..360 into -180..180.
     """
     from geossl import GeoClusters
+    from geossl.data.scenes import rows_of_split
 
     table = read_scenes(scenes, normalize_lon=normalize_lon)
-    in_split = table["split"].eq(split).fillna(False)
-    fitted = GeoClusters.fit(table[in_split] if in_split.any() else table, k=k, seed=seed, on=on)
+    table = table.iloc[rows_of_split(table, split).numpy()]
+    fitted = GeoClusters.fit(table, k=k, seed=seed, on=on)
     fitted.save(output)
     fitted.to_csv(output.with_suffix(".csv"), table)
     print_line(
-        f"{output}: {fitted.k} clusters of {min(fitted.sizes)} to {max(fitted.sizes)} locations"
+        f"{output}: {fitted.k} clusters of {min(fitted.sizes)} to {max(fitted.sizes)} locations, "
+        f"{sum(fitted.sizes):,} in all"
     )

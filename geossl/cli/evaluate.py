@@ -19,8 +19,11 @@ def probe(
     label: str = "label",
     kind: Literal["linear", "knn"] = "linear",
     split: Literal["column", "blocks"] = "column",
+    test_split: str = "test",
     block_deg: float = 10.0,
     l2: float | None = None,
+    solver: Literal["lbfgs", "sgd"] = "lbfgs",
+    temporal: bool = False,
     seed: int = 0,
     column: str | None = None,
     skip_bad: bool = False,
@@ -32,8 +35,11 @@ def probe(
         label: column of labels.
         kind: linear classifier, or vote of the nearest neighbors.
         split: the table's own split, or a new one by blocks of space.
+        test_split: split to test on, e.g. val or test_gt of fMoW.
         block_deg: side of the blocks in degrees.
         l2: penalty of a linear classifier; by default the best of several on val.
+        solver: of a linear classifier: lbfgs to its optimum, or sgd, the paper's protocol.
+        temporal: classify each location by all its dates, as the paper does.
         seed: seed of the split and the bootstrap.
         column: column or prefix of the vectors, where a file of another tool has several.
         skip_bad: leave out rows whose vector is missing or damaged.
@@ -41,17 +47,20 @@ def probe(
     from geossl import Embeddings, evaluate
 
     measure: Any = evaluate.linear if kind == "linear" else evaluate.knn
-    if l2 is not None:
+    options: dict[str, Any] = {} if l2 is None else {"l2": l2}
+    options |= {"solver": solver} if solver != "lbfgs" else {}
+    for name in options:
         if kind == "knn":
-            raise ValueError("`l2` is a penalty of `--kind linear`. Leave it out for neighbors.")
-        measure = functools.partial(measure, l2=l2)
+            raise ValueError(f"`{name}` is of `--kind linear`. Leave it out for neighbors.")
+    measure = functools.partial(measure, **options)
     _require_files(embeddings)
     for path in embeddings:
         result = measure(
             Embeddings.load(path, column=column, skip_bad=skip_bad), label=label, split=split,
-            block_deg=block_deg, device="auto", seed=seed,
+            test_split=test_split, block_deg=block_deg, device="auto", seed=seed,
         )  # fmt: skip
-        print_line(f"{path}: {result}")
+        result = evaluate.temporal(result, seed=seed) if temporal else result
+        print_line(f"{path}: {result}; macro F1 {result.per_class['f1'].mean():.3f}")
 
 
 def retrieve(

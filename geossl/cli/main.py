@@ -143,6 +143,8 @@ def _run(words: list[str]) -> None:
         if name in _COMMANDS:
             command, options = _load(name), words[length:]
             options = _join_options(_rename_old_options(options, command))
+            if name == "pretrain":
+                command = importlib.import_module("geossl.cli.train").with_preset(options)
             style = (tyro.conf.PositionalMetavarFromFieldName,)
             try:
                 with _plain_warnings(command):

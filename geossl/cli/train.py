@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional
 
 from geossl.cli.output import Output, print_line
-from geossl.train.config import PretrainConfig
+from geossl.train.config import PretrainConfig, paper_config
+
+if TYPE_CHECKING:
+    from geossl import ChipStore
+    from geossl.models import Encoder
 
 __all__ = ["embed", "pretrain"]
 
@@ -25,6 +32,12 @@ def pretrain(
     radius_km: float = 10.0,
     geo: Path | None = None,
     label: str | None = None,
+    paper: bool = False,
+    start: str | None = None,
+    input: Literal["imagenet", "seco", "ssl4eo", "unit"] | None = None,
+    full_scale: float | None = None,
+    bands: tuple[str, ...] | None = None,
+    adapt: Literal["name", "mean"] = "name",
     seed: int = 0,
     config: OmitArgPrefixes[PretrainConfig] = PretrainConfig(),  # noqa: B008 (frozen)
 ) -> None:
@@ -43,6 +56,15 @@ def pretrain(
         radius_km: spatial pairs: largest distance between the two locations.
         geo: geo clusters (.json) to predict as well.
         label: column of labels to predict as well: supervised training.
+        paper: the paper's settings, for ResNet-50 at 224 px on GPUs, in place of those for small
+            chips on two cores; further options change them.
+        start: weights to start from, as `--encoder` of geossl embed: a folder of a run, a file, or
+            a published name; untrained by default.
+        input: of `--start`: what weights of others were trained on, where their file does not say.
+        full_scale: of `--start`: chip value that stands for 1 to weights of others.
+        bands: of `--start`: those of the store's bands that it reads, by name or number from 1.
+        adapt: of `--start`: fit its first convolution to the bands by name; mean: fill absent bands
+            in.
         seed: seed of the weights, the pairs and the augmentation.
         config: settings of the training.
     """
@@ -73,17 +95,35 @@ def pretrain(
         rows = rows_of_split(opened.scenes, config.split).numpy()
         report = geossl.pairs.report(sampler, opened.scenes.iloc[rows])
         print_line(f"pairs: {report['n_pairs']:,}, {report['degenerate_share']:.1%} self-pairs")
+    encoder = None
+    if start is not None:
+        encoder = _load_encoder(start, opened, input, full_scale, bands, adapt)
+    elif (input, full_scale, bands, adapt) != (None, None, None, "name"):
+        raise ValueError(
+            "`--input`, `--full-scale`, `--bands` and `--adapt` are about weights to start from. "
+            "Pass `--start` too, or leave them out."
+        )
     run = geossl.pretrain(
         opened,
         pairs=sampler,
         geo=None if geo is None else geossl.GeoClusters.load(geo),
         label=label,
+        encoder=encoder,
         config=config,
         output_dir=output_dir,
         seed=seed,
     ).finish()
     if dist.rank() == 0:
         print_line(f"{output_dir}: {run.summary()}")
+
+
+def with_preset(options: Sequence[str]) -> Callable[..., None]:
+    """Return `pretrain` with the defaults of the presets among the words of a command."""
+    if "--paper" not in options:
+        return pretrain
+    words = dict(pairwise(word for option in options for word in option.split("=", 1)))
+    config = paper_config(temporal=words.get("--pairs", "temporal") == "temporal")
+    return functools.partial(pretrain, config=config)
 
 
 def embed(
@@ -94,39 +134,64 @@ def embed(
     seed: int = 0,
     input: Literal["imagenet", "seco", "ssl4eo", "unit"] | None = None,
     full_scale: float | None = None,
+    bands: tuple[str, ...] | None = None,
     adapt: Literal["name", "mean"] = "name",
+    size_px: int | None = None,
 ) -> None:
     """Embed every chip of a store.
 
     Args:
         store: chip store, or stream: a folder, or s3://bucket/prefix.
         encoder: folder of a run, an encoder.safetensors, weights of others (the paper's, MoCo,
-            SeCo, SSL4EO-S12, torchvision, timm), or "random" or "hog" for comparison.
+            SeCo, SSL4EO-S12, torchvision, timm), a published name that is downloaded (gassl,
+            imagenet-resnet18, imagenet-resnet50, seco-resnet18, seco-resnet50, ssl4eo-resnet18,
+            ssl4eo-resnet50, ssl4eo-rgb-resnet18, ssl4eo-rgb-resnet50), or "random" or "hog" for
+            comparison.
         output: .parquet or .geoparquet to write.
         seed: seed of random weights.
         input: what weights of others were trained on, where their file does not say.
         full_scale: chip value that stands for 1 to weights of others.
+        bands: those of the store's bands that the encoder reads, by name or by number from 1.
         adapt: fit the first convolution to the store's bands by name; mean: fill absent bands in.
+        size_px: size to which an encoder's chips are resized first, e.g. the one it was trained at.
     """
     import geossl
     from geossl.data import streaming
-    from geossl.models import weights
     from geossl.utils import dist
     from geossl.utils.device import select_device
 
     if output.suffix not in (".parquet", ".geoparquet"):  # before the work
         raise ValueError(f"`output` must end in .parquet or .geoparquet, got {output.name!r}.")
+    if encoder in ("random", "hog") and size_px is not None:
+        raise ValueError(f"`--size-px` needs weights, and `--encoder {encoder}` has none.")
     opened = streaming.open_store(store)
     if encoder == "random":
         embeddings = geossl.evaluate.random_features(opened, seed=seed)
     elif encoder == "hog":
         embeddings = geossl.evaluate.hog(opened)
     else:
-        loaded = weights.load(
-            encoder, input=input, full_scale=full_scale, bands=opened.bands, adapt=adapt
+        loaded = _load_encoder(encoder, opened, input, full_scale, bands, adapt)
+        embeddings = geossl.embed(
+            opened, loaded, size_px=size_px, device=select_device("auto"), progress=True
         )
-        embeddings = geossl.embed(opened, loaded, device=select_device("auto"), progress=True)
     if dist.rank() == 0:
         embeddings.save(output)
         rows, columns = embeddings.vectors.shape
         print_line(f"{output}: {rows:,} x {columns}")
+
+
+def _load_encoder(
+    path: str,
+    store: ChipStore,
+    input: Any,
+    full_scale: float | None,
+    bands: tuple[str, ...] | None,
+    adapt: Literal["name", "mean"],
+) -> Encoder:
+    """Load an encoder for the bands of a store, which finds them by name unless told otherwise."""
+    from geossl.models import weights
+
+    encoder = weights.load(path, input=input, full_scale=full_scale)
+    if bands is None and adapt == "name":
+        return encoder
+    return weights.with_bands(encoder, store.bands, reads=bands, adapt=adapt)

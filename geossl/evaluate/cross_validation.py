@@ -102,6 +102,7 @@ def label_efficiency(
     locations: Sequence[PositiveInt] | None = None,
     seeds: Sequence[Seed] = (0, 1, 2),
     split: Split = "column",
+    test_split: str = "test",
     block_deg: Positive = 10.0,
     measure: Measure = linear,
 ) -> pd.DataFrame:
@@ -120,6 +121,7 @@ def label_efficiency(
             fewer. Each class gets its share, and at least one.
         seeds: of which locations.
         split: as in `linear`; one by blocks is made once, by the first seed.
+        test_split: as in `linear`.
         block_deg: side of the blocks in degrees.
         measure: `linear` or `knn`, or e.g. ``functools.partial(linear, l2=1e-2)``.
 
@@ -145,7 +147,9 @@ def label_efficiency(
         if not len(values):
             raise ValueError(f"`{what}` must have at least one value, got {values!r}.")
     table = embeddings.scenes
-    rows = labeled_rows(table, label, split=split, block_deg=block_deg, seed=seeds[0])
+    rows = labeled_rows(
+        table, label, split=split, test_split=test_split, block_deg=block_deg, seed=seeds[0]
+    )
     location = scenes.location_codes(table)
     first = np.unique(location[rows.train], return_index=True)[1]  # a location's first row counts
     available = np.bincount(rows.codes[rows.train[first]], minlength=len(rows.names))

@@ -18,6 +18,7 @@ def knn(
     *,
     label: str = "label",
     split: Split = "column",
+    test_split: str = "test",
     block_deg: Positive = 10.0,
     k: PositiveInt = 20,
     device: str = "cpu",
@@ -30,7 +31,9 @@ def knn(
     """
     target_device = select_device(device)
     require_finite(embeddings)
-    rows = labeled_rows(embeddings.scenes, label, split=split, block_deg=block_deg, seed=seed)
+    rows = labeled_rows(
+        embeddings.scenes, label, split=split, test_split=test_split, block_deg=block_deg, seed=seed
+    )
     x = embeddings.tensor().to(target_device)
     codes = torch.from_numpy(rows.codes).to(target_device)
     votes = metrics.knn_votes(x[rows.train], codes[rows.train], x[rows.test], k=k).cpu().double()

@@ -82,7 +82,13 @@ def leakage(
     scenes.require_positions(table, "distances to training locations")
     every = np.ones(len(table), bool)
     train, _, test = split_rows(
-        table, every, label="location", split=split, block_deg=block_deg, seed=seed
+        table,
+        every,
+        label="location",
+        split=split,
+        test_split="test",
+        block_deg=block_deg,
+        seed=seed,
     )
     codes = scenes.location_codes(table)
     first = scenes.first_rows(codes)

@@ -23,6 +23,7 @@ def linear(
     *,
     label: str = "label",
     split: Split = "column",
+    test_split: str = "test",
     block_deg: Positive = 10.0,
     l2: Positive | Sequence[Positive] = L2,
     solver: Literal["lbfgs", "sgd"] | SGD = "lbfgs",
@@ -41,6 +42,7 @@ def linear(
         split: "column" takes the table's own (train, val, test), "blocks" makes one by blocks of
             space, a Series ``(M,)`` gives one row by row. Without a labeled val chip, a fifth of
             the training locations serves as val.
+        test_split: the split to test on: "val" of fMoW, as in the paper, or "test_gt".
         block_deg: side of the blocks in degrees.
         l2: penalty, or penalties to choose from: each times the sum of squared weights is added to
             the mean cross-entropy in nats; scikit-learn's ``C`` is ``1 / (2 * l2 * n_train)``.
@@ -60,7 +62,9 @@ def linear(
     penalties = solvers.sorted_penalties(l2)
     target_device = select_device(device)
     require_finite(embeddings)
-    rows = labeled_rows(embeddings.scenes, label, split=split, block_deg=block_deg, seed=seed)
+    rows = labeled_rows(
+        embeddings.scenes, label, split=split, test_split=test_split, block_deg=block_deg, seed=seed
+    )
     if solver == "lbfgs" and len(penalties) > 1 and len(rows.val) == 0:
         train, val = hold_out_validation(rows.table, rows.train, rows.codes, label=label, seed=seed)
         rows = replace(rows, train=train, val=val)

@@ -31,6 +31,7 @@ def multi_label(
     *,
     label: str = "labels",
     split: Split = "column",
+    test_split: str = "test",
     block_deg: Positive = 10.0,
     l2: Positive | Sequence[Positive] = L2,
     device: str = "cpu",
@@ -47,6 +48,7 @@ def multi_label(
         label: column of labels joined by "|"; an empty text is a chip with none of them, rows with
             a missing value are left out.
         split: as in `linear`, like the next ones.
+        test_split: likewise.
         block_deg: side of the blocks in degrees.
         l2: penalties; scikit-learn's ``C`` is ``1 / (2 * l2 * n_train)``.
         device: where it is fitted, as for `linear`.
@@ -69,8 +71,8 @@ def multi_label(
     names = sorted({name for text in labels.unique() for name in split_labels(text)})
     has = has_label(labels, names)
     train, val, test = split_rows(
-        table, labels.notna().to_numpy(bool), label=label, split=split, block_deg=block_deg,
-        seed=seed,
+        table, labels.notna().to_numpy(bool), label=label, split=split, test_split=test_split,
+        block_deg=block_deg, seed=seed,
     )  # fmt: skip
     if len(penalties) > 1 and len(val) == 0:
         one_kind = np.zeros(len(table), np.int64)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from geossl.data import scenes
-from geossl.data.splits import is_in_split
+from geossl.data.splits import is_in_split, split_name
 from geossl.embeddings import Embeddings
 
 _VAL_SHARE = 5  # without a val split, one in so many training locations becomes val
@@ -55,12 +55,15 @@ class LabeledRows:
 
 
 def labeled_rows(
-    table: pd.DataFrame, label: str, *, split: Split, block_deg: float, seed: int
+    table: pd.DataFrame, label: str, *, split: Split, test_split: str, block_deg: float, seed: int
 ) -> LabeledRows:
     """Return the rows with a label, split; needs two classes in the training rows."""
     require_label(table, label)
     codes, names = scenes.label_codes(table[label])
-    parts = split_rows(table, codes >= 0, label=label, split=split, block_deg=block_deg, seed=seed)
+    parts = split_rows(
+        table, codes >= 0, label=label, split=split, test_split=test_split, block_deg=block_deg,
+        seed=seed,
+    )  # fmt: skip
     classes = len(np.unique(codes[parts[0]]))
     if classes < 2:
         raise ValueError(
@@ -76,10 +79,14 @@ def split_rows(
     *,
     label: str,
     split: Split,
+    test_split: str,
     block_deg: float,
     seed: int,
 ) -> Parts:
-    """Return the rows of train, val (may be empty) and test whose label is known ``(M,)``."""
+    """Return the rows of train, val (may be empty) and test whose label is known ``(M,)``.
+
+    Where the test is on val, nothing is left to choose on.
+    """
     if isinstance(split, pd.Series):
         names = split
     elif split == "blocks":
@@ -88,17 +95,23 @@ def split_rows(
         names = get_column(table, "split")
     if len(names) != len(table):
         raise ValueError(f"`split` must have {len(table)} rows, got {len(names)}.")
+    if split_name(test_split) == "train":
+        raise ValueError(f"`test_split` must not be that of the training, got {test_split!r}.")
     train, val, test = (
-        np.flatnonzero(is_in_split(names, part) & known) for part in ("train", "val", "test")
+        np.flatnonzero(is_in_split(names, part) & known) for part in ("train", "val", test_split)
     )
-    for part, rows in (("train", train), ("test", test)):
+    for part, rows in (("train", train), (test_split, test)):
         if len(rows) == 0:
-            other = ", e.g. split='blocks'" if table["lon"].notna().all() else ""
+            held_out = {str(word) for word in names[known].dropna()} - set(names.iloc[train])
+            if part != "train" and len(train) and held_out:
+                advice = f"Pass one of {sorted(held_out)} as `test_split`."
+            else:
+                other = ", e.g. split='blocks'" if table["lon"].notna().all() else ""
+                advice = f"Use a `split` with labeled 'train' and {test_split!r} rows{other}."
             raise ValueError(
-                f"No row of split {part!r} has a {label!r} ({count_values(names)}). Use a `split` "
-                f"with labeled 'train' and 'test' rows{other}."
+                f"No row of split {part!r} has a {label!r} ({count_values(names)}). {advice}"
             )
-    return train, val, test
+    return train, val[:0] if np.array_equal(val, test) else val, test
 
 
 def require_label(table: pd.DataFrame, label: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geossl.utils.validate import PositiveInt, validated
@@ -58,3 +59,10 @@ def cut_cells(chips: Tensor, grid: int) -> Tensor:
     side = chips.shape[-1] // grid
     cells = chips.unfold(2, side, side).unfold(3, side, side)  # (N, C, grid, grid, side, side)
     return cells.permute(0, 2, 3, 1, 4, 5).reshape(-1, chips.shape[1], side, side)
+
+
+def resize(chips: Tensor, size_px: int) -> Tensor:
+    """Resize chips ``(N, C, S, S)`` to ``(N, C, size_px, size_px)``, bilinear and antialiased."""
+    if size_px == chips.shape[-1]:
+        return chips
+    return F.interpolate(chips.float(), size_px, mode="bilinear", antialias=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,7 +12,7 @@ from torch import Tensor
 from geossl.models import state_dicts
 from geossl.models.encoder import Encoder, EncoderName, build_encoder
 from geossl.models.state_dicts import CheckpointError, format_keys
-from geossl.utils.io import file_digest
+from geossl.utils.io import file_digest, parse_json
 
 LayoutName = Literal["moco", "seco", "resnet"]
 InputName = Literal["imagenet", "seco", "ssl4eo", "unit"]
@@ -19,25 +20,25 @@ MeanStd = tuple[Sequence[float], Sequence[float]]
 SENTINEL_2 = tuple("B1 B2 B3 B4 B5 B6 B7 B8 B8A B9 B10 B11 B12".split())
 
 
-class Layout(NamedTuple):
-    """How the keys of a file are named, after ``module.`` in front of all of them."""
-
-    prefix: str  # of the encoder's keys
-    stages: dict[str, str]  # the first words of the encoder's keys -> their names in torchvision
-    dropped: tuple[str, ...]  # beginnings of keys, up to a dot, of known parts besides the encoder
-
-
 _STAGES = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
-_SAME_NAMES = {name: name for name in _STAGES}
+_NAMED = {name: name for name in _STAGES}  # the first words of keys -> those of torchvision
+_NUMBERED = dict(zip("014567", _STAGES, strict=True))  # a sequence of a ResNet's children
 _KEY_ENCODER = ("encoder_k", "queue", "queue_ptr")
-LAYOUTS: dict[LayoutName, Layout] = {
-    "moco": Layout("encoder_q.", _SAME_NAMES, ("encoder_q.fc", *_KEY_ENCODER)),
-    "seco": Layout(
-        "encoder_q.", dict(zip("014567", _STAGES, strict=True)),
-        ("heads_q", "heads_k", *_KEY_ENCODER),
-    ),
-    "resnet": Layout("", _SAME_NAMES, ("fc",)),
-}  # fmt: skip
+# Known parts besides the encoder, which are left out: beginnings of keys, up to a dot.
+_PARTS: dict[LayoutName, tuple[str, ...]] = {
+    "moco": ("encoder_q.fc", *_KEY_ENCODER),
+    "seco": ("heads_q", "heads_k", *_KEY_ENCODER),
+    "resnet": (),
+}
+_AVERAGED = re.compile(r"(^|[._])(ema|teacher)([._]|$)")  # words in the prefix of an encoder
+_KEYS = re.compile(r"(^|[._])(encoder_k|momentum|target|key)([._]|$)")
+
+
+class Found(NamedTuple):
+    """An encoder in a file: what is in front of its keys, and how its stages are named."""
+
+    prefix: str
+    stages: dict[str, str]
 
 
 class Input(NamedTuple):
@@ -96,6 +97,7 @@ def load_pretrained(
     path: Path,
     *,
     layout: LayoutName | None = None,
+    prefix: str | None = None,
     input: InputName | MeanStd | None = None,
     full_scale: float | None = None,
 ) -> Encoder:
@@ -107,14 +109,20 @@ def load_pretrained(
     Raises:
         ValueError: see `weights.load`.
     """
-    tensors, others = state_dicts.read_state_dict(path)
-    layout = layout or _detect_layout(tensors, path)
-    state, left_out = _encoder_state(tensors, layout, path)
+    outer = None if prefix is None else prefix.split(".")[0]
+    tensors, others = state_dicts.read_state_dict(path, outer=outer)
+    found = _find_encoder(tensors, path, layout, prefix)
+    layout = layout or _layout_of(found)
+    state, left_out = _encoder_state(tensors, layout, found, path)
     name, bands = _architecture(state, path)
-    source = "argument"
-    if input is None:
-        input, source = _detect_input(path, layout, bands, tensors)
-    mean = std = names = None
+    source, mean, std, names = "argument", None, None, None
+    described = None if input is not None else _read_description(path, bands)
+    if described is not None:
+        mean, std, names = described
+        source = "description"
+    elif input is None:
+        classes = tensors.get(f"{found.prefix}fc.weight")
+        input, source = _detect_input(path, layout, bands, classes)
     if isinstance(input, str):
         mean, std, full_scale, names = _normalization(input, bands, full_scale, path)
     encoder = build_encoder(name, bands=bands, stem="standard", mean=mean, std=std)
@@ -122,6 +130,7 @@ def load_pretrained(
     encoder.metadata = {
         "file": path.name,
         "layout": layout,
+        "prefix": found.prefix,
         "bands": names,
         "input": input if isinstance(input, str) else "mean and std given",
         "input_by": source,
@@ -131,40 +140,94 @@ def load_pretrained(
     return encoder.eval()
 
 
-def _detect_layout(tensors: Mapping[str, Tensor], path: Path) -> LayoutName:
-    if any(key.startswith("encoder_q.") for key in tensors):
-        return "seco" if any(key.startswith("encoder_q.0.") for key in tensors) else "moco"
-    if "conv1.weight" in tensors:
-        return "resnet"
+def _find_encoder(
+    tensors: Mapping[str, Tensor], path: Path, layout: LayoutName | None, prefix: str | None
+) -> Found:
+    """Find a ResNet by its first convolution and its first block, behind any prefix."""
+    if layout in ("moco", "seco"):
+        return Found("encoder_q.", _NAMED if layout == "moco" else _NUMBERED)
+    encoders = []
+    for stages, first, stage in ((_NAMED, "conv1", "layer1"), (_NUMBERED, "0", "4")):
+        block = f"{stage}.0.conv1.weight"
+        starts = [key.removesuffix(block) for key in tensors if f".{key}".endswith(f".{block}")]
+        encoders += [
+            Found(start, stages) for start in starts if f"{start}{first}.weight" in tensors
+        ]
+    if prefix is not None:
+        wanted = {prefix, f"{prefix}.", prefix.partition(".")[2], f"{prefix.partition('.')[2]}."}
+        chosen = [found for found in encoders if found.prefix in wanted]
+    else:
+        chosen = [found for found in encoders if not _KEYS.search(found.prefix)] or encoders
+        chosen = [found for found in chosen if _AVERAGED.search(found.prefix)] or chosen
+    if len(chosen) == 1:
+        return chosen[0]
+    names = [found.prefix for found in encoders]
+    if encoders:
+        raise CheckpointError(
+            f"{path} has {len(names)} ResNet{'s' * (len(names) > 1)}, behind {format_keys(names)}. "
+            "Pass one of these as `prefix`."
+        )
     raise CheckpointError(
-        f"{path} must have the keys of a ResNet (encoder_q.conv1.weight, encoder_q.0.weight or "
-        f"conv1.weight), got {format_keys(tensors)}."
+        f"{path} must have the keys of a ResNet (conv1.weight and layer1.0.conv1.weight, or "
+        f"0.weight and 4.0.conv1.weight, behind any prefix), got {format_keys(tensors)}."
     )
 
 
+def _layout_of(found: Found) -> LayoutName:
+    if found.prefix == "encoder_q.":
+        return "moco" if found.stages is _NAMED else "seco"
+    return "resnet"
+
+
 def _encoder_state(
-    tensors: Mapping[str, Tensor], name: LayoutName, path: Path
+    tensors: Mapping[str, Tensor], layout: LayoutName, found: Found, path: Path
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Return the encoder's tensors under torchvision's keys, and the names of dropped parts."""
-    layout = LAYOUTS[name]
+    prefix, stages = found
+    parts = _PARTS[layout] or (f"{prefix}fc",)
     state: dict[str, Tensor] = {}
     left_out: dict[str, None] = {}  # in order, each once
     unknown = []
     for key, value in tensors.items():
-        part = next((part for part in layout.dropped if f"{key}.".startswith(f"{part}.")), None)
-        first, _, rest = key.removeprefix(layout.prefix).partition(".")
+        part = next((part for part in parts if f"{key}.".startswith(f"{part}.")), None)
+        first, _, rest = key.removeprefix(prefix).partition(".")
+        if part is None and layout == "resnet" and not key.startswith(prefix):
+            part = key.partition(".")[0]
         if part:
             left_out[part] = None
-        elif key.startswith(layout.prefix) and first in layout.stages:
-            state[f"{layout.stages[first]}.{rest}"] = value
+        elif key.startswith(prefix) and first in stages:
+            state[f"{stages[first]}.{rest}"] = value
         else:
             unknown.append(key)
     if unknown:
         raise CheckpointError(
-            f"{path} has keys that the layout {name!r} lacks: {format_keys(unknown)}. Remove them "
-            "from the file or pass another `layout`."
+            f"{path} has keys that the layout {layout!r} lacks: {format_keys(unknown)}. Remove "
+            "them from the file or pass another `layout`."
         )
     return state, list(left_out)
+
+
+def _read_description(
+    path: Path, bands: int
+) -> tuple[list[float], list[float], list[str] | None] | None:
+    """Read the mean, std and band names that `weights.export_torchvision` wrote beside a file."""
+    beside = path.with_name(f"{path.name}.json")
+    try:
+        about = parse_json(beside.read_text("utf-8"))
+        mean, std, note = about["mean"], about["std"], about["note"]
+        names = note.get("bands")
+        fits = len(mean) == len(std) == bands and (names is None or len(names) == bands)
+        numbers = all(isinstance(x, int | float) for x in (*mean, *std)) and min(std) > 0
+        if fits and numbers and all(isinstance(name, str) for name in names or []):
+            return mean, std, names
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise CheckpointError(
+        f"{beside} must be the description that export_torchvision() wrote for {path.name}. Pass "
+        "`input` instead, or move it away."
+    )
 
 
 def _architecture(state: Mapping[str, Tensor], path: Path) -> tuple[EncoderName, int]:
@@ -187,7 +250,7 @@ def _architecture(state: Mapping[str, Tensor], path: Path) -> tuple[EncoderName,
 
 
 def _detect_input(
-    path: Path, layout: LayoutName, bands: int, tensors: Mapping[str, Tensor]
+    path: Path, layout: LayoutName, bands: int, classes: Tensor | None
 ) -> tuple[InputName, str]:
     """Return the input that the file is known to need, and how it is known."""
     if (layout, bands) in _INPUT_OF_LAYOUT:
@@ -195,8 +258,7 @@ def _detect_input(
     digest = file_digest(path, algorithm="sha256")[:8]
     if digest in _PUBLISHED:
         return _PUBLISHED[digest], "digest"
-    head = tensors.get("fc.weight")
-    if layout == "resnet" and bands == 3 and head is not None and len(head) == 1000:
+    if layout == "resnet" and bands == 3 and classes is not None and len(classes) == 1000:
         return "imagenet", "layout"
     choices = ", ".join(f"{name!r} ({known.description})" for name, known in INPUTS.items())
     raise ValueError(

@@ -27,8 +27,17 @@ from torch import Tensor, nn
 from geossl.utils.io import atomic_write, check_file, digest, parse_json
 
 _AGAIN = "Get it again; in the directory of a run the same training call writes it again."
-_NESTED = ("state_dict", "model", "model_state_dict")  # keys that hold the state dict itself
-_LIGHTNING = ("pytorch_lightning.", "lightning.", "lightning_fabric.")
+# Keys that hold a state dict. Where a file has several, the first of these counts.
+_NESTED = (
+    "state_dict_ema", "model_ema", "ema", "teacher", "state_dict", "model", "model_state_dict",
+    "student",
+)  # fmt: skip
+# Nothing of these names is imported or called: a plain dict or an empty object takes its place.
+_DICTS = ("pytorch_lightning.", "lightning.", "lightning_fabric.")
+_METADATA = (
+    "argparse.Namespace", "types.SimpleNamespace", "numpy.", "pathlib.", "omegaconf.", "datetime.",
+    "typing.Any", "builtins.set", "builtins.frozenset", "builtins.complex", "builtins.slice",
+)  # fmt: skip
 # All that reading hostile or damaged files raised in tests.
 _READ_ERRORS = (
     RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError, AttributeError,
@@ -193,8 +202,14 @@ def _bytes_of(value: Tensor) -> np.ndarray:
     return value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
 
 
-def read_state_dict(path: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """Read dense tensors by key, without ``module.``, and the names of what else is in the file.
+def read_state_dict(path: Path, *, outer: str | None = None) -> tuple[dict[str, Tensor], list[str]]:
+    """Read dense tensors by key, and the names of what else is in the file.
+
+    Keys lose what wrappers put in front of all of them (``module.``) or between (``_orig_mod.``).
+
+    Args:
+        path: a file of ``torch.save`` or safetensors.
+        outer: which state dict to read of a file that has several by name; None: by `_NESTED`.
 
     Raises:
         CheckpointError: the file is damaged, asks to run code, or holds no state dict.
@@ -202,7 +217,10 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], list[str]]:
     content = read_safetensors(path)[1] if path.suffix == ".safetensors" else _unpickle(path)
     others: list[str] = []
     if isinstance(content, dict):
-        inner = next((key for key in _NESTED if isinstance(content.get(key), dict)), None)
+        nested = [key for key in content if _is_state_dict(content[key])]
+        inner = next((key for key in (outer, *_NESTED) if key in nested), None)
+        if inner is None and not _is_state_dict(content):
+            inner = next(iter(nested), None)
         if inner is not None:
             others = [str(key) for key in content if key != inner]
             content = content[inner]
@@ -216,9 +234,24 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], list[str]]:
                 f"{path} must hold dense tensors by name, got {type(value).__name__} at {key!r}. "
                 "Pass a file with the state dict alone."
             )
+    content = {key.replace("_orig_mod.", ""): value for key, value in content.items()}
     if all(key.startswith("module.") for key in content):  # DistributedDataParallel
         content = {key.removeprefix("module."): value for key, value in content.items()}
     return content, others
+
+
+def _is_state_dict(content: Any) -> bool:
+    return isinstance(content, dict) and any(isinstance(v, Tensor) for v in content.values())
+
+
+class _Inert:
+    """What stands where a file has an object that is no weight: it takes anything, and is empty."""
+
+    def __init__(self, *_: Any):
+        pass
+
+    def __setstate__(self, _: Any) -> None:
+        pass
 
 
 def _unpickle(path: Path) -> Any:
@@ -226,11 +259,14 @@ def _unpickle(path: Path) -> Any:
         try:
             return load_checkpoint(path)
         except pickle.UnpicklingError:
-            # Lightning pickles its own classes with the weights: a dict takes the place of each.
-            classes = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-            if not classes or not all(name.startswith(_LIGHTNING) for name in classes):
+            # Other tools pickle their settings with the weights: something empty takes the place.
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+            if not names or not all(name.startswith((*_DICTS, *_METADATA)) for name in names):
                 raise
-            with torch.serialization.safe_globals([(dict, name) for name in classes]):
+            stand_ins: list[Any] = [
+                (dict if name.startswith(_DICTS) else _Inert, name) for name in names
+            ]
+            with torch.serialization.safe_globals(stand_ins):
                 return load_checkpoint(path)
     except _READ_ERRORS as error:
         code = re.search(r"GLOBAL ([\w.]+)", f"{error} {error.__context__}")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import os
-import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +15,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from geossl.models import pretrained, state_dicts
+from geossl.models import hub, pretrained, state_dicts
+from geossl.models.bands import Adapt, with_bands
 from geossl.models.encoder import Encoder, EncoderName, Stem, build_encoder, set_normalization
 from geossl.utils.io import as_record, atomic_write
 from geossl.utils.validate import Positive, PositiveInt, check, validated
@@ -26,8 +26,6 @@ __all__ = [
     "with_input",
 ]  # fmt: skip
 FORMAT = 2  # files of 1 have no checksum
-Adapt = Literal["name", "mean"]
-_COLORS = {"blue": "b2", "green": "b3", "red": "b4", "nir": "b8"}  # of Sentinel-2
 
 
 @validated
@@ -125,9 +123,11 @@ def load(
     path: str | os.PathLike[str],
     *,
     layout: Literal["geossl", pretrained.LayoutName] | None = None,
+    prefix: str | None = None,
     input: pretrained.InputName | pretrained.MeanStd | None = None,
     full_scale: Positive | None = None,
     bands: PositiveInt | Sequence[str] | None = None,
+    reads: Sequence[str | PositiveInt] | None = None,
     adapt: Adapt = "name",
 ) -> Encoder:
     """Load an encoder from weights of any known layout, in eval mode, on the CPU.
@@ -138,110 +138,51 @@ def load(
 
     Args:
         path: our ``encoder.safetensors`` or a run's directory, "blue_marble" as in `load_encoder`,
-            or weights of others (``torch.save`` or safetensors).
+            weights of others (``torch.save`` or safetensors), or a name of
+            `geossl.models.hub.WEIGHTS`, which are downloaded once.
         layout: detected from the keys when None. "geossl": ours. "moco": ``encoder_q.conv1.weight``
             (the paper's checkpoints, facebookresearch MoCo v1 and v2, SSL4EO-S12). "seco":
-            ``encoder_q.0.weight`` (SeCo). "resnet": ``conv1.weight`` (torchvision, timm, torchgeo).
+            ``encoder_q.0.weight`` (SeCo). "resnet": ``conv1.weight`` (torchvision, timm, torchgeo)
+            or, in a sequence of a ResNet's children, ``0.weight``, behind any prefix.
+        prefix: in front of the encoder's keys, such as "backbone." or "teacher.backbone."; found
+            when None, and of several encoders that of a teacher or moving average is taken.
         input: the network's input in training: a name of `pretrained.INPUTS`, or (mean, std) of
             the chips' bands in the units of the chips. Not needed where the file says it: "moco"
             with 3 bands and a 1000-class ResNet are "imagenet" (SSL4EO-S12's three-band files
             share these keys and need "ssl4eo"), "moco" with 13 is "ssl4eo", "seco" with 3 "seco",
-            and torchgeo's files are known by their SHA-256.
+            and torchgeo's files are known by their SHA-256, those of `export_torchvision` by the
+            description beside them.
         full_scale: the value of a chip that stands for 1 (255: 8 bits; 10,000: Sentinel-2 and
             ``imagenet`` weights on reflectances); the named input's own when None.
         bands: number or names of the chips' bands, in their order; the file's own when None.
-        adapt: how the first convolution is adapted to ``bands``; see `with_bands`.
+        reads: those of ``bands`` that the encoder reads; see `with_bands`, as for the next.
+        adapt: how the first convolution is adapted to ``bands``.
 
     Raises:
         FileNotFoundError: there is no such file.
+        ConnectionError: weights by name, without a network.
         ValueError: the file is damaged or asks to run code; a key is unknown or missing; an
-            unknown depth or layout; an ``input`` that is needed; bands that do not fit.
+            unknown depth or layout; an ``input`` that is needed; several encoders, or none with
+            that ``prefix``; bands that do not fit.
     """
+    if str(path) in hub.WEIGHTS and not Path(path).exists():
+        path = hub.download_weights(str(path))
     path = state_dicts.find_file(path, "encoder")
     if layout == "geossl" or layout is None and _is_ours(path):
-        if input is not None or full_scale is not None:
+        if (input, full_scale, prefix) != (None, None, None):
             raise ValueError(
-                f"{path} has its own normalization. Leave out `input` and `full_scale`."
+                f"{path} has its own normalization and keys. Leave out `input`, `full_scale` and "
+                "`prefix`."
             )
         encoder = load_encoder(path)
     else:
         if full_scale is not None and input is not None and not isinstance(input, str):
             raise ValueError("`full_scale` needs a named `input`. Scale mean and std instead.")
         encoder = pretrained.load_pretrained(
-            path, layout=layout, input=input, full_scale=full_scale
+            path, layout=layout, prefix=prefix, input=input, full_scale=full_scale
         )
-    encoder = with_bands(encoder, bands, adapt=adapt)
+    encoder = with_bands(encoder, bands, reads=reads, adapt=adapt)
     return encoder if input is None or isinstance(input, str) else with_input(encoder, *input)
-
-
-@validated
-def with_bands(
-    encoder: Encoder, bands: PositiveInt | Sequence[str] | None, *, adapt: Adapt = "name"
-) -> Encoder:
-    """Adapt the first convolution of an encoder to other bands; the encoder is left as it is.
-
-    With weights ``W[:, c]`` of its C bands, those of C' bands are ``s * sum_c A[j, c] W[:, c]``;
-    mean and std become ``A @ mean`` and ``A @ std``. "name": ``A[j, c]`` is 1 for the band of that
-    name, else 0, and ``s = 1``: a band left out counts as one that is always at its mean. "mean":
-    a band of an unknown name, or every band where only a number is given, gets ``A[j, c] = 1/C``,
-    and ``s = C/C'``: an image whose normalized bands are all alike keeps its embedding.
-
-    Args:
-        encoder: its ``metadata["bands"]`` are the known names.
-        bands: number or names, in the order of the chips. Case is ignored; ``B04`` is ``B4``, and
-            among Sentinel-2's names red, green, blue and nir are B4, B3, B2 and B8.
-        adapt: "name" refuses unknown bands; "mean" computes them from all known ones.
-
-    Raises:
-        ValueError: bands that ``adapt="name"`` does not know.
-    """
-    names, count = None, encoder.bands
-    if isinstance(bands, Iterable):
-        names = list(bands)
-        count = len(names)
-    elif bands is not None:
-        count = bands
-    if names is None and count == encoder.bands:
-        return encoder
-    metadata = encoder.metadata
-    known = metadata["bands"] if isinstance(metadata.get("bands"), list) else []
-    if count == 0:
-        raise ValueError("`bands` must be at least one, got none.")
-    if names is not None and not known and count == encoder.bands:
-        named = copy.deepcopy(encoder)
-        named.metadata = {**metadata, "bands": names}
-        return named
-    index = _match_bands(known, names or [None] * count)
-    if index == list(range(encoder.bands)):
-        return encoder
-    if adapt == "name" and -1 in index:
-        raise ValueError(
-            f"`bands` must be among {known or f'{encoder.bands} without names'}, got {bands!r}. "
-            "Use these names, or pass adapt='mean' to compute unknown bands from all others."
-        )
-    mixing = torch.eye(encoder.bands)[index]  # (C', C)
-    mixing[torch.tensor(index) == -1] = 1 / encoder.bands
-    scale = 1.0 if adapt == "name" else encoder.bands / count
-    state = {key: value.detach().cpu() for key, value in encoder.state_dict().items()}
-    first = next(key for key, value in state.items() if value.ndim == 4)
-    state[first] = scale * torch.einsum("jc,ochw->ojhw", mixing, state[first])
-    state["mean"], state["std"] = mixing @ state["mean"], mixing @ state["std"]
-    adapted = build_encoder(**{**encoder.config, "bands": count})
-    adapted.load_state_dict(state)
-    adapted.metadata = {**metadata, "bands": names, "bands_from": known, "adapt": adapt}
-    return adapted.train(encoder.training).to(encoder.mean.device)
-
-
-def _match_bands(known: Sequence[Any], names: Sequence[str | None]) -> list[int]:
-    """Return the position of each name among the known ones; -1 for unknown names."""
-
-    def word(name: Any) -> str:
-        return re.sub(r"^b0+(?=\d)", "b", str(name).lower())
-
-    positions = {word(name): i for i, name in enumerate(known)}
-    if "b2" in positions:
-        positions |= {color: positions[b] for color, b in _COLORS.items() if b in positions}
-    return [-1 if name is None else positions.get(word(name), -1) for name in names]
 
 
 @validated

@@ -25,7 +25,7 @@ from geossl.embeddings import embed
 from geossl.evaluate.splits import Split, count_values, get_column, require_label
 from geossl.models import weights
 from geossl.tasks import finetune
-from geossl.utils.validate import Positive, Seed, check, validated
+from geossl.utils.validate import Positive, PositiveInt, Seed, check, validated
 
 if TYPE_CHECKING:
     from geossl.tasks import detect, segment
@@ -82,6 +82,7 @@ def compare(
     *,
     seeds: Sequence[Seed] = (0,),
     input: Literal["task", "own"] = "task",
+    reads: Sequence[str | PositiveInt] | None = None,
     adapt: weights.Adapt = "name",
 ) -> Iterator[Row]:
     """Measure encoders on a task, and yield each row as soon as it is measured.
@@ -94,7 +95,8 @@ def compare(
         seeds: of heads, crops, orders and untrained weights; each method is measured with each.
         input: "task" normalizes by the statistics of the task's images, which fits any sensor and
             unit; "own" keeps those of the encoder's training, for images of the same kind.
-        adapt: how the first convolution is adapted to the task's bands, see `weights.with_bands`.
+        reads: those of the task's bands that the encoders read, see `geossl.models.with_bands`.
+        adapt: how the first convolution is adapted to the task's bands, likewise.
 
     Raises:
         ValueError: no encoder or seed, an encoder that does not fit, or an error of the task.
@@ -104,7 +106,7 @@ def compare(
             raise ValueError(f"`{name}` must have at least one entry, got {values!r}.")
     for seed in seeds:
         for method, start in encoders.items():
-            encoder = _prepare(start, task, seed=seed, input=input, adapt=adapt)
+            encoder = _prepare(start, task, seed=seed, input=input, reads=reads, adapt=adapt)
             began = time.monotonic()
             result, model = task.measure(encoder, seed)
             yield Row(
@@ -137,6 +139,7 @@ def classification(
     measure: Literal["linear", "knn", "fine-tune"] = "linear",
     folds: Annotated[int, Ge(2)] | None = None,
     split: Split = "column",
+    test_split: str = "test",
     block_deg: Positive = 10.0,
     config: finetune.FineTuneConfig | None = None,
     progress: bool = False,
@@ -148,7 +151,8 @@ def classification(
         label: column of labels.
         measure: "linear" and "knn" leave the encoder frozen; "fine-tune" trains a copy.
         folds: cross-validation by blocks of space, for few labels; not for "fine-tune".
-        split: as in `geossl.evaluate.linear`, where ``folds`` is None.
+        split: as in `geossl.evaluate.linear`, where ``folds`` is None; as is the next one.
+        test_split: the split to test on.
         block_deg: side of the blocks in degrees.
         config: of "fine-tune".
         progress: show a bar for each encoder.
@@ -169,12 +173,14 @@ def classification(
     def measured(encoder: models.Encoder, seed: int) -> tuple[Any, Any]:
         if measure == "fine-tune":
             model = finetune.fine_tune(
-                store, encoder, split=split, config=config, seed=seed, progress=progress, **options
-            )
+                store, encoder, split=split, test_split=test_split, config=config, seed=seed,
+                progress=progress, **options,
+            )  # fmt: skip
             return model.result, model
         embeddings = embed(store, encoder, progress=progress)
         if folds is None:
-            return probe(embeddings, split=split, seed=seed, **options), None
+            where = {"split": split, "test_split": test_split}
+            return probe(embeddings, seed=seed, **where, **options), None
         options_of_folds = {"folds": folds, "measure": probe, "seed": seed, **options}
         return evaluate.cross_validate(embeddings, **options_of_folds), None
 
@@ -273,7 +279,13 @@ def _scene_task(
 
 
 def _prepare(
-    start: Any, task: Task, *, seed: int, input: str, adapt: weights.Adapt
+    start: Any,
+    task: Task,
+    *,
+    seed: int,
+    input: str,
+    reads: Sequence[str | int] | None,
+    adapt: weights.Adapt,
 ) -> models.Encoder:
     """An encoder for the task's bands and, unless "own", normalized for them."""
     if callable(start) and not isinstance(start, models.Encoder):
@@ -283,7 +295,7 @@ def _prepare(
         encoder = models.build_encoder(bands=bands, seed=seed)
         return weights.with_input(encoder, task.mean, task.std).eval()
     encoder = start if isinstance(start, models.Encoder) else weights.load(start)
-    encoder = weights.with_bands(encoder, task.bands, adapt=adapt)
+    encoder = models.with_bands(encoder, task.bands, reads=reads, adapt=adapt)
     return encoder if input == "own" else weights.with_input(encoder, task.mean, task.std)
 
 

@@ -21,6 +21,7 @@ from geossl.embeddings import embed
 from geossl.evaluate.results import ProbeResult, classification_result
 from geossl.evaluate.splits import Split, labeled_rows
 from geossl.models import weights
+from geossl.models.bands import fit_bands
 from geossl.tasks._training import Epochs, Warmup, start_run, table_digest, train_epochs
 from geossl.train.checkpoint import store_fingerprint
 from geossl.train.loader import ChipPrefetcher
@@ -105,6 +106,7 @@ def fine_tune(
     *,
     label: str = "label",
     split: Split = "column",
+    test_split: str = "test",
     block_deg: Positive = 10.0,
     config: FineTuneConfig | None = None,
     output_dir: str | os.PathLike[str] | None = None,
@@ -117,9 +119,10 @@ def fine_tune(
 
     Args:
         store: the chips.
-        encoder: where to start; it is not changed.
+        encoder: where to start; it is not changed, and finds its bands as in `geossl.embed`.
         label: column of labels; rows without one are left out.
-        split: as in `geossl.evaluate.linear`.
+        split: as in `geossl.evaluate.linear`, as is the next one.
+        test_split: the split to test on.
         block_deg: side of the blocks in degrees.
         config: all other options.
         output_dir: folder of the run, with the trained encoder for `geossl.models.weights.load`.
@@ -128,16 +131,14 @@ def fine_tune(
         progress: show a bar.
 
     Raises:
-        ValueError: an encoder for other bands, no such column, fewer than two classes, an empty
+        ValueError: bands that do not fit, no such column, fewer than two classes, an empty
             split, a loss that is no longer finite, or a folder that contains another run.
     """
     config = config or FineTuneConfig()
-    if encoder.bands != len(store.bands):
-        raise ValueError(
-            f"`encoder` must have the {len(store.bands)} bands of the store {store.bands}, got one "
-            f"for {encoder.bands}. Adapt it with weights.with_bands()."
-        )
-    rows = labeled_rows(store.scenes, label, split=split, block_deg=block_deg, seed=seed)
+    encoder = fit_bands(encoder, store.bands, mean=store.mean, std=store.std)
+    rows = labeled_rows(
+        store.scenes, label, split=split, test_split=test_split, block_deg=block_deg, seed=seed
+    )
     device = select_device(config.device)
     tuned, head = _copy_with_head(encoder, len(rows.trained), device)
     labeled = pd.concat([pd.Series(rows.codes[part], part) for part in (rows.train, rows.val)])

@@ -6,8 +6,12 @@ from geossl.train.objectives import (
     Batch,
     Contrastive,
     GeoClassification,
+    GeoRank,
+    GeoRegression,
     LabelClassification,
+    LocationContrastive,
     Objective,
+    Triplet,
 )
 from geossl.train.pretrain import Run, pretrain
 
@@ -15,11 +19,15 @@ __all__ = [
     "Batch",
     "Contrastive",
     "GeoClassification",
+    "GeoRank",
+    "GeoRegression",
     "LabelClassification",
+    "LocationContrastive",
     "Log",
     "Objective",
     "PretrainConfig",
     "Run",
+    "Triplet",
     "paper_config",
     "pretrain",
 ]

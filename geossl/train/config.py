@@ -16,6 +16,7 @@ from geossl.utils.validate import (
     Positive,
     PositiveInt,
     check_fields,
+    validated,
 )
 
 
@@ -99,10 +100,12 @@ class PretrainConfig:
         check_fields(self)
 
 
-def paper_config(**changes: Any) -> PretrainConfig:
+@validated
+def paper_config(*, temporal: bool = True, **changes: Any) -> PretrainConfig:
     """Return the paper's settings, for ResNet-50 at 224 px on GPUs.
 
     Args:
+        temporal: for temporal pairs, with crops of 0.08 to 1 of the area; False: 0.2 to 1.
         changes: fields of `PretrainConfig` that differ.
 
     Source:
@@ -121,6 +124,6 @@ def paper_config(**changes: Any) -> PretrainConfig:
         "momentum": 0.999,
         "temperature": 0.02,
         "mask_same_location": False,
-        "transform": moco_v2(224, crop=(0.08, 1.0)),
+        "transform": moco_v2(224, crop=(0.08 if temporal else 0.2, 1.0)),
     }
     return PretrainConfig(**settings | changes)

@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pandas as pd
@@ -28,6 +28,7 @@ from geossl import models
 from geossl.clusters import GeoClusters
 from geossl.data.store import ChipStore
 from geossl.evaluate import metrics
+from geossl.models.state_dicts import weights_digest
 from geossl.pairs import PairSampler
 from geossl.train import optim
 from geossl.train.checkpoint import RunDirectory, store_fingerprint
@@ -36,11 +37,8 @@ from geossl.train.loader import LoadedBatch, PairLoader
 from geossl.train.logs import KnnMonitor, Log, draw_steps, summarize, to_frame
 from geossl.train.objectives import (
     Batch,
-    Contrastive,
-    GeoClassification,
-    LabelClassification,
     Objective,
-    check_objectives,
+    build_objectives,
     check_result,
     describe_objectives,
 )
@@ -62,6 +60,7 @@ def pretrain(
     geo: GeoClusters | None = None,
     label: str | None = None,
     objectives: Sequence[Objective] | None = None,
+    encoder: models.Encoder | None = None,
     config: PretrainConfig | None = None,
     output_dir: str | os.PathLike[str] | None = None,
     seed: Seed = 0,
@@ -76,6 +75,9 @@ def pretrain(
         geo: geo clusters to predict.
         label: column of labels to predict (supervised training).
         objectives: losses in place of the contrastive one; ``geo`` and ``label`` add theirs.
+        encoder: weights to start from, e.g. of `geossl.models.load`; it is not changed, keeps its
+            normalization and finds its bands as in `geossl.embed`. ``config.encoder`` and ``stem``
+            become its own. None: untrained.
         config: all other settings.
         output_dir: directory of the run. An unfinished run of the same settings in it is resumed
             exactly; None keeps nothing on disk.
@@ -96,21 +98,10 @@ def pretrain(
         ...     print(log.step, log.loss)
     """
     config = config or PretrainConfig()
-    terms = list(objectives or [])
-    if objectives is None and pairs is not None:
-        terms = [
-            Contrastive(
-                temperature=config.temperature,
-                mask_same_location=config.mask_same_location,
-                weight=config.contrastive_weight,
-            )
-        ]
-    if geo is not None:
-        terms.append(GeoClassification(geo, on=config.geo_on, weight=config.geo_weight))
-    if label is not None:
-        terms.append(LabelClassification(label))
-    check_objectives(terms, has_pairs=pairs is not None)
-    return Run(store, pairs, terms, config, output_dir, seed)
+    if encoder is not None:
+        config = replace(config, encoder=encoder.name, stem=encoder.stem)
+    terms = build_objectives(pairs, geo, label, objectives, config)
+    return Run(store, pairs, terms, config, output_dir, seed, start=encoder)
 
 
 class Run:
@@ -131,6 +122,8 @@ class Run:
         config: PretrainConfig,
         output_dir: str | os.PathLike[str] | None,
         seed: Seed,
+        *,
+        start: models.Encoder | None = None,
     ):
         self.store, self.config, self.seed = store, config, seed
         self.objectives = list(objectives)
@@ -143,7 +136,9 @@ class Run:
         per_epoch = self._loader.per_epoch
         self.steps = max(1, round(per_epoch * config.epochs))
         self._log_every = config.log_every or max(1, min(per_epoch, self.steps // 20))
-        self._moco = build_model(store, config, self.objectives, device=self.device, seed=seed)
+        self._moco = build_model(
+            store, config, self.objectives, start=start, device=self.device, seed=seed
+        )
         self._format = memory_format(self._moco)
         self._parameters = [p for p in self._moco.parameters() if p.requires_grad]
         self._optimizer = optim.build_optimizer(self._parameters, config)
@@ -163,6 +158,8 @@ class Run:
             "config": {k: v for k, v in asdict(config).items() if k not in _MAY_CHANGE},
             **describe_objectives(self.objectives),
         }
+        if start is not None:
+            settings["start"] = weights_digest(start)
         self._directory = RunDirectory(output_dir, settings, every_s=config.checkpoint_every_s)
         self._resume()
 

@@ -10,6 +10,7 @@ from torch import nn
 from geossl import models
 from geossl.data.store import ChipStore
 from geossl.models import layers
+from geossl.models.bands import fit_bands
 from geossl.models.encoder import COMPACT, has_correct_bf16_gradients
 from geossl.train.config import PretrainConfig
 from geossl.train.objectives import Classification, Contrastive, Objective, modules_of
@@ -23,22 +24,24 @@ def build_model(
     config: PretrainConfig,
     objectives: Sequence[Objective],
     *,
+    start: models.Encoder | None = None,
     device: torch.device,
     seed: int,
 ) -> models.MoCo:
-    """Build the untrained model of a run on its device.
+    """Build the model of a run on its device; untrained, or with the encoder ``start``.
 
     Its queue holds a single key unless an objective is contrastive. Its memory format is
     channels_last in bf16, and of the encoders made for two cores.
     """
-    encoder = models.build_encoder(
-        config.encoder,
-        bands=len(store.bands),
-        stem=config.stem,
-        mean=store.mean.tolist(),
-        std=store.std.tolist(),
-        seed=derive_seed(seed, "encoder"),
-    )
+    mean, std = store.mean.tolist(), store.std.tolist()
+    if start is None:
+        encoder = models.build_encoder(
+            config.encoder, bands=len(store.bands), stem=config.stem, mean=mean, std=std,
+            seed=derive_seed(seed, "encoder"),
+        )  # fmt: skip
+    else:
+        encoder = fit_bands(start, store.bands, mean=mean, std=std)
+        encoder = models.trainable_copy(encoder).cpu()
     heads = [o for o in objectives if isinstance(o, Classification)]
     uses_queue = any(isinstance(o, Contrastive) for o in objectives)
     size_px, width = config.transform.size_px or store.size_px, encoder.embedding_dim

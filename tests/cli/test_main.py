@@ -15,9 +15,12 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from geossl import GeoClusters
+from geossl import ChipStore, Embeddings, GeoClusters, evaluate
 from geossl.cli.main import _COMMANDS, _OLD_COMMANDS, _OLD_OPTIONS, _load, main
-from geossl.train.config import PretrainConfig
+from geossl.data import scenes
+from geossl.models import build_encoder, load_encoder, save_encoder
+from geossl.train.config import PretrainConfig, paper_config
+from geossl.transforms import moco_v2
 
 SMALL = ["--batch-size", "8", "--epochs", "1", "--queue-size", "16", "--size-px", "16"]
 
@@ -374,6 +377,38 @@ def test_arguments_that_ask_for_too_much(folder, tmp_path, capsys):
     assert "Update geossl" in refused(capsys, "pretrain", store, "--output-dir", out, *SMALL)
 
 
+def test_training_starts_from_weights_on_the_bands_that_one_names(folder, tmp_path, capsys):
+    scenes_of(folder, tmp_path / "s.parquet", "--band-names", "blue", "green", "red")
+    run("chips", tmp_path / "s.parquet", "-o", tmp_path / "chips")
+    made = build_encoder("tiny", bands=2, mean=[100] * 2, std=[50] * 2)
+    made.metadata = {"bands": ["red", "nir"]}
+    save_encoder(made, tmp_path / "two.safetensors")
+    start = ("--start", tmp_path / "two.safetensors")
+    train = ("pretrain", tmp_path / "chips", "-o", tmp_path / "run", *SMALL)
+    assert "reads=[...]), or --bands" in refused(capsys, *train, *start)
+    assert "`--bands` and `--adapt` are about" in refused(capsys, *train, "--bands", "red", "blue")
+    assert "got 'nir'" in refused(capsys, *train, *start, "--bands", "red", "nir")
+    run(*train, *start, "--bands", "red", "blue")
+    trained = load_encoder(tmp_path / "run")
+    assert trained.name == "tiny" and trained.bands == 3
+    for encoder, bands in (("run", ()), ("two.safetensors", ("--bands", "3", "1"))):
+        out = tmp_path / "vectors.parquet"
+        run("embed", tmp_path / "chips", "--encoder", tmp_path / encoder, "-o", out, *bands)
+        assert len(Embeddings.load(out)) == len(ChipStore.open(tmp_path / "chips"))
+    capsys.readouterr()
+    run(
+        "embed",
+        tmp_path / "chips",
+        "--encoder",
+        tmp_path / "two.safetensors",
+        "-o",
+        out,
+        "--adapt",
+        "mean",
+    )
+    assert "does not know blue, green" in capsys.readouterr().err
+
+
 def test_one_date_everywhere_with_temporal_pairs(folder, tmp_path, capsys):
     for path in sorted(folder.iterdir())[1:]:
         path.unlink()
@@ -396,6 +431,53 @@ def test_clusters_are_learned_from_the_training_places(tmp_path, capsys):
     run("clusters", tmp_path / "t.csv", "--k", 1, "--output", tmp_path / "c.json")
     assert "of 6 to 6 locations" in capsys.readouterr().out
     assert len(pd.read_csv(tmp_path / "c.csv")) == 6
+
+
+def test_the_papers_protocol_has_words(tmp_path, capsys):
+    """SGD, all dates of a location together, macro F1, on the split that the paper tests on."""
+    rng = np.random.default_rng(0)
+    location = np.repeat(np.arange(60), 3)
+    table = pd.DataFrame({
+        "location": location, "lon": location * 1.0, "lat": 10.0,
+        "label": np.array(["airport", "barn"])[location % 2],
+        "split": np.array(["train", "val", "train"])[location % 3],
+    })  # fmt: skip
+    vectors = rng.normal(size=(180, 8)) + 0.7 * (location % 2)[:, None]
+    table["vector"] = list(vectors)
+    table.to_parquet(tmp_path / "v.parquet")
+    probe = ("probe", tmp_path / "v.parquet")
+    assert "Pass one of ['val'] as `--test-split`." in refused(capsys, *probe)
+    run(*probe, "--test-split", "val", "--solver", "sgd", "--temporal")
+    line = capsys.readouterr().out
+    result = evaluate.linear(
+        Embeddings(vectors.astype(np.float32), scenes.check(table.drop(columns="vector"))),
+        test_split="val", solver="sgd",
+    )  # fmt: skip
+    together = evaluate.temporal(result)
+    assert together.n_test == 20 and f"{together}; macro F1" in line
+    assert line.endswith(f"macro F1 {float(together.all_metrics()['value'][1]):.3f}\n")
+    for words in (("--solver", "sgd"), ("--l2", "1")):
+        assert "Leave it out for neighbors" in refused(capsys, *probe, "--kind", "knn", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "crop"), [((), 0.08), (("--pairs", "same-image"), 0.2), (("--pairs=none",), 0.2)]
+)
+def test_the_papers_settings_are_one_word_that_further_words_change(
+    folder, tmp_path, capsys, monkeypatch, words, crop
+):
+    scenes_of(folder, tmp_path / "s.parquet")
+    run("chips", tmp_path / "s.parquet", "-o", tmp_path / "chips")
+    given = []
+    monkeypatch.setattr("geossl.pretrain", lambda *_, config, **__: given.append(config) or given)
+    train = ("pretrain", tmp_path / "chips", "-o", tmp_path / "run")
+    with pytest.raises((SystemExit, AttributeError)):
+        run(*train, "--paper", "--epochs", "3", *words)
+    wanted = paper_config(epochs=3, transform=moco_v2(224, crop=(crop, 1.0)))
+    assert given == [wanted] and wanted.transform.crop == (crop, 1.0)
+    assert (wanted.encoder, wanted.temperature, wanted.queue_size) == ("resnet50", 0.02, 65_536)
+    several = ("--paper", "--pairs", "spatial", "--season", "other")
+    assert "need `--pairs temporal`, got spatial" in refused(capsys, *train, *several)
 
 
 def test_any_known_layout_is_opened_and_described(tmp_path, capsys):

@@ -37,3 +37,32 @@ def test_words_of_splits_are_found_by_their_meaning():
     words = pd.Series(["Train", "VALID", None, "fold 1", "dev"], dtype=object)
     for name, rows in (("train", [0]), ("Train", [0]), ("val", [1, 4]), ("dev", [4]), ("x", [])):
         assert np.flatnonzero(is_in_split(words, name)).tolist() == rows
+
+
+@pytest.mark.parametrize("measure", [evaluate.linear, evaluate.knn])
+def test_another_split_can_be_the_test_and_is_then_not_chosen_on(measure):
+    """As on fMoW, whose published test images have no labels: the paper measures on val."""
+    found = embeddings()
+    table = found.scenes
+    as_fmow = table["split"].replace({"test": "val", "val": "train"})
+    train_only = table["split"].replace({"val": "train"})
+    given = measure(found, split=as_fmow, test_split="val")
+    wanted = measure(found, split=train_only)
+    assert (
+        given.value == wanted.value
+        and given.n_test == wanted.n_test == (table["split"] == "test").sum()
+    )
+    assert set(given.predictions["row"]) == set(np.flatnonzero(table["split"] == "test"))
+    gt = measure(found, split=table["split"].replace({"test": "test_gt"}), test_split="test_gt")
+    assert gt.value == measure(found).value and gt.more == measure(found).more
+    # Not to blocks: the table has a split to test on.
+    with pytest.raises(
+        ValueError, match=r"'test' has a .* Pass one of \['val'\] as `test_split`.$"
+    ):
+        measure(found, split=as_fmow)
+    with pytest.raises(
+        ValueError, match="`test_split` must not be that of the training, got 'Train'"
+    ):
+        measure(found, test_split="Train")
+    with pytest.raises(ValueError, match=r"Pass one of \['test', 'val'\] as `test_split`"):
+        measure(found, test_split="fold 2")

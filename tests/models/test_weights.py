@@ -1,11 +1,13 @@
 """Weights of others are made here from their documented key names; no file is downloaded."""
 
+import datetime
 import hashlib
 import json
 import pickle
 import sys
 import types
 from argparse import Namespace
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from torch import nn
 from torchvision.transforms.v2.functional import normalize
 
 from geossl import ChipStore, datasets, embed, evaluate, models
+from geossl.data.notices import DataWarning
 from geossl.models import pretrained, weights
 
 close = partial(torch.testing.assert_close, rtol=1e-3, atol=1e-3)  # embeddings are of order 1
@@ -367,9 +370,85 @@ def test_lightnings_own_classes_are_read_as_plain_dicts_and_never_imported(tmp_p
     found = weights.load(path)
     close(outputs(found, x), wanted(r18, as_seco(x)))
     assert torch.serialization.get_safe_globals() == allowed
-    other = {"state_dict": {}, "hyper_parameters": Namespace(emb_dim=128)}
-    with pytest.raises(ValueError, match=r"argparse.Namespace.*\['state_dict'\]"):
+    other = {"state_dict": {}, "hyper_parameters": Recipe()}
+    with pytest.raises(ValueError, match=r"test_weights.Recipe.*\['state_dict'\]"):
         weights.load(saved(other, path))
+
+
+class Recipe:
+    """Of a user: neither a weight nor what every tool pickles."""
+
+
+def test_settings_beside_the_weights_are_not_in_the_way_and_never_run(tmp_path, r18):
+    omegaconf = types.ModuleType("omegaconf")
+    omegaconf.DictConfig = type("DictConfig", (), {"__module__": "omegaconf"})
+    config = omegaconf.DictConfig()
+    config.__dict__ |= {"_content": {"lr": 0.1}, "_parent": None}
+    settings = {
+        "args": Namespace(lr=0.1, arch="resnet18", out=Path("runs")),
+        "best": np.float64(0.5), "scores": np.arange(3.0), "when": datetime.datetime(2026, 1, 1),
+        "more": types.SimpleNamespace(a=1, tags={"x"}), "config": config,
+        "optimizer": {"state": {0: {"exp_avg": torch.rand(2)}}, "param_groups": [{"lr": 0.1}]},
+    }  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "omegaconf", omegaconf)
+        path = saved({"model": plain(r18), **settings}, tmp_path / "w.pth")
+    allowed, before = set(torch.serialization.get_safe_globals()), sys.modules.get("omegaconf")
+    encoder = weights.load(path, input="imagenet")
+    close(outputs(encoder, chips()), wanted(r18, as_imagenet(chips())))
+    assert encoder.metadata["left_out"] == list(settings)
+    assert set(torch.serialization.get_safe_globals()) == allowed
+    assert sys.modules.get("omegaconf") is before
+
+
+@pytest.mark.parametrize(
+    ("prefix", "wrap"),
+    [
+        ("backbone.", lambda s: s),
+        ("encoder.", lambda s: {"state_dict": s}),
+        ("model.", lambda s: {"model": s}),
+        ("net.", lambda s: s),
+        ("_orig_mod.", lambda s: {"state_dict": s}),
+        ("module.backbone.", lambda s: s),
+        ("module._orig_mod.backbone.", lambda s: {"epoch": 3, "model_state_dict": s}),
+        ("0.model.encoder.", lambda s: s),
+    ],
+)
+@pytest.mark.parametrize("numbered", [False, True])
+def test_one_prefix_before_the_first_convolution_is_found(tmp_path, r18, prefix, wrap, numbered):
+    net = nn.Sequential(*r18.children())[:-1].state_dict() if numbered else plain(r18)
+    state = {f"{prefix}{key}": value for key, value in net.items()}
+    # A head before the encoder, as big as one, in a part of its own.
+    parts = {} if prefix == "_orig_mod." else {"projector.0.weight": torch.ones(2, 2)}
+    if prefix.startswith("module."):
+        parts = {f"module.{key}": value for key, value in parts.items()}
+    path = saved(wrap(parts | state), tmp_path / "w.pth")
+    encoder = weights.load(path, input="imagenet")
+    close(outputs(encoder, chips()), wanted(r18, as_imagenet(chips())))
+    assert ("projector" in encoder.metadata["left_out"]) == bool(parts)
+    assert encoder.metadata["layout"] == "resnet"
+
+
+def test_of_teacher_and_student_the_teacher_is_read_and_the_other_by_its_prefix(tmp_path, r18):
+    student, teacher = plain(resnet(seed=3)), plain(r18)
+    dino = {
+        "student": {f"module.backbone.{k}": v for k, v in student.items()},
+        "teacher": {f"backbone.{k}": v for k, v in teacher.items()} | {"head.mlp": torch.ones(1)},
+        "epoch": 100, "args": Namespace(arch="resnet18"),
+    }  # fmt: skip
+    flat = {f"teacher_backbone.{k}": v for k, v in teacher.items()}
+    flat |= {f"student_backbone.{k}": v for k, v in student.items()}
+    images = as_imagenet(chips())
+    for content, prefix in ((dino, "student.backbone."), (flat, "student_backbone")):
+        path = saved(content, tmp_path / "w.pth")
+        close(outputs(weights.load(path, input="imagenet"), chips()), wanted(r18, images))
+        other = weights.load(path, input="imagenet", prefix=prefix)
+        close(outputs(other, chips()), wanted(resnet(seed=3), images))
+    with pytest.raises(ValueError, match="2 ResNets, behind 'teacher_backbone.', 'student_back"):
+        weights.load(path, input="imagenet", prefix="encoder")
+    with pytest.raises(ValueError, match="'a.', 'b.'. Pass one of these as `prefix`"):
+        twins = {f"{name}.{k}": v for name in "ab" for k, v in light(teacher).items()}
+        weights.load(saved(twins, path), input="imagenet")
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -451,21 +530,25 @@ def test_bands_in_another_order_take_their_normalization_along(three, r18):
     found = weights.load(three, bands=["blue", "red", "green"])
     close(outputs(found, chips()[:, [2, 0, 1]]), wanted(r18, as_imagenet(chips())))
     mean, std = [10.0, 20.0], [30.0, 40.0]
-    paired = weights.load(three, bands=["blue", "red"], input=(mean, std), adapt="mean")
+    with pytest.warns(DataWarning, match="does not know blue, red"):  # the names go with the input
+        paired = weights.load(three, bands=["blue", "red"], input=(mean, std), adapt="mean")
     assert paired.mean.tolist() == mean and paired.std.tolist() == std
 
 
 @pytest.mark.slow
 def test_bands_that_are_made_up_follow_the_formula(three, r18):
     old, loaded = r18.conv1.weight.detach(), weights.load(three)
-    found = weights.with_bands(loaded, ["nir", "red", "green", "blue", "red"], adapt="mean")
+    with pytest.warns(DataWarning, match="does not know nir: .* mean of its 3 bands' weights. To"):
+        found = weights.with_bands(loaded, ["nir", "red", "green", "blue", "red"], adapt="mean")
     new = found.backbone.conv1.weight.detach()
     for j, source in enumerate([old.mean(1), old[:, 0], old[:, 1], old[:, 2], old[:, 0]]):
         torch.testing.assert_close(new[:, j], source * 3 / 5)
     means = [0.485, 0.456, 0.406]
     np.testing.assert_allclose(found.mean / 255, [np.mean(means), *means, means[0]], rtol=1e-5)
     for count in (1, 2, 7):
-        gray = weights.with_bands(loaded, count, adapt="mean")
+        says = nullcontext() if count == 1 else pytest.warns(DataWarning, match="sees no colors")
+        with says:
+            gray = weights.with_bands(loaded, count, adapt="mean")
         same = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(count))
         with torch.no_grad():
             made = gray(same.expand(-1, count, -1, -1))
@@ -564,6 +647,14 @@ def test_torchvision_and_timm_take_the_export(tmp_path, thirteen):
     assert about["std"] == [10_000] * 13 and about["model"] == "resnet18"
     back = weights.load(path, input=(about["mean"], about["std"]))
     assert torch.equal(outputs(back, x), outputs(encoder, x))
+    again = weights.load(path)  # by the description beside it
+    assert torch.equal(outputs(again, x), outputs(encoder, x))
+    assert again.metadata["bands"] == encoder.metadata["bands"]
+    described = path.with_name("resnet18.pth.json")
+    for text in ("[]", "{", json.dumps(about | {"std": [0] * 13}), json.dumps({"mean": [1] * 13})):
+        described.write_text(text)
+        with pytest.raises(ValueError, match="must be the description that export_torchvision"):
+            weights.load(path)
     for odd in (models.build_encoder("small"), models.build_encoder("resnet18", stem="small")):
         with pytest.raises(ValueError, match="`encoder` must be a ResNet with stem='standard'"):
             weights.export_torchvision(odd, tmp_path / "no.pth")

@@ -192,9 +192,7 @@ def test_an_encoder_of_several_processes_is_tuned_in_one(store):
 
 def test_fine_tuning_refuses_in_one_sentence(store):
     encoder = untrained(store)
-    with pytest.raises(
-        ValueError, match="`encoder` must have the 3 bands of the store.*got one for 4"
-    ):
+    with pytest.raises(ValueError, match="`encoder` must take the store's 3 bands.*got one for 4"):
         finetune.fine_tune(store, models.build_encoder(bands=4), config=QUICK)
     with pytest.raises(ValueError, match="`label` must be one of the columns .*, got 'fuel'"):
         finetune.fine_tune(store, encoder, label="fuel", config=QUICK)

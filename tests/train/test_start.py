@@ -1,0 +1,83 @@
+"""Pre-training starts from weights: what it starts from, how it resumes, and on which bands."""
+
+import json
+
+import pytest
+import torch
+from test_pretrain import TINY, assert_same_run, run_of, write_store
+
+from geossl import models, pairs, pretrain
+from geossl.data.notices import DataWarning
+from geossl.models import weights
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return write_store(tmp_path_factory.mktemp("start") / "chips", bands=4)
+
+
+def encoder_of(bands, names=None, seed=7):
+    made = models.build_encoder(
+        "small", bands=bands, mean=[90.0] * bands, std=[30.0] * bands, seed=seed
+    )
+    made.metadata = {} if names is None else {"bands": names}
+    return made.eval()
+
+
+def first_weight(encoder):
+    return next(iter(encoder.backbone.parameters()))
+
+
+def test_it_starts_from_the_weights_and_leaves_them_as_they_were(store):
+    start = encoder_of(4)
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    run = run_of(store, encoder=start)
+    assert run.config.encoder == "small"
+    assert all(torch.equal(v, before[k]) for k, v in run.encoder.state_dict().items())
+    for key, query in zip(
+        run._moco.key_encoder.parameters(), run._moco.encoder.parameters(), strict=True
+    ):
+        assert torch.equal(key, query) and query.requires_grad and not key.requires_grad
+    run.finish(progress=False)
+    assert not torch.equal(first_weight(run.encoder), first_weight(start))
+    assert all(torch.equal(v, before[k]) for k, v in start.state_dict().items())
+
+
+@pytest.mark.parametrize("label", [None, "label"])
+def test_a_run_from_weights_resumes_exactly_and_refuses_others(store, tmp_path, label):
+    kind = {"pairs": None, "label": label} if label else {"pairs": pairs.temporal()}
+    whole = run_of(store, encoder=encoder_of(4), **kind).finish(progress=False)
+    stopped = run_of(store, encoder=encoder_of(4), output_dir=tmp_path, **kind)
+    for _ in stopped:
+        break
+    again = run_of(store, encoder=encoder_of(4), output_dir=tmp_path, **kind)
+    assert 0 < again.step < again.steps
+    assert_same_run(again.finish(progress=False), whole)
+    for other in (encoder_of(4, seed=8), None):
+        with pytest.raises(ValueError, match="already contains a run"):
+            run_of(store, encoder=other, output_dir=tmp_path, **kind)
+    assert json.loads((tmp_path / "config.json").read_text())["config"]["encoder"] == "small"
+    back = weights.load(tmp_path)
+    assert torch.equal(first_weight(back), first_weight(whole.encoder))
+
+
+def test_bands_are_found_by_name_and_those_that_are_new_learn_too(store):
+    start = encoder_of(3, ["b3", "b0", "b1"])
+    run = run_of(store, encoder=start)
+    found = run.encoder
+    assert found.bands == 4 and found.mean.tolist() == [90, 90, 125, 90]
+    weight = first_weight(found)
+    assert torch.equal(weight[:, [3, 0, 1]], first_weight(start)) and not weight[:, 2].any()
+    run.finish(progress=False)
+    assert first_weight(run.encoder)[:, 2].any()
+
+
+def test_weights_that_do_not_fit_the_store_are_told(store):
+    with pytest.raises(
+        ValueError, match="`encoder` must take the store's 4 bands .* got one for 3"
+    ):
+        run_of(store, encoder=encoder_of(3))
+    with pytest.warns(DataWarning, match="lack swir"):
+        run_of(store, encoder=encoder_of(5, ["b0", "b1", "b2", "b3", "swir"]))
+    with pytest.raises(TypeError, match="`encoder` must be"):
+        pretrain(store, pairs=pairs.temporal(), encoder="runs/x", config=TINY)
