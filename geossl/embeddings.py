@@ -24,7 +24,7 @@ from geossl.datasets.raster.files import is_tiff
 from geossl.datasets.raster.pixel_vectors import read_pixel_vectors
 from geossl.models.bands import fit_bands
 from geossl.models.encoder import Encoder
-from geossl.models.layers import cut_cells, resize
+from geossl.models.layers import check_cells, cut_cells, resize
 from geossl.utils import dist
 from geossl.utils.device import select_device
 from geossl.utils.io import atomic_write
@@ -243,10 +243,9 @@ def embed(
         ``(M, grid * grid * E)`` float32 vectors with their rows of the scene table.
 
     Raises:
-        ValueError: bands or rows that do not fit, or a side that ``grid`` cannot divide.
+        ValueError: bands, rows or a size that do not fit, or a side that ``grid`` cannot divide.
     """
-    if (size_px := size_px or store.size_px) % grid:
-        raise ValueError(f"`grid` must divide the {size_px} px of the chips, got {grid}.")
+    size_px = check_cells(size_px or store.size_px, grid, encoder.stem)
     encoder = fit_bands(encoder, store.bands, mean=store.mean, std=store.std)
     rows = np.arange(len(store)) if index is None else _row_numbers("index", index, len(store))
     home = encoder.mean.device

@@ -195,8 +195,12 @@ class Views:
         stretch = torch.exp(low + drawn[:, 1::2] * (high - low)).sqrt()
         sides = torch.stack([area.sqrt() * stretch, area.sqrt() / stretch])  # (2, N, tries)
         fits = (sides <= 1).all(0)
-        first = fits.float().argmax(1)  # the first that fits, or 0, which is cut
+        first = fits.float().argmax(1)  # the first that fits, or 0
         width, height = sides[:, torch.arange(len(first), device=first.device), first].clamp(max=1)
+        if self.redraw:  # where none fits, the largest crop that does
+            none = ~fits.any(1)
+            width = width.masked_fill(none, min(1.0, self.ratio[1]))
+            height = height.masked_fill(none, min(1.0, 1 / self.ratio[0]))
         return width, height
 
     def _color(

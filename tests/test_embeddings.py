@@ -82,6 +82,9 @@ def test_chips_are_resized_as_torchvision_does_before_they_are_embedded():
     assert embed(store, encoder, size_px=12, grid=3).vectors.shape == (len(store), 9 * 256)
     with pytest.raises(ValueError, match="`grid` must divide the 10 px"):
         embed(store, encoder, size_px=10, grid=3)
+    for size, grid in ((1, 1), (4, 4)):
+        with pytest.raises(ValueError, match="`size_px` / `grid` must be >= 2 px .*, got"):
+            embed(store, encoder, size_px=size, grid=grid)
 
 
 def test_a_grid_embeds_each_cell_alone_and_row_by_row():

@@ -107,6 +107,9 @@ def test_a_crop_that_does_not_fit_is_drawn_again_as_torchvision_does():
         torch.manual_seed(0)
         boxes = [RandomResizedCrop.get_params(image, (0.2, 1), (3 / 4, 4 / 3)) for _ in range(n)]
     area = torch.tensor([h * w / 1e6 for _, _, h, w in boxes])
+    full = dataclasses.replace(views, crop=(1.0, 1.0))  # none fits but by its ratio of 1
+    params = full.sample_params(500, 3, generator=generator())
+    assert all(bool((side == 1).all()) for side in full._draw_crop(params[:, :-1]))
     # Three standard errors of the difference; cut crops are a tenth larger.
     assert abs(means[True] - float(area.mean())) < 3 * float(area.std()) * (2 / n) ** 0.5
     assert means[False] > means[True] + 0.03

@@ -51,7 +51,12 @@ def probe(
     options |= {"solver": solver} if solver != "lbfgs" else {}
     for name in options:
         if kind == "knn":
-            raise ValueError(f"`{name}` is of `--kind linear`. Leave it out for neighbors.")
+            what = "penalty" if name == "l2" else "choice"
+            raise ValueError(
+                f"`{name}` is a {what} of `--kind linear`. Leave it out for neighbors."
+            )
+    if len(options) == 2:
+        raise ValueError("`l2` is of `--solver lbfgs`: the paper's protocol has no penalty.")
     measure = functools.partial(measure, **options)
     _require_files(embeddings)
     for path in embeddings:

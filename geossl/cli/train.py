@@ -162,8 +162,10 @@ def embed(
 
     if output.suffix not in (".parquet", ".geoparquet"):  # before the work
         raise ValueError(f"`output` must end in .parquet or .geoparquet, got {output.name!r}.")
-    if encoder in ("random", "hog") and size_px is not None:
-        raise ValueError(f"`--size-px` needs weights, and `--encoder {encoder}` has none.")
+    if encoder in ("random", "hog") and (size_px, bands) != (None, None):
+        raise ValueError(
+            f"`--size-px` and `--bands` need weights, and `--encoder {encoder}` has none."
+        )
     opened = streaming.open_store(store)
     if encoder == "random":
         embeddings = geossl.evaluate.random_features(opened, seed=seed)

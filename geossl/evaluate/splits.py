@@ -111,7 +111,7 @@ def split_rows(
             raise ValueError(
                 f"No row of split {part!r} has a {label!r} ({count_values(names)}). {advice}"
             )
-    return train, val[:0] if np.array_equal(val, test) else val, test
+    return train, np.setdiff1d(val, test), test
 
 
 def require_label(table: pd.DataFrame, label: str) -> None:

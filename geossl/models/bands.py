@@ -60,7 +60,9 @@ def with_bands(
         raise ValueError("`bands` must be at least one, got none.")
     known = _known_bands(encoder)
     if reads is not None:
-        return _with_selected(encoder, names or [str(i + 1) for i in range(count)], reads, adapt)
+        if names is None and count == encoder.bands and known:
+            names = known
+        return _with_selected(encoder, names, count, reads, adapt)
     if names is None and count == encoder.bands:
         return encoder
     if names is not None and not known and count == encoder.bands:
@@ -90,8 +92,9 @@ def fit_bands(
     """Find the bands of an encoder among those of a store, by name; the encoder is left as it is.
 
     Bands of the store that the encoder does not know get weights of 0 and the store's own
-    statistics. Where the encoder or the store has no names that the other knows, as many bands as
-    the encoder has are taken as they come.
+    statistics; red, green, blue and nir are Sentinel-2's B4, B3, B2 and B8. Where no name is known,
+    as many bands as the encoder has are taken as they come, with a `DataWarning` if both have
+    names. Bands of the encoder that the store lacks are at their mean, with a `DataWarning`.
 
     Args:
         encoder: its ``metadata["bands"]`` are the known names.
@@ -100,29 +103,41 @@ def fit_bands(
         std: ``(C,)`` likewise.
 
     Raises:
-        ValueError: another number of bands, and not all of them known by name.
+        ValueError: another number of bands, and not all of them known by name; or two bands of the
+            store for one of the encoder.
     """
     known = _known_bands(encoder)
     index = match_bands(known, bands)
-    unnamed = len(bands) == encoder.bands and set(index) == {-1}
-    if unnamed or index == list(range(encoder.bands)):
+    if -1 in index:  # colors on one side, Sentinel-2's names on the other
+        by_color = match_bands([_COLORS.get(str(name).lower(), name) for name in known], bands)
+        index = min(index, by_color, key=lambda i: i.count(-1))
+    found = [i for i in index if i >= 0]
+    if index == list(range(encoder.bands)) or len(bands) == encoder.bands and not known:
         return encoder
-    if known and set(index) >= set(range(encoder.bands)):
-        found = [name for name, i in zip(bands, index, strict=True) if i >= 0]
-        fitted = with_bands(encoder, bands, reads=found)
+    if len(bands) == encoder.bands and not found:
+        warnings.warn(
+            f"The encoder knows {', '.join(known)}, the chips have {', '.join(bands)}: they are "
+            "taken in this order. To say which it reads: `reads`, or --bands.",
+            DataWarning,
+            stacklevel=3,
+        )
+        return encoder
+    if len(set(found)) == len(found) and (len(found) == encoder.bands or -1 not in index):
+        if len(found) < encoder.bands:
+            missing = [name for i, name in enumerate(known) if i not in found]
+            warnings.warn(
+                f"The chips lack {', '.join(missing)} of the encoder's {len(known)} bands: it sees "
+                "them at their mean everywhere.",
+                DataWarning,
+                stacklevel=3,
+            )
+        mixing = torch.zeros(len(bands), encoder.bands)  # (C', C)
+        mixing[[i >= 0 for i in index], found] = 1
+        fitted = _mixed(encoder, mixing, 1.0, names=list(bands), note={"adapt": "name"})
         unread = torch.tensor(index, device=fitted.mean.device) < 0
         for values, own in ((fitted.mean, mean), (fitted.std, std)):
             values[unread] = torch.as_tensor(own).to(values)[unread]
         return fitted
-    if -1 not in index:
-        missing = [name for i, name in enumerate(known) if i not in index]
-        warnings.warn(
-            f"The chips lack {', '.join(missing)} of the encoder's {len(known)} bands: it sees "
-            "them at their mean everywhere.",
-            DataWarning,
-            stacklevel=3,
-        )
-        return with_bands(encoder, bands)
     raise ValueError(
         f"`encoder` must take the store's {len(bands)} bands {list(bands)}, got one for "
         f"{known or encoder.bands}. Say which of them it reads: models.with_bands(encoder, "
@@ -148,19 +163,34 @@ def _known_bands(encoder: Encoder) -> list[str]:
 
 
 def _with_selected(
-    encoder: Encoder, bands: Sequence[str], reads: Sequence[str | int], adapt: Adapt
+    encoder: Encoder,
+    bands: list[str] | None,
+    count: int,
+    reads: Sequence[str | int],
+    adapt: Adapt,
 ) -> Encoder:
     """Adapt an encoder to chips of which it reads some bands; the others weigh nothing."""
     if not reads:
         raise ValueError("`reads` must be at least one band, got none.")
-    places = [_find_band(bands, band) for band in reads]
-    own, known = [bands[i] for i in places], _known_bands(encoder)
-    names = max(own, [str(band) for band in reads], key=lambda n: -match_bands(known, n).count(-1))
-    in_order = len(names) == encoder.bands and -1 in match_bands(known, names)
-    selected = encoder if in_order else with_bands(encoder, names, adapt=adapt)
-    mixing = torch.zeros(len(bands), selected.bands)  # (C', C)
+    names = bands or [str(i + 1) for i in range(count)]
+    places = [_find_band(names, band) for band in reads]
+    own, known = [names[i] for i in places], _known_bands(encoder)
+    typed = [
+        str(b) if bands and not str(b).isdecimal() else n for b, n in zip(reads, own, strict=True)
+    ]
+    wanted = max(own, typed, key=lambda n: -match_bands(known, n).count(-1))
+    matches = match_bands(known, wanted) if bands else [-1]
+    in_order = len(wanted) == encoder.bands and -1 in matches
+    by_name = [i for i in matches if i >= 0]
+    if not in_order and len(set(by_name)) < len(by_name):
+        raise ValueError(
+            f"`reads` must name each band once where the encoder knows them ({known}), got "
+            f"{list(reads)}."
+        )
+    selected = encoder if in_order else with_bands(encoder, wanted, adapt=adapt)
+    mixing = torch.zeros(count, selected.bands)  # (C', C)
     mixing[places, range(selected.bands)] = 1
-    return _mixed(selected, mixing, 1.0, names=list(bands), note={"reads": own})
+    return _mixed(selected, mixing, 1.0, names=bands, note={"reads": own})
 
 
 def _find_band(bands: Sequence[str], band: str | int) -> int:
@@ -180,6 +210,7 @@ def _mixed(
 ) -> Encoder:
     """Copy an encoder with the weights of ``mixing`` ``(C', C)``; a band that is none has std 1."""
     state = {key: value.detach().cpu() for key, value in encoder.state_dict().items()}
+    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     first = next(key for key, value in state.items() if value.ndim == 4)
     state[first] = scale * torch.einsum("jc,ochw->ojhw", mixing, state[first])
     share = mixing / mixing.sum(1, keepdim=True).clamp(min=1)

@@ -6,10 +6,10 @@ their own. A file's name ends in the first digits of its SHA-256, which are chec
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from urllib.error import URLError
 
+from geossl.utils.io import file_digest
 from geossl.utils.validate import check_choice, validated
 
 _TORCHGEO = "https://hf.co/torchgeo"
@@ -61,12 +61,17 @@ def download_weights(name: str) -> Path:
     check_choice("name", name, WEIGHTS)
     url = WEIGHTS[name]
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    digits = path.stem.rpartition("-")[2]
     if path.exists():
+        if not file_digest(path, algorithm="sha256").startswith(digits):
+            raise ValueError(
+                f"{path} is another file than the one that was published as {name!r}. Remove it, "
+                "and it is downloaded again."
+            )
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    digits = re.search(r"-([0-9a-f]{8,})\.", path.name)
     try:
-        torch.hub.download_url_to_file(url, str(path), digits and digits[1])
+        torch.hub.download_url_to_file(url, str(path), digits)
     except RuntimeError:
         raise ValueError(
             f"{url} is another file than the one that was published, and is not kept. It may be "

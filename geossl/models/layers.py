@@ -54,6 +54,22 @@ def split_batchnorm(module: nn.Module, splits: PositiveInt) -> nn.Module:
     return module
 
 
+def check_cells(size_px: int, grid: int, stem: str) -> int:
+    """Return the size of chips that can be cut into cells an encoder's stem can take.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    smallest = 2 if stem == "small" else 4
+    if size_px % grid:
+        raise ValueError(f"`grid` must divide the {size_px} px of the chips, got {grid}.")
+    if size_px // grid < smallest:
+        raise ValueError(
+            f"`size_px` / `grid` must be >= {smallest} px for this encoder, got {size_px} / {grid}."
+        )
+    return size_px
+
+
 def cut_cells(chips: Tensor, grid: int) -> Tensor:
     """Cut chips ``(N, C, S, S)`` into cells ``(N * grid * grid, C, S / grid, S / grid)``."""
     side = chips.shape[-1] // grid

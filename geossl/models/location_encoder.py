@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import pandas as pd
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from geossl import geo
@@ -45,7 +46,7 @@ class LocationEncoder(nn.Module):
         width: PositiveInt,
         *,
         features: Literal["harmonics", "fourier"] = "harmonics",
-        degree: PositiveInt = 10,
+        degree: Annotated[int, Interval(ge=1, le=100)] = 10,
         seed: Seed = 0,
     ):
         super().__init__()
@@ -75,7 +76,12 @@ class LocationEncoder(nn.Module):
 
         With ``geossl.Embeddings(encoder.embed(scenes).numpy(), scenes)`` it is mapped and probed
         like embeddings of images.
+
+        Raises:
+            ValueError: a row has no position.
         """
+        if scenes[["lon", "lat"]].isna().any(axis=None):
+            raise ValueError("`scenes` must have a position in every row. Leave the others out.")
         vectors = geo.unit_vectors(scenes["lon"].to_numpy(), scenes["lat"].to_numpy())
         weight = self.directions
         return self(torch.as_tensor(vectors, dtype=weight.dtype, device=weight.device)).cpu()

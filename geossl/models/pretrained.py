@@ -31,6 +31,10 @@ _PARTS: dict[LayoutName, tuple[str, ...]] = {
     "resnet": (),
 }
 _AVERAGED = re.compile(r"(^|[._])(ema|teacher)([._]|$)")  # words in the prefix of an encoder
+_WRAPPERS = re.compile(r"(?<![^.])(module|_orig_mod)\.")  # around a network, anywhere in a prefix
+_HEADS = (
+    "fc", "head", "heads", "projection_head", "projector", "prototypes", "linear", "classifier",
+)  # fmt: skip
 _KEYS = re.compile(r"(^|[._])(encoder_k|momentum|target|key)([._]|$)")
 
 
@@ -110,13 +114,18 @@ def load_pretrained(
         ValueError: see `weights.load`.
     """
     outer = None if prefix is None else prefix.split(".")[0]
-    tensors, others = state_dicts.read_state_dict(path, outer=outer)
-    found = _find_encoder(tensors, path, layout, prefix)
+    tensors, others, inner = state_dicts.read_state_dict(path, outer=outer)
+    found = _find_encoder(tensors, path, layout, prefix, inner)
     layout = layout or _layout_of(found)
     state, left_out = _encoder_state(tensors, layout, found, path)
     name, bands = _architecture(state, path)
     source, mean, std, names = "argument", None, None, None
     described = None if input is not None else _read_description(path, bands)
+    if described is not None and full_scale is not None:
+        raise ValueError(
+            f"`full_scale` needs a named `input`: the description beside {path} has mean and std "
+            "in the units of the chips. Pass both, or neither."
+        )
     if described is not None:
         mean, std, names = described
         source = "description"
@@ -141,10 +150,19 @@ def load_pretrained(
 
 
 def _find_encoder(
-    tensors: Mapping[str, Tensor], path: Path, layout: LayoutName | None, prefix: str | None
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    layout: LayoutName | None,
+    prefix: str | None,
+    inner: str,
 ) -> Found:
-    """Find a ResNet by its first convolution and its first block, behind any prefix."""
+    """Find a ResNet by its first convolution and its first block, behind any prefix.
+
+    A given prefix may begin with ``inner``, the name of the state dict in the file.
+    """
     if layout in ("moco", "seco"):
+        if prefix is not None and prefix.strip(".") != "encoder_q":
+            raise ValueError(f"`prefix` of layout={layout!r} must be 'encoder_q.', got {prefix!r}.")
         return Found("encoder_q.", _NAMED if layout == "moco" else _NUMBERED)
     encoders = []
     for stages, first, stage in ((_NAMED, "conv1", "layer1"), (_NUMBERED, "0", "4")):
@@ -154,14 +172,20 @@ def _find_encoder(
             Found(start, stages) for start in starts if f"{start}{first}.weight" in tensors
         ]
     if prefix is not None:
-        wanted = {prefix, f"{prefix}.", prefix.partition(".")[2], f"{prefix.partition('.')[2]}."}
-        chosen = [found for found in encoders if found.prefix in wanted]
+        wanted = _WRAPPERS.sub("", f"{prefix.strip('.')}.")
+        chosen = [
+            found
+            for found in encoders
+            if wanted
+            in (_WRAPPERS.sub("", name) for name in (found.prefix, f"{inner}.{found.prefix}"))
+            or wanted == f"{inner}."
+        ]
     else:
         chosen = [found for found in encoders if not _KEYS.search(found.prefix)] or encoders
         chosen = [found for found in chosen if _AVERAGED.search(found.prefix)] or chosen
     if len(chosen) == 1:
         return chosen[0]
-    names = [found.prefix for found in encoders]
+    names = [f"{inner}.{found.prefix}".lstrip(".") for found in encoders]
     if encoders:
         raise CheckpointError(
             f"{path} has {len(names)} ResNet{'s' * (len(names) > 1)}, behind {format_keys(names)}. "
@@ -184,7 +208,7 @@ def _encoder_state(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Return the encoder's tensors under torchvision's keys, and the names of dropped parts."""
     prefix, stages = found
-    parts = _PARTS[layout] or (f"{prefix}fc",)
+    parts = _PARTS[layout] or tuple(f"{prefix}{head}" for head in _HEADS)
     state: dict[str, Tensor] = {}
     left_out: dict[str, None] = {}  # in order, each once
     unknown = []
@@ -216,7 +240,8 @@ def _read_description(
         about = parse_json(beside.read_text("utf-8"))
         mean, std, note = about["mean"], about["std"], about["note"]
         names = note.get("bands")
-        fits = len(mean) == len(std) == bands and (names is None or len(names) == bands)
+        fits = len(mean) == len(std) == bands
+        fits = fits and (names is None or isinstance(names, list) and len(names) == bands)
         numbers = all(isinstance(x, int | float) for x in (*mean, *std)) and min(std) > 0
         if fits and numbers and all(isinstance(name, str) for name in names or []):
             return mean, std, names

@@ -32,6 +32,7 @@ _NESTED = (
     "state_dict_ema", "model_ema", "ema", "teacher", "state_dict", "model", "model_state_dict",
     "student",
 )  # fmt: skip
+_FEW = 8  # tensors; fewer are settings, such as the decay of a moving average
 # Nothing of these names is imported or called: a plain dict or an empty object takes its place.
 _DICTS = ("pytorch_lightning.", "lightning.", "lightning_fabric.")
 _METADATA = (
@@ -202,30 +203,44 @@ def _bytes_of(value: Tensor) -> np.ndarray:
     return value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
 
 
-def read_state_dict(path: Path, *, outer: str | None = None) -> tuple[dict[str, Tensor], list[str]]:
-    """Read dense tensors by key, and the names of what else is in the file.
+def read_state_dict(
+    path: Path, *, outer: str | None = None
+) -> tuple[dict[str, Tensor], list[str], str]:
+    """Read dense tensors by key.
 
     Keys lose what wrappers put in front of all of them (``module.``) or between (``_orig_mod.``).
+    Several state dicts of names that say nothing are read together, by ``NAME.key``.
 
     Args:
         path: a file of ``torch.save`` or safetensors.
         outer: which state dict to read of a file that has several by name; None: by `_NESTED`.
+
+    Returns:
+        The tensors, the names of what else is in the file, and the name of the state dict ("" if
+        the file is one, or has several that are read together).
 
     Raises:
         CheckpointError: the file is damaged, asks to run code, or holds no state dict.
     """
     content = read_safetensors(path)[1] if path.suffix == ".safetensors" else _unpickle(path)
     others: list[str] = []
+    name = ""
     if isinstance(content, dict):
-        nested = [key for key in content if _is_state_dict(content[key])]
+        nested = [key for key in content if isinstance(key, str) and _is_state_dict(content[key])]
+        nested = [key for key in nested if len(content[key]) >= _FEW] or nested
         inner = next((key for key in (outer, *_NESTED) if key in nested), None)
-        if inner is None and not _is_state_dict(content):
-            inner = next(iter(nested), None)
+        if inner is None and len(nested) == 1 and not _is_state_dict(content):
+            inner = nested[0]
         if inner is not None:
             others = [str(key) for key in content if key != inner]
-            content = content[inner]
+            content, name = content[inner], inner
+        elif nested and not _is_state_dict(content):
+            others = [str(key) for key in content if key not in nested]
+            parts: dict[str, Any] = {key: content[key] for key in nested}
+            content = {f"{key}.{k}": v for key in parts for k, v in parts[key].items()}
     if not isinstance(content, dict) or not content:
-        kind = type(content).__name__ if content else "an empty object"
+        empty = isinstance(content, dict | list | tuple) and not content
+        kind = "an empty object" if empty else type(content).__name__
         raise CheckpointError(f"{path} must hold a state dict (tensors by name), got {kind}.")
     for key, value in content.items():
         dense = isinstance(value, Tensor) and value.layout == torch.strided
@@ -237,7 +252,7 @@ def read_state_dict(path: Path, *, outer: str | None = None) -> tuple[dict[str, 
     content = {key.replace("_orig_mod.", ""): value for key, value in content.items()}
     if all(key.startswith("module.") for key in content):  # DistributedDataParallel
         content = {key.removeprefix("module."): value for key, value in content.items()}
-    return content, others
+    return content, others, name
 
 
 def _is_state_dict(content: Any) -> bool:

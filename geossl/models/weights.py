@@ -145,7 +145,8 @@ def load(
             ``encoder_q.0.weight`` (SeCo). "resnet": ``conv1.weight`` (torchvision, timm, torchgeo)
             or, in a sequence of a ResNet's children, ``0.weight``, behind any prefix.
         prefix: in front of the encoder's keys, such as "backbone." or "teacher.backbone."; found
-            when None, and of several encoders that of a teacher or moving average is taken.
+            when None. Of several encoders the teacher's or the one named ``ema`` is taken, else the
+            one that is no key, target or momentum encoder.
         input: the network's input in training: a name of `pretrained.INPUTS`, or (mean, std) of
             the chips' bands in the units of the chips. Not needed where the file says it: "moco"
             with 3 bands and a 1000-class ResNet are "imagenet" (SSL4EO-S12's three-band files
@@ -167,7 +168,11 @@ def load(
     """
     if str(path) in hub.WEIGHTS and not Path(path).exists():
         path = hub.download_weights(str(path))
-    path = state_dicts.find_file(path, "encoder")
+    try:
+        path = state_dicts.find_file(path, "encoder")
+    except FileNotFoundError as error:
+        names = ", ".join(sorted(hub.WEIGHTS))
+        raise FileNotFoundError(f"{error} Names that are downloaded: {names}.") from None
     if layout == "geossl" or layout is None and _is_ours(path):
         if (input, full_scale, prefix) != (None, None, None):
             raise ValueError(

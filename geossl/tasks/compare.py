@@ -24,6 +24,7 @@ from geossl.datasets.raster import area
 from geossl.embeddings import embed
 from geossl.evaluate.splits import Split, count_values, get_column, require_label
 from geossl.models import weights
+from geossl.models.bands import fit_bands
 from geossl.tasks import finetune
 from geossl.utils.validate import Positive, PositiveInt, Seed, check, validated
 
@@ -164,6 +165,8 @@ def classification(
         raise ValueError(
             "`folds` must be None for measure='fine-tune'. Pass a `split`, or measure='linear'."
         )
+    if folds is not None and test_split != "test":
+        raise ValueError("`test_split` must be left out with `folds`, which test on every row.")
     require_label(store.scenes, label)
     options: dict[str, Any] = {"label": label, "block_deg": block_deg}
     probe: Callable[..., evaluate.ProbeResult] = (
@@ -295,7 +298,10 @@ def _prepare(
         encoder = models.build_encoder(bands=bands, seed=seed)
         return weights.with_input(encoder, task.mean, task.std).eval()
     encoder = start if isinstance(start, models.Encoder) else weights.load(start)
-    encoder = models.with_bands(encoder, task.bands, reads=reads, adapt=adapt)
+    if reads is None and adapt == "name" and not isinstance(task.bands, int):
+        encoder = fit_bands(encoder, task.bands, mean=task.mean, std=task.std)
+    else:
+        encoder = models.with_bands(encoder, task.bands, reads=reads, adapt=adapt)
     return encoder if input == "own" else weights.with_input(encoder, task.mean, task.std)
 
 

@@ -159,7 +159,7 @@ class Run:
             **describe_objectives(self.objectives),
         }
         if start is not None:
-            settings["start"] = weights_digest(start)
+            settings["start"] = weights_digest(self._moco.encoder)
         self._directory = RunDirectory(output_dir, settings, every_s=config.checkpoint_every_s)
         self._resume()
 

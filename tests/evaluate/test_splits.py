@@ -55,6 +55,10 @@ def test_another_split_can_be_the_test_and_is_then_not_chosen_on(measure):
     assert set(given.predictions["row"]) == set(np.flatnonzero(table["split"] == "test"))
     gt = measure(found, split=table["split"].replace({"test": "test_gt"}), test_split="test_gt")
     assert gt.value == measure(found).value and gt.more == measure(found).more
+    several = table["split"].replace({"test": "valid", "val": "dev"})  # two words for one split
+    again = measure(found, split=several, test_split="valid")
+    other = measure(found, split=table["split"])
+    assert again.value == other.value and again.more == other.more
     # Not to blocks: the table has a split to test on.
     with pytest.raises(
         ValueError, match=r"'test' has a .* Pass one of \['val'\] as `test_split`.$"

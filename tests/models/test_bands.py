@@ -97,8 +97,9 @@ def test_bands_are_found_by_name_in_a_store_that_has_more():
 
 def test_names_that_say_nothing_leave_the_encoder_as_it_is():
     made = encoder(["red", "green", "blue"])
-    for names in (["red", "green", "blue"], ["1", "2", "3"]):
-        assert fit_bands(made, names, mean=[0] * 3, std=[1] * 3) is made
+    assert fit_bands(made, ["red", "green", "blue"], mean=[0] * 3, std=[1] * 3) is made
+    with pytest.warns(DataWarning, match="knows red, green, blue, the chips have 1, 2, 3: .*order"):
+        assert fit_bands(made, ["1", "2", "3"], mean=[0] * 3, std=[1] * 3) is made
     made.metadata = {}
     assert fit_bands(made, ["red", "green", "blue"], mean=[0] * 3, std=[1] * 3) is made
 
@@ -132,3 +133,44 @@ def test_colors_are_never_lost_silently():
     assert (
         models.with_bands(made, ["pan"], adapt="mean").bands == 1
     )  # a gray image has none to lose
+
+
+@pytest.mark.parametrize("known", [["red", "green", "blue"], ["B4", "B3", "B2"]])
+@pytest.mark.parametrize(
+    "names", [["B2", "B3", "B4"], ["blue", "green", "red"], ["B02", "B3", "B4"]]
+)
+def test_colors_and_sentinel_2s_names_are_the_same_bands(known, names):
+    made = encoder(known)
+    fitted = fit_bands(made, names, mean=[0] * 3, std=[1] * 3)
+    torch.testing.assert_close(outputs(fitted, chips(3)), outputs(made, chips(3)[:, [2, 1, 0]]))
+
+
+def test_two_bands_for_one_are_refused():
+    made = encoder(["B4", "B3", "B2"])
+    for names in (["B4", "b04", "B3", "B2"], ["red", "B4", "B3", "B2"], ["B2", "B3", "B3"]):
+        with pytest.raises(ValueError, match="`encoder` must take the store's"):
+            fit_bands(made, names, mean=[0] * len(names), std=[1] * len(names))
+    with pytest.raises(ValueError, match=r"`reads` must name each band once.*\['B4', 'B4', 'B2'\]"):
+        models.with_bands(made, SENTINEL, reads=["B4", "B4", "B2"])
+
+
+def test_reads_without_names_of_the_chips_are_those_of_the_encoder():
+    made = encoder(["red", "green", "blue"])
+    x = chips(3)
+    turned = models.with_bands(made, None, reads=["blue", "green", "red"])
+    torch.testing.assert_close(outputs(turned, x), outputs(made, x))  # by name: nothing moves
+    assert turned.metadata["bands"] == ["red", "green", "blue"]
+    nameless = models.with_bands(made, 4, reads=[3, 2, 1])
+    torch.testing.assert_close(outputs(nameless, chips(4)), outputs(made, chips(4)[:, [2, 1, 0]]))
+    numbered = encoder(["1", "2", "3"])
+    moved = models.with_bands(numbered, ["b0", "b1", "b2"], reads=[3, 2, 1])
+    torch.testing.assert_close(outputs(moved, x), outputs(numbered, x[:, [2, 1, 0]]))
+
+
+def test_weights_of_any_precision_are_fitted():
+    for made in (
+        encoder(["red", "green", "blue"]).half(),
+        encoder(["red", "green", "blue"]).double(),
+    ):
+        fitted = fit_bands(made, ["nir", "blue", "green", "red"], **STATISTICS)
+        assert outputs(fitted, chips(4)).dtype == torch.float32

@@ -66,6 +66,9 @@ def test_another_file_and_none_at_all_are_told_in_a_sentence(served, tmp_path):
     assert not list((tmp_path / "cache").rglob("*.p*"))
     path.write_bytes(content)
     assert models.load("imagenet-resnet18").name == "resnet18"
+    path.write_bytes(content + b"1")
+    with pytest.raises(ValueError, match="another file than the one .* Remove it, and"):
+        models.load("imagenet-resnet18")
 
 
 def test_a_file_of_that_name_comes_first(tmp_path, monkeypatch):
@@ -80,3 +83,5 @@ def test_names_say_their_digits_and_their_input_is_known():
         assert name.startswith("imagenet") or digits in pretrained._PUBLISHED
     with pytest.raises(ValueError, match="`name` must be one of .*'gassl'"):
         hub.download_weights("resnet50")
+    with pytest.raises(FileNotFoundError, match="no encoder at gasl.*downloaded: gassl, imagenet-"):
+        models.load("gasl")

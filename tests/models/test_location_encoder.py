@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.special import lpmv
@@ -59,5 +60,8 @@ def test_positions_a_step_apart_are_encoded_alike_across_the_antimeridian(featur
 def test_wrong_options_are_told():
     with pytest.raises(ValueError, match="`features` must be one of"):
         models.LocationEncoder(8, features="siren")
-    with pytest.raises(ValueError, match="`degree` must be > 0"):
-        models.LocationEncoder(8, degree=0)
+    for degree in (0, 101):
+        with pytest.raises(ValueError, match="`degree` must be (>= 1|<= 100|from 1 to 100)"):
+            models.LocationEncoder(8, degree=degree)
+    with pytest.raises(ValueError, match="`scenes` must have a position in every row"):
+        models.LocationEncoder(8).embed(pd.DataFrame({"lon": [1.0, 2], "lat": [3.0, np.nan]}))

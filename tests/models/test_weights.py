@@ -429,6 +429,50 @@ def test_one_prefix_before_the_first_convolution_is_found(tmp_path, r18, prefix,
     assert encoder.metadata["layout"] == "resnet"
 
 
+@pytest.mark.parametrize(
+    ("key", "query"),
+    [("target", "online"), ("momentum_encoder", "encoder"), ("encoder_k", "encoder_q")],
+)
+def test_of_state_dicts_side_by_side_the_one_that_was_trained_is_read(tmp_path, r18, key, query):
+    content = {key: plain(resnet(seed=3)), query: plain(r18), "epoch": 3}
+    found = weights.load(saved(content, tmp_path / "w.pth"), input="imagenet")
+    close(outputs(found, chips()), wanted(r18, as_imagenet(chips())))
+
+
+def test_a_prefix_is_found_or_refused(tmp_path, r18):
+    other = resnet(seed=3)
+    flat = {f"backbone.{k}": v for k, v in plain(other).items()}
+    flat |= {f"teacher_backbone.{k}": v for k, v in plain(r18).items()}
+    path = saved(flat, tmp_path / "w.pth")
+    for prefix in ("teacher.backbone.", "student.", "net.backbone"):
+        with pytest.raises(ValueError, match="Pass one of these as `prefix`"):
+            weights.load(path, input="imagenet", prefix=prefix)
+    dino = {
+        "student": {f"module.backbone.{k}": v for k, v in plain(other).items()},
+        "teacher": {f"backbone.{k}": v for k, v in plain(r18).items()},
+    }
+    path = saved(dino, path)
+    for prefix in ("student", "student.backbone", "student.module.backbone."):
+        found = weights.load(path, input="imagenet", prefix=prefix)
+        close(outputs(found, chips()), wanted(other, as_imagenet(chips())))
+    with pytest.raises(ValueError, match="behind 'teacher.backbone.'"):
+        weights.load(path, input="imagenet", prefix="nothing.backbone")
+    with pytest.raises(ValueError, match="`prefix` of layout='moco' must be 'encoder_q.', got 'x'"):
+        weights.load(path, layout="moco", prefix="x")
+
+
+def test_heads_beside_the_stages_are_left_out_and_few_tensors_are_settings(tmp_path, r18):
+    content = {
+        "model": plain(r18) | {"prototypes.weight": torch.ones(3)},
+        "ema": {"d": torch.ones(1)},
+    }
+    found = weights.load(saved(content, tmp_path / "w.pth"), input="imagenet")
+    close(outputs(found, chips()), wanted(r18, as_imagenet(chips())))
+    assert found.metadata["left_out"] == ["prototypes", "ema"]
+    with pytest.raises(ValueError, match="must hold a state dict .*, got Tensor"):
+        weights.load(saved(torch.ones(3), tmp_path / "w.pth"))
+
+
 def test_of_teacher_and_student_the_teacher_is_read_and_the_other_by_its_prefix(tmp_path, r18):
     student, teacher = plain(resnet(seed=3)), plain(r18)
     dino = {
@@ -650,6 +694,8 @@ def test_torchvision_and_timm_take_the_export(tmp_path, thirteen):
     again = weights.load(path)  # by the description beside it
     assert torch.equal(outputs(again, x), outputs(encoder, x))
     assert again.metadata["bands"] == encoder.metadata["bands"]
+    with pytest.raises(ValueError, match="`full_scale` needs a named `input`: the description"):
+        weights.load(path, full_scale=255)
     described = path.with_name("resnet18.pth.json")
     for text in ("[]", "{", json.dumps(about | {"std": [0] * 13}), json.dumps({"mean": [1] * 13})):
         described.write_text(text)

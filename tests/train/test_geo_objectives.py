@@ -69,11 +69,16 @@ def test_a_negative_counts_by_its_distance(places, monkeypatch, min_km, scale_km
     keys = draw(N, D, seed=4)
     monkeypatch.setattr(model, "key", lambda view: keys)
     model.queue_location[:] = torch.tensor([0, 1, 2, 3, 4, 5, 5, 0, 1, -1, -1])
-    value, _ = term.loss(model, batch)
+    value, scores = term.loss(model, batch)
     km, total = km_of(places), 0.0
+
+    def counts_of(i, j):
+        code = int(model.queue_location[j])
+        return code < 0 or km[i, first[code]] >= min_km
+
     first = places["location"].drop_duplicates().index
     unit = torch.nn.functional.normalize
-    query, key = unit(batch.projection, dim=1), unit(keys, dim=1)
+    query, key = unit(batch.projection.detach(), dim=1), unit(keys, dim=1)
     for i in range(N):
         terms = [torch.exp(query[i] @ key[i] / 0.2)]
         for j in range(K):
@@ -87,6 +92,19 @@ def test_a_negative_counts_by_its_distance(places, monkeypatch, min_km, scale_km
     torch.testing.assert_close(value.double(), total / N, rtol=1e-4, atol=1e-4)
     value.backward()
     assert batch.projection.grad.isfinite().all()
+    hits = (
+        [  # a negative that does not count is not in the way
+            float(query[i] @ key[i])
+            > max(
+                [float(query[i] @ model.queue[j]) for j in range(K) if counts_of(i, j) == 1],
+                default=-2,
+            )
+            for i in range(N)
+        ]
+        if scale_km is None
+        else None
+    )
+    assert hits is None or float(scores["accuracy"]) == pytest.approx(np.mean(hits))
 
 
 def test_without_distances_the_contrastive_loss_is_as_it_was(places, monkeypatch):
@@ -121,6 +139,7 @@ def test_ranks_are_counts_of_smaller_values():
             wanted = 1 + sum(1 / (1 + torch.exp((o - values[row, i]) / 0.3)) for o in others)
             torch.testing.assert_close(soft[row, i], wanted)
     torch.testing.assert_close(soft_ranks(values, 1e-6), ranks(values).double())
+    assert ranks(torch.tensor([[3.0, 1, 3, 3, 0]])).tolist() == [[4, 2, 4, 4, 1]]
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.8])
@@ -137,10 +156,11 @@ def test_georank_is_the_mean_square_of_ranks_over_near_pairs(places, margin):
             1 + sum(1 / (1 + np.exp((s - t) / 0.1)) for k, t in enumerate(similarity) if k != a)
             for a, s in enumerate(similarity)
         ]
-        order = sorted(range(N - 1), key=lambda a: km[i, others[a]])
+        row = km[i, others]
+        hard = [(row < d).sum() + ((row == d).sum() + 1) / 2 for d in row]  # ties: the mean rank
         for a, j in enumerate(others):
             if km[i, j] <= 9_000:
-                error = soft[a] / np.linalg.norm(soft) - (order.index(a) + 1) / norm
+                error = soft[a] / np.linalg.norm(soft) - hard[a] / np.linalg.norm(hard)
                 terms.append(error**2 if error**2 > (margin / norm) ** 2 else 0.0)
     assert value.item() == pytest.approx(np.mean(terms) * norm, rel=1e-4)
     value.backward()
@@ -189,6 +209,9 @@ def test_anchors_without_a_distant_image_are_left_out(places, monkeypatch):
     assert value.item() == pytest.approx(np.mean([100 - f for f in far]))
     nowhere = train.Triplet(min_km=20_100)
     assert nowhere.loss(model, batch)[0].item() == 0.0
+    for made in (nowhere, train.Contrastive(min_negative_km=20_100)):
+        with pytest.raises(ValueError, match="_km` must be at most the extent .* km, got 20100"):
+            made.prepare(table)
 
 
 @pytest.mark.parametrize("features", ["harmonics", "fourier"])

@@ -72,12 +72,17 @@ def test_bands_are_found_by_name_and_those_that_are_new_learn_too(store):
     assert first_weight(run.encoder)[:, 2].any()
 
 
-def test_weights_that_do_not_fit_the_store_are_told(store):
+def test_weights_that_do_not_fit_the_store_are_told(store, tmp_path):
     with pytest.raises(
         ValueError, match="`encoder` must take the store's 4 bands .* got one for 3"
     ):
         run_of(store, encoder=encoder_of(3))
     with pytest.warns(DataWarning, match="lack swir"):
         run_of(store, encoder=encoder_of(5, ["b0", "b1", "b2", "b3", "swir"]))
+    start = encoder_of(3, ["b2", "b1", "b0"])
+    next(iter(run_of(store, encoder=start, output_dir=tmp_path)))
+    start.metadata = {"bands": ["b0", "b1", "b2"]}
+    with pytest.raises(ValueError, match="already contains a run"):
+        run_of(store, encoder=start, output_dir=tmp_path)
     with pytest.raises(TypeError, match="`encoder` must be"):
         pretrain(store, pairs=pairs.temporal(), encoder="runs/x", config=TINY)

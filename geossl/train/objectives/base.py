@@ -148,6 +148,21 @@ def training_positions(table: pd.DataFrame, objective: str) -> Tensor:
     return torch.as_tensor(geo.unit_vectors(lon, lat), dtype=torch.float32)
 
 
+def check_extent(positions: Tensor, name: str, km: float) -> None:
+    """Check that some of the positions ``(M, 3)`` are farther apart than ``km``.
+
+    Raises:
+        ValueError: they are not: nothing would be learned.
+    """
+    far = great_circle_km(positions[:1], positions).argmax()
+    extent = float(great_circle_km(positions[far : far + 1], positions).max())
+    if km > extent:
+        raise ValueError(
+            f"`{name}` must be at most the extent of the training locations, {extent:,.0f} km, got "
+            f"{km:g}: no image would be far enough from another."
+        )
+
+
 def great_circle_km(a: Tensor, b: Tensor) -> Tensor:
     """Return the distances ``(N, M)`` in km along the sphere of unit vectors ``(N, 3), (M, 3)``."""
     chord = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")  # exact for near ones

@@ -11,7 +11,13 @@ from torch import Tensor
 from geossl import losses
 from geossl.data import scenes
 from geossl.models.moco import MoCo
-from geossl.train.objectives.base import Batch, Objective, great_circle_km, training_positions
+from geossl.train.objectives.base import (
+    Batch,
+    Objective,
+    check_extent,
+    great_circle_km,
+    training_positions,
+)
 from geossl.utils import dist
 from geossl.utils.validate import NonNegative, Positive, validated
 
@@ -62,6 +68,7 @@ class Contrastive(Objective):
         if not self.min_negative_km and self.negative_scale_km is None:
             return None
         positions = training_positions(table, self.name)
+        check_extent(positions, "min_negative_km", self.min_negative_km)
         self._of_location = positions[scenes.first_rows(scenes.location_codes(table))]  # (L, 3)
         return positions
 
@@ -84,9 +91,9 @@ class Contrastive(Objective):
             temperature=self.temperature,
             mask=mask,
         )  # (n, 1 + K)
-        hit = logits[:, 0] > logits[:, 1:].amax(1)
         if self.name in batch.targets:
             logits[:, 1:] += self._log_counts(batch.targets[self.name][batch.mine], model)
+        hit = logits[:, 0] > logits[:, 1:].amax(1)
         return losses.info_nce_from_logits(logits), {"accuracy": hit.float().mean()}
 
     def _log_counts(self, position: Tensor, model: MoCo) -> Tensor:

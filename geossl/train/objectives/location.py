@@ -19,6 +19,7 @@ from geossl.utils.validate import NonNegative, Positive, PositiveInt, Seed, vali
 class LocationContrastive(nn.Module, Objective):
     """Find the position of each image among those of the batch, and its image by each position.
 
+    Under ``torchrun`` each process looks among its own share of the batch.
     The encoder of locations can be mapped and probed by itself:
     ``objective.encoder.embed(scenes)``.
 

@@ -18,7 +18,8 @@ class GeoRank(Objective):
     """Compare the ranks of similarities within the batch with those of great-circle distances.
 
     Added to a contrastive loss: ``objectives=[Contrastive(), GeoRank()]``. Nearer images shall be
-    more similar, in order, not in degree.
+    more similar, in order, not in degree. Equal distances have equal ranks. Under ``torchrun`` each
+    process ranks its own share of the batch.
 
     Args:
         max_km: pairs of images farther apart do not count.
@@ -60,7 +61,9 @@ class GeoRank(Objective):
         norm = torch.arange(1, count, device=query.device).float().norm()
         wanted = ranks(km)  # 1 is the nearest
         got = soft_ranks(-similarity, self.softness)
-        error = (got / got.norm(dim=1, keepdim=True) - wanted / norm).square()
+        error = (
+            got / got.norm(dim=1, keepdim=True) - wanted / wanted.norm(dim=1, keepdim=True)
+        ).square()
         counts = (km <= self.max_km) & (error > (self.margin / norm) ** 2)
         near = (km <= self.max_km).sum().clamp(min=1)
         correlation = F.cosine_similarity(
@@ -71,8 +74,11 @@ class GeoRank(Objective):
 
 
 def ranks(values: Tensor) -> Tensor:
-    """Return the rank of each value in its row ``(N, M)``, 1 for the smallest."""
-    return values.argsort(1).argsort(1).float() + 1
+    """Return the rank of each value in its row ``(N, M)``, 1 for the least; ties share."""
+    ordered = values.sort(1).values
+    below = torch.searchsorted(ordered, values)
+    not_above = torch.searchsorted(ordered, values, right=True)
+    return (below + not_above + 1).to(values.dtype) / 2
 
 
 def soft_ranks(values: Tensor, softness: float) -> Tensor:

@@ -10,7 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geossl.models.moco import MoCo
-from geossl.train.objectives.base import Batch, Objective, great_circle_km, training_positions
+from geossl.train.objectives.base import (
+    Batch,
+    Objective,
+    check_extent,
+    great_circle_km,
+    training_positions,
+)
 from geossl.utils.validate import NonNegative, validated
 
 
@@ -18,7 +24,7 @@ class Triplet(Objective):
     """Tile2Vec: the embedding of a neighbor shall be nearer than that of a distant image.
 
     The pairs say what a neighbor is: ``pairs=geossl.pairs.spatial(radius_km=10)``. The distant
-    image is another query of the batch.
+    image is another query of the batch, of a process's share under ``torchrun``.
 
     Args:
         margin: by how much nearer, in units of the embedding.
@@ -47,7 +53,9 @@ class Triplet(Objective):
 
     def prepare(self, table: pd.DataFrame) -> Tensor:
         """Return the positions ``(M, 3)`` of the chips."""
-        return training_positions(table, self.name)
+        positions = training_positions(table, self.name)
+        check_extent(positions, "min_km", self.min_km)
+        return positions
 
     def loss(self, model: MoCo, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Return the loss of this process's queries, and the share whose neighbor is nearer."""
