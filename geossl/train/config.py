@@ -124,6 +124,6 @@ def paper_config(*, temporal: bool = True, **changes: Any) -> PretrainConfig:
         "momentum": 0.999,
         "temperature": 0.02,
         "mask_same_location": False,
-        "transform": moco_v2(224, crop=(0.08 if temporal else 0.2, 1.0)),
+        "transform": moco_v2(224, crop=(0.08 if temporal else 0.2, 1.0), antialias=True),
     }
     return PretrainConfig(**settings | changes)

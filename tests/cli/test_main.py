@@ -473,7 +473,7 @@ def test_the_papers_settings_are_one_word_that_further_words_change(
     train = ("pretrain", tmp_path / "chips", "-o", tmp_path / "run")
     with pytest.raises((SystemExit, AttributeError)):
         run(*train, "--paper", "--epochs", "3", *words)
-    wanted = paper_config(epochs=3, transform=moco_v2(224, crop=(crop, 1.0)))
+    wanted = paper_config(epochs=3, transform=moco_v2(224, crop=(crop, 1.0), antialias=True))
     assert given == [wanted] and wanted.transform.crop == (crop, 1.0)
     assert (wanted.encoder, wanted.temperature, wanted.queue_size) == ("resnet50", 0.02, 65_536)
     several = ("--paper", "--pairs", "spatial", "--season", "other")
