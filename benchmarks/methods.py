@@ -44,6 +44,7 @@ METHODS: dict[str, tuple[Any, Callable[[], list[train.Objective]] | None]] = {
         TEMPORAL,
         lambda: [train.Contrastive(), train.LocationContrastive()],
     ),
+    "SeCo": (TEMPORAL, lambda: [train.SeCo()]),
     "regression alone": (None, lambda: [train.GeoRegression()]),
     "location encoder alone": (None, lambda: [train.LocationContrastive()]),
     "triplets, 300 km": (NEIGHBORS, lambda: [train.Triplet(min_km=1_000)]),

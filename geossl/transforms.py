@@ -9,7 +9,7 @@ Shapes: N images, C bands, H x W pixels, S ``size_px``.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any
 
@@ -149,6 +149,10 @@ class Views:
         _check_shapes(chips, mean, std)
         blurred = to_device(params[:, -1].nonzero()[:, 0], chips.device)
         return self._view(chips, to_device(params[:, :-1], chips.device), blurred, mean, std)
+
+    def crops_only(self) -> Views:
+        """Return the same without colors, blur, flips and turns."""
+        return replace(self, flip=0, dihedral=False, jitter=0, grayscale=0, blur=0)
 
     def _params(self, bands: int) -> int:
         """Return how many random numbers a view needs; the last are those of further crops."""

@@ -12,8 +12,8 @@ import pandas as pd
 from geossl.data.files import DatasetError
 from geossl.datasets.registry import register
 from geossl.datasets.shared import listing
-from geossl.datasets.shared.table import finish_table
-from geossl.utils.validate import validated
+from geossl.datasets.shared.table import draw_split, finish_table
+from geossl.utils.validate import Fraction, validated
 
 __all__ = ["geoimagenet"]
 
@@ -24,6 +24,7 @@ def geoimagenet(
     *,
     csv: str | os.PathLike[str] | None = None,
     missing: Literal["drop", "keep"] = "drop",
+    test_share: Fraction = 0.184,
 ) -> pd.DataFrame:
     """Build the scene table of GeoImageNet; no photo is opened.
 
@@ -32,6 +33,9 @@ def geoimagenet(
         csv: photo id, latitude, longitude, no header; the only csv in ``folder`` when None.
         missing: "drop" photos without a position (a coordinate of -1000, or not in the csv), or
             "keep" them without ``lon, lat``.
+        test_share: about this share of the photos is ``split`` "test", the others are "train"; 0
+            for no ``split``. The paper tests on 100,000 of 543,435 photos; its list was not
+            published, so photos are drawn by their ids, and a photo keeps its split.
 
     Returns:
         One row per photo, without times; ``label`` is the class and ``location`` the photo id, so
@@ -64,6 +68,7 @@ def geoimagenet(
     positions = _read_positions(csv)
     for name in ("lon", "lat"):
         table[name] = table["location"].map(positions[name])
+    table["split"] = draw_split(table["location"], test_share=test_share)
     unknown = table["lon"].isna() | table["lat"].isna()
     table.loc[unknown, ["lon", "lat"]] = np.nan
     drop = missing == "drop"

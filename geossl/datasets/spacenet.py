@@ -13,9 +13,9 @@ from geossl.data.files import read_json
 from geossl.datasets.raster.header import read_headers
 from geossl.datasets.registry import register
 from geossl.datasets.shared import listing
-from geossl.datasets.shared.table import finish_table
+from geossl.datasets.shared.table import draw_split, finish_table
 from geossl.utils.parallel import map_threads
-from geossl.utils.validate import validated
+from geossl.utils.validate import Fraction, validated
 
 __all__ = ["spacenet"]
 
@@ -33,6 +33,7 @@ def spacenet(
     folder: str | os.PathLike[str],
     *,
     kind: Literal["3band", "8band"] = "3band",
+    test_share: Fraction = 0.28,
     skip_bad: bool = False,
 ) -> pd.DataFrame:
     """Build the scene table of SpaceNet v1; each image is a location of its own and has no date.
@@ -44,6 +45,9 @@ def spacenet(
         folder: contains ``3band/3band_AOI_1_RIO_img<i>.tif`` and ``Geo_AOI_1_RIO_img<i>.geojson``
             in ``geojson/`` or ``vectordata/geojson/``.
         kind: "3band" (pan-sharpened, uint8) or "8band" (uint16).
+        test_share: about this share of the images is ``split`` "test", the others are "train"; 0
+            for no ``split``. The paper trains on 5,000 of the 6,940 images; its list was not
+            published, so images are drawn by their names, and an image keeps its split.
         skip_bad: leave out images with a bad header or a bad geojson.
 
     Returns:
@@ -77,6 +81,7 @@ def spacenet(
     counts = pd.DataFrame(map_threads(_count, geojsons), columns=["buildings", "problem"])
     table["buildings"] = counts["buildings"].astype("Int64")
     table["polygons"] = geojsons
+    table["split"] = draw_split(table["location"], test_share=test_share)
     table["problem"] = table["problem"].where(table["problem"].ne(""), counts["problem"])
     return finish_table(
         table.drop(columns="number"), reader="spacenet", folder=folder,

@@ -12,9 +12,9 @@ import pandas as pd
 from geossl.data.files import DatasetError, open_array
 from geossl.datasets.registry import register
 from geossl.datasets.shared import listing
-from geossl.datasets.shared.table import finish_table
+from geossl.datasets.shared.table import draw_split, finish_table
 from geossl.utils.parallel import map_threads
-from geossl.utils.validate import validated
+from geossl.utils.validate import Fraction, validated
 
 __all__ = ["tile2vec"]
 
@@ -27,6 +27,7 @@ def tile2vec(
     folder: str | os.PathLike[str],
     *,
     scale: tuple[float, float] | None = None,
+    test_share: Fraction = 0.2,
     skip_bad: bool = False,
 ) -> pd.DataFrame:
     """Build the scene table of Tile2Vec; each tile is a location of its own and has no date.
@@ -37,6 +38,9 @@ def tile2vec(
         folder: contains ``<i>tile.npy`` of ``(H, W, bands)`` and, if there are labels, ``y.npy``.
         scale: (lowest, highest) value that becomes 1 and 65535; needed for other types than uint8
             and uint16.
+        test_share: about this share of the tiles is ``split`` "test", the others are "train"; 0
+            for no ``split``. The default is that of the source's evaluation, which draws tiles
+            too; by their names here, so that a tile keeps its split.
         skip_bad: leave out tiles that are empty, damaged, or of other bands or type than the first.
 
     Returns:
@@ -76,6 +80,7 @@ def tile2vec(
         for one in formats
     ]  # fmt: skip
     table["location"] = table.pop("number").astype(str) + "tile"
+    table["split"] = draw_split(table["location"], test_share=test_share)
     numbers = range(1, (4 if bands == 5 else bands) + 1)
     names = [_NAMES[i - 1] if 3 <= bands <= 5 else f"band_{i}" for i in numbers]
     return finish_table(

@@ -113,6 +113,12 @@ class MoCo(nn.Module):
             return keys
         return torch.empty_like(keys).index_copy_(0, order, keys)
 
+    @torch.no_grad()
+    def embed_key(self, x: Tensor) -> Tensor:
+        """Return the key encoder's embeddings ``(N, E)`` of views, without gradient."""
+        with self._autocast(x):
+            return self.key_encoder(x).to(self.queue.dtype)
+
     def classify(self, name: str, embedding: Tensor, projection: Tensor) -> Tensor:
         """Return the logits ``(N, G)`` of a class head."""
         features = projection if self.heads_on[name] == "projection" else embedding

@@ -11,7 +11,9 @@ from geossl.train.objectives import (
     LabelClassification,
     LocationContrastive,
     Objective,
+    SeCo,
     Triplet,
+    View,
 )
 from geossl.train.pretrain import Run, pretrain
 
@@ -27,7 +29,9 @@ __all__ = [
     "Objective",
     "PretrainConfig",
     "Run",
+    "SeCo",
     "Triplet",
+    "View",
     "paper_config",
     "pretrain",
 ]

@@ -18,11 +18,12 @@ from geossl.data.scenes import rows_of_split
 from geossl.data.store import ChipStore
 from geossl.pairs import PairSampler
 from geossl.train.config import PretrainConfig
-from geossl.train.objectives import Objective
+from geossl.train.objectives import Objective, needs_pairs, plan_views
 from geossl.utils import dist
 from geossl.utils.seeds import derive_seed
 
 _AHEAD = 3  # batches gathered before they are needed
+_CHIPS = ("query", "key", "other key")
 _PART = 512  # chips read together on their way to a GPU
 
 
@@ -32,8 +33,8 @@ class LoadedBatch:
 
     Attributes:
         part, mine, key_order, location, targets: as in `geossl.train.objectives.Batch`.
-        chips: ``(n, C, H, W)`` of queries and, with pairs, of keys.
-        draws: ``(n, ...)`` random numbers of their views.
+        chips: ``(n, C, H, W)`` of queries, of keys and of other keys, as far as they are needed.
+        draws: ``(n, ...)`` random numbers of each view.
     """
 
     part: int
@@ -53,6 +54,7 @@ class PairLoader:
 
     Attributes:
         rows: ``(M,)`` training chips of the store.
+        views: of each pair.
         per_epoch: steps in an epoch.
     """
 
@@ -74,7 +76,10 @@ class PairLoader:
         self._draw = None if pairs is None else pairs.prepare(table)
         targets = {o.name: o.prepare(table) for o in objectives}
         self._targets = {name: target for name, target in targets.items() if target is not None}
-        paired = [o for o in objectives if o.views == 2]
+        self.views = plan_views(objectives)
+        plain = config.transform.crops_only()
+        self._transforms = [config.transform if v.augmented else plain for v in self.views]
+        paired = [o for o in objectives if needs_pairs(o)]
         ordered = [o.name for o in paired if not o.allows_shuffled_keys]
         if config.bn_splits > 1 and ordered:
             raise ValueError(
@@ -96,7 +101,7 @@ class PairLoader:
             )
 
     def pairs_of(self, epoch: int) -> tuple[Tensor, ...]:
-        """Return (query, key), or (query,) without pairs: rows of the training table."""
+        """Return (query, key), (query,) or (query, key, other key): rows of the training table."""
         if self._epoch_pairs[0] != epoch:
             generator = torch.Generator().manual_seed(derive_seed(self._seed, "pairs", epoch))
             rows: tuple[Tensor, ...]
@@ -106,6 +111,11 @@ class PairLoader:
                 rows = _check_pairs(self._draw(generator), len(self.rows))
             size = self._config.batch_size
             rows = self._store.arrange(rows, self.rows, batch_size=size, generator=generator)
+            if self._draw is not None and any(view.chip == "other key" for view in self.views):
+                generator.manual_seed(derive_seed(self._seed, "other pairs", epoch))
+                query, key = _check_pairs(self._draw(generator), len(self.rows))
+                other = torch.full((len(self.rows),), -1).index_copy_(0, query, key)[rows[0]]
+                rows = (*rows, torch.where(other < 0, rows[1], other))
             self._epoch_pairs = (epoch, rows)
         return self._epoch_pairs[1]
 
@@ -123,6 +133,16 @@ class PairLoader:
         for _, chips in self._prefetcher.batches(indices()):
             yield replace(waiting.popleft(), chips=chips)
 
+    def make_views(self, batch: LoadedBatch, *, mean: Tensor, std: Tensor) -> list[Tensor]:
+        """Make the normalized views ``(n, C, H, W)`` of a batch."""
+        chips = dict(zip(_CHIPS, batch.chips, strict=False))
+        return [
+            transform.apply(chips[view.chip], draws, mean=mean, std=std)
+            for view, transform, draws in zip(
+                self.views, self._transforms, batch.draws, strict=True
+            )
+        ]
+
     def _plan(self, step: int) -> Iterator[tuple[tuple[Tensor, ...], LoadedBatch]]:
         """Yield the rows to read and all but the chips of the batches of a step."""
         config, size = self._config, self._config.batch_size
@@ -133,7 +153,10 @@ class PairLoader:
             first = (position * config.accumulation_steps + part) * size
             rows = [r[first : first + size] for r in self.pairs_of(epoch)]
             query, bands = rows[0], len(self._store.bands)
-            draws = [config.transform.sample_params(size, bands, generator=generator) for _ in rows]
+            draws = [
+                transform.sample_params(size, bands, generator=generator)
+                for transform in self._transforms
+            ]
             order = None
             if len(rows) > 1 and self._shuffles:
                 order = torch.randperm(size, generator=generator)

@@ -265,10 +265,8 @@ class Run:
         loaded = next(self._batches)
         encoder = self._moco.encoder
         views = tuple(
-            self.config.transform.apply(
-                chips, draws, mean=encoder.mean, std=encoder.std
-            ).contiguous(memory_format=self._format)
-            for chips, draws in zip(loaded.chips, loaded.draws, strict=True)
+            view.contiguous(memory_format=self._format)
+            for view in self._loader.make_views(loaded, mean=encoder.mean, std=encoder.std)
         )  # (n, C, H, W) each
         embedding, projection = self._moco.query(views[0])  # (n, E), (n, D)
         if self._moco.bf16:

@@ -13,7 +13,13 @@ from geossl.models import layers
 from geossl.models.bands import fit_bands
 from geossl.models.encoder import COMPACT, has_correct_bf16_gradients
 from geossl.train.config import PretrainConfig
-from geossl.train.objectives import Classification, Contrastive, Objective, modules_of
+from geossl.train.objectives import (
+    Classification,
+    Contrastive,
+    Objective,
+    modules_of,
+    plan_views,
+)
 from geossl.utils import dist
 from geossl.utils.device import check_memory, select_precision
 from geossl.utils.seeds import derive_seed
@@ -46,7 +52,7 @@ def build_model(
     uses_queue = any(isinstance(o, Contrastive) for o in objectives)
     size_px, width = config.transform.size_px or store.size_px, encoder.embedding_dim
     pairs, keys = config.batch_size // dist.world_size(), config.queue_size * uses_queue
-    views = max((objective.views for objective in objectives), default=1)
+    views = len(plan_views(objectives))
     needed = {
         "`queue_size` or `projection_dim`": keys * (config.projection_dim + 2) * 4,
         "`projection_dim`": config.projection_dim * width * 4 * 4,  # query, key, gradient, momentum

@@ -18,6 +18,7 @@ import torch
 
 from geossl import losses, models
 from geossl.train.config import PretrainConfig
+from geossl.train.objectives import plan_views
 from geossl.train.optim import build_optimizer
 from geossl.train.pretrain import Run
 from geossl.train.setup import trains_in_bf16
@@ -184,9 +185,9 @@ def _reference_seconds(run: Run) -> float:
         return math.nan if run.step < run.steps else 0.0
     pairs = (run.steps - run.step) * config.batch_size * config.accumulation_steps
     pixels = ((config.transform.size_px or run.store.size_px) / _SIZE_PX) ** 2
-    with_keys = any(objective.views > 1 for objective in run.objectives)
-    # Without keys: forward and backward, which costs twice as much, but no second forward.
-    return pairs * pixels * (1 if with_keys else 3 / 4) / REFERENCE_PAIRS_PER_S
+    # Forward and backward of the query, which costs twice as much, and forward of each key.
+    forwards = 3 + len(plan_views(run.objectives)) - 1
+    return pairs * pixels * forwards / 4 / REFERENCE_PAIRS_PER_S
 
 
 def _speed_file() -> Path:

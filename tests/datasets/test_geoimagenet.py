@@ -18,6 +18,8 @@ def test_geoimagenet_joins_photos_and_places_by_id(tmp_path):
     found = geoimagenet(tmp_path)
     assert found["location"].tolist() == ["11", "11"] and found["label"].tolist() == ["n01", "n02"]
     assert found["lat"].tolist() == [48.5] * 2 and found["lon"].tolist() == [2.25] * 2
+    assert found["split"].nunique() == 1  # a photo in two classes is one location
+    assert geoimagenet(tmp_path, test_share=0)["split"].isna().all()
     assert found.attrs["without_position"] == 3
     assert {Path(p).name for p in found.attrs["skipped"]} == {"12.jpg", "13.JPG", "14.jpg"}
     kept = geoimagenet(tmp_path, missing="keep")

@@ -13,6 +13,9 @@ def test_tile2vec_labels_start_at_the_first_tile(tmp_path, first):
     table = tile2vec(tile2vec_folder(tmp_path, first))
     assert table["location"].tolist() == [f"{first + i}tile" for i in range(3)]
     assert table["label"].tolist() == [111, 24, 24]
+    assert set(table["split"]) <= {"train", "test"}
+    assert tile2vec(tmp_path, test_share=1)["split"].eq("test").all()
+    assert tile2vec(tmp_path, test_share=0)["split"].isna().all()
     assert table[["lon", "lat"]].isna().all(axis=None)
     chips = read(table, 12)
     wanted = np.load(tmp_path / f"{first + 1}tile.npy")[..., :4].transpose(2, 0, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -82,6 +83,29 @@ def finish_table(
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{folder}: {error}") from None
     return add_pixel_columns(table, reader=reader, **pixels)
+
+
+def draw_split(locations: pd.Series, *, test_share: float) -> pd.Series | None:
+    """Draw "test" or "train" for each location; None where no location is to be tested on.
+
+    A location's split depends on its name alone: it is the same in a part of the data set and on
+    every machine.
+
+    Args:
+        locations: names.
+        test_share: about this share of the locations becomes "test".
+
+    Example:
+        >>> draw_split(pd.Series(["a", "b", "a"]), test_share=0.5).tolist()
+        ['train', 'test', 'train']
+    """
+    if test_share == 0:
+        return None
+
+    def share(name: str) -> float:
+        return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+
+    return locations.map(lambda name: "test" if share(str(name)) < test_share else "train")
 
 
 def drop_bad_files(

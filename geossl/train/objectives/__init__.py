@@ -2,7 +2,8 @@
 
 `Contrastive`, `GeoClassification` and `LabelClassification` are what ``pairs=``, ``geo=`` and
 ``label=`` of `geossl.pretrain` stand for. Any other one is a subclass of `Objective`, passed as
-``objectives=[...]``; `GeoRegression`, `GeoRank`, `Triplet` and `LocationContrastive` are here.
+``objectives=[...]``; `GeoRegression`, `GeoRank`, `Triplet`, `LocationContrastive` and `SeCo` are
+here.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from geossl.train.config import PretrainConfig
 from geossl.train.objectives.base import (
     Batch,
     Objective,
+    View,
     check_result,
     describe_objectives,
     modules_of,
+    needs_pairs,
+    plan_views,
 )
 from geossl.train.objectives.classification import (
     Classification,
@@ -31,13 +35,15 @@ from geossl.train.objectives.contrastive import Contrastive
 from geossl.train.objectives.location import LocationContrastive
 from geossl.train.objectives.ranking import GeoRank
 from geossl.train.objectives.regression import GeoRegression
+from geossl.train.objectives.seco import SeCo
 from geossl.train.objectives.triplet import Triplet
 from geossl.utils.validate import NonNegative, check
 
 __all__ = [
     "Batch", "Classification", "Contrastive", "GeoClassification", "GeoRank", "GeoRegression",
-    "LabelClassification", "LocationContrastive", "Objective", "Triplet", "build_objectives",
-    "check_result", "describe_objectives", "modules_of",
+    "LabelClassification", "LocationContrastive", "Objective", "SeCo", "Triplet", "View",
+    "build_objectives", "check_result", "describe_objectives", "modules_of", "needs_pairs",
+    "plan_views",
 ]  # fmt: skip
 
 
@@ -82,13 +88,13 @@ def _check_objectives(objectives: Sequence[Objective], *, has_pairs: bool) -> No
     names = [objective.name for objective in objectives]
     for objective in objectives:
         check(f"weight of {objective.name}", objective.weight, NonNegative)
-        check(f"views of {objective.name}", objective.views, Literal[1, 2])
+        check(f"views of {objective.name}", objective.views, Literal[1, 2] | tuple[View, ...])
     for name in names:
         if hasattr(nn.ModuleDict(), str(name)):
             raise ValueError(f"`name` of an objective must not be {name!r}, a word of torch.")
         if not isinstance(name, str) or not name.isidentifier() or names.count(name) > 1:
             raise ValueError(f"Each of `objectives` needs a `name` of its own, got {names}.")
-    paired = [objective.name for objective in objectives if objective.views == 2]
+    paired = [objective.name for objective in objectives if needs_pairs(objective)]
     if paired and not has_pairs:
         raise ValueError(
             f"`pairs` is needed by the objective {paired[0]!r}. Pass e.g. geossl.pairs.temporal()."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,23 @@ from geossl.models.moco import MoCo
 
 
 @dataclass(frozen=True)
+class View:
+    """One of the views of a pair that an objective asks for.
+
+    Args:
+        chip: which chip it shows: the query, its key, or another key, which the sampler draws for
+            the same query independently.
+        augmented: whether it is colored, blurred, flipped and turned; False: cropped only.
+    """
+
+    chip: Literal["query", "key", "other key"]
+    augmented: bool = True
+
+
+PAIR = (View("query"), View("key"))
+
+
+@dataclass(frozen=True)
 class Batch:
     """One process's n of the N pairs of a batch; n = N in a process alone.
 
@@ -23,7 +40,8 @@ class Batch:
         part: which of the batches of an optimizer step this is, from 0.
         size: N.
         mine: which of the N queries are this process's own.
-        views: ``(n, C, H, W)`` normalized views of the queries and, with pairs, of their keys.
+        views: ``(n, C, H, W)`` normalized views of the queries and, with pairs, of their keys; or
+            those that an objective asks for.
         key_order: ``(N,)`` the queries whose keys the second views are, process after process,
             where BatchNorm normalizes parts of the batch; None if row i is the key of query i.
         location: ``(N,)`` int64 codes of the locations of all queries.
@@ -51,7 +69,8 @@ class Objective:
     Attributes:
         name: identifier; its metrics are logged as ``NAME_loss`` and ``NAME_METRIC``.
         weight: factor of its loss in the sum.
-        views: 1 if it needs the query view only, 2 if it needs a positive pair.
+        views: 1 if it needs the query view only, 2 if it needs a positive pair; or each `View` of
+            the pairs, that of the query first, which the other objectives of the run then get too.
         allows_shuffled_keys: whether the second views of a batch may come in ``batch.key_order``
             in place of the queries' order, which BatchNorm over parts of the batch needs.
         settings: what else makes a run with it differ from others, as JSON can hold it.
@@ -67,7 +86,7 @@ class Objective:
 
     name: str = ""
     weight: float = 1.0
-    views: int = 1
+    views: int | tuple[View, ...] = 1
     allows_shuffled_keys: bool = False
     settings: Mapping[str, Any] = {}
 
@@ -95,6 +114,29 @@ class Objective:
 
     def after_backward(self, model: MoCo, batch: Batch) -> None:
         """Update what the loss must not see yet, such as a queue."""
+
+
+def plan_views(objectives: Sequence[Objective]) -> tuple[View, ...]:
+    """Return the views of each pair that some objectives need.
+
+    Raises:
+        ValueError: two of them ask for different ones.
+    """
+    asked = {o.name: o.views for o in objectives if isinstance(o.views, tuple)}
+    if len(set(asked.values())) > 1:
+        raise ValueError(
+            f"`objectives` must agree on the views, but {list(asked)} ask for different ones. Train "
+            "with one of them."
+        )
+    if asked:
+        return next(iter(asked.values()))
+    return PAIR[: max((o.views for o in objectives if isinstance(o.views, int)), default=1)]
+
+
+def needs_pairs(objective: Objective) -> bool:
+    """Return whether an objective needs a positive pair."""
+    views = PAIR[: objective.views] if isinstance(objective.views, int) else objective.views
+    return any(view.chip != "query" for view in views)
 
 
 def check_result(objective: Objective, result: Any) -> tuple[Tensor, Mapping[str, Tensor]]:
