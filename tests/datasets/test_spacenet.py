@@ -14,7 +14,8 @@ from geossl.datasets.spacenet import spacenet
 def test_spacenet_counts_buildings(tmp_path, polygons):
     table = spacenet(spacenet_folder(tmp_path, polygons))
     assert table["location"].tolist() == [f"AOI_1_RIO_img{i}" for i in (1, 2, 10, 11, 100)]
-    assert set(table["split"]) == {"train", "test"}
+    assert set(table["split"]) <= {"train", "test"}
+    assert spacenet(tmp_path, test_share=0.9)["split"].eq("test").sum() > 2
     assert spacenet(tmp_path, test_share=0)["split"].isna().all()
     assert table["buildings"].tolist() == [3, 0, 0, 1, pd.NA]
     assert Path(table["polygons"][3]).name == "Geo_AOI_1_RIO_img11.geojson"

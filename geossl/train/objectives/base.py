@@ -125,8 +125,8 @@ def plan_views(objectives: Sequence[Objective]) -> tuple[View, ...]:
     asked = {o.name: o.views for o in objectives if isinstance(o.views, tuple)}
     if len(set(asked.values())) > 1:
         raise ValueError(
-            f"`objectives` must agree on the views, but {list(asked)} ask for different ones. Train "
-            "with one of them."
+            f"`objectives` must agree on the views, but {list(asked)} ask for different ones. "
+            "Train with one of them."
         )
     if asked:
         return next(iter(asked.values()))

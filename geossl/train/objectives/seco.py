@@ -39,6 +39,8 @@ class SeCo(nn.Module, Objective):
         replacement, so that they may be one; here they are not, and the mask is ours.
     """
 
+    queue: Tensor  # (3, K, D)
+    queue_location: Tensor  # (K,)
     name = "seco"
     views = (
         View("query", augmented=False),
@@ -77,8 +79,8 @@ class SeCo(nn.Module, Objective):
         self.key_heads = copy.deepcopy(self.heads).requires_grad_(False)
         generator = torch.Generator().manual_seed(self._seed)
         start = torch.randn(3, self._size, dim, generator=generator)
-        self.register_buffer("queue", F.normalize(start, dim=2))  # (3, K, D)
-        self.register_buffer("queue_location", torch.full((self._size,), -1))  # (K,)
+        self.register_buffer("queue", F.normalize(start, dim=2))
+        self.register_buffer("queue_location", torch.full((self._size,), -1))
 
     def loss(self, model: MoCo, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Return the sum of the three losses; how often the key is nearer than every negative."""
