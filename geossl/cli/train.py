@@ -34,6 +34,7 @@ def pretrain(
     label: str | None = None,
     paper: bool = False,
     start: str | None = None,
+    architecture: str | None = None,
     input: Literal["imagenet", "seco", "ssl4eo", "unit"] | None = None,
     full_scale: float | None = None,
     bands: tuple[str, ...] | None = None,
@@ -60,6 +61,8 @@ def pretrain(
             chips on two cores; further options change them.
         start: weights to start from, as `--encoder` of geossl embed: a folder of a run, a file, or
             a published name; untrained by default.
+        architecture: of `--start`: its network, where weights of others do not say it, such as
+            timm/vit_small_patch16_224.
         input: of `--start`: what weights of others were trained on, where their file does not say.
         full_scale: of `--start`: chip value that stands for 1 to weights of others.
         bands: of `--start`: those of the store's bands that it reads, by name or number from 1.
@@ -97,11 +100,16 @@ def pretrain(
         print_line(f"pairs: {report['n_pairs']:,}, {report['degenerate_share']:.1%} self-pairs")
     encoder = None
     if start is not None:
-        encoder = _load_encoder(start, opened, input, full_scale, bands, adapt)
-    elif (input, full_scale, bands, adapt) != (None, None, None, "name"):
+        encoder = _load_encoder(start, opened, architecture, input, full_scale, bands, adapt)
+        if not paper and config.encoder not in (PretrainConfig.encoder, encoder.name):
+            raise ValueError(
+                f"`encoder` must be that of the weights to start from, {encoder.name}, got "
+                f"{config.encoder}. Leave it out."
+            )
+    elif (architecture, input, full_scale, bands, adapt) != (None, None, None, None, "name"):
         raise ValueError(
-            "`--input`, `--full-scale`, `--bands` and `--adapt` are about weights to start from. "
-            "Pass `--start` too, or leave them out."
+            "`--architecture`, `--input`, `--full-scale`, `--bands` and `--adapt` are about the "
+            "weights to start from. Pass `--start` too, or leave them out."
         )
     run = geossl.pretrain(
         opened,
@@ -132,6 +140,7 @@ def embed(
     encoder: str,
     output: Output[Path],
     seed: int = 0,
+    architecture: str | None = None,
     input: Literal["imagenet", "seco", "ssl4eo", "unit"] | None = None,
     full_scale: float | None = None,
     bands: tuple[str, ...] | None = None,
@@ -145,10 +154,12 @@ def embed(
         encoder: folder of a run, an encoder.safetensors, weights of others (the paper's, MoCo,
             SeCo, SSL4EO-S12, torchvision, timm), a published name that is downloaded (gassl,
             imagenet-resnet18, imagenet-resnet50, seco-resnet18, seco-resnet50, ssl4eo-resnet18,
-            ssl4eo-resnet50, ssl4eo-rgb-resnet18, ssl4eo-rgb-resnet50), or "random" or "hog" for
-            comparison.
+            ssl4eo-resnet50, ssl4eo-rgb-resnet18, ssl4eo-rgb-resnet50, and those of timm, such as
+            timm/convnext_tiny.fb_in22k), or "random" or "hog" for comparison.
         output: .parquet or .geoparquet to write.
         seed: seed of random weights.
+        architecture: network of weights of others that do not say it, such as
+            timm/vit_small_patch16_224 or torchvision/swin_t.
         input: what weights of others were trained on, where their file does not say.
         full_scale: chip value that stands for 1 to weights of others.
         bands: those of the store's bands that the encoder reads, by name or by number from 1.
@@ -172,7 +183,7 @@ def embed(
     elif encoder == "hog":
         embeddings = geossl.evaluate.hog(opened)
     else:
-        loaded = _load_encoder(encoder, opened, input, full_scale, bands, adapt)
+        loaded = _load_encoder(encoder, opened, architecture, input, full_scale, bands, adapt)
         embeddings = geossl.embed(
             opened, loaded, size_px=size_px, device=select_device("auto"), progress=True
         )
@@ -185,6 +196,7 @@ def embed(
 def _load_encoder(
     path: str,
     store: ChipStore,
+    architecture: str | None,
     input: Any,
     full_scale: float | None,
     bands: tuple[str, ...] | None,
@@ -193,7 +205,7 @@ def _load_encoder(
     """Load an encoder for the bands of a store, which finds them by name unless told otherwise."""
     from geossl.models import weights
 
-    encoder = weights.load(path, input=input, full_scale=full_scale)
+    encoder = weights.load(path, architecture=architecture, input=input, full_scale=full_scale)
     if bands is None and adapt == "name":
         return encoder
     return weights.with_bands(encoder, store.bands, reads=bands, adapt=adapt)

@@ -12,7 +12,7 @@ from geossl.data.store import ChipStore
 from geossl.embeddings import Embeddings, embed
 from geossl.evaluate.linear import linear
 from geossl.evaluate.results import ProbeResult
-from geossl.models.encoder import EncoderName, Stem
+from geossl.models.encoder import Stem
 from geossl.utils.validate import PositiveInt, Seed, validated
 
 
@@ -20,7 +20,7 @@ from geossl.utils.validate import PositiveInt, Seed, validated
 def random_features(
     store: ChipStore,
     *,
-    name: EncoderName = "tiny",
+    name: str = "tiny",
     stem: Stem = "small",
     seed: Seed = 0,
 ) -> Embeddings:

@@ -211,7 +211,7 @@ def _mixed(
     """Copy an encoder with the weights of ``mixing`` ``(C', C)``; a band that is none has std 1."""
     state = {key: value.detach().cpu() for key, value in encoder.state_dict().items()}
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-    first = next(key for key, value in state.items() if value.ndim == 4)
+    first = _first_convolution(state, encoder)
     state[first] = scale * torch.einsum("jc,ochw->ojhw", mixing, state[first])
     share = mixing / mixing.sum(1, keepdim=True).clamp(min=1)
     unread = (mixing.sum(1) == 0).float()
@@ -226,6 +226,19 @@ def _mixed(
         **note,
     }
     return adapted.train(encoder.training).to(encoder.mean.device)
+
+
+def _first_convolution(state: dict[str, Tensor], encoder: Encoder) -> str:
+    """Return the key of the weights ``(out, C, H, W)`` that read the bands."""
+    for key, value in state.items():
+        if value.ndim == 4:
+            if value.shape[1] != encoder.bands:
+                break
+            return key
+    raise ValueError(
+        f"`bands` of {encoder.name!r} cannot change: its first layer is no convolution of them. "
+        "Build it for the bands of the images."
+    )
 
 
 def _warn_made_up(encoder: Encoder, names: Sequence[str], index: Sequence[int]) -> None:

@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from geossl.models import backbones
 from geossl.utils.validate import PositiveInt, Seed, advise, validated
 
-EncoderName = Literal["tiny", "small", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 Stem = Literal["small", "standard"]
-ENCODERS: tuple[str, ...] = get_args(EncoderName)
 COMPACT = ("tiny", "small")  # made for two cores
+ENCODERS = (*COMPACT, "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 STEMS: tuple[str, ...] = get_args(Stem)
 _WIDTHS = (32, 64, 128, 256)  # of the stem and the three blocks of "tiny" and "small"
 
@@ -28,7 +28,7 @@ class Encoder(nn.Module):
     """A backbone with the normalization its input needs; see `build_encoder`.
 
     Attributes:
-        name: one of `ENCODERS`.
+        name: one of `ENCODERS`, or one of a library, such as "timm/convnext_tiny".
         backbone: the network, from normalized images to embeddings.
         bands: number of input bands C.
         stem: "standard" (7x7 stride 2 and max-pooling) or "small" (3x3 stride 1, chips < 100 px).
@@ -42,7 +42,7 @@ class Encoder(nn.Module):
 
     @validated
     def __init__(
-        self, name: EncoderName, backbone: nn.Module, *, bands: PositiveInt, stem: Stem,
+        self, name: str, backbone: nn.Module, *, bands: PositiveInt, stem: Stem,
         embedding_dim: PositiveInt,
     ):  # fmt: skip
         super().__init__()
@@ -69,7 +69,7 @@ class Encoder(nn.Module):
 
 @validated
 def build_encoder(
-    name: EncoderName = "tiny",
+    name: str = "tiny",
     *,
     bands: PositiveInt = 3,
     stem: Stem = "small",
@@ -81,16 +81,22 @@ def build_encoder(
 
     Args:
         name: "tiny" or "small", made for the two cores of a laptop (three residual blocks, E = 256;
-            "tiny" has a 3x3 and a 1x1 convolution a block, "small" two of 3x3), or a torchvision
-            ResNet.
+            "tiny" has a 3x3 and a 1x1 convolution a block, "small" two of 3x3), a torchvision
+            ResNet such as "resnet50", or any image classifier of torchvision or timm by the name of
+            the library and its own: "torchvision/convnext_tiny", "timm/vit_small_patch16_224".
+            Embeddings are what their classifier would read.
         bands: number of input bands.
-        stem: "small" for chips below about 100 px, "standard" as in the ResNet paper.
+        stem: "small" for chips below about 100 px, "standard" as published. ResNets, timm's vision
+            transformers of any size, Swin and ConvNeXt have a small one, of a quarter of the
+            stride.
         mean: ``(C,)`` of the bands in the chips' units; zeros when None.
         std: ``(C,)`` likewise, > 0; ones when None.
         seed: of the initial weights; the global random state is not touched.
 
     Raises:
-        ValueError: an unknown name or stem, or a ``mean`` or ``std`` that does not fit the bands.
+        ValueError: an unknown name, a stem that the network does not have, or a ``mean`` or ``std``
+            that does not fit the bands.
+        ImportError: timm is not installed.
 
     Source:
         ResNet, arXiv 1512.03385; the small-image stem as in SimCLR's CIFAR experiments,
@@ -101,17 +107,37 @@ def build_encoder(
         >>> encoder(torch.zeros(2, 4, 32, 32)).shape
         torch.Size([2, 256])
     """
+    check_encoder_name(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name in COMPACT:
             backbone, width = _compact(_TinyBlock if name == "tiny" else _Block, bands, stem)
+        elif name in ENCODERS:
+            backbone, width = backbones.build_backbone(f"torchvision/{name}", bands, stem)
         else:
-            backbone, width = _resnet(name, bands, stem)
+            backbone, width = backbones.build_backbone(name, bands, stem)
     encoder = Encoder(name, backbone, bands=bands, stem=stem, embedding_dim=width)
     set_normalization(
         encoder, encoder.mean if mean is None else mean, encoder.std if std is None else std
     )
     return encoder
+
+
+def check_encoder_name(name: str, argument: str = "name") -> None:
+    """Check that `build_encoder` knows a name, as far as it can without timm.
+
+    Args:
+        name: of an encoder.
+        argument: what a caller calls it.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if name not in ENCODERS and not backbones.is_library_name(name):
+        raise ValueError(
+            f"`{argument}` must be one of {list(ENCODERS)}, or one of a library such as "
+            f"'timm/convnext_tiny' or 'torchvision/swin_t', got {name!r}."
+        )
 
 
 def set_normalization(encoder: Encoder, mean: ArrayLike, std: ArrayLike) -> None:
@@ -136,22 +162,6 @@ def set_normalization(encoder: Encoder, mean: ArrayLike, std: ArrayLike) -> None
             )
     encoder.mean.copy_(tensors["mean"])
     encoder.std.copy_(tensors["std"])
-
-
-def _resnet(name: str, bands: int, stem: str) -> tuple[nn.Module, int]:
-    import torchvision  # loads torch._dynamo, which takes longer than torch itself
-
-    net = getattr(torchvision.models, name)(weights=None)
-    width = net.fc.in_features
-    net.fc = nn.Identity()
-    if stem == "small":
-        net.conv1 = nn.Conv2d(bands, 64, 3, padding=1, bias=False)
-        net.maxpool = nn.Identity()
-    elif bands != 3:
-        net.conv1 = nn.Conv2d(bands, 64, 7, stride=2, padding=3, bias=False)
-    if stem == "small" or bands != 3:
-        nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
-    return net, width
 
 
 class _Block(nn.Module):

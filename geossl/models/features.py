@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geossl.models.encoder import COMPACT, Encoder
+from geossl.models.encoder import COMPACT, ENCODERS, Encoder
 from geossl.transforms import Views
 from geossl.utils.validate import (
     NonNegative,
@@ -40,12 +40,22 @@ class Pyramid(nn.Module):
         strides: pixels of the image to one of each map: (4, 8, 16) of "tiny" and "small",
             (4, 8, 16, 32) of a ResNet with the standard stem, (1, 2, 4, 8) with the small one.
         widths: channels of each map.
+
+    Raises:
+        ValueError: the encoder has no stages of several resolutions: use a ResNet, or one of timm's
+            ConvNeXt, Swin and others.
     """
 
     @validated
     def __init__(self, encoder: Encoder, *, freeze: Freeze = "none"):
         super().__init__()
         self.encoder, self.freeze = encoder, freeze
+        self._indices: list[int] | None = None
+        if encoder.name.startswith("timm/"):
+            self._indices, self.strides, self.widths = _stages_of_timm(encoder)
+            return
+        if encoder.name not in ENCODERS:
+            raise _no_stages(encoder)
         stages = [child for child in encoder.backbone.children() if _is_stage(child)]
         self.widths = tuple(_channels(stage) for stage in stages)
         by_stem = (
@@ -62,6 +72,9 @@ class Pyramid(nn.Module):
 
         H and W are multiples of the last stride; see `pad_to_multiple`.
         """
+        if self._indices is not None:
+            backbone: Any = self.encoder.backbone
+            return backbone.forward_intermediates(x, indices=self._indices, intermediates_only=True)
         maps = []
         for child in self.encoder.backbone.children():
             if isinstance(child, nn.AdaptiveAvgPool2d):
@@ -70,6 +83,34 @@ class Pyramid(nn.Module):
             if _is_stage(child):
                 maps.append(x)
         return maps
+
+
+def _stages_of_timm(encoder: Encoder) -> tuple[list[int], tuple[int, ...], tuple[int, ...]]:
+    """Return the last map of each resolution of a network of timm, its strides and its widths."""
+    backbone: Any = encoder.backbone
+    about = getattr(backbone, "feature_info", None) or []
+    if not hasattr(backbone, "forward_intermediates"):
+        raise _no_stages(encoder)
+    size = 224 if encoder.stem == "standard" else 56
+    with torch.no_grad():
+        x = torch.zeros(1, encoder.bands, size, size, device=encoder.mean.device)
+        training = backbone.training
+        maps = backbone.eval().forward_intermediates(
+            x, indices=list(range(len(about))), intermediates_only=True
+        )
+        backbone.train(training)
+    last = {size // m.shape[-1]: i for i, m in enumerate(maps)}  # by stride
+    if len(last) < 2:
+        raise _no_stages(encoder)
+    chosen = [last[stride] for stride in sorted(last)][-4:]
+    return chosen, tuple(sorted(last)[-4:]), tuple(maps[i].shape[1] for i in chosen)
+
+
+def _no_stages(encoder: Encoder) -> ValueError:
+    return ValueError(
+        f"`encoder` must have stages of several resolutions, which {encoder.name!r} lacks. Use a "
+        "ResNet such as 'resnet50', or one of timm such as 'timm/convnext_tiny'."
+    )
 
 
 def _is_stage(module: nn.Module) -> bool:

@@ -41,8 +41,15 @@ def split_batchnorm(module: nn.Module, splits: PositiveInt) -> nn.Module:
 
     Returns:
         The module, or its replacement if it is a BatchNorm2d itself.
+
+    Raises:
+        ValueError: one is of another kind, such as timm's with an activation.
     """
-    if isinstance(module, nn.BatchNorm2d):
+    if isinstance(module, nn.BatchNorm2d) and splits > 1:
+        if type(module) not in (nn.BatchNorm2d, SplitBatchNorm2d):
+            raise ValueError(
+                f"`bn_splits` must be 1 for an encoder with {type(module).__name__}, got {splits}."
+            )
         norm = SplitBatchNorm2d(module.num_features, module.eps, module.momentum, module.affine)
         norm.splits = splits
         norm.weight, norm.bias = module.weight, module.bias

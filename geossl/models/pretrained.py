@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from geossl.models import state_dicts
-from geossl.models.encoder import Encoder, EncoderName, build_encoder
+from geossl.models.encoder import Encoder, build_encoder
 from geossl.models.state_dicts import CheckpointError, format_keys
 from geossl.utils.io import file_digest, parse_json
 
@@ -32,7 +32,7 @@ _PARTS: dict[LayoutName, tuple[str, ...]] = {
 }
 _AVERAGED = re.compile(r"(^|[._])(ema|teacher)([._]|$)")  # words in the prefix of an encoder
 _WRAPPERS = re.compile(r"(?<![^.])(module|_orig_mod)\.")  # around a network, anywhere in a prefix
-_HEADS = (
+HEADS = (
     "fc", "head", "heads", "projection_head", "projector", "prototypes", "linear", "classifier",
 )  # fmt: skip
 _KEYS = re.compile(r"(^|[._])(encoder_k|momentum|target|key)([._]|$)")
@@ -88,7 +88,7 @@ _PUBLISHED: dict[str, InputName] = {
     "e3a335e3": "ssl4eo", "2b57ba8b": "ssl4eo",  # resnet18, resnet50 sentinel2_rgb_moco
     "d6c330e9": "ssl4eo", "fc6b09ff": "ssl4eo",  # resnet50 sentinel2_all_dino, ..._decur
 }  # fmt: skip
-_DEPTHS: dict[tuple[bool, tuple[int, ...]], EncoderName] = {  # bottlenecks, blocks of the stages
+_DEPTHS: dict[tuple[bool, tuple[int, ...]], str] = {  # bottlenecks, blocks of the stages
     (False, (2, 2, 2, 2)): "resnet18",
     (False, (3, 4, 6, 3)): "resnet34",
     (True, (3, 4, 6, 3)): "resnet50",
@@ -120,7 +120,7 @@ def load_pretrained(
     state, left_out = _encoder_state(tensors, layout, found, path)
     name, bands = _architecture(state, path)
     source, mean, std, names = "argument", None, None, None
-    described = None if input is not None else _read_description(path, bands)
+    described = None if input is not None else read_description(path, bands)
     if described is not None and full_scale is not None:
         raise ValueError(
             f"`full_scale` needs a named `input`: the description beside {path} has mean and std "
@@ -133,7 +133,7 @@ def load_pretrained(
         classes = tensors.get(f"{found.prefix}fc.weight")
         input, source = _detect_input(path, layout, bands, classes)
     if isinstance(input, str):
-        mean, std, full_scale, names = _normalization(input, bands, full_scale, path)
+        mean, std, full_scale, names = normalization(input, bands, full_scale, path)
     encoder = build_encoder(name, bands=bands, stem="standard", mean=mean, std=std)
     state_dicts.load_into(encoder.backbone, state, path)
     encoder.metadata = {
@@ -171,6 +171,27 @@ def _find_encoder(
         encoders += [
             Found(start, stages) for start in starts if f"{start}{first}.weight" in tensors
         ]
+    if not encoders:
+        raise CheckpointError(
+            f"{path} must have the keys of a ResNet (conv1.weight and layer1.0.conv1.weight, or "
+            f"0.weight and 4.0.conv1.weight, behind any prefix), got {format_keys(tensors)}. Pass "
+            "`architecture` for another network of timm or torchvision."
+        )
+    return choose_encoder(encoders, prefix, inner, path)
+
+
+def choose_encoder(encoders: Sequence[Found], prefix: str | None, inner: str, path: Path) -> Found:
+    """Choose one of the encoders of a file, by its prefix.
+
+    Args:
+        encoders: at least one.
+        prefix: may begin with ``inner``; None prefers a teacher or an average, and no key encoder.
+        inner: the name of the state dict in the file.
+        path: of the file.
+
+    Raises:
+        CheckpointError: none is behind that prefix, or several are left.
+    """
     if prefix is not None:
         wanted = _WRAPPERS.sub("", f"{prefix.strip('.')}.")
         chosen = [
@@ -181,19 +202,14 @@ def _find_encoder(
             or wanted == f"{inner}."
         ]
     else:
-        chosen = [found for found in encoders if not _KEYS.search(found.prefix)] or encoders
+        chosen = [found for found in encoders if not _KEYS.search(found.prefix)] or list(encoders)
         chosen = [found for found in chosen if _AVERAGED.search(found.prefix)] or chosen
     if len(chosen) == 1:
         return chosen[0]
     names = [f"{inner}.{found.prefix}".lstrip(".") for found in encoders]
-    if encoders:
-        raise CheckpointError(
-            f"{path} has {len(names)} ResNet{'s' * (len(names) > 1)}, behind {format_keys(names)}. "
-            "Pass one of these as `prefix`."
-        )
     raise CheckpointError(
-        f"{path} must have the keys of a ResNet (conv1.weight and layer1.0.conv1.weight, or "
-        f"0.weight and 4.0.conv1.weight, behind any prefix), got {format_keys(tensors)}."
+        f"{path} has {len(names)} encoder{'s' * (len(names) > 1)}, behind {format_keys(names)}. "
+        "Pass one of these as `prefix`."
     )
 
 
@@ -208,7 +224,7 @@ def _encoder_state(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Return the encoder's tensors under torchvision's keys, and the names of dropped parts."""
     prefix, stages = found
-    parts = _PARTS[layout] or tuple(f"{prefix}{head}" for head in _HEADS)
+    parts = _PARTS[layout] or tuple(f"{prefix}{head}" for head in HEADS)
     state: dict[str, Tensor] = {}
     left_out: dict[str, None] = {}  # in order, each once
     unknown = []
@@ -231,7 +247,7 @@ def _encoder_state(
     return state, list(left_out)
 
 
-def _read_description(
+def read_description(
     path: Path, bands: int
 ) -> tuple[list[float], list[float], list[str] | None] | None:
     """Read the mean, std and band names that `weights.export_torchvision` wrote beside a file."""
@@ -255,7 +271,7 @@ def _read_description(
     )
 
 
-def _architecture(state: Mapping[str, Tensor], path: Path) -> tuple[EncoderName, int]:
+def _architecture(state: Mapping[str, Tensor], path: Path) -> tuple[str, int]:
     """Return the name of the ResNet and its number of bands."""
     first = state.get("conv1.weight")
     if first is None or first.ndim != 4 or first.shape[0] != 64 or first.shape[2:] != (7, 7):
@@ -293,7 +309,7 @@ def _detect_input(
     )
 
 
-def _normalization(
+def normalization(
     name: InputName, bands: int, full_scale: float | None, path: Path
 ) -> tuple[list[float], list[float], float, list[str] | None]:
     """Return mean and std in the chips' units, the full scale, and the names of the bands."""

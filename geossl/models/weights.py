@@ -15,9 +15,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from geossl.models import hub, pretrained, state_dicts
+from geossl.models import backbones, hub, library_weights, pretrained, state_dicts
 from geossl.models.bands import Adapt, with_bands
-from geossl.models.encoder import Encoder, EncoderName, Stem, build_encoder, set_normalization
+from geossl.models.encoder import COMPACT, Encoder, Stem, build_encoder, set_normalization
 from geossl.utils.io import as_record, atomic_write
 from geossl.utils.validate import Positive, PositiveInt, check, validated
 
@@ -85,7 +85,7 @@ def _check_band_names(metadata: Mapping[str, Any], bands: int) -> None:
 
 @dataclass(frozen=True)
 class _Architecture:
-    name: EncoderName
+    name: str
     bands: PositiveInt
     stem: Stem
 
@@ -113,6 +113,16 @@ def describe_encoder(
             raise ValueError(f"it must have {about.bands} numbers of `{name}`")
         if name == "std" and not (value > 0).all():
             raise ValueError(f"`std` must be > 0, got {value.tolist()}")
+    if backbones.is_library_name(about.name):  # they come in all sizes
+        with torch.device("meta"):
+            plain, _ = backbones.build_backbone(about.name, about.bands, about.stem)
+        sizes = {
+            f"{prefix}backbone.{key}": value.shape for key, value in plain.state_dict().items()
+        }
+        if any(key in tensors and tensors[key].shape != size for key, size in sizes.items()) or any(
+            key not in tensors for key in sizes
+        ):
+            raise ValueError(f"its tensors are not those of {about.name!r}")
     encoder = build_encoder(about.name, bands=about.bands, stem=about.stem)
     encoder.metadata = note
     return encoder
@@ -122,6 +132,7 @@ def describe_encoder(
 def load(
     path: str | os.PathLike[str],
     *,
+    architecture: str | None = None,
     layout: Literal["geossl", pretrained.LayoutName] | None = None,
     prefix: str | None = None,
     input: pretrained.InputName | pretrained.MeanStd | None = None,
@@ -139,7 +150,10 @@ def load(
     Args:
         path: our ``encoder.safetensors`` or a run's directory, "blue_marble" as in `load_encoder`,
             weights of others (``torch.save`` or safetensors), or a name of
-            `geossl.models.hub.WEIGHTS`, which are downloaded once.
+            `geossl.models.hub.WEIGHTS`, or timm's ("timm/convnext_tiny.fb_in22k"), which are
+            downloaded once.
+        architecture: of files that do not say it, all but ResNets: a name of `build_encoder` such
+            as "timm/vit_small_patch16_224" or "torchvision/swin_t".
         layout: detected from the keys when None. "geossl": ours. "moco": ``encoder_q.conv1.weight``
             (the paper's checkpoints, facebookresearch MoCo v1 and v2, SSL4EO-S12). "seco":
             ``encoder_q.0.weight`` (SeCo). "resnet": ``conv1.weight`` (torchvision, timm, torchgeo)
@@ -166,6 +180,14 @@ def load(
             unknown depth or layout; an ``input`` that is needed; several encoders, or none with
             that ``prefix``; bands that do not fit.
     """
+    if library_weights.is_published(str(path)) and not Path(path).exists():
+        if (architecture, layout, prefix, input, full_scale) != (None,) * 5:
+            raise ValueError(
+                f"The weights {str(path)!r} say what they are. Leave out `architecture`, `layout`, "
+                "`prefix`, `input` and `full_scale`."
+            )
+        encoder = library_weights.download_timm(str(path))
+        return with_bands(encoder, bands, reads=reads, adapt=adapt)
     if str(path) in hub.WEIGHTS and not Path(path).exists():
         path = hub.download_weights(str(path))
     try:
@@ -181,11 +203,17 @@ def load(
             )
         encoder = load_encoder(path)
     else:
+        architecture = architecture or library_weights.described_architecture(path)
         if full_scale is not None and input is not None and not isinstance(input, str):
             raise ValueError("`full_scale` needs a named `input`. Scale mean and std instead.")
-        encoder = pretrained.load_pretrained(
-            path, layout=layout, prefix=prefix, input=input, full_scale=full_scale
-        )
+        if architecture is None:
+            encoder = pretrained.load_pretrained(
+                path, layout=layout, prefix=prefix, input=input, full_scale=full_scale
+            )
+        else:
+            encoder = library_weights.load_library_weights(
+                path, architecture, prefix=prefix, input=input, full_scale=full_scale
+            )
     encoder = with_bands(encoder, bands, reads=reads, adapt=adapt)
     return encoder if input is None or isinstance(input, str) else with_input(encoder, *input)
 
@@ -213,16 +241,17 @@ def with_input(encoder: Encoder, mean: ArrayLike, std: ArrayLike) -> Encoder:
 def export_torchvision(encoder: Encoder, path: str | os.PathLike[str]) -> None:
     """Write a plain state dict that torchvision, timm and torchgeo load; atomic.
 
+    It has the keys of the network in its library, without the classifier:
     ``torchvision.models.resnet50().load_state_dict(torch.load(path), strict=False)`` lacks ``fc``
     only; with other than 3 bands the model needs a ``conv1`` (timm: ``in_chans``) of that many.
     A state dict has no room for the normalization, which is written to ``<path>.json``.
 
     Raises:
-        ValueError: not a ResNet with the standard stem.
+        ValueError: not a network of a library with the standard stem.
     """
-    if not encoder.name.startswith("resnet") or encoder.stem != "standard":
+    if encoder.name in COMPACT or encoder.stem != "standard":
         raise ValueError(
-            "`encoder` must be a ResNet with stem='standard', which is torchvision's, got "
+            "`encoder` must be a network of torchvision or timm with stem='standard', got "
             f"{encoder.name!r} with stem={encoder.stem!r}. Use save_encoder() or export_onnx()."
         )
     state = {k: v.detach().cpu().clone() for k, v in encoder.backbone.state_dict().items()}

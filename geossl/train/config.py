@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
-from geossl.models.encoder import EncoderName, Stem
+from geossl.models.encoder import Stem, check_encoder_name
 from geossl.transforms import Views, moco_v2
 from geossl.utils.validate import (
     Fraction,
@@ -25,8 +25,9 @@ class PretrainConfig:
     """Everything that shapes a run besides its data, its pairs and its seed.
 
     Args:
-        encoder: "tiny" (made for two cores), "small" or a torchvision ResNet, e.g. "resnet50".
-        stem: "small" for chips below about 100 px, "standard" as in the ResNet paper.
+        encoder: "tiny" (made for two cores), "small", a ResNet such as "resnet50", or one of a
+            library: "timm/vit_small_patch16_224", "torchvision/convnext_tiny".
+        stem: "small" for chips below about 100 px, "standard" as published.
         epochs: passes over the training chips.
         batch_size: pairs N per step.
         accumulation_steps: batches whose gradients are summed into one optimizer step.
@@ -67,7 +68,7 @@ class PretrainConfig:
         ResNet-50 at 224 px are `paper_config`.
     """
 
-    encoder: EncoderName = "tiny"
+    encoder: str = "tiny"
     stem: Stem = "small"
     epochs: Annotated[float, Interval(gt=0, le=1_000_000)] = 8
     batch_size: PositiveInt = 128
@@ -98,6 +99,7 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_encoder_name(self.encoder, "encoder")
 
 
 @validated

@@ -121,5 +121,10 @@ def _normalize_parts(encoder: models.Encoder, splits: int, device: torch.device)
     elif splits < processes and device.type == "cuda":
         size = processes // splits
         group = None if splits == 1 else torch.distributed.new_subgroups(size)[0]
-        nn.SyncBatchNorm.convert_sync_batchnorm(encoder, group)
+        if encoder.name.startswith("timm/"):  # some of its BatchNorms have an activation inside
+            from timm.layers import convert_sync_batchnorm
+
+            convert_sync_batchnorm(encoder, group)
+        else:
+            nn.SyncBatchNorm.convert_sync_batchnorm(encoder, group)
     return encoder

@@ -1,14 +1,19 @@
 """Pre-training starts from weights: what it starts from, how it resumes, and on which bands."""
 
+import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 from test_pretrain import TINY, assert_same_run, run_of, write_store
 
+import geossl
 from geossl import models, pairs, pretrain
+from geossl.cli.main import main
 from geossl.data.notices import DataWarning
 from geossl.models import weights
+from geossl.train.config import PretrainConfig
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +91,45 @@ def test_weights_that_do_not_fit_the_store_are_told(store, tmp_path):
         run_of(store, encoder=start, output_dir=tmp_path)
     with pytest.raises(TypeError, match="`encoder` must be"):
         pretrain(store, pairs=pairs.temporal(), encoder="runs/x", config=TINY)
+
+
+@pytest.mark.parametrize("name", ["timm/test_vit", "timm/test_convnext"])
+def test_a_network_of_timm_trains_resumes_and_comes_back(store, tmp_path, name):
+    config = dataclasses.replace(TINY, encoder=name)
+    whole = run_of(store, config=config).finish(progress=False)
+    for _ in run_of(store, config=config, output_dir=tmp_path):
+        break
+    again = run_of(store, config=config, output_dir=tmp_path)
+    assert 0 < again.step < again.steps
+    assert_same_run(again.finish(progress=False), whole)
+    back = weights.load(tmp_path)
+    assert back.name == name and back.metadata["bands"] == list(store.bands)
+    vectors = geossl.embed(store, back).vectors
+    assert vectors.shape == (len(store), back.embedding_dim) and np.isfinite(vectors).all()
+    with pytest.raises(ValueError, match="`encoder` must be one of .* of a library such as 'timm/"):
+        PretrainConfig(encoder="vit_small")
+
+
+def test_the_commands_take_networks_of_timm_and_their_files(store, tmp_path, capsys):
+    run, data = str(tmp_path / "run"), str(store.path)
+    small = ["--epochs", "1", "--batch-size", "8", "--queue-size", "16", "--knn-every", "0"]
+    own = ["--encoder", "timm/test_vit", "--stem", "standard"]
+    main(["pretrain", data, *own, "--output-dir", run, *small])
+    main(["embed", data, "--encoder", run, "--output", str(tmp_path / "own.parquet")])
+    torch.save(weights.load(run).backbone.state_dict(), tmp_path / "net.pth")
+    words = ["--encoder", str(tmp_path / "net.pth"), "--architecture", "timm/test_vit"]
+    output = ["--output", str(tmp_path / "file.parquet")]
+    with pytest.raises(SystemExit):
+        main(["embed", data, *words, *output])
+    assert "`--input` must be given for" in capsys.readouterr().err
+    main(["embed", data, *words, "--input", "unit", *output])
+    start = ["--start", str(tmp_path / "net.pth"), "--input", "unit", "--output-dir", run + "2"]
+    with pytest.raises(SystemExit):
+        main(["pretrain", data, *start, *small])
+    assert "Pass `--architecture` for another network" in capsys.readouterr().err
+    main(["pretrain", data, *start, "--architecture", "timm/test_vit", *small])
+    assert weights.load(run + "2").name == "timm/test_vit"
+    with pytest.raises(SystemExit):
+        main(["pretrain", data, "--start", run, "--encoder", "resnet18", "--output-dir", run + "3"])
+    err = capsys.readouterr().err
+    assert "`--encoder` must be that of the weights to start from, timm/test_vit, got" in err
