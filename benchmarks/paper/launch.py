@@ -57,7 +57,13 @@ def run_step(
     results, methods = Results(settings), settings.methods_of(step)
     if dist.world_size() > 1:
         dist.init_process_group(select_device(settings.device))
-    done = dist.run_on_rank_zero(lambda: [m for m in methods if results.load(step, m) is not None])
+
+    def find_done() -> list[str]:
+        for method in methods:
+            results.settings_of(step, method)  # raises where an encoder is absent
+        return [method for method in methods if results.load(step, method) is not None]
+
+    done = dist.run_on_rank_zero(find_done)
     for method in done:
         say(f"{name_of(settings, step, method)}: done before")
     left = [method for method in methods if method not in done]
@@ -94,7 +100,11 @@ def _do(
     seconds = values.pop("seconds", time.monotonic() - began)
     if dist.rank() == 0:
         Results(settings).save(step, method, values, seconds=seconds)
-    shown = ", ".join(f"{name} {_short(value)}" for name, value in values.items())
+    shown = ", ".join(
+        f"{name} {_short(value)}"
+        for name, value in values.items()
+        if not name.endswith(("low", "high", "n_test"))
+    )
     say(f"{name_of(settings, step, method)}: {shown} (in {format_duration(seconds)})")
 
 

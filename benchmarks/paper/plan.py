@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -50,41 +50,49 @@ def plan(settings: Settings) -> str:
     """Return the plan of a task, as Markdown."""
     device = select_device(settings.device)
     devices = torch.cuda.device_count() if device.type == "cuda" else 1
+    here = f"{devices} device{'s' * (devices > 1)}"
     counts, table = _count(settings)
-    lines: list[str] = []
+    speeds: list[str] = []
     if table is not None and settings.task in ("xview", "spacenet"):
-        parts = _parts_of_scenes(settings, counts, table, lines)
+        parts = _parts_of_scenes(settings, counts, table, speeds)
     else:
-        parts = _parts_of_chips(settings, counts, lines)
-    name = machine(settings.device)
-    text = [
+        parts = _parts_of_chips(settings, counts, speeds)
+    done = Results(settings).all()
+    left = [part for part in parts if part.method not in done.get(part.step, {})]
+    seconds, disk = sum(part.seconds for part in left), sum(part.disk for part in left)
+    kind = "GPU" if device.type == "cuda" else "device"
+    return "\n".join([
         f"# Plan of {settings.task}",
         "",
         f"{counts.train:,} training and {counts.test:,} test images in {settings.data}"
         + (f"; {counts.left_out:,} left out." if counts.left_out else "."),
-        f"Measured on {name}, one device: {'; '.join(lines)}.",
+        f"Measured on one device here ({machine(settings.device)}): {'; '.join(speeds)}.",
         "",
-        f"| step | method | work | one device | {devices} device{'s' * (devices > 1)} here | disk |",
+        f"| step | methods | work of each | time of each | all of them on {here} | disk |",
         "|---|---|---|---:|---:|---:|",
-    ]
-    done = Results(settings).all()
-    left = [part for part in parts if part.method not in done.get(part.step, {})]
+        *_rows(left, devices),
+        *_rows([replace(p, work="done", seconds=0, disk=0) for p in parts if p not in left], devices),
+        "",
+        f"**In all {format_rate(seconds / 3600)} {kind} hours**, about "
+        f"{format_duration(seconds / devices)} on {here}, and {_gb(disk) or 'no more'} of disk.",
+        "",
+        "Not in it: decoding images into chips, k-means, the linear classifier's own minutes, and what "
+        "several devices lose to each other. If the disk reads chips more slowly than the device "
+        "trains, the disk sets the pace.",
+    ])  # fmt: skip
+
+
+def _rows(parts: list[Part], devices: int) -> list[str]:
+    """Return rows of the table: methods of a step that take as long and as much share one."""
+    groups: dict[tuple[str, str, float, float], list[str]] = {}
     for part in parts:
-        cells = [_time(part.seconds), _time(part.seconds / devices), _gb(part.disk)]
-        cells = cells if part in left else ["done", "done", ""]
-        text.append(" | ".join(["| " + part.step, part.method, part.work, *cells]) + " |")
-    seconds, disk = sum(p.seconds for p in left), sum(p.disk for p in left)
-    kind = "GPU" if device.type == "cuda" else "device"
-    text += [
-        "",
-        f"In all {_hours(seconds)} {kind} hours, about {_time(seconds / devices)} on "
-        f"{devices} device{'s' * (devices > 1)}, and {_gb(disk)} of disk.",
-        "",
-        "Not in it: decoding the images into chips, k-means, the linear classifier's own minutes, and "
-        "what several devices lose to each other. A disk that reads chips more slowly than the "
-        "device trains sets the pace.",
-    ]
-    return "\n".join(text)
+        groups.setdefault((part.step, part.work, part.seconds, part.disk), []).append(part.method)
+    rows = []
+    for (step, work, seconds, disk), methods in groups.items():
+        names = "" if methods == ["all"] else ", ".join(methods)
+        times = [_time(seconds), _time(seconds * len(methods) / devices), _gb(disk * len(methods))]
+        rows.append(" | ".join([f"| {step}", names, work, *times]) + " |")
+    return rows
 
 
 def _count(settings: Settings) -> tuple[Counts, pd.DataFrame | None]:
@@ -100,7 +108,7 @@ def _count(settings: Settings) -> tuple[Counts, pd.DataFrame | None]:
     return Counts(train, test, len(table.attrs.get("skipped", {})), chip_bytes), table
 
 
-def _parts_of_chips(settings: Settings, counts: Counts, lines: list[str]) -> list[Part]:
+def _parts_of_chips(settings: Settings, counts: Counts, speeds: list[str]) -> list[Part]:
     """Return the parts of a task on chips."""
     encoder = untrained(settings, mean=np.full(3, 120.0), std=np.full(3, 60.0))
     device = select_device(settings.device)
@@ -113,12 +121,12 @@ def _parts_of_chips(settings: Settings, counts: Counts, lines: list[str]) -> lis
             encoder, size_px=settings.view_px, batch_size=batch_size, device=device, bf16=bf16,
             seconds=timing.SECONDS, repeats=1,
         ).value  # fmt: skip
-        lines.append(
+        speeds.append(
             f"{settings.encoder} at {settings.view_px} px trains on {format_rate(pairs_per_s)} pairs "
             f"of views a second in {'bf16' if bf16 else 'fp32'}, batches of {batch_size}"
         )
     rate = images_per_s(encoder, size_px=settings.view_px, batch_size=batch_size, device=device)
-    lines.append(f"it embeds {format_rate(rate)} images a second")
+    speeds.append(f"it embeds {format_rate(rate)} images a second")
     weights = 4 * sum(p.numel() for p in encoder.parameters())
     images = counts.train + counts.test
     of_vectors = images * encoder.embedding_dim * 4
@@ -157,7 +165,7 @@ def _parts_of_chips(settings: Settings, counts: Counts, lines: list[str]) -> lis
 
 
 def _parts_of_scenes(
-    settings: Settings, counts: Counts, table: pd.DataFrame, lines: list[str]
+    settings: Settings, counts: Counts, table: pd.DataFrame, speeds: list[str]
 ) -> list[Part]:
     """Return the parts of a task on scenes."""
     encoder = untrained(settings, mean=np.full(3, 120.0), std=np.full(3, 60.0))
@@ -167,7 +175,7 @@ def _parts_of_scenes(
         train, test = (count_windows(settings, split_of(table, n)) for n in ("train", "test"))
         what = "crops"
     rate = crops_per_s(settings, encoder)
-    lines.append(
+    speeds.append(
         f"{settings.encoder} with its heads trains on {format_rate(rate)} crops of "
         f"{settings.side_px} px a second"
     )
@@ -182,10 +190,6 @@ def _parts_of_scenes(
 
 def _time(seconds: float) -> str:
     return "" if seconds == 0 else format_duration(seconds)
-
-
-def _hours(seconds: float) -> str:
-    return format_rate(seconds / 3600)
 
 
 def _gb(size: float) -> str:

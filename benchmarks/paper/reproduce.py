@@ -28,8 +28,7 @@ def main(words: Sequence[str] | None = None) -> None:
         words: those after the program's name; those of this process if None.
     """
     words = list(sys.argv[1:] if words is None else words)
-    style = (tyro.conf.PositionalMetavarFromFieldName,)
-    settings = tyro.cli(Settings, prog="reproduce.py", args=words, config=style)
+    settings = tyro.cli(Settings, prog="reproduce.py", args=words)
     try:
         with warnings.catch_warnings():
             _print_data_warnings()
@@ -54,6 +53,7 @@ def _run(settings: Settings, words: list[str]) -> None:
     if settings.plan:
         if dist.world_size() > 1:
             raise ValueError("`plan` counts all devices of this machine. Run it without torchrun.")
+        say(f"Reading the scenes of {settings.data}, then measuring ...\n")
         say(plan(settings))
         return
     for step in settings.steps:

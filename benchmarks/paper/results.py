@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +127,17 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def machine(name: str) -> str:
-    """Return the devices that work here."""
+    """Return what works here: GPUs, or the processor."""
     device, count = select_device(name), dist.world_size()
-    model = platform.processor() or platform.machine()
     if device.type == "cuda":
         model = torch.cuda.get_device_name(device)
+    else:
+        model = f"{_processor()}, {torch.get_num_threads()} threads"
     return f"{count} x {model}" if count > 1 else model
+
+
+def _processor() -> str:
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        return next(line for line in lines if line.startswith("model name")).split(":")[1].strip()
+    return platform.processor() or platform.machine()

@@ -13,6 +13,7 @@ from tyro.conf import Positional
 
 from geossl import pairs
 from geossl.models.encoder import EncoderName
+from geossl.models.hub import WEIGHTS
 from geossl.utils.validate import Positive, PositiveInt, Seed, check_fields
 
 Task: TypeAlias = Literal["fmow", "geoimagenet", "xview", "spacenet", "naip"]
@@ -128,6 +129,12 @@ class Settings:
         wrong = [method for method in self.methods if method not in names]
         if wrong:
             raise ValueError(f"`methods` of {self.task} must be among {names}, got {wrong[0]!r}.")
+        for name in self.weights:
+            if name not in WEIGHTS and not Path(name).exists():
+                raise ValueError(
+                    f"`weights` must be files, folders of runs or names among {sorted(WEIGHTS)}, got "
+                    f"{name!r}."
+                )
         if not self.data.exists():
             raise ValueError(
                 f"`data` must be the folder of the data set, but {self.data} is absent."
@@ -201,7 +208,7 @@ def label_of(weights: str) -> str:
 def paper_value(task: str, name: str) -> Any:
     """Return the paper's value of an option; None for one that it does not say."""
     if name == "size_px":
-        return _SIZES_PX[task]
+        return _SIZES_PX[task] if task not in ("spacenet", "naip") else None
     default = Settings.__dataclass_fields__[name].default if name != "weights" else None
     return None if name in ("finetune_epochs", "task_epochs", "seed") else default
 

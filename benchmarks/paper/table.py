@@ -11,31 +11,37 @@ from settings import Settings, paper_value
 from geossl.utils.io import atomic_write
 
 NOT_MEASURED = "not measured"
-# task -> tables -> column of ours -> its title; the paper's is that without the classifier's name
-_TABLES: dict[str, dict[str, dict[str, str]]] = {
+# task -> tables -> head -> column of the paper or "", column of ours or ""
+_TABLES: dict[str, dict[str, dict[str, tuple[str, str]]]] = {
     "fmow": {
         "Single images of val, frozen encoder": {
-            "linear.top1": "top-1", "linear.f1": "F1",
+            "top-1": ("linear.top1", "linear.top1"),
+            "F1": ("linear.f1", "linear.f1"),
+            "top-1 after 100 epochs": ("linear.top1 after 100 epochs", ""),
         },
         "Single images of val, all layers fine-tuned": {
-            "finetune.top1": "top-1", "finetune.f1": "F1",
+            "top-1": ("finetune.top1", "finetune.top1"),
+            "F1": ("finetune.f1", "finetune.f1"),
         },
         "All dates of a location together": {
-            "temporal.linear_top1": "top-1, frozen", "temporal.linear_f1": "F1, frozen",
-            "temporal.finetuned_top1": "top-1, fine-tuned", "temporal.finetuned_f1": "F1, fine-tuned",
+            "top-1": ("temporal.top1", ""),
+            "top-1, frozen": ("", "temporal.linear_top1"),
+            "top-1, fine-tuned": ("", "temporal.finetuned_top1"),
+            "F1": ("temporal.f1", ""),
+            "F1, frozen": ("", "temporal.linear_f1"),
+            "F1, fine-tuned": ("", "temporal.finetuned_f1"),
         },
     },
-    "geoimagenet": {"Photos of test, frozen encoder": {"linear.top1": "top-1"}},
-    "xview": {"Objects in xView, all layers fine-tuned": {"detect.ap50": "AP50"}},
-    "spacenet": {"Buildings of SpaceNet v1, all layers fine-tuned": {"segment.miou": "mIoU"}},
-    "naip": {"Land cover of NAIP tiles, frozen encoder": {"linear.top1": "top-1"}},
-}  # fmt: skip
-_OF_PAPER = {
-    "All dates of a location together": {"temporal.top1": "top-1", "temporal.f1": "F1"},
-    "Single images of val, frozen encoder": {
-        "linear.top1": "top-1", "linear.f1": "F1",
-        "linear.top1 after 100 epochs": "top-1 after 100 epochs",
+    "geoimagenet": {
+        "Photos of test, frozen encoder": {"top-1": ("linear.top1", "linear.top1")},
     },
+    "xview": {"Objects in xView, all layers fine-tuned": {"AP50": ("detect.ap50", "detect.ap50")}},
+    "spacenet": {
+        "Buildings of SpaceNet v1, all layers fine-tuned": {
+            "mIoU": ("segment.miou", "segment.miou"),
+        },
+    },
+    "naip": {"Land cover of NAIP tiles, frozen encoder": {"top-1": ("", "linear.top1")}},
 }  # fmt: skip
 _CHIPS = (
     "Images are normalized by the mean and deviation of the training chips, not of ImageNet.",
@@ -100,22 +106,13 @@ def write_table(settings: Settings) -> str:
         "",
     ]
     for title, columns in _TABLES[settings.task].items():
-        paper = _OF_PAPER.get(title, columns)
-        numbers = NUMBERS[settings.task]
-        names = [*settings.trained, *dict.fromkeys([*map_extra(numbers, paper), *own])]
-        heads = [
-            *(f"paper: {head}" for head in paper.values()),
-            *(f"ours: {h}" for h in columns.values()),
-        ]
-        text += [f"## {title}", "", "| method | " + " | ".join(heads) + " |"]
-        text += ["|---|" + "---:|" * len(heads)]
-        for name in sorted(dict.fromkeys(names), key=_order):
-            cells = [numbers.get(column, {}).get(name, "") for column in paper]
-            cells += [_cell(results, column, name) for column in columns]
-            text.append(f"| {TITLES.get(name, f'`{name}`')} | " + " | ".join(cells) + " |")
-        text.append("")
+        text += [f"## {title}", "", *_rows(settings, columns, results, own), ""]
     if settings.task == "fmow":
         text += ["A number with a star was reported by others, not in the paper.", ""]
+    text += [
+        "`--weights gassl imagenet-resnet50` adds the published encoder of the paper, and ImageNet's.",
+        "",
+    ]
     if settings.task == "spacenet":
         text += [f"The best of the paper's methods has {SPACENET_BEST}.", ""]
     text += ["## What differs from the paper", ""]
@@ -127,9 +124,26 @@ def write_table(settings: Settings) -> str:
     return page
 
 
-def map_extra(numbers: dict[str, dict[str, str]], columns: dict[str, str]) -> list[str]:
-    """Return the rows for which the paper has a number in these columns."""
-    return [name for column in columns for name in numbers.get(column, {})]
+def _rows(
+    settings: Settings, columns: dict[str, tuple[str, str]], results: Any, own: list[str]
+) -> list[str]:
+    """Return the lines of a table: a row for each method, the paper's numbers before ours."""
+    numbers = NUMBERS[settings.task]
+    heads, cells_of = [], []
+    for head, (paper, ours) in columns.items():
+        if paper:
+            heads.append(f"{head}, paper")
+            cells_of.append(lambda name, paper=paper: numbers[paper].get(name, ""))
+        if ours:
+            heads.append(f"{head}, ours")
+            cells_of.append(lambda name, ours=ours: _cell(results, ours, name))
+    of_paper = [name for paper, _ in columns.values() if paper for name in numbers[paper]]
+    names = sorted(dict.fromkeys([*settings.trained, *of_paper, *own]), key=_order)
+    lines = ["| method | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
+    for name in names:
+        title = TITLES.get(name, f"`{name}`")
+        lines.append(f"| {title} | " + " | ".join(cell(name) for cell in cells_of) + " |")
+    return lines
 
 
 def _order(name: str) -> int:
@@ -180,11 +194,17 @@ def _changed(settings: Settings, results: dict[str, dict[str, dict[str, Any]]]) 
         flag = f"`--{option.replace('_', '-')}`" + (" of fmow" if task != settings.task else "")
         values, paper = _values_of(results, name), paper_value(task, option)
         if len(values) > 1 and name != "weights":
-            parts = "; ".join(f"{value} ({', '.join(rows)})" for value, rows in values.items())
+            parts = "; ".join(
+                f"{_plain(value)} ({', '.join(rows)})" for value, rows in values.items()
+            )
             lines.append(f"**Rows differ in {flag}:** {parts}.")
         elif paper is not None and list(values) != [paper]:
-            lines.append(f"{flag} is {next(iter(values))}, the paper's {paper}.")
+            lines.append(f"{flag} is {_plain(next(iter(values)))}, the paper's {_plain(paper)}.")
     return lines
+
+
+def _plain(value: Any) -> str:
+    return f"{value:,.10g}" if isinstance(value, float | int) else str(value)
 
 
 def _origins(results: dict[str, dict[str, dict[str, Any]]]) -> list[str]:

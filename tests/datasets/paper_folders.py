@@ -7,17 +7,20 @@ from fmow_folders import about, scene
 from PIL import Image
 from tile_folders import tif
 
-COLORS = {"airport": (200, 60, 40), "multi-unit_residential": (40, 90, 200), "crop_field": (60, 190, 60)}
+COLORS = {
+    "airport": (150, 90, 90), "multi-unit_residential": (90, 90, 150), "crop_field": (90, 150, 90),
+}  # fmt: skip
 EXTRA = {"false_detection": (128, 128, 128)}
-# gaps in k, and one location in three with a single date
+# gaps in k, and a single date at every third location
 DATES = ((0, 3, 7), (2,), (1, 12))
-FMOW_CHIPS = {"train": 36, "val": 18}  # of three categories with these dates, and one box more
-FMOW_LOCATIONS = {"train": 18 + 1, "val": 9}
+# of three categories; a scene of train has two boxes, of which each is a chip and a location
+FMOW_CHIPS = {"train": 3 * 12 + 1, "val": 3 * 6}
+FMOW_LOCATIONS = {"train": 3 * 6 + 1, "val": 3 * 3}
 
 
 def photo(color, size, rng):
-    """A picture of noise about a color."""
-    pixels = rng.normal(0, 20, (size[1], size[0], 3)) + color
+    """A picture of noise about a color, which itself varies: not all pictures can be told apart."""
+    pixels = rng.normal(0, 20, (size[1], size[0], 3)) + color + rng.normal(0, 40, 3)
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
@@ -32,7 +35,8 @@ def fmow(root):
                     data = about(lon, lat, f"201{k % 7}-0{1 + n}-01T00:00:00Z", category)
                     boxes = data["bounding_boxes"]
                     if (n, k, category) == (4, 2, "airport"):  # two boxes of one scene
-                        data["bounding_boxes"] = [*boxes, boxes[1] | {"ID": 1, "box": [0, 0, 30, 20]}]
+                        second = boxes[1] | {"ID": 1, "box": [0, 0, 30, 20]}
+                        data["bounding_boxes"] = [*boxes, second]
                     elif n % 2:
                         data["bounding_boxes"] = boxes[1]
                     elif k == 3:
@@ -50,7 +54,8 @@ def geoimagenet(root):
         (root / name).mkdir(parents=True)
         for i in range(24):
             number = 1000 * (c + 1) + i
-            photo((200, 60, 60) if c else (60, 60, 200), (40, 30), rng).save(root / name / f"{number}.jpg")
+            color = (200, 60, 60) if c else (60, 60, 200)
+            photo(color, (40, 30), rng).save(root / name / f"{number}.jpg")
             place = "-1000,-1000" if i == 5 else f"{-40 + 3 * i},{100 * c + 2 * i}"
             lines.append(f"{number},{place}")
     (root / "locations.csv").write_text("\n".join(lines) + "\n")
@@ -67,8 +72,8 @@ def xview(root):
             pixels[:, y : y + 20, x : x + 20] = 230
             about_box = {"bounds_imcoords": f"{x},{y},{x + 20},{y + 20}", "type_id": 73}
             features.append({"type": "Feature", "properties": about_box | {"image_id": f"{i}.tif"}})
-        tif(root / "train_images" / f"{i}.tif", pixels, crs="EPSG:4326", left=10.1 + 3 * i, top=40.9,
-            px=1e-5)  # fmt: skip
+        path, left = root / "train_images" / f"{i}.tif", 10.1 + 3 * i
+        tif(path, pixels, crs="EPSG:4326", left=left, top=40.9, px=1e-5)
     empty = {"bounds_imcoords": "[]", "type_id": 73, "image_id": "0.tif"}
     features.append({"type": "Feature", "properties": empty})
     content = {"type": "FeatureCollection", "features": features}
@@ -92,7 +97,8 @@ def spacenet(root):
             polygon = {"type": "Polygon", "coordinates": [ring]}
             shapes = [{"type": "Feature", "properties": {}, "geometry": polygon}]
         name = f"AOI_1_RIO_img{i}"
-        tif(root / "3band" / f"3band_{name}.tif", pixels, crs="EPSG:4326", left=left, top=top, px=px)
+        path = root / "3band" / f"3band_{name}.tif"
+        tif(path, pixels, crs="EPSG:4326", left=left, top=top, px=px)
         if i != 17:
             text = json.dumps({"type": "FeatureCollection", "features": shapes}) if shapes else ""
             (root / "geojson" / f"Geo_{name}.geojson").write_text(text)
