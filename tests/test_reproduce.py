@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 
 import geossl
 from geossl import evaluate, models
-from geossl.train import pretrain as pretraining  # noqa: F401 (its module is patched below)
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +62,8 @@ def data(tmp_path_factory):
 
 def words(task, data, output_dir, *more, methods=True, **changes):
     line = [task, "--data", str(data / FOLDERS[task]), "--output-dir", str(output_dir)]
-    for name, value in (SMALL | changes).items():
+    of_task = {"size-px": 64} if task == "xview" else {}  # few crops: they take long
+    for name, value in (SMALL | of_task | changes).items():
         line += [f"--{name}", str(value)]
     if task == "fmow":
         line += ["--weights", str(data / "mine.safetensors")]
@@ -178,11 +178,15 @@ def test_photos_without_a_position_are_left_out(made):
 
 def test_the_encoders_of_fmow_learn_boxes_buildings_and_land_cover(made):
     settings = result(made, "xview", "detect", "moco+geo+tp")["settings"]
-    assert settings["fmow epochs"] == 1 and settings["fmow size_px"] == settings["size_px"] == 32
+    assert (
+        settings["fmow epochs"] == 1
+        and settings["fmow size_px"] == 32
+        and settings["size_px"] == 64
+    )
     values = result(made, "xview", "detect", "moco+geo+tp")["values"]
     assert values["train"] + values["test"] == 6 and 0 <= values["ap50"] <= 1
-    # windows of 32 px that share 6 cover 96 px by four a side
-    assert values["crops_per_epoch"] == values["train"] * 16
+    # windows of 64 px that share 12 cover 96 px by two a side
+    assert values["crops_per_epoch"] == values["train"] * 4
     values = result(made, "spacenet", "segment", "moco+geo+tp")["values"]
     assert values["train"] + values["test"] == 16  # one image has no geojson
     assert 0 < values["building_iou"] < 1
@@ -273,10 +277,15 @@ def test_a_stopped_run_resumes_to_the_same_encoder(
         result(made, "fmow", "linear", "moco+geo+tp")["values"]  # fmt: skip
 
 
+def first_log(output_dir, method):
+    path = output_dir / "fmow" / "encoders" / method / "log.jsonl"
+    return json.loads(path.read_text("utf-8").splitlines()[0])
+
+
 def test_two_processes_train_together_and_share_the_methods_out(made, data, tmp_path):
     copy_chips(made, tmp_path)
-    line = words("fmow", data, tmp_path, "--step", "pretrain", "finetune", "--methods", "supervised",
-                 "moco+geo+tp", methods=False)  # fmt: skip
+    line = words("fmow", data, tmp_path, "--step", "pretrain", "finetune", "--methods",
+                 "supervised", "moco+geo+tp", methods=False)  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
          str(PAPER / "reproduce.py"), *line],
@@ -287,7 +296,10 @@ def test_two_processes_train_together_and_share_the_methods_out(made, data, tmp_
     assert done.stdout.count("fmow pretrain moco+geo+tp: optimizer_steps") == 1
     for method in ("supervised", "moco+geo+tp"):
         one, two = (result(o, "fmow", "pretrain", method) for o in (made, tmp_path))
-        assert two["values"]["loss"] == pytest.approx(one["values"]["loss"], rel=1e-3)
+        # later steps differ: BatchNorm sees two images here, and rounding decides between them
+        first = [first_log(output_dir, method) for output_dir in (made, tmp_path)]
+        assert first[1]["feature_std"] == pytest.approx(first[0]["feature_std"], rel=1e-4)
+        assert first[1]["loss"] == pytest.approx(first[0]["loss"], rel=1e-3, abs=1e-4)
         assert two["machine"].startswith("2 x ") and not one["machine"].startswith("2 x ")
         tuned = result(tmp_path, "fmow", "finetune", method)
         assert tuned["values"]["n_test"] == 18 and not tuned["machine"].startswith("2 x ")
@@ -316,16 +328,14 @@ def test_the_plan_counts_images_hours_and_disk(reproduce, quick, data, tmp_path,
 def test_the_plan_takes_data_in_part_and_says_what_is_done(
     reproduce, quick, made, data, tmp_path, capsys
 ):
-    part = tmp_path / "part" / "fMoW-rgb"
+    part = tmp_path / "fMoW-rgb"
     shutil.copytree(data / "fMoW-rgb" / "train" / "airport", part / "train" / "airport")
     next(part.rglob("*.json")).unlink()  # a download that is not complete
-    reproduce.main(
-        words("fmow", tmp_path / "part", tmp_path, "--plan")[:-4] + ["--step", "pretrain"]
-    )
-    assert (
-        "12 training and 0 test images" in (text := capsys.readouterr().out)
-        and "1 left out" in text
-    )
+    line = words("fmow", data, tmp_path, "--plan", "--step", "pretrain", methods=False)
+    line[2] = str(part)
+    reproduce.main(line)
+    text = capsys.readouterr().out
+    assert "12 training and 0 test images" in text and "1 left out" in text
     reproduce.main(words("fmow", data, made, "--plan"))
     assert "| finetune | supervised, moco+geo+tp, mine | done |" in capsys.readouterr().out
 
@@ -334,8 +344,8 @@ def test_the_plan_takes_data_in_part_and_says_what_is_done(
 def test_the_plan_times_detection_and_segmentation(reproduce, data, tmp_path, capsys, task):
     reproduce.main(words(task, data, tmp_path, "--plan"))
     text = capsys.readouterr().out
-    assert "crops of 32 px a second" in text and "| random, moco+geo+tp" in text or task != "xview"
-    assert "device hours" in text
+    assert f"crops of {64 if task == 'xview' else 32} px a second" in text
+    assert f"| {', '.join(METHODS[task])} | 1 epochs of " in text and "device hours" in text
 
 
 @pytest.mark.parametrize(
@@ -347,7 +357,7 @@ def test_the_plan_times_detection_and_segmentation(reproduce, data, tmp_path, ca
         ("fmow", ["--weights", "no.pth"], "`--weights` must be files, folders of runs or names"),
         ("fmow", ["--step", "linear"], "The step chips must come first"),
         ("fmow", ["--epochs", "0"], "`--epochs` must be > 0, got 0"),
-        ("fmow", ["--k", "50"], "`--k` must be <= 19, the number of distinct locations, got 50"),
+        ("fmow", ["--k", "50"], "`--k` must be <= 18, the number of distinct locations, got 50"),
         ("xview", [], "`--output-dir` must contain the encoder of moco+geo+tp that fmow trained"),
         ("naip", [], "There are no <i>tile.npy in"),
     ],

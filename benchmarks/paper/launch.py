@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -134,7 +134,7 @@ def _do_in_child(words: Sequence[str]) -> None:
 
 
 @contextmanager
-def _terminate_as_interrupt() -> Any:
+def _terminate_as_interrupt() -> Iterator[None]:
     """Let SIGTERM, with which torchrun stops this process, stop its child too."""
 
     def interrupt(*args: object) -> None:

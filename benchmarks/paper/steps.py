@@ -68,7 +68,7 @@ def pretrain(settings: Settings, method: str) -> Values:
         seed=settings.seed,
     ).finish()
     values: Values = {"optimizer_steps": run.steps, "loss": float(run.logs["loss"].iloc[-1])}
-    if "tp" in method:
+    if sampler is not None and "tp" in method:
         rows = rows_of_split(store.scenes, "train").numpy()
         report = geossl.pairs.report(sampler, store.scenes.iloc[rows])
         values["self_pairs"] = float(report["degenerate_share"])
