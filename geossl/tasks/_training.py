@@ -20,6 +20,7 @@ from geossl.models import state_dicts
 from geossl.train.checkpoint import RunDirectory
 from geossl.train.optim import check_finite_loss, load_optimizer_state, set_learning_rates
 from geossl.train.setup import trains_in_bf16
+from geossl.utils import dist
 from geossl.utils.cpu import single_threaded
 from geossl.utils.device import use_fused
 from geossl.utils.io import digest, file_digest
@@ -50,7 +51,15 @@ def start_run(
         seed: of the training.
         free: options that may change when a run resumes.
         about: what else identifies it, as json can hold it.
+
+    Raises:
+        ValueError: several processes train together.
     """
+    if dist.world_size() > 1:
+        raise ValueError(
+            "Fine-tuning, detection and segmentation train in one process. Start one for each "
+            "device, without torchrun."
+        )
     options = {name: value for name, value in asdict(config).items() if name not in free}
     start = [encoder.name, encoder.stem, encoder.bands, state_dicts.weights_digest(encoder)]
     settings = {"seed": seed, "encoder": start, **about, "config": options}

@@ -36,15 +36,20 @@ def kernels():
 
 @pytest.fixture
 def run(kernels):
-    """The words of all outputs of a notebook, run with other values in its cell of knobs."""
+    """The words of all outputs of a notebook, run with other values in its cell of knobs.
 
-    def run(name, folder, **knobs):
+    Of a notebook that ``stops``, the error that it stops with.
+    """
+
+    def run(name, folder, *, stops=False, **knobs):
         book = nbformat.read(ROOT / "notebooks" / name, as_version=4)
         cell = next(c for c in book.cells if "parameters" in c.metadata.get("tags", []))
         cell.source += "".join(f"\n{knob} = {value!r}" for knob, value in knobs.items())
         kernel = kernels(name, folder)
         kernel.open(book, folder=folder)
         error, at = kernel.run()
+        if stops:
+            return error_text(error)
         assert error is None, f"cell {at}: {error_text(error)}"
         outputs = [output for c in book.cells for output in c.get("outputs", [])]
         shown = [
@@ -161,6 +166,52 @@ def test_encoders_are_probed(run, tmp_path):
     assert "random" in told and "made earlier" in told and "linear top-1" in told
     assert "within" in told or "km" in told  # of the leakage report
     assert "\n4 pictures" in told
+
+
+def test_two_methods_are_compared(run, tmp_path):
+    knobs = {"PLACES": 60, "EPOCHS": 1, "GEO_K": 5, "SETTINGS": {"batch_size": 32}}
+    methods = ("MoCo-v2+Geo+TP", "+TP, GeoRank")
+    told = run("methods.ipynb", tmp_path, METHODS=methods, **knobs)
+    assert "untrained" in told and "36 labeled locations" in told and "other date" in told
+    assert "MoCo-v2+Geo+TP minus +TP, GeoRank" in told and "EmbeddingExplorer(" in told
+    assert told.count(", finished</div>") == 2
+    assert "ahead" in told or "Too close to call" in told
+    assert told.count('title="locations colored by') == 2 and "How many of 10 neighbors in" in told
+    assert told.count('alt="a location and its neighbors by') == 4 and "\n5 pictures" in told
+    kept = tmp_path / "runs" / "methods" / "_tp__georank-1-0"
+    assert geossl.models.weights.load(kept).bands == 3
+    written = (kept / "log.jsonl").read_text("utf-8")
+    start = {"START": str(kept), "LABEL": None, "SEED": 0, "EPOCHS": 0.5}
+    told = run("methods.ipynb", tmp_path, METHODS=("Tile2Vec", "Geoloc."), **(knobs | start))
+    assert "before training" in told and "labeled locations" not in told
+    assert "other date" in told and (kept / "log.jsonl").read_text("utf-8") == written
+
+
+def test_two_methods_are_compared_on_photos_of_one_date(run, tmp_path):
+    knobs = {"SIZE_PX": 16, "BLOCK_DEG": 30.0, "EPOCHS": 1, "SETTINGS": {"batch_size": 2}}
+    source = str(photos(tmp_path / "photos"))
+    methods = ("MoCo-v2", "regression")
+    told = run("methods.ipynb", tmp_path, IMAGES=source, METHODS=methods, LABEL="kind", **knobs)
+    assert "No few labels: `label` must be one of the columns" in told
+    assert "No same place: `embeddings` needs at least two locations with two dates" in told
+    assert "Nothing was measured" in told and "no labels, no curve" in told
+    assert "How many of 10 neighbors in common" in told
+
+
+@pytest.mark.parametrize(
+    ("knobs", "sentence"),
+    [
+        ({"METHODS": ("MoCo-v2", "SimCLR")}, "ValueError: `METHODS` must be one of ['MoCo-v2', "),
+        ({"METHODS": ("MoCo-v2",) * 2}, "ValueError: `METHODS` must be two different names, got "),
+        ({"EPOCHS": 0}, "ValueError: `epochs` must be > 0, got 0."),
+        ({"GEO_K": 1_000, "METHODS": ("Geoloc.", "MoCo-v2")}, "ValueError: `k` must be <= 36, "),
+        ({"IMAGES": "nowhere"}, "FileNotFoundError: nowhere does not exist."),
+        ({"START": "resnet"}, "FileNotFoundError: There is no encoder at resnet. "),
+    ],
+)
+def test_methods_that_cannot_be_compared_are_a_sentence(run, tmp_path, knobs, sentence):
+    told = run("methods.ipynb", tmp_path, stops=True, **{"PLACES": 60, **knobs})
+    assert told.startswith(sentence) and "\n" not in told
 
 
 def test_objects_are_found_and_pixels_are_named(run, tmp_path):

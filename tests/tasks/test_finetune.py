@@ -274,3 +274,11 @@ def test_chips_too_small_for_bf16_are_trained_on_in_fp32_or_refused(store):
         for precision in ("fp32", "auto")
     ]  # fmt: skip
     assert losses[0] == losses[1]
+
+
+def test_several_processes_are_refused_in_one_sentence(store, monkeypatch):
+    monkeypatch.setattr("geossl.utils.dist.world_size", lambda: 2)
+    with pytest.raises(
+        ValueError, match="train in one process. Start one for each device, without"
+    ):
+        finetune.fine_tune(store, untrained(store), config=QUICK)
