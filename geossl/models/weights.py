@@ -180,6 +180,11 @@ def load(
             unknown depth or layout; an ``input`` that is needed; several encoders, or none with
             that ``prefix``; bands that do not fit.
     """
+    if architecture is not None and not backbones.is_library_name(architecture):
+        raise ValueError(
+            "`architecture` must be one of a library such as 'timm/convnext_tiny' (ResNets are "
+            f"found without it), got {architecture!r}."
+        )
     if library_weights.is_published(str(path)) and not Path(path).exists():
         if (architecture, layout, prefix, input, full_scale) != (None,) * 5:
             raise ValueError(

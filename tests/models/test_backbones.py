@@ -166,6 +166,13 @@ def test_weights_of_a_named_architecture_load_behind_any_prefix(tmp_path, prefix
         models.load(path, architecture="timm/vit_tiny_patch16_224")
 
 
+@pytest.mark.parametrize("name", ["vit_small", "resnet50", "tiny", "timm/hf-hub:a"])
+def test_an_architecture_is_one_of_a_library(tmp_path, name):
+    torch.save({"a": torch.zeros(2)}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="`architecture` must be one of a library such as 'timm/"):
+        models.load(tmp_path / "a.pth", architecture=name)
+
+
 def test_the_input_of_other_weights_must_be_told(tmp_path):
     net = timm.create_model("test_convnext", in_chans=13, num_classes=0)
     path = tmp_path / "weights.pth"

@@ -162,6 +162,8 @@ def test_what_does_not_fit_is_refused(store):
 
     with pytest.raises(ValueError, match="must agree on the views, but .'seco', 'other'. ask for"):
         plan_views([train.SeCo(), Other()])
+    with pytest.raises(ValueError, match="`chip` must be one of .*, got 'neighbor'"):
+        train.View("neighbor")
     Other.views = 3
     with pytest.raises((TypeError, ValueError), match="`views of other` must be"):
         pretrain(store, pairs=pairs.temporal(), objectives=[Other()], config=TINY)

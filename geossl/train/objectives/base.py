@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from geossl import geo
 from geossl.models.moco import MoCo
+from geossl.utils.validate import check_fields
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class View:
 
     chip: Literal["query", "key", "other key"]
     augmented: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 PAIR = (View("query"), View("key"))
