@@ -488,7 +488,7 @@ def test_of_teacher_and_student_the_teacher_is_read_and_the_other_by_its_prefix(
         close(outputs(weights.load(path, input="imagenet"), chips()), wanted(r18, images))
         other = weights.load(path, input="imagenet", prefix=prefix)
         close(outputs(other, chips()), wanted(resnet(seed=3), images))
-    with pytest.raises(ValueError, match="2 ResNets, behind 'teacher_backbone.', 'student_back"):
+    with pytest.raises(ValueError, match="2 encoders, behind 'teacher_backbone.', 'student_back"):
         weights.load(path, input="imagenet", prefix="encoder")
     with pytest.raises(ValueError, match="'a.', 'b.'. Pass one of these as `prefix`"):
         twins = {f"{name}.{k}": v for name in "ab" for k, v in light(teacher).items()}
