@@ -12,7 +12,6 @@ from annotated_types import Ge
 from tyro.conf import Positional
 
 from geossl import pairs
-from geossl.models.encoder import EncoderName
 from geossl.models.hub import WEIGHTS
 from geossl.utils.validate import Positive, PositiveInt, Seed, check_fields
 
@@ -93,7 +92,7 @@ class Settings:
     methods: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
     plan: bool = False
-    encoder: EncoderName = "resnet50"
+    encoder: str = "resnet50"
     size_px: PositiveInt | None = None
     view_px: PositiveInt = 224
     epochs: Positive = 200
