@@ -702,7 +702,10 @@ def test_torchvision_and_timm_take_the_export(tmp_path, thirteen):
         with pytest.raises(ValueError, match="must be the description that export_torchvision"):
             weights.load(path)
     for odd in (models.build_encoder("small"), models.build_encoder("resnet18", stem="small")):
-        with pytest.raises(ValueError, match="`encoder` must be a ResNet with stem='standard'"):
+        with pytest.raises(
+            ValueError,
+            match="`encoder` must be a network of torchvision or timm with stem='standard'",
+        ):
             weights.export_torchvision(odd, tmp_path / "no.pth")
     assert not (tmp_path / "no.pth").exists()
 
