@@ -144,6 +144,18 @@ def measure_real(job: str, seed: int) -> dict[str, float]:
     return {"recall_at_1_centered": centered, "recall_at_1": plain}
 
 
+def describe_area(area: str) -> str:
+    """Say how large an area is, where its images are there."""
+    if not images(area).is_dir():
+        return ""
+    table = build_area(area).scenes
+    counts = table.groupby("split")["location"].nunique()
+    return (
+        f"{counts['train']} locations to train on and {counts['test']} to test, "
+        f"{table['time'].nunique()} dates, {extent_km(table):.0f} km.\n\n"
+    )
+
+
 def real_tables(records: Records) -> str:
     """Render a table for each area."""
     parts = []
@@ -154,11 +166,8 @@ def real_tables(records: Records) -> str:
             for row in records.rows
             if row["method"].startswith(f"{area}: ")
         ]
-        table = build_area(area).scenes
-        counts = table.groupby("split")["location"].nunique()
         parts.append(
-            f"### {area}\n\n{counts['train']} locations to train on and {counts['test']} to test, "
-            f"{table['time'].nunique()} dates, {extent_km(table):.0f} km.\n\n"
+            f"### {area}\n\n{describe_area(area)}"
             + rows.table(("untrained", "HOG", *METHODS), ("recall_at_1_centered", "recall_at_1"))
         )
     return "\n\n".join(parts)

@@ -90,7 +90,7 @@ def load_library_weights(
     state, heads = _divide(tensors, found.prefix, keys)
     bands = tensors[f"{found.prefix}{first}"].shape[1]
     mean, std, names = None, None, None
-    described = None if input is not None else pretrained.read_description(path, bands)
+    described = None if input is not None else pretrained.read_description(path, bands, full_scale)
     if described is not None:
         mean, std, names = described
     elif input is None:

@@ -120,12 +120,7 @@ def load_pretrained(
     state, left_out = _encoder_state(tensors, layout, found, path)
     name, bands = _architecture(state, path)
     source, mean, std, names = "argument", None, None, None
-    described = None if input is not None else read_description(path, bands)
-    if described is not None and full_scale is not None:
-        raise ValueError(
-            f"`full_scale` needs a named `input`: the description beside {path} has mean and std "
-            "in the units of the chips. Pass both, or neither."
-        )
+    described = None if input is not None else read_description(path, bands, full_scale)
     if described is not None:
         mean, std, names = described
         source = "description"
@@ -248,7 +243,7 @@ def _encoder_state(
 
 
 def read_description(
-    path: Path, bands: int
+    path: Path, bands: int, full_scale: float | None
 ) -> tuple[list[float], list[float], list[str] | None] | None:
     """Read the mean, std and band names that `weights.export_torchvision` wrote beside a file."""
     beside = path.with_name(f"{path.name}.json")
@@ -259,16 +254,22 @@ def read_description(
         fits = len(mean) == len(std) == bands
         fits = fits and (names is None or isinstance(names, list) and len(names) == bands)
         numbers = all(isinstance(x, int | float) for x in (*mean, *std)) and min(std) > 0
-        if fits and numbers and all(isinstance(name, str) for name in names or []):
-            return mean, std, names
+        fits = fits and numbers and all(isinstance(name, str) for name in names or [])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
-    raise CheckpointError(
-        f"{beside} must be the description that export_torchvision() wrote for {path.name}. Pass "
-        "`input` instead, or move it away."
-    )
+        fits = False
+    if not fits:
+        raise CheckpointError(
+            f"{beside} must be the description that export_torchvision() wrote for {path.name}. "
+            "Pass `input` instead, or move it away."
+        )
+    if full_scale is not None:
+        raise ValueError(
+            f"`full_scale` needs a named `input`: the description beside {path} has mean and std "
+            "in the units of the chips. Pass both, or neither."
+        )
+    return mean, std, names
 
 
 def _architecture(state: Mapping[str, Tensor], path: Path) -> tuple[str, int]:

@@ -119,9 +119,7 @@ def describe_encoder(
         sizes = {
             f"{prefix}backbone.{key}": value.shape for key, value in plain.state_dict().items()
         }
-        if any(key in tensors and tensors[key].shape != size for key, size in sizes.items()) or any(
-            key not in tensors for key in sizes
-        ):
+        if any(key not in tensors or tensors[key].shape != size for key, size in sizes.items()):
             raise ValueError(f"its tensors are not those of {about.name!r}")
     encoder = build_encoder(about.name, bands=about.bands, stem=about.stem)
     encoder.metadata = note

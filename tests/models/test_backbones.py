@@ -198,6 +198,8 @@ def test_an_export_is_a_state_dict_of_the_library_and_comes_back(tmp_path, name)
     assert not lost.unexpected_keys
     back = models.load(tmp_path / "net.pth")
     assert back.config == encoder.config and back.mean.tolist() == [1, 2, 3]
+    with pytest.raises(ValueError, match="`full_scale` needs a named `input`: the description"):
+        models.load(tmp_path / "net.pth", full_scale=10_000)
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(back(images), encoder(images))
