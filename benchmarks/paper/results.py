@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import torch
 from settings import OF_DATA, Settings
 
 import geossl
+from geossl.train.throughput import processor_name
 from geossl.utils import dist
 from geossl.utils.device import select_device
 from geossl.utils.io import atomic_write, load_json
@@ -132,12 +131,5 @@ def machine(name: str) -> str:
     if device.type == "cuda":
         model = torch.cuda.get_device_name(device)
     else:
-        model = f"{_processor()}, {torch.get_num_threads()} threads"
+        model = f"{processor_name()}, {torch.get_num_threads()} threads"
     return f"{count} x {model}" if count > 1 else model
-
-
-def _processor() -> str:
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        return next(line for line in lines if line.startswith("model name")).split(":")[1].strip()
-    return platform.processor() or platform.machine()

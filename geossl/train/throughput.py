@@ -207,13 +207,14 @@ def _load_speeds() -> dict[str, float]:
 def _machine() -> str:
     """Name everything that changes how fast this process trains; the reference, the encoder too."""
     device = select_device("auto")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
     caps = [torch.backends.cpu.get_cpu_capability(), *(os.environ.get(cap, "-") for cap in _CAPS)]
     caps += [f"{torch.get_num_threads()} threads", f"torch {torch.__version__}"]
     return ", ".join([platform.node(), name, *caps, f"{REFERENCE_PAIRS_PER_S:g} pairs/s"])
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """Return the name of the processor."""
     with suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
         return next(line for line in lines if line.startswith("model name")).split(":")[1].strip()

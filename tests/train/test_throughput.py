@@ -55,7 +55,7 @@ def test_what_a_speed_depends_on_is_measured_anew(measured, file, monkeypatch):
         (throughput.torch, "__version__", "9.9"),
         (throughput.torch, "get_num_threads", lambda: 99),
         (throughput.torch.backends.cpu, "get_cpu_capability", lambda: "AVX9"),
-        (throughput, "_processor", lambda: "another processor"),
+        (throughput, "processor_name", lambda: "another processor"),
         (throughput.platform, "node", lambda: "another machine"),
         (throughput, "REFERENCE_PAIRS_PER_S", 1.0),
     )
