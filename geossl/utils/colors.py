@@ -15,6 +15,12 @@ from geossl.utils.validate import validated
 PALETTE = (
     "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#444444",
 )  # fmt: skip
+# Twelve more, the farthest apart in CIE Lab from each other, from the eight, from white, a dark page
+# and the gray of the others, also as those see them who lack red or green cones
+CATEGORIES = (
+    *PALETTE, "#0000ff", "#690069", "#691e00", "#4bff78", "#ffc3b4", "#00f0f0", "#003ca5",
+    "#d22d3c", "#a5b469", "#c30fff", "#0f0fb4", "#a587ff",
+)  # fmt: skip
 GRAY = "#b0b0b0"
 # Viridis at eight steps: lightness grows with the value, for every kind of color vision
 RAMP = (
@@ -89,23 +95,28 @@ def color_by_column(values: pd.Series) -> tuple[Colors, Legend]:
 
 @validated
 def color_by_category(values: pd.Series) -> tuple[Colors, Legend]:
-    """Color words ``(N,)``: the seven or eight most frequent; others and missing ones in gray.
+    """Color words ``(N,)``: up to twenty, else the nineteen most frequent, others in gray.
+
+    The first eight of them, by name, have the colors that every eye tells apart best.
 
     Returns:
         The colors and their legend.
     """
     words = values.astype("string")
     counts = words.value_counts()
-    common = sorted(counts.index[: len(PALETTE) - (len(counts) > len(PALETTE))])
+    common = sorted(counts.index[: len(CATEGORIES) - (len(counts) > len(CATEGORIES))])
     code_of = {word: code for code, word in enumerate(common)}
     codes = words.map(code_of).fillna(len(common)).to_numpy(int)
-    entries = [[c, f"{word} ({counts[word]:,})"] for c, word in zip(PALETTE, common, strict=False)]
+    entries = [
+        [color, f"{word} ({counts[word]:,})"]
+        for color, word in zip(CATEGORIES, common, strict=False)
+    ]
     if len(counts) > len(common):
         rest = int(counts.sum() - counts[common].sum())
         entries.append([GRAY, f"{len(counts) - len(common):,} others ({rest:,})"])
     if words.isna().any():
         entries.append([GRAY, f"no value ({int(words.isna().sum()):,})"])
-    colors = Colors(codes.astype(np.uint8), [*PALETTE[: len(common)], GRAY])
+    colors = Colors(codes.astype(np.uint8), [*CATEGORIES[: len(common)], GRAY])
     return colors, {"title": str(values.name), "entries": entries}
 
 

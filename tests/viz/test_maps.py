@@ -94,11 +94,11 @@ def test_dates_and_numbers_are_colored_by_a_ramp():
     assert (ends["low"], ends["high"]) == ("2020-01-01", "2020-10-26")
 
 
-def test_a_label_past_the_seventh_is_gray():
+def test_a_label_past_the_nineteenth_is_gray():
     given = table(places=200)
-    given["label"] = (given["location"] % 11).astype(str)
+    given["label"] = (given["location"] % 23).astype(str)
     legend = data_of(maps.map_scenes(given))["legend"]["entries"]
-    assert len(legend) == 8 and legend[-1][1].startswith("4 others")
+    assert len(legend) == 20 and legend[-1][1].startswith("4 others")
 
 
 def test_embeddings_color_the_mean_of_each_place():

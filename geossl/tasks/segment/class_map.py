@@ -16,7 +16,7 @@ import pandas as pd
 from geossl.datasets.raster.area import Grid
 from geossl.datasets.raster.files import is_tiff
 from geossl.tasks.segment.masks import IGNORE
-from geossl.utils.colors import PALETTE
+from geossl.utils.colors import CATEGORIES
 from geossl.utils.io import atomic_write
 from geossl.utils.validate import validated
 
@@ -98,8 +98,8 @@ def tif_path(path: str | os.PathLike[str]) -> Path:
 
 
 def class_colors(classes: tuple[str, ...]) -> list[str]:
-    """Return a color ``#rrggbb`` for each class; those of the palette repeat after eight."""
-    palette = cycle(PALETTE)
+    """Return a color ``#rrggbb`` for each class; they repeat after twenty."""
+    palette = cycle(CATEGORIES)
     return [_BACKGROUND if name == "background" else next(palette) for name in classes]
 
 

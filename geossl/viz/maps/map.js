@@ -391,6 +391,7 @@
     const legend = L.control({position: "bottomleft"});
     legend.onAdd = () => {
       const box = el("div", undefined, "geossl-legend");
+      if ((data.legend.entries || []).length > 10) box.classList.add("long");
       if (data.legend.title) box.append(el("b", data.legend.title));
       for (const [color, name] of data.legend.entries || []) {
         const line = el("div"), dot = el("span"), choice = el("button");

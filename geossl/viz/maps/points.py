@@ -40,7 +40,7 @@ def map_scenes(
 
     Args:
         scenes: scene table; a location counts by its first row.
-        color: column that colors the locations: words by the seven most frequent and the rest in
+        color: column that colors the locations: words by the twenty most frequent and the rest in
             gray, dates and numbers by a ramp. None: the label, or one color without labels.
         store: chip store of the table, for the popups.
         tiles: online base layer.

@@ -22,7 +22,7 @@ from geossl.utils.validate import PositiveInt, validated
 from geossl.viz.plots.base import draw_chip, new_figure, to_picture
 
 _MOST_PX = 512  # longest side of a picture; larger scenes are thinned out
-_MOST_CLASSES = 8  # in the legend
+_MOST_CLASSES = 20  # in the legend
 _RIGHT, _NO_TRUTH = "#e6e6e6", "#ffffff"
 _ERRORS = {"missed": PALETTE[5], "invented": PALETTE[4], "another class": PALETTE[7]}
 
