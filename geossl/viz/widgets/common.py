@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import sys
 from collections.abc import Callable
@@ -93,92 +92,6 @@ def count_by_year(times: pd.Series) -> pd.Series:
     """Count dates by year, in order of time."""
     years = pd.to_datetime(times, utc=True).dt.year.dropna().astype(int)
     return years.value_counts().sort_index()
-
-
-class _Stopped(Exception):
-    """The work is not wanted any more."""
-
-
-class Background:
-    """Run work in a thread where the messages of a page arrive: "Cancel" is one of them.
-
-    Elsewhere the work is done at once. Only the thread of the messages touches widgets.
-
-    Attributes:
-        progress: how much is done; hidden when nothing runs, as is the button.
-        cancel: button that stops the work.
-
-    Args:
-        on_cancel: called after the button stopped the work.
-    """
-
-    def __init__(self, on_cancel: Callable[[], None]) -> None:
-        self.progress = widgets.FloatProgress(
-            0.0, max=1.0, tooltip="how much is done",
-            layout=widgets.Layout(width="160px", display="none"),
-        )  # fmt: skip
-        self.cancel = widgets.Button(
-            description="Cancel", icon="times", tooltip="stop, and keep the picture that is shown",
-            layout=widgets.Layout(width="90px", display="none"),
-        )  # fmt: skip
-        self.cancel.on_click(lambda _: self._on_click(on_cancel))
-        self._job: object | None = None
-
-    def run(
-        self, work: Callable[[Callable[[float], None]], Any], finish: Callable[[Any], None]
-    ) -> None:
-        """Run ``work(report)`` and pass what it returns, or its exception, to ``finish``.
-
-        ``report`` takes the share that is done. Work that is stopped, or replaced by other work,
-        ends at its next report, and ``finish`` is not called.
-        """
-        job = self._job = object()
-        self.progress.layout.display = self.cancel.layout.display = ""
-
-        def report_here(share: float) -> None:
-            if self._job is job:
-                self.progress.value = share
-
-        def report(share: float) -> None:
-            if self._job is not job:
-                raise _Stopped
-            assert loop is not None
-            loop.call_soon_threadsafe(report_here, share)
-
-        def end(outcome: Any) -> None:
-            if self._job is job:
-                self.stop()
-                finish(outcome)
-
-        loop = _message_loop()
-        if loop is not None:
-            future = loop.run_in_executor(None, work, report)
-            future.add_done_callback(lambda done: end(done.exception() or done.result()))
-            return
-        try:  # nobody could press "Cancel"
-            outcome = work(report_here)
-        except Exception as error:  # any error must reach the person at the screen
-            outcome = error
-        end(outcome)
-
-    def stop(self) -> None:
-        """Stop the work, if any."""
-        self._job = None
-        self.progress.layout.display = self.cancel.layout.display = "none"
-        self.progress.value = 0.0
-
-    def _on_click(self, on_cancel: Callable[[], None]) -> None:
-        if self._job is not None:  # a click may come after the end
-            self.stop()
-            on_cancel()
-
-
-def _message_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the loop in which a notebook's messages arrive; None elsewhere."""
-    try:
-        return asyncio.get_running_loop() if in_notebook() else None
-    except RuntimeError:  # a thread of a notebook
-        return None
 
 
 class LiveOutput:

@@ -1,56 +1,89 @@
-"""Explore embeddings: a projection linked with the map, a selection, and similar places."""
+"""Explore embeddings: map, projection, dates and labels linked, similar places, own labels."""
 
 from __future__ import annotations
 
+import functools
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import ipywidgets as widgets
 import numpy as np
 import pandas as pd
 
 from geossl.clusters import GeoClusters
+from geossl.data.scenes import location_codes
 from geossl.data.store import ChipStore
-from geossl.embeddings import Embeddings, neighbors
+from geossl.embeddings import Embeddings
 from geossl.evaluate import ProbeResult
-from geossl.utils.colors import color_by_column
-from geossl.utils.validate import Seed, validated
+from geossl.models.encoder import Encoder
+from geossl.tasks.labels import Labels
+from geossl.utils.validate import Seed, check_choice, validated
 from geossl.viz.frame import Frame
 from geossl.viz.maps.markers import check_table
-from geossl.viz.pages import SHOWN_PX, date_text, jpeg_url, render
 from geossl.viz.projection import SAMPLE, Method, project
-from geossl.viz.widgets.common import Background, Status, bars_html, count_by_year
-from geossl.viz.widgets.linked import Gallery, LinkedViews
+from geossl.viz.widgets.explorer import finder, page, still
+from geossl.viz.widgets.explorer.background import Background
+from geossl.viz.widgets.explorer.columns import day_numbers, encode
+from geossl.viz.widgets.explorer.front import Explorer
+from geossl.viz.widgets.explorer.measures import MEASURES, own_columns
+from geossl.viz.widgets.explorer.pictures import describe, encode_chips
 
-_MOST_CHIPS = 32  # in the gallery
-_PURITY_K, _PURITY_ROWS = 10, 30_000
 _PROJECTIONS: dict[Method, str] = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
-_DATES = ("any date", "the same date", "other dates", "the same month, other years")
+_MOST_PICTURES = 512  # in one answer
 
 
-class EmbeddingExplorer(widgets.VBox):
-    """Show a 2-d projection of embeddings and a map, linked: select in either, see both.
+def _guarded(action: Callable[..., None]) -> Callable[..., None]:
+    """Show the errors of a callback, which would be lost."""
 
-    In a notebook t-SNE and UMAP are computed in a thread, so that the page answers meanwhile.
+    @functools.wraps(action)
+    def guarded(self: EmbeddingExplorer, *args: Any) -> None:
+        try:
+            action(self, *args)
+        except Exception as error:  # any error must reach the person at the screen
+            self._say_error(error)
+
+    return guarded
+
+
+class EmbeddingExplorer(Explorer):
+    """Explore embeddings on a linked map, 2-d projection, timeline, histograms and gallery.
+
+    A box or a lasso, a value of a legend, a span of a histogram: each is a filter, and what passes
+    all of them is the selection. A click on an image shows its place at all dates and the images
+    that are similar. Give images names (keys 1 to 9), and a probe learns from them at once. In a
+    notebook t-SNE and UMAP are computed in a thread, so that the page answers meanwhile.
 
     Attributes:
         selection: rows ``(n,)`` that are selected, of the embeddings; can be set.
         selected: the `geossl.Embeddings` of the selection.
+        labeled: table of the rows that are shown, with the names given in ``my_label``.
+        color: column that colors the points; can be set.
+        projection: "pca", "tsne" or "umap"; can be set.
 
     Args:
         embeddings: vectors and their scenes; rows with NaN, or without a position where others
             have one, are left out, and the status line says so.
         store: chip store whose row i is row i of the embeddings, for the pictures.
-        other: embeddings of the same rows by another encoder, for comparison.
+        other: embeddings of the same rows by another encoder: its projection stands beside, and
+            "neighbors in common" colors where the two differ.
         names: of the two encoders.
         probe: result of a probe of these embeddings, to color right and wrong.
         clusters: geo clusters, to color by them.
         label: column of labels.
-        seed: of t-SNE and UMAP.
+        encoder: that made the embeddings, to search by a picture that is dropped on the explorer.
+        labels: file of labels given earlier, to go on with.
+        seed: of t-SNE and UMAP, and of the folds of the probe.
 
     Raises:
         ValueError: another number of rows in ``store`` or ``other``; no usable row.
+
+    Example:
+        >>> scenes = pd.DataFrame({"location": [0, 1], "lon": [5.0, 6.0], "lat": [50.0, 51.0]})
+        >>> explorer = EmbeddingExplorer(Embeddings(np.eye(2, dtype=np.float32), scenes))
+        >>> explorer.selection = [1]
+        >>> explorer.selected.scenes["lon"].tolist()
+        [6.0]
     """
 
     @validated
@@ -64,6 +97,8 @@ class EmbeddingExplorer(widgets.VBox):
         probe: ProbeResult | None = None,
         clusters: GeoClusters | None = None,
         label: str = "label",
+        encoder: Encoder | None = None,
+        labels: str | os.PathLike[str] | None = None,
         seed: Seed = 0,
     ):
         for argument, value in (("store", store), ("other", other)):
@@ -72,6 +107,8 @@ class EmbeddingExplorer(widgets.VBox):
                     f"`{argument}` must have the same {len(embeddings)} rows as the embeddings, "
                     f"got {len(value)}."
                 )
+        if encoder is not None and store is None:
+            raise ValueError("`encoder` needs `store`, whose bands and size its pictures have.")
         check_table(embeddings.scenes, label=label)
         positions = np.isfinite(embeddings.scenes[["lon", "lat"]].to_numpy(float)).all(1)
         self._map_title = "map" if positions.any() else "map: no row has a position"
@@ -84,97 +121,134 @@ class EmbeddingExplorer(widgets.VBox):
         self._rows = np.flatnonzero(usable)
         self._embeddings, self._store = embeddings.subset(self._rows), store
         self._other = None if other is None else other.subset(self._rows)
-        self._names, self._label, self._seed = names, label, seed
-        self._columns = _extra_columns(self._embeddings.scenes, self._rows, clusters, probe)
+        self._names, self._label, self._seed, self._encoder = names, label, seed, encoder
         self._omitted = int((~usable).sum())
-        self._status = Status()
-        self._query: int | None = None
+        scenes = self._embeddings.scenes
+        self._clusters = clusters and clusters.assign(scenes["lon"], scenes["lat"])
+        self._columns = own_columns(scenes, self._rows, label, self._clusters, probe)
+        self._own_labels = Labels(self._embeddings, seed=seed)
+        self._liked: tuple[list[int], list[int]] = ([], [])
         self._projections: dict[Method, list[bytes]] = {}  # method -> points of both encoders
         self._method: Method = "pca"  # the one that is shown
-        self._make_controls()
-        super().__init__([self._controls, self.views, self._below, self._status.widget])
+        self._serial = 0
+        super().__init__(**self._first_state())
+        self._background = Background(functools.partial(setattr, self, "progress"), self._return)
+        if labels is not None:
+            count = self._own_labels.load(labels)
+            self._show_labels(f"{count:,} labels restored")
+        if self._other is not None and len(self._rows) <= MEASURES["neighbors in common"].most_eager:
+            self._add_measure("neighbors in common")
+        self._publish_columns()
+        self.color = self._first_color()
+        self.observe(_bound(self._project), "projection")
+        self.observe(_bound(self._on_color), "color")
+        self.observe(_bound(self._search_again), "dates")
+        self.on_msg(self._on_message)
         self._project()
-        self._color()
-        self._show()
+        self._say(self._summary())
 
-    def _make_controls(self) -> None:
+    # --- what is shown first
+
+    def _first_state(self) -> dict[str, Any]:
         scenes = self._embeddings.scenes
-        self.projection = widgets.Dropdown(
-            options=[(name, method) for method, name in _PROJECTIONS.items()],
-            description="projection",
-            tooltip="how vectors become two numbers; PCA is fast, t-SNE and UMAP are slow",
-        )  # fmt: skip
-        self._background = Background(self._return)
-        self.progress, self.cancel = self._background.progress, self._background.cancel
-        columns = [c for c in (self._label, "split", "time") if c in scenes]
-        purity = ["neighbor purity"] if self._label in scenes else []
-        self.color = widgets.Dropdown(
-            options=list(dict.fromkeys([*columns, *self._columns, *purity, "location"])),
-            description="color by", tooltip="what colors the points",
-        )  # fmt: skip
-        self.dates = widgets.Dropdown(
-            options=_DATES, description="search similar at", style={"description_width": "initial"},
-            tooltip="dates of the similar images to search",
-        )  # fmt: skip
         lon, lat = scenes[["lon", "lat"]].to_numpy(float).T
         frame = Frame.around(lon, lat)
         place = np.stack([frame.unwrap(lon), lat], 1)
         box = frame.padded(0.05)
         if frame.is_world:
             box = Frame(-180.0, min(-60.0, box.bottom), 180.0, max(85.0, box.top))
-        self.views = LinkedViews(
-            place=place.astype("<f4").tobytes(),
-            place_rest=(place - place.astype("<f4")).astype("<f4").tobytes(),
-            region=[box.left, box.bottom, box.right, box.top],
-        )
-        self.gallery = Gallery()
-        self._legend, self._counts = widgets.HTML(), widgets.HTML()
-        left = widgets.VBox([self.gallery], layout={"flex": "1 1 380px"})
-        right = widgets.VBox([self._legend, self._counts], layout={"width": "300px"})
-        self._below = widgets.HBox([left, right], layout={"flex_flow": "row wrap"})
-        controls = [self.projection, self.progress, self.cancel, self.color, self.dates]
-        self._controls = widgets.HBox(controls, layout={"flex_flow": "row wrap"})
-        guard = self._status.guard
-        self.projection.observe(guard(lambda _: self._project()), "value")
-        self.color.observe(guard(lambda _: self._color()), "value")
-        self.dates.observe(guard(lambda _: self._show_similar(self._query)), "value")
-        self.views.observe(guard(self._on_selection), "selection")
-        self.gallery.observe(guard(lambda _: self._show_similar(self.gallery.chosen)), "times")
+        abilities = ["similar", "project", "search", "label"]
+        abilities += ["pictures"] if self._store is not None else ["words"]
+        abilities += ["image"] if self._encoder is not None else []
+        if scenes["time"].notna().any() and scenes["location"].duplicated().any():
+            abilities.append("changed")
+        return {
+            "place": place.astype("<f4").tobytes(),
+            "place_rest": (place - place.astype("<f4")).astype("<f4").tobytes(),
+            "region": [box.left, box.bottom, box.right, box.top],
+            "locations": location_codes(scenes).astype("<i4").tobytes(),
+            "days": day_numbers(scenes["time"]).astype("<i4").tobytes(),
+            "corners": page.corners_of(self._store, self._rows, place),
+            "abilities": abilities,
+            "methods": [[method, name] for method, name in _PROJECTIONS.items()],
+            "all_dates": list(finder.DATES), "dates": finder.DATES[0],
+            "titles": [self._map_title, *self._names],
+        }  # fmt: skip
 
+    def _first_color(self) -> str:
+        """Return a column with values: labels, else what else tells images apart."""
+        wanted = ["neighbors in common"] if self._other is not None else []
+        for name in [*wanted, self._label, "geo cluster", "month", "time"]:
+            if name in self._columns and self._columns[name].nunique() > 1:
+                return name
+        return ""
+
+    def _summary(self) -> str:
+        if self._omitted:
+            return f"{self._omitted:,} rows without a position or a finite vector are left out."
+        return ""
+
+    # --- columns and colors
+
+    def _publish_columns(self) -> None:
+        encoded = [encode(values, name) for name, values in self._columns.items()]
+        lazy = [n for n, m in MEASURES.items() if n not in self._columns and m.is_possible(self)]
+        with self.hold_trait_notifications():
+            self.columns = [column for column, _ in encoded]
+            self.codes = b"".join(codes.tobytes() for _, codes in encoded)
+            self.lazy = lazy
+
+    def _add_measure(self, name: str) -> None:
+        self._columns[name] = MEASURES[name].compute(self)
+
+    @_guarded
+    def _on_color(self) -> None:
+        if self.color in self.lazy:
+            self._say(f"computing {self.color}")
+            self._add_measure(self.color)
+            self._publish_columns()
+            self._say(MEASURES[self.color].text)
+        check_choice("color", self.color, ["", *self._columns])
+
+    # --- projections
+
+    @_guarded
     def _project(self) -> None:
-        """Show the chosen projection; one that was computed before is reused."""
-        method, start = self.projection.value, time.monotonic()
-        self._background.stop()
-        if method == "pca" and method not in self._projections:
-            self._projections[method] = self._points(method, lambda share: None)
+        method, start = self.projection, time.monotonic()
+        check_choice("projection", method, _PROJECTIONS)
         if method in self._projections:
+            self._background.stop()
             self._draw(method, start)
             return
-        self._status.show(f"computing {self._describe(method)}")
+        self._say(f"computing {self._describe(method)}")
         self._background.run(
             lambda report: self._points(method, report),
-            self._status.guard(lambda points: self._finish(method, start, points)),
+            lambda points: self._finish(method, start, points),
         )
 
+    @_guarded
     def _finish(self, method: Method, start: float, points: list[bytes] | Exception) -> None:
         if isinstance(points, Exception):
-            self.projection.value = self._method
-            self._status.show_error(points)
-        else:
-            self._projections[method] = points
-            self._draw(method, start)
+            self.projection = self._method
+            raise points
+        self._projections[method] = points
+        self._draw(method, start)
 
     def _draw(self, method: Method, start: float) -> None:
         name, self._method = _PROJECTIONS[method], method
-        with self.views.hold_trait_notifications():
-            self.views.first, self.views.second = self._projections[method]
-            self.views.titles = [self._map_title, *(f"{n}: {name}" for n in self._names)]
-        self._status.show(f"{self._describe(method)} in {time.monotonic() - start:.1f} s")
+        with self.hold_trait_notifications():
+            self.first, self.second = self._projections[method]
+            self.titles = [self._map_title, *(f"{n}: {name}" for n in self._names)]
+        self._say(f"{self._describe(method)} in {time.monotonic() - start:.1f} s")
 
     def _return(self) -> None:
         """Return to the projection that is shown: the other was cancelled."""
-        self.projection.value = self._method
-        self._status.show(f"stopped; the picture is still {_PROJECTIONS[self._method]}")
+        self.projection = self._method
+        self._say(f"stopped; the picture is still {_PROJECTIONS[self._method]}")
+
+    def cancel(self) -> None:
+        """Stop the computation of a projection; the picture stays."""
+        self._background.cancel()
 
     def _describe(self, method: Method) -> str:
         count = len(self._embeddings)
@@ -196,138 +270,183 @@ class EmbeddingExplorer(widgets.VBox):
             points[i] = xy.astype("<f4").tobytes()
         return points
 
-    def _color(self) -> None:
-        name = self.color.value
-        if name == "neighbor purity" and name not in self._columns:
-            self._columns[name] = self._neighbor_purity()
-        table = self._columns if name in self._columns else self._embeddings.scenes
-        colors, legend = color_by_column(table[name].rename(name))
-        with self.views.hold_trait_notifications():
-            self.views.codes, self.views.palette = colors.values.tobytes(), list(colors.palette)
-        self._legend.value = render("legend.html", **legend)
+    # --- questions of the browser
 
-    def _neighbor_purity(self) -> pd.Series:
-        """Return the share of each row's ten nearest at other locations that have its label."""
-        rows = np.arange(len(self._embeddings))
-        if len(rows) > _PURITY_ROWS:
-            rows = np.sort(np.random.default_rng(self._seed).permutation(rows)[:_PURITY_ROWS])
-        nearest, _ = neighbors(self._embeddings, rows, k=_PURITY_K)
-        codes = pd.factorize(self._embeddings.scenes[self._label])[0]
-        share = (codes[nearest] == codes[rows][:, None]).mean(1)
-        purity = np.full(len(codes), np.nan)
-        purity[rows] = np.where(codes[rows] >= 0, share, np.nan)
-        return pd.Series(purity)
+    def _on_message(self, _: Any, content: dict[str, Any], buffers: Sequence[Any]) -> None:
+        handlers: dict[str, Callable[[dict[str, Any], Sequence[Any]], Any]] = {
+            "pictures": self._send_pictures,
+            "cancel": lambda content, _: self.cancel(),
+            "similar": lambda content, _: self._show_similar(content["row"]),
+            "changed": lambda content, _: self._show_changed(),
+            "search": lambda content, _: self._show(
+                finder.search(self._embeddings, content["text"], self._clusters)
+            ),
+            "image": self._show_like_picture,
+            "label": lambda content, _: self._give(content["rows"], content["name"]),
+            "undo": lambda content, _: self._undo(),
+            "uncertain": lambda content, _: self._show_uncertain(),
+            "like": lambda content, _: self._show_more_like(content["rows"], content["like"]),
+            "save_labels": lambda content, _: self._save_labels(content["path"]),
+        }
+        reply, pictures = None, []
+        try:
+            reply = handlers[content["type"]](content, buffers)
+        except Exception as error:  # any error must reach the person at the screen
+            self._say_error(error)
+        if isinstance(reply, tuple):
+            reply, pictures = reply
+        self.send({"id": content.get("id"), **(reply or {"rows": [], "words": []})}, pictures)
 
-    def _on_selection(self, _: Any) -> None:
-        self._query = None
-        self._show()
-
-    def _show(self) -> None:
-        """Show gallery and counts of the selection, or of a sample of all rows."""
-        rows = self.views.rows()
-        scenes = self._embeddings.scenes
-        table = scenes.iloc[rows] if len(rows) else scenes
-        note = f"{len(rows):,} selected" if len(rows) else "nothing selected; a random sample"
-        sample = rows if len(rows) else np.arange(len(scenes))
-        if len(sample) > _MOST_CHIPS:
-            sample = np.sort(np.random.default_rng(0).permutation(sample)[:_MOST_CHIPS])
-            note += f", {_MOST_CHIPS} shown"
-        self._fill_gallery(sample, note=f"{note}. Click one to see similar places.")
-        blocks = []
-        if self._label in table:
-            title = f"{self._label} of {'the selection' if len(rows) else 'all'}"
-            blocks.append(bars_html(table[self._label].value_counts(), title=title))
-        if table["time"].notna().any():
-            blocks.append(bars_html(count_by_year(table["time"]), title="year", most=20))
-        self._counts.value = "".join(blocks)
-        if self._omitted:
-            note += f"; {self._omitted:,} rows without a position or a finite vector are left out"
-        self._status.show(note)
-
-    def _show_similar(self, row: int | None) -> None:
-        """Show the images most similar to a chip by cosine similarity, at the chosen dates."""
-        if row is None or row < 0:
-            return
-        self._query = row
-        times, dates = self._embeddings.scenes["time"], self.dates.value
-        own = times.iloc[row]
-        allowed = {
-            "any date": pd.Series(True, times.index),
-            "the same date": times == own,
-            "other dates": times != own,
-            "the same month, other years": (times.dt.month == own.month)
-            & (times.dt.year != own.year),
-        }[dates].to_numpy(bool)
-        gallery = np.union1d(np.flatnonzero(allowed), [row])
-        if len(gallery) < 2:
-            self._status.show(f"there is no other image at {dates}")
-            return
-        query = int(np.searchsorted(gallery, row))
-        nearest, similarity = neighbors(
-            self._embeddings.subset(gallery), [query], k=_MOST_CHIPS - 1, exclude_location=False
-        )
-        rows = np.r_[row, gallery[nearest[0]]]
-        captions = ["the chip itself", *(f"similarity {value:.2f}" for value in similarity[0])]
-        note = f"The {len(rows) - 1} images most similar to the first, at {dates}."
-        self._fill_gallery(rows, note=note, captions=captions)
-        self._status.show(note)
-
-    def _fill_gallery(
-        self, rows: np.ndarray, *, note: str, captions: list[str] | None = None
-    ) -> None:
-        pictures = [""] * len(rows)
-        if self._store is not None and len(rows):
+    def _send_pictures(
+        self, content: dict[str, Any], _: Sequence[Any]
+    ) -> tuple[dict[str, Any], list[bytes]]:
+        rows = np.asarray(content["rows"], np.int64)[:_MOST_PICTURES]
+        words = describe(self._embeddings.scenes.iloc[rows], self._label)
+        pictures: list[bytes] = []
+        if self._store is not None:
             try:
-                chips = self._store.preview(self._rows[rows], min_px=SHOWN_PX)
-                pictures = [jpeg_url(chip, quality=85) for chip in chips]
+                pictures = encode_chips(self._store, self._rows[rows])
             except (OSError, ValueError) as error:
-                note += f" The pictures cannot be read: {error}"
-        items = []
-        for i, (row, picture) in enumerate(zip(rows, pictures, strict=True)):
-            scene = self._embeddings.scenes.iloc[row]
-            date = date_text(scene["time"])
-            words = [
-                f"location {scene['location']}",
-                date,
-                *(captions[i : i + 1] if captions else []),
-            ]
-            if self._label in scene and pd.notna(scene[self._label]):
-                words.append(str(scene[self._label]))
-            caption = captions[i] if captions else date
-            items.append(
-                {"row": int(row), "image": picture, "words": ", ".join(words), "caption": caption}
-            )
-        with self.gallery.hold_trait_notifications():
-            self.gallery.chips, self.gallery.note = items, note
+                self._say(f"The pictures cannot be read: {error}", is_error=True)
+        return {"rows": rows.tolist(), "words": words}, pictures
+
+    def _show(self, answer: finder.Answer) -> None:
+        self._serial += 1
+        self.answer = {
+            "serial": self._serial, "rows": answer.rows, "captions": answer.captions,
+            "note": answer.note, "query": answer.query,
+            "view": answer.rows if answer.is_view else None,
+        }  # fmt: skip
+        self._say(answer.note)
+
+    def _show_similar(self, row: int) -> None:
+        self._show(finder.similar(self._embeddings, row, self.dates))
+
+    @_guarded
+    def _search_again(self) -> None:
+        if self.answer.get("query", -1) >= 0:
+            self._show_similar(self.answer["query"])
+
+    def _show_changed(self) -> None:
+        answer, values = finder.changed_most(self._embeddings)
+        self._columns["change"] = pd.Series(values)
+        self._publish_columns()
+        self._show(answer)
+
+    def _show_like_picture(self, content: dict[str, Any], buffers: Sequence[Any]) -> None:
+        assert self._encoder is not None and self._store is not None
+        name = str(content["name"])
+        vector = finder.embed_picture(bytes(buffers[0]), name, self._encoder, self._store)
+        self._show(finder.similar_to_vector(self._embeddings, vector, name))
+
+    # --- labels of one's own
+
+    def _give(self, rows: list[int], name: str) -> None:
+        self._own_labels.give(rows, name)
+        self._liked = ([], [])
+        self._show_labels(f"{len(rows):,} named {name}")
+
+    def _undo(self) -> None:
+        count = self._own_labels.undo()
+        self._show_labels(f"{count:,} labels taken back" if count else "Nothing is left to undo.")
+
+    def _show_labels(self, text: str) -> None:
+        counts, prediction = self._own_labels.counts(), self._own_labels.predict()
+        names = pd.Series(self._own_labels.names)
+        for name in ("my label", "predicted", "confidence"):
+            self._columns.pop(name, None)
+        if counts:
+            self._columns["my label"] = names
+        if prediction is not None:
+            self._columns["predicted"] = pd.Series(prediction.names)
+            self._columns["confidence"] = pd.Series(prediction.confidence)
+        measured = self._own_labels.accuracy()
+        note = "choose an image, or draw a box; then type a name or press its key, 1 to 9"
+        if measured is not None:
+            share, low, high, places = measured
+            note = f"right at {share:.0%} of {places} other labeled locations ({low:.0%} to {high:.0%})"
+        elif counts:
+            note = "three locations a name, and the accuracy is measured"
+        self.labels = {"names": list(counts), "counts": list(counts.values()), "note": note}
+        self._publish_columns()
+        if prediction is not None and self.color not in ("my label", "predicted", "confidence"):
+            self.color = "predicted"
+        self._say(text)
+
+    def _show_uncertain(self) -> None:
+        rows = self._own_labels.least_certain(finder.MOST).tolist()
+        confidence = self._columns["confidence"]
+        captions = [f"{self._columns['predicted'][r]}? {confidence[r]:.0%}" for r in rows]
+        self._show(finder.Answer(rows, captions, "The images of which the probe is least certain."))
+
+    def _show_more_like(self, rows: list[int], is_liked: bool) -> None:
+        chosen = self._liked[0] if is_liked else self._liked[1]
+        chosen.extend(row for row in rows if row not in chosen)
+        liked, unliked = self._liked
+        found, scores = self._own_labels.more_like(liked, unliked)
+        note = f"Like {len(liked)} image{'s' * (len(liked) != 1)}"
+        note += f", unlike {len(unliked)}" if unliked else ""
+        captions = [f"{score:.2f}" for score in scores]
+        self._show(finder.Answer(found.tolist(), captions, f"{note}, the best first."))
+
+    def _save_labels(self, path: str) -> None:
+        self._own_labels.save(path)
+        self._say(f"wrote {path}")
+
+    # --- for Python
+
+    @validated
+    def save(self, path: str | os.PathLike[str], *, title: str = "geossl explorer") -> None:
+        """Write one file that opens without a kernel or a network, also on a phone.
+
+        It has the map, the projections computed so far, brushing, timeline, gallery and search by
+        similarity. A chip takes some 0.7 kB with its picture, so that 20,000 make some 20 MB;
+        of more, a random sample of 20,000 is saved, and the page says so.
+
+        Args:
+            path: of the page, ending in .html.
+            title: of the page.
+
+        Raises:
+            ValueError: another suffix.
+        """
+        page.save(self, path, title=title)
+        self._say(f"wrote {path}")
+
+    @property
+    def labeled(self) -> pd.DataFrame:
+        """The scene table of the rows that are shown, with the names given in ``my_label``."""
+        return self._own_labels.table()
 
     @property
     def selection(self) -> np.ndarray:
         """Rows ``(n,)`` of the embeddings that are selected."""
-        return self._rows[self.views.rows()]
+        return self._rows[np.frombuffer(self.selected_rows, "<u4").astype(np.int64)]
 
     @selection.setter
     def selection(self, rows: Any) -> None:
-        self.views.select(np.flatnonzero(np.isin(self._rows, np.asarray(rows))))
+        shown = np.flatnonzero(np.isin(self._rows, np.asarray(rows)))
+        self._serial += 1
+        self.selected_rows = shown.astype("<u4").tobytes()
+        self.chosen_by_python = {"serial": self._serial, "rows": shown.tolist()}
 
     @property
     def selected(self) -> Embeddings:
         """The embeddings of the selection."""
-        return self._embeddings.subset(self.views.rows())
+        return self._embeddings.subset(np.frombuffer(self.selected_rows, "<u4").astype(np.int64))
+
+    def _ipython_display_(self) -> None:
+        """Show a still picture, which the explorer hides while there is a kernel."""
+        self.still = f"geossl-still-{self.model_id}"
+        still.display_with_picture(self, super()._repr_mimebundle_())
+
+    def _say(self, text: str, *, is_error: bool = False) -> None:
+        with self.hold_trait_notifications():
+            self.status, self.is_error = text, is_error
+
+    def _say_error(self, error: BaseException) -> None:
+        self._say(f"{type(error).__name__}: {error}", is_error=True)
 
 
-def _extra_columns(
-    scenes: pd.DataFrame,
-    rows: np.ndarray,
-    clusters: GeoClusters | None,
-    probe: ProbeResult | None,
-) -> dict[str, pd.Series]:
-    """Return columns to color by that the table does not have."""
-    columns = {}
-    if clusters is not None:
-        numbers = clusters.assign(scenes["lon"], scenes["lat"])
-        columns["geo cluster"] = pd.Series(numbers).astype(str)
-    if probe is not None:
-        hits = probe.predictions.set_index("row")["hit"].reindex(rows)
-        words = hits.map({True: "right", False: "wrong"}).fillna("not tested")
-        columns["probe error"] = words.reset_index(drop=True)
-    return columns
+def _bound(action: Callable[[], None]) -> Callable[[Any], None]:
+    return lambda _: action()

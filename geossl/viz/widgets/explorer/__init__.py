@@ -1,0 +1,1 @@
+"""The explorer of embeddings: its script, what it shows, and the page that it can be saved as."""

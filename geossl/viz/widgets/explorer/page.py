@@ -1,0 +1,97 @@
+"""Save an explorer as one HTML file that needs neither a kernel nor a network."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from markupsafe import Markup
+
+from geossl.data.store import ChipStore
+from geossl.embeddings import Embeddings
+from geossl.utils.io import atomic_write
+from geossl.utils.validate import check_choice
+from geossl.viz.pages import render, script_json
+from geossl.viz.widgets.explorer.front import read_script
+from geossl.viz.widgets.explorer.pictures import describe, encode_chips
+
+if TYPE_CHECKING:
+    from geossl.viz.widgets.embedding_explorer import EmbeddingExplorer
+
+MOST_CHIPS = 20_000
+_DIMS = 64  # of the vectors that a page searches
+_PICTURE_PX = 48
+_OF_ROWS = {"place": 2, "place_rest": 2, "corners": 8, "locations": 1, "days": 1, "first": 2,
+            "second": 2}  # numbers of four bytes a row  # fmt: skip
+_SHARED = ("columns", "color", "titles", "region", "scenes", "all_dates", "dates", "credit", "world",
+           "projection")  # fmt: skip
+
+
+def corners_of(store: ChipStore | None, rows: np.ndarray, place: np.ndarray) -> bytes:
+    """Return the corners of chips on the ground less their places, float32; b"" if unknown."""
+    if store is None:
+        return b""
+    from geossl.datasets.raster import footprints
+
+    corners = footprints(store)[rows]  # (N, 4, 2)
+    offset = corners - place[:, None]
+    offset[..., 0] -= 360 * np.round(offset[..., 0] / 360)
+    return offset.astype("<f4").tobytes() if np.isfinite(offset).any() else b""
+
+
+def save(explorer: EmbeddingExplorer, path: str | os.PathLike[str], *, title: str) -> None:
+    """Write an explorer as a page, see `EmbeddingExplorer.save`."""
+    path = Path(path)
+    check_choice("suffix of path", path.suffix, (".html",))
+    count = len(explorer._embeddings)
+    rows = np.arange(count)
+    status = explorer._summary()
+    if count > MOST_CHIPS:
+        rows = np.sort(np.random.default_rng(0).permutation(count)[:MOST_CHIPS])
+        status = f"A random sample of {MOST_CHIPS:,} of {count:,} images. {status}"
+    state: dict[str, Any] = {name: getattr(explorer, name) for name in _SHARED}
+    state |= {"status": status, "is_error": False, "progress": -1, "abilities": ["similar", "search"],
+              "lazy": []}  # fmt: skip
+    buffers = {name: _rows_of(getattr(explorer, name), width, rows)
+               for name, width in _OF_ROWS.items()}  # fmt: skip
+    buffers |= {"coast": explorer.coast, "coast_lengths": explorer.coast_lengths}
+    codes = np.frombuffer(explorer.codes, np.uint8).reshape(-1, count)
+    buffers["codes"] = np.ascontiguousarray(codes[:, rows]).tobytes()
+    buffers["vectors"] = _small_vectors(explorer._embeddings.subset(rows)).tobytes()
+    state["words"] = describe(explorer._embeddings.scenes.iloc[rows], explorer._label)
+    if explorer._store is not None:
+        pictures = encode_chips(
+            explorer._store, explorer._rows[rows], size_px=_PICTURE_PX, quality=70
+        )
+        buffers["pictures"] = b"".join(pictures)
+        ends = np.cumsum([0, *map(len, pictures)])
+        buffers["picture_ends"] = ends.astype("<u4").tobytes()
+        state["abilities"].append("pictures")
+    packed = {name: base64.b64encode(data).decode() for name, data in buffers.items()}
+    text = render(
+        "explorer.html", title=title, style=Markup(explorer._css),
+        script=Markup(explorer._esm.replace("export default", "const explorer =")),
+        offline=Markup(read_script("offline")),
+        data=Markup(script_json({"state": state, "buffers": packed})),
+    )  # fmt: skip
+    with atomic_write(path) as part:
+        part.write_text(text, "utf-8")
+
+
+def _rows_of(packed: bytes, width: int, rows: np.ndarray) -> bytes:
+    if not packed:
+        return b""
+    return np.frombuffer(packed, np.uint32).reshape(-1, width)[rows].tobytes()
+
+
+def _small_vectors(embeddings: Embeddings) -> np.ndarray:
+    """Return unit vectors ``(N, D)`` int8 in at most 64 dimensions: cosines to about a hundredth."""
+    unit = torch.nn.functional.normalize(embeddings.tensor(), dim=1)
+    if unit.shape[1] > _DIMS:
+        _, _, axes = torch.linalg.svd(unit[:: max(1, len(unit) // 5000)], full_matrices=False)
+        unit = torch.nn.functional.normalize(unit @ axes[:_DIMS].T, dim=1)
+    return (unit * 127).round().to(torch.int8).numpy()
