@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
+from geossl.data.natural_color import shown_bands
 from geossl.data.pixels import Pixels
 from geossl.utils.validate import PositiveInt, check_fields, validated
 
@@ -86,12 +87,10 @@ class FunctionReader:
             raise ValueError(f"`read` must return chips (1, {count}, 8, 8), got {chips.shape}.")
         numbered = tuple(f"band_{i}" for i in range(1, chips.shape[1] + 1))
         bands = self.bands or (_COLORS if chips.shape[1] == 3 else numbered)
-        has_colors = set(_COLORS) <= set(bands)
-        rgb = [bands.index(c) for c in _COLORS] if has_colors else [0, 1, 2][: len(bands) // 3 * 3]
         return {
             "bands": list(bands),
             "dtype": str(chips.dtype),
-            "rgb": rgb or [0],
+            "rgb": shown_bands(bands),
             "units": "as read",
             "source": str(scenes["reader"].iloc[0]),
         }

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from geossl.data import store_files
 from geossl.data.build import MAX_NODATA_SHARE, ChipBuilder
+from geossl.data.natural_color import Stretch, shown_bands
 from geossl.data.notices import DataWarning
 from geossl.data.readers import get_reader, reader_name
 from geossl.data.sources import changed_rows
@@ -26,6 +27,7 @@ from geossl.utils.validate import Fraction, PositiveInt, advise, validated
 __all__ = ["ChipStore"]
 
 _MAX_CLIPPED = 0.01  # share of the values beyond the scale
+_PICTURE_BANDS = 4  # of uint8 are a picture already, as aerial images are
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -259,8 +261,9 @@ class ChipStore:
     def preview(self, index: ArrayLike | Tensor, *, min_px: PositiveInt = 1) -> np.ndarray:
         """Return some chips as pictures: ``(len(index), H, W, 3)`` uint8.
 
-        uint8 is shown as it is; uint16 is stretched from the 2nd to the 98th percentile of each
-        band over the whole store, so that colors of different chips compare.
+        Up to four bands of uint8 are shown as they are. Others are stretched from the 2nd to the
+        98th percentile of each band over the whole store, so that colors of different chips
+        compare, and brightened if most pixels are dark (see `geossl.data.natural_color`).
 
         Args:
             index: rows of the store.
@@ -287,12 +290,10 @@ class ChipStore:
     @validated
     def to_rgb(self, pixels: np.ndarray) -> np.ndarray:
         """Return pixels ``(N, C, H, W)`` in the store's units, e.g. augmented, as pictures."""
-        bands = (list(self.rgb) * 3)[:3] if len(self.rgb) == 1 else list(self.rgb)
-        pixels = pixels[:, bands]
-        if self.dtype != "uint8":
-            low, high = (limits[bands, None, None] for limits in self._stretch)
-            pixels = (pixels - low) / (high - low) * 255
-        if pixels.dtype != np.uint8:
+        pixels = pixels[:, (self.rgb * 3)[:3]]
+        if self.dtype != "uint8" or len(self.bands) > _PICTURE_BANDS:
+            pixels = self._stretch.apply(pixels)
+        elif pixels.dtype != np.uint8:
             pixels = np.clip(pixels + 0.5, 0, 255).astype(np.uint8)
         return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
 
@@ -300,14 +301,13 @@ class ChipStore:
         return np.ascontiguousarray(self.chips[_as_rows(index)])
 
     @cached_property
-    def _stretch(self) -> tuple[np.ndarray, np.ndarray]:
-        """Low and high ``(C,)`` of each band, from some million pixels all over the store."""
+    def _stretch(self) -> Stretch:
+        """The tone curve of red, green and blue, from some million pixels all over the store."""
         step, step_px = -(-len(self) // 256), -(-self.size_px // 64)
         sample = np.array(self.chips[::step, :, ::step_px, ::step_px])
         pixels = sample.transpose(1, 0, 2, 3).reshape(len(self.bands), -1)
         valid = pixels[:, pixels.any(0)]  # all bands zero: mostly no data
-        low, high = np.percentile(valid if valid.size else pixels, [2, 98], axis=1)
-        return low, np.maximum(high, low + 1)
+        return Stretch.fit((valid if valid.size else pixels)[(self.rgb * 3)[:3]])
 
 
 def _as_rows(index: ArrayLike | Tensor) -> np.ndarray:
@@ -318,6 +318,8 @@ def _as_rows(index: ArrayLike | Tensor) -> np.ndarray:
 def fields_of(info: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a store that are in its json file."""
     same = {name: info[name] for name in ("bands", "dtype", "size_px", "rgb")}
+    if len(info["bands"]) > _PICTURE_BANDS and info["rgb"] == [0, 1, 2]:  # what version 0.1 wrote
+        same["rgb"] = shown_bands(info["bands"])
     return {**same, **{name: np.array(info[name], np.float32) for name in ("mean", "std")}}
 
 

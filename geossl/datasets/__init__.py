@@ -15,6 +15,7 @@ from geossl.datasets.geoimagenet import geoimagenet
 from geossl.datasets.geotiff import geotiff
 from geossl.datasets.image_folder import image_folder
 from geossl.datasets.photos import photos
+from geossl.datasets.raster.footprints import footprints
 from geossl.datasets.registry import open_scenes, register
 from geossl.datasets.satmae_csv import satmae_csv
 from geossl.datasets.seco import seco
@@ -34,6 +35,7 @@ __all__ = [
     "fmow",
     "fmow_sentinel",
     "gassl_csv",
+    "footprints",
     "geoimagenet",
     "geotiff",
     "image_folder",

@@ -15,8 +15,8 @@ from geossl.utils.validate import validated
 PALETTE = (
     "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#444444",
 )  # fmt: skip
-# Twelve more, the farthest apart in CIE Lab from each other, from the eight, from white, a dark page
-# and the gray of the others, also as those see them who lack red or green cones
+# Twelve more, far apart in CIE Lab from each other, from the eight, from white, a dark page and the
+# gray of the others, also as those see them who lack red or green cones
 CATEGORIES = (
     *PALETTE, "#0000ff", "#690069", "#691e00", "#4bff78", "#ffc3b4", "#00f0f0", "#003ca5",
     "#d22d3c", "#a5b469", "#c30fff", "#0f0fb4", "#a587ff",

@@ -145,7 +145,7 @@ def _has_box(row: Row) -> bool:
     return BOX[0] in row and bool(pd.notna(row[BOX[0]]))
 
 
-def _square(path: str, row: Row, width: int, height: int) -> tuple[int, int, int]:
+def square(path: str, row: Row, width: int, height: int) -> tuple[int, int, int]:
     """Return left, top and side of the square to read, within the file."""
     if width * height > _MAX_PX:
         raise DatasetError(
@@ -186,7 +186,7 @@ def _read_raster(path: str, bands: list[int], row: Row, size_px: int) -> Chip:
     from rasterio.windows import Window
 
     with open_raster(path) as file:
-        left, top, side = _square(path, row, file.width, file.height)
+        left, top, side = square(path, row, file.width, file.height)
         count, dtype = (file.count, file.dtypes[0]) if palette(file) is None else (3, "uint8")
         _check_file(path, bands, row, count=count, dtype=dtype)
         method = Resampling.average if size_px < side else Resampling.bilinear
@@ -204,7 +204,7 @@ def _read_array(path: str, bands: list[int], row: Row, size_px: int) -> Chip:
     if pixels.shape[0] < pixels.shape[2]:
         pixels = pixels.transpose(1, 2, 0)
     height, width, count = pixels.shape
-    left, top, side = _square(path, row, width, height)
+    left, top, side = square(path, row, width, height)
     _check_file(path, bands, row, count=count, dtype=str(pixels.dtype))
     part = np.stack([pixels[top : top + side, left : left + side, b - 1] for b in bands])
     valid = np.isfinite(part).all(0) if part.dtype.kind == "f" else np.ones(part.shape[1:], bool)
@@ -224,7 +224,7 @@ def _read_image(path: str, bands: list[int], row: Row, size_px: int) -> Chip:
     try:
         with Image.open(path) as file:  # the header alone; Pillow refuses bombs here
             width, height = file.size
-            left, top, side = _square(path, row, width, height)
+            left, top, side = square(path, row, width, height)
             dtype = "uint16" if file.mode.startswith("I") else "uint8"
             _check_file(path, bands, row, count=3, dtype=dtype)
             orientation = None if _has_box(row) else file.getexif().get(_ORIENTATION)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from geossl.data.files import DatasetError
+from geossl.data.natural_color import named_colors, shown_bands
 from geossl.data.pixels import Pixels
 from geossl.datasets.raster.files import open_raster, palette
 from geossl.datasets.raster.grid import ALIGNED_PX, pixel_to_crs
-from geossl.datasets.raster.header import COLORS
 
 
 def pixel_info(scenes: pd.DataFrame) -> dict[str, Any]:
     """Return bands, dtype, units and source of the pixels of a table."""
     first = scenes.iloc[0]
     names = first["band_names"].split(",")
-    rgb = _rgb_bands(names) or ([0, 1, 2] if len(names) >= 3 else [0])
     units = "as in the files"
     if np.isfinite(first["scale_low"]):
         units = f"1..65535 for {first['scale_low']:g}..{first['scale_high']:g}, 0 where no data"
@@ -29,20 +26,8 @@ def pixel_info(scenes: pd.DataFrame) -> dict[str, Any]:
         "dtype": first["dtype"],
         "units": units,
         "source": "GeoTIFF scenes",
-        "rgb": rgb,
+        "rgb": shown_bands(names),
     }
-
-
-def _rgb_bands(names: Sequence[str]) -> list[int]:
-    """Return where red, green and blue are among the names of bands; empty unless all are.
-
-    B4, B3, B2 (or B04, ...) are red, green and blue of Sentinel-2, and of Landsat 8 and 9.
-    """
-    plain = [re.sub("^b0+", "b", name.strip().lower()) for name in names]
-    for colors in (COLORS, ("b4", "b3", "b2")):
-        if set(colors) <= set(plain):
-            return [plain.index(color) for color in colors]
-    return []
 
 
 def read_cells(rows: pd.DataFrame, *, size_px: int) -> Pixels:
@@ -97,7 +82,7 @@ def read_cells(rows: pd.DataFrame, *, size_px: int) -> Pixels:
 def _cloud_free_share(
     chips: np.ndarray, valid: np.ndarray, info: dict[str, Any], scaled: bool
 ) -> np.ndarray:
-    rgb = _rgb_bands(info["bands"])
+    rgb = named_colors(info["bands"])
     if not rgb:
         return np.full(len(chips), np.nan)
     bright = 0.35 * 65535 if scaled else 200 if info["dtype"] == "uint8" else 3500

@@ -13,6 +13,7 @@ from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from geossl.data.natural_color import Stretch
 from geossl.datasets.raster.area import Row
 from geossl.datasets.raster.window import pixel_info
 from geossl.utils.validate import PositiveInt, validated
@@ -118,12 +119,10 @@ def draw_chip(ax: Axes, chip: np.ndarray, title: str = "", frame: str | None = N
 def to_picture(row: Row, pixels: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Turn pixels ``(C, H, W)`` of a scene into a picture ``(H, W, 3)`` uint8.
 
-    Pixels other than uint8 are stretched from the 2nd to the 98th percentile of valid ones.
+    Pixels other than uint8 are stretched to their range, see `geossl.data.natural_color`.
     """
     bands = (pixel_info(pd.DataFrame([row]))["rgb"] * 3)[:3]
-    picture = pixels[bands].transpose(1, 2, 0)
+    picture = pixels[bands]
     if picture.dtype != np.uint8 and valid.any():
-        low, high = np.percentile(picture[valid], [2, 98], axis=0)
-        picture = 255 * np.clip((picture - low) / np.maximum(high - low, 1e-9), 0, 1)
-        picture *= valid[..., None]
-    return picture.astype(np.uint8)
+        picture = Stretch.fit(picture[:, valid]).apply(picture) * valid
+    return picture.astype(np.uint8).transpose(1, 2, 0)
