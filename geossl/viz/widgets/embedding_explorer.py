@@ -168,7 +168,7 @@ class EmbeddingExplorer(Explorer):
             "region": [box.left, box.bottom, box.right, box.top],
             "locations": location_codes(scenes).astype("<i4").tobytes(),
             "days": day_numbers(scenes["time"]).astype("<i4").tobytes(),
-            "corners": page.corners_of(self._store, self._rows, place),
+            "corners": page.corners_of(self._store, scenes, place),
             "abilities": abilities,
             "methods": [[method, name] for method, name in _PROJECTIONS.items()],
             "all_dates": list(finder.DATES), "dates": finder.DATES[0],

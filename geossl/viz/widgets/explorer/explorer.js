@@ -6,7 +6,7 @@ function explore({model, el}) {
   el.classList.add("geossl-explorer");
   const get = (name) => model.get(name);
   const host = {
-    mode: "box", world: null, coast: [], scenes: [], views: [], panels: [], marks: [], few: [], path: [], query: -1,
+    mode: "box", world: null, coast: new Path2D(), scenes: [], views: [], panels: [], marks: [], few: [], path: [], query: -1,
     density: {contours: false, names: false}, pictures: new Map(), ink: "#111", paper: "#fff",
   };
   const place = bytesOf(get("place"), Float32Array), rest = bytesOf(get("place_rest"), Float32Array);
@@ -21,8 +21,7 @@ function explore({model, el}) {
   bar.setAttribute("role", "toolbar");
   host.row = element("div", "", el, "geossl-row");
   const below = element("div", "", el, "geossl-below"), panels = element("div", "", below, "geossl-panels");
-  const side = element("div", "", below, "geossl-side"), status = element("div", "", el, "geossl-status");
-  status.setAttribute("role", "status");
+  const side = element("div", "", below, "geossl-side");
   const said = element("div", "", el, "geossl-said");
   const credit = element("div", get("credit"), el, "geossl-faint geossl-credit");
   const tip = element("div", "", el, "geossl-tip");
@@ -94,6 +93,9 @@ function explore({model, el}) {
     find.setAttribute("aria-label", find.placeholder);
     find.onkeydown = (event) => { if (event.key === "Enter" && find.value.trim()) ask("search", {text: find.value.trim()}); event.stopPropagation(); };
   }
+
+  const status = element("div", "", bar, "geossl-status");
+  status.setAttribute("role", "status");
 
   // --- questions to Python or the page
   const waiting = new Map(), me = Math.random().toString(36).slice(2);  // a widget may be shown twice
@@ -229,8 +231,6 @@ function explore({model, el}) {
     const n = parseInt(hex.slice(1), 16);
     return (0xff000000 | (n & 255) << 16 | (n & 0xff00) | n >> 16) >>> 0;
   };
-  host.order = () => host.colors.order || host.all;
-  host.all = Uint32Array.from({length: host.rows}, (_, i) => i);
   function updateColors() {
     const name = get("color"), column = host.filters.columns.find((c) => c.name === name);
     const palette = new Uint32Array(256).fill(packed("#b0b0b0"));
@@ -242,7 +242,7 @@ function explore({model, el}) {
     if (host.rows <= 200000 && column?.kind === "category") {  // small groups on top
       const sizes = new Uint32Array(256);
       for (const c of codes) sizes[c]++;
-      host.colors.order = Uint32Array.from(host.all).sort((a, b) => sizes[codes[b]] - sizes[codes[a]] || a - b);
+      host.colors.order = Uint32Array.from(codes, (_, i) => i).sort((a, b) => sizes[codes[b]] - sizes[codes[a]] || a - b);
     }
     colorSelect.value = name;
     el.dataset.color = name;
@@ -257,19 +257,18 @@ function explore({model, el}) {
     updateColors();
     update();
   }
+  // all positions are float64: one compiled loop paints maps and scatters
+  const scatters = () => ["first", "second"].map((name) => Float64Array.from(bytesOf(get(name), Float32Array))).filter((f) => f.length);
   function build() {
     host.row.replaceChildren();
     const titles = get("titles"), [left, bottom, right, top] = get("region");
     host.views = [new View(host, titles[0], positions, [left, bottom, right, top], true)];
-    for (const [k, name] of ["first", "second"].entries()) {
-      const flat = bytesOf(get(name), Float32Array);
-      if (flat.length) host.views.push(new View(host, titles[k + 1], flat, spanOf(flat), false));
-    }
+    scatters().forEach((flat, k) => host.views.push(new View(host, titles[k + 1], flat, spanOf(flat), false)));
     el.classList.toggle("geossl-three", host.views.length > 2);
     redraw();
   }
   function rescatter() {  // new points, the same views: the map keeps its zoom
-    const flats = ["first", "second"].map((name) => bytesOf(get(name), Float32Array)).filter((f) => f.length);
+    const flats = scatters();
     if (flats.length !== host.views.length - 1) { build(); return; }
     flats.forEach((flat, k) => {
       const view = host.views[k + 1];
@@ -319,7 +318,10 @@ function explore({model, el}) {
 
   const lines = bytesOf(get("coast"), Float32Array), lengths = bytesOf(get("coast_lengths"), Uint16Array);
   let from = 0;
-  for (const length of lengths) { host.coast.push(lines.subarray(from, from + 2 * length)); from += 2 * length; }
+  for (const length of lengths) {
+    for (let i = from; i < from + 2 * length; i += 2) i === from ? host.coast.moveTo(lines[i], -lines[i + 1]) : host.coast.lineTo(lines[i], -lines[i + 1]);
+    from += 2 * length;
+  }
   const world = new Image();
   world.onload = () => { host.world = world; redraw(); };
   world.src = get("world");

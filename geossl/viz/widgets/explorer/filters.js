@@ -65,19 +65,11 @@ class Filters {
     return rows;
   }
   counts() {  // of each column's codes among the rows that all the other filters let through
-    const {fails, columns} = this, result = columns.map(() => new Uint32Array(256)), passed = [];
-    for (let i = 0; i < this.rows; i++) {
-      const f = fails[i];
-      if (!f) passed.push(i);
-      else if ((f & (f - 1)) === 0 && f > 0) {
-        const c = 31 - Math.clz32(f);
-        result[c][columns[c].codes[i]]++;
-      }
-    }
-    for (const [c, column] of columns.entries()) {
-      const of = result[c], {codes} = column;
-      for (const i of passed) of[codes[i]]++;
-    }
-    return result;
+    const {fails, rows} = this;
+    return this.columns.map(({codes, bit}) => {
+      const result = new Uint32Array(256), others = ~(1 << bit);
+      for (let i = 0; i < rows; i++) if (!(fails[i] & others)) result[codes[i]]++;
+      return result;
+    });
   }
 }

@@ -15,6 +15,7 @@ from geossl.viz.pages import jpeg_url
 
 _FOLDER = files("geossl.viz.widgets.explorer")
 _SCRIPTS = ("filters", "view", "ground", "density", "panels", "gallery", "labels", "explorer")
+_SEA = (214, 228, 236)
 CREDIT = "Base layer: NASA Blue Marble; coasts: GSHHG"
 
 
@@ -76,9 +77,12 @@ class Explorer(anywidget.AnyWidget):
 
 @cache
 def _background() -> tuple[str, bytes, bytes]:
-    """Return the world in plate carree, a little paler than it is, and its coasts."""
+    """Return the world in plate carree, with a pale sea on which points stand out, and its coasts."""
     world = world_image()[::4, ::4].astype(np.float32)
-    picture = jpeg_url((255 - (255 - world) * 0.62).astype(np.uint8), quality=72)
+    bright = world.mean(2, keepdims=True)
+    water = np.clip((world[..., 2:] - world[..., :1]) / 20, 0, 1) * np.clip((120 - bright) / 50, 0, 1)
+    picture = (255 - (255 - world) * 0.8) * (1 - water) + np.array(_SEA) * water
     lines = [line for line in coastlines(min_area_km2=2500) if len(line) > 3]
     points = np.concatenate(lines).astype("<f4")
-    return picture, points.tobytes(), np.array([len(x) for x in lines], "<u2").tobytes()
+    lengths = np.array([len(x) for x in lines], "<u2").tobytes()
+    return jpeg_url(picture.astype(np.uint8), quality=72), points.tobytes(), lengths

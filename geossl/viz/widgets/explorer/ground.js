@@ -4,22 +4,17 @@ const FOOTPRINT_PX = 18, MOST_FOOTPRINTS = 120;
 
 function drawWorld(view, pen) {
   const [left, top] = view.toPixels(-180, 90), [right, bottom] = view.toPixels(180, -90), {host} = view;
-  pen.fillStyle = "#dfe9ee";
+  pen.fillStyle = "#d6e4ec";
   pen.fillRect(0, 0, view.width, view.height);
   const turn = right - left, far = right - left < 200000;  // nearer, both are a blur
   for (const shift of far ? [-turn, 0, turn] : []) {
     if (left + shift > view.width || right + shift < 0) continue;
     if (host.world) pen.drawImage(host.world, left + shift, top, right - left, bottom - top);
+    const coast = new Path2D(), [sx, sy] = view.scales();
+    coast.addPath(host.coast, new DOMMatrix([sx, 0, 0, sy, (left + right) / 2 + shift, (top + bottom) / 2]));
     pen.strokeStyle = "rgba(43,66,80,.6)";
     pen.lineWidth = 0.7;
-    pen.beginPath();
-    for (const line of host.coast) {
-      for (let i = 0; i < line.length; i += 2) {
-        const [x, y] = view.toPixels(line[i], line[i + 1]);
-        i ? pen.lineTo(x + shift, y) : pen.moveTo(x + shift, y);
-      }
-    }
-    pen.stroke();
+    pen.stroke(coast);
   }
 }
 

@@ -15,7 +15,7 @@ from geossl.viz.widgets.explorer.columns import months
 
 _K, _MOST_ROWS = 10, 30_000
 _MOST_WORDS, _MOST_COLUMNS = 60, 12  # of columns that nobody asked for
-_KNOWN = {"location", "lon", "lat", "time", "label", "split", "path", "chip", "row"}
+_KNOWN = {"location", "lon", "lat", "time", "label", "split", "path", "chip", "row", "noise"}
 _BOX = ("box_", "window_")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 from markupsafe import Markup
 
@@ -25,19 +26,20 @@ if TYPE_CHECKING:
 MOST_CHIPS = 20_000
 _DIMS = 64  # of the vectors that a page searches
 _PICTURE_PX = 48
+_MOST_COMPUTED = 2_000  # pictures that are computed for it; more are as they are stored
 _OF_ROWS = {"place": 2, "place_rest": 2, "corners": 8, "locations": 1, "days": 1, "first": 2,
             "second": 2}  # numbers of four bytes a row  # fmt: skip
 _SHARED = ("columns", "color", "titles", "region", "scenes", "all_dates", "dates", "credit", "world",
            "projection")  # fmt: skip
 
 
-def corners_of(store: ChipStore | None, rows: np.ndarray, place: np.ndarray) -> bytes:
+def corners_of(store: ChipStore | None, scenes: pd.DataFrame, place: np.ndarray) -> bytes:
     """Return the corners of chips on the ground less their places, float32; b"" if unknown."""
     if store is None:
         return b""
-    from geossl.datasets.raster import footprints
+    from geossl.datasets import footprints
 
-    corners = footprints(store)[rows]  # (N, 4, 2)
+    corners = footprints(scenes)  # (N, 4, 2)
     offset = corners - place[:, None]
     offset[..., 0] -= 360 * np.round(offset[..., 0] / 360)
     return offset.astype("<f4").tobytes() if np.isfinite(offset).any() else b""
@@ -64,8 +66,9 @@ def save(explorer: EmbeddingExplorer, path: str | os.PathLike[str], *, title: st
     buffers["vectors"] = _small_vectors(explorer._embeddings.subset(rows)).tobytes()
     state["words"] = describe(explorer._embeddings.scenes.iloc[rows], explorer._label)
     if explorer._store is not None:
+        min_px = _PICTURE_PX if len(rows) <= _MOST_COMPUTED else 1
         pictures = encode_chips(
-            explorer._store, explorer._rows[rows], size_px=_PICTURE_PX, quality=70
+            explorer._store, explorer._rows[rows], min_px=min_px, size_px=_PICTURE_PX, quality=70
         )
         buffers["pictures"] = b"".join(pictures)
         ends = np.cumsum([0, *map(len, pictures)])

@@ -13,19 +13,25 @@ from geossl.viz.pages import SHOWN_PX, date_text
 
 
 def encode_chips(
-    store: ChipStore, rows: np.ndarray, *, size_px: int | None = None, quality: int = 85
+    store: ChipStore,
+    rows: np.ndarray,
+    *,
+    min_px: int = SHOWN_PX,
+    size_px: int | None = None,
+    quality: int = 85,
 ) -> list[bytes]:
     """Encode chips as WebP, whose small files have hardly a header.
 
     Args:
         store: the chips.
         rows: of the store.
+        min_px: of chips that can be computed in any size, see `ChipStore.preview`.
         size_px: largest width and height; as `ChipStore.preview` gives them when None.
         quality: 1 to 100.
     """
     encoded = []
     for start in range(0, len(rows), 256):
-        for chip in store.preview(rows[start : start + 256], min_px=SHOWN_PX):
+        for chip in store.preview(rows[start : start + 256], min_px=min_px):
             picture, file = Image.fromarray(chip), io.BytesIO()
             if size_px is not None:
                 picture.thumbnail((size_px, size_px), Image.Resampling.BOX)

@@ -2,6 +2,42 @@
 // 15 ms a frame on one core, and need no graphics card, which rooms of virtual machines lack.
 const DIM = 0x38808080, DEEPEST = 4000;
 
+// Rows that fail, in gray, or rows that pass, in their colors. Positions that are not known are NaN.
+function paintSquares({positions, fails, rows, order, codes, palette, pixels, side, sx, sy, wide, high, ox, oy}, dim) {
+  const right = wide - side, bottom = high - side, step = wide - side;
+  for (let k = 0; k < rows; k++) {
+    const i = order ? order[k] : k;
+    if ((fails[i] !== 0) !== dim) continue;
+    const x = ox + positions[2 * i] * sx, y = oy - positions[2 * i + 1] * sy;
+    if (!(x >= 0 && y >= 0 && x <= right && y <= bottom)) continue;
+    const color = dim ? DIM : palette[codes[i]];
+    let at = (y | 0) * wide + (x | 0);
+    if (side === 1) { pixels[at] = color; continue; }
+    for (let v = 0; v < side; v++, at += step) for (let u = 0; u < side; u++) pixels[at++] = color;
+  }
+}
+
+function paintDiscs({positions, fails, rows, order, codes, palette, pixels, side, sx, sy, wide, high, ox, oy}, dim) {
+  const middle = (side - 1) / 2, kinds = new Uint8Array(side * side);  // 0 outside, 1 inside, 2 the rim
+  for (let k = 0; k < side * side; k++) {
+    const far = Math.hypot(k % side - middle, Math.floor(k / side) - middle);
+    kinds[k] = far > side / 2 ? 0 : side > 5 && far > side / 2 - 1 ? 2 : 1;  // with a rim, neighbors stay apart
+  }
+  for (let k = 0; k < rows; k++) {
+    const i = order ? order[k] : k;
+    if ((fails[i] !== 0) !== dim) continue;
+    const x = Math.floor(ox + positions[2 * i] * sx), y = Math.floor(oy - positions[2 * i + 1] * sy);
+    if (!(x > -side && y > -side && x < wide && y < high)) continue;
+    const color = dim ? DIM : palette[codes[i]], rim = dim ? DIM : 0xd0ffffff;
+    for (let v = Math.max(0, -y); v < side && y + v < high; v++) {
+      for (let u = Math.max(0, -x); u < side && x + u < wide; u++) {
+        const kind = kinds[v * side + u];
+        if (kind) pixels[(y + v) * wide + x + u] = kind === 1 ? color : rim;
+      }
+    }
+  }
+}
+
 class View {
   constructor(host, title, positions, span, isMap) {
     Object.assign(this, {host, positions, span, isMap, title, zoom: 1, cursor: null, shape: null});
@@ -21,7 +57,7 @@ class View {
   fit() {
     const figure = this.canvas.parentElement, ratio = window.devicePixelRatio || 1;
     const width = Math.max(220, Math.floor(figure.clientWidth) - 2);
-    const height = Math.round(Math.min(width * (this.isMap ? 0.56 : 0.66), 560));
+    const height = Math.round(Math.min(width * 0.56, 560));
     if (this.width === width && this.height === height && this.ratio === ratio) return;
     Object.assign(this, {width, height, ratio});
     for (const canvas of [this.canvas, this.layer]) [canvas.width, canvas.height] = [width * ratio, height * ratio];
@@ -63,7 +99,7 @@ class View {
   }
   radius() {
     const n = this.host.rows;
-    return (n > 200000 ? 0.75 : n > 20000 ? 1 : n > 3000 ? 1.6 : 3) + Math.min(3, Math.log2(this.zoom) / 2);
+    return (n > 200000 ? 0.75 : n > 20000 ? 1 : n > 5000 ? 1.6 : n > 1000 ? 2.2 : 3.5) + Math.min(3, Math.log2(this.zoom) / 2);
   }
   draw() {
     this.fit();
@@ -83,31 +119,16 @@ class View {
     if (this.isMap && this.span[2] - this.span[0] < 90) drawScale(this, pen);
   }
   drawPoints() {
-    const {host, positions, pixels} = this, {fails} = host.filters, {codes, palette} = host.colors;
-    const wide = this.layer.width, high = this.layer.height, [sx, sy] = this.scales().map((s) => s * this.ratio);
-    const side = Math.max(1, Math.round(2 * this.radius() * this.ratio)), half = side >> 1;
-    const ox = wide / 2 - this.middle[0] * sx - half, oy = high / 2 + this.middle[1] * sy - half;
-    const round = side > 3, inside = new Uint8Array(side * side), c = (side - 1) / 2;
-    for (let k = 0; k < side * side; k++) {
-      inside[k] = !round || ((k % side) - c) ** 2 + (Math.floor(k / side) - c) ** 2 <= (side / 2) ** 2 ? 1 : 0;
-    }
-    const rim = side > 5 ? 0xd0ffffff : 0;  // points that lie on each other stay apart
-    const put = (i, color) => {
-      const x = Math.floor(ox + positions[2 * i] * sx), y = Math.floor(oy - positions[2 * i + 1] * sy);
-      if (!(x > -side && y > -side && x < wide && y < high)) return;
-      if (side === 1) { pixels[y * wide + x] = color; return; }
-      for (let v = Math.max(0, -y); v < side && y + v < high; v++) {
-        for (let u = Math.max(0, -x), at = (y + v) * wide + x + u; u < side && x + u < wide; u++, at++) {
-          if (!inside[v * side + u]) continue;
-          const edge = rim && (!v || !u || v === side - 1 || u === side - 1 || !inside[v * side + u - 1] ||
-            !inside[v * side + u + 1] || !inside[(v - 1) * side + u] || !inside[(v + 1) * side + u]);
-          pixels[at] = edge ? rim : color;
-        }
-      }
-    };
+    const {host, pixels} = this, {codes, palette, order} = host.colors;
+    const [sx, sy] = this.scales().map((s) => s * this.ratio), side = Math.max(1, Math.round(2 * this.radius() * this.ratio));
+    const spots = {
+      positions: this.positions, fails: host.filters.fails, rows: host.rows, order, codes, palette, pixels, side, sx, sy,
+      wide: this.layer.width, high: this.layer.height,
+      ox: this.layer.width / 2 - this.middle[0] * sx - side / 2, oy: this.layer.height / 2 + this.middle[1] * sy - side / 2,
+    }, paint = side > 3 ? paintDiscs : paintSquares;
     pixels.fill(0);
-    if (host.filters.any) for (let i = 0; i < host.rows; i++) if (fails[i]) put(i, DIM);
-    for (const i of host.order()) if (!fails[i]) put(i, palette[codes[i]]);
+    if (host.filters.any) paint(spots, true);
+    paint(spots, false);
     this.layer.getContext("2d").putImageData(this.image, 0, 0);
   }
   drawMarks(pen) {  // rings around the answer to a search, and the path of one place through its dates
