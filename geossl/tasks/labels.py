@@ -122,9 +122,7 @@ class Labels:
         per_name = [len(np.unique(places[names == name])) for name in np.unique(names)]
         if len(per_name) < 2 or min(per_name) < _FEWEST:
             return None
-        folds = StratifiedGroupKFold(
-            min(_FOLDS, *per_name), shuffle=True, random_state=self._seed
-        )
+        folds = StratifiedGroupKFold(min(_FOLDS, *per_name), shuffle=True, random_state=self._seed)
         hit = np.zeros(len(known), bool)
         for train, test in folds.split(known, names, places):
             if len(np.unique(names[train])) > 1:
@@ -218,7 +216,9 @@ class Labels:
         else:
             table = table_files.read_table(path)
         if COLUMN not in table:
-            raise DatasetError(f"{path} has no column {COLUMN!r}. Choose a file that was saved here.")
+            raise DatasetError(
+                f"{path} has no column {COLUMN!r}. Choose a file that was saved here."
+            )
         same = len(table) == len(self.names) and np.allclose(
             table[["lon", "lat"]].to_numpy(float),
             self._embeddings.scenes[["lon", "lat"]].to_numpy(float), atol=1e-6, equal_nan=True,

@@ -96,7 +96,7 @@ function drawNames(view, pen) {
 function namesOf(host, cells, owner, parts) {
   const best = Array.from({length: parts}, () => [0, ""]), all = new Float64Array(parts);
   for (let i = 0; i < host.rows; i++) if (cells[i] >= 0 && owner[cells[i]] >= 0) all[owner[cells[i]]]++;
-  for (const column of host.filters.columns.filter((c) => c.kind === "category")) {
+  for (const column of host.filters.columns.filter((c) => c.kind === "category" && c.name !== "split")) {
     const here = new Float64Array(parts * 256), total = new Float64Array(256);
     let shown = 0;
     for (let i = 0; i < host.rows; i++) {
@@ -110,7 +110,9 @@ function namesOf(host, cells, owner, parts) {
       column.entries.forEach((entry, code) => {
         if (entry.rest || !all[k] || !total[code]) return;
         const p = here[k * 256 + code] / all[k], q = total[code] / shown, score = p * Math.log(p / q);
-        if (p >= 0.35 && p > 1.25 * q && score > best[k][0]) best[k] = [score, entry.text];
+        if (p >= 0.35 && p > 1.25 * q && score > best[k][0]) {
+          best[k] = [score, entry.text.length < 3 ? `${column.name} ${entry.text}` : entry.text];
+        }
       });
     }
   }

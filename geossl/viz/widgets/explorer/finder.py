@@ -142,9 +142,7 @@ def _read_picture(content: bytes, name: str) -> np.ndarray:
 def near(embeddings: Embeddings, lon: float, lat: float, name: str) -> Answer:
     """Find the images nearest to a position, one of each location."""
     scenes = embeddings.scenes
-    km = geo.great_circle_km(
-        scenes["lon"].to_numpy(float), scenes["lat"].to_numpy(float), lon, lat
-    )
+    km = geo.great_circle_km(scenes["lon"].to_numpy(float), scenes["lat"].to_numpy(float), lon, lat)
     km = np.where(np.isfinite(km), km, np.inf)
     order = np.argsort(km, kind="stable")[: 50 * MOST]
     first = np.sort(np.unique(scenes["location"].iloc[order], return_index=True)[1])

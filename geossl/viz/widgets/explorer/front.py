@@ -51,16 +51,24 @@ class Explorer(anywidget.AnyWidget):
     titles = traitlets.List(traitlets.Unicode()).tag(sync=True)
     region = traitlets.List(traitlets.Float()).tag(sync=True)  # left, bottom, right, top
     scenes = traitlets.List(traitlets.Dict()).tag(sync=True)  # bounds, url of pictures to lie on
-    methods = traitlets.List().tag(sync=True)  # [name, text] of projections
+    methods = traitlets.List(traitlets.List(traitlets.Unicode())).tag(
+        sync=True
+    )  # [name, text] of projections
     projection = traitlets.Unicode("pca").tag(sync=True)
     progress = traitlets.Float(-1.0).tag(sync=True)  # of a projection; below 0 nothing runs
     all_dates = traitlets.List(traitlets.Unicode()).tag(sync=True)
     dates = traitlets.Unicode("").tag(sync=True)  # to search
     selected_rows = traitlets.Bytes(b"").tag(sync=True, from_json=lambda v, _: bytes(v))  # uint32
     chosen = traitlets.Int(-1).tag(sync=True)  # the chip that was clicked
-    chosen_by_python = traitlets.Dict({"serial": 0, "rows": []}).tag(sync=True)
-    answer = traitlets.Dict({"serial": 0}).tag(sync=True)  # rows, captions, note, query to show
-    labels = traitlets.Dict({"names": [], "counts": [], "note": ""}).tag(sync=True)
+    chosen_by_python: traitlets.Dict[str, Any] = traitlets.Dict({"serial": 0, "rows": []}).tag(
+        sync=True
+    )
+    answer: traitlets.Dict[str, Any] = traitlets.Dict({"serial": 0}).tag(
+        sync=True
+    )  # rows, captions, note, query to show
+    labels: traitlets.Dict[str, Any] = traitlets.Dict({"names": [], "counts": [], "note": ""}).tag(
+        sync=True
+    )
     label_path = traitlets.Unicode("labels.csv").tag(sync=True)
     still = traitlets.Unicode("").tag(sync=True)  # class of a picture to hide
     status = traitlets.Unicode("").tag(sync=True)
@@ -77,10 +85,12 @@ class Explorer(anywidget.AnyWidget):
 
 @cache
 def _background() -> tuple[str, bytes, bytes]:
-    """Return the world in plate carree, with a pale sea on which points stand out, and its coasts."""
+    """Return the world in plate carree, with a sea on which points stand out, and its coasts."""
     world = world_image()[::4, ::4].astype(np.float32)
     bright = world.mean(2, keepdims=True)
-    water = np.clip((world[..., 2:] - world[..., :1]) / 20, 0, 1) * np.clip((120 - bright) / 50, 0, 1)
+    water = np.clip((world[..., 2:] - world[..., :1]) / 20, 0, 1) * np.clip(
+        (120 - bright) / 50, 0, 1
+    )
     picture = (255 - (255 - world) * 0.8) * (1 - water) + np.array(_SEA) * water
     lines = [line for line in coastlines(min_area_km2=2500) if len(line) > 3]
     points = np.concatenate(lines).astype("<f4")

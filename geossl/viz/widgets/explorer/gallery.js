@@ -32,7 +32,7 @@ class GalleryView {
     }
   }
   fill(list, rows, captions) {
-    const {host} = this;
+    const {host} = this, hadFocus = list.contains(document.activeElement);
     list.replaceChildren(...rows.map((row, k) => {
       const {url = "", words = `row ${row}`} = host.pictures.get(row) || {}, button = document.createElement("button");
       button.type = "button";
@@ -53,5 +53,6 @@ class GalleryView {
       button.onmouseleave = button.onblur = () => host.glance(-1);
       return button;
     }));
+    if (hadFocus) (list.querySelector('[aria-pressed="true"]') || list.firstChild)?.focus();  // keys go on
   }
 }

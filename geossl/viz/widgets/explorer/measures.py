@@ -1,4 +1,4 @@
-"""Columns that the explorer computes: what the table has, and measures that are worth waiting for."""
+"""Columns of the explorer: those of the table, and measures that take a while."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def _is_telling(scenes: pd.DataFrame, name: Any) -> bool:
         distinct = values.nunique()
     except TypeError:  # lists, for instance
         return False
-    is_number = pd.api.types.is_numeric_dtype(values) or pd.api.types.is_datetime64_any_dtype(values)
+    is_number = pd.api.types.is_numeric_dtype(values) or pd.api.types.is_datetime64_any_dtype(
+        values
+    )
     return 1 < distinct and (is_number or distinct <= _MOST_WORDS)
 
 
@@ -122,13 +124,13 @@ def _spread(values: np.ndarray, rows: np.ndarray, count: int) -> pd.Series:
 
 MEASURES = {
     "neighbor purity": Measure(
-        lambda e: neighbor_purity(e._embeddings, e._embeddings.scenes[e._label], e._seed),
-        lambda e: e._label in e._columns and e._embeddings.scenes["location"].nunique() > 1,
+        lambda e: neighbor_purity(e.embeddings, e.embeddings.scenes[e.label], e.seed),
+        lambda e: e.label in e.values and e.embeddings.scenes["location"].nunique() > 1,
         "neighbor purity: share of the ten nearest at other locations that have the same label",
     ),
     "neighbors in common": Measure(
-        lambda e: common_neighbors(e._embeddings, e._other, e._seed),
-        lambda e: e._other is not None and e._embeddings.scenes["location"].nunique() > 1,
+        lambda e: common_neighbors(e.embeddings, e.other, e.seed),
+        lambda e: e.other is not None and e.embeddings.scenes["location"].nunique() > 1,
         "neighbors in common: share of the ten nearest on which both encoders agree",
         most_eager=10_000,
     ),

@@ -29,8 +29,8 @@ _PICTURE_PX = 48
 _MOST_COMPUTED = 2_000  # pictures that are computed for it; more are as they are stored
 _OF_ROWS = {"place": 2, "place_rest": 2, "corners": 8, "locations": 1, "days": 1, "first": 2,
             "second": 2}  # numbers of four bytes a row  # fmt: skip
-_SHARED = ("columns", "color", "titles", "region", "scenes", "all_dates", "dates", "credit", "world",
-           "projection")  # fmt: skip
+_SHARED = ("columns", "color", "titles", "region", "scenes", "all_dates", "dates", "credit",
+           "world", "projection")  # fmt: skip
 
 
 def corners_of(store: ChipStore | None, scenes: pd.DataFrame, place: np.ndarray) -> bytes:
@@ -49,22 +49,22 @@ def save(explorer: EmbeddingExplorer, path: str | os.PathLike[str], *, title: st
     """Write an explorer as a page, see `EmbeddingExplorer.save`."""
     path = Path(path)
     check_choice("suffix of path", path.suffix, (".html",))
-    count = len(explorer._embeddings)
+    count = len(explorer.embeddings)
     rows = np.arange(count)
-    status = explorer._summary()
+    status = explorer.summary()
     if count > MOST_CHIPS:
         rows = np.sort(np.random.default_rng(0).permutation(count)[:MOST_CHIPS])
         status = f"A random sample of {MOST_CHIPS:,} of {count:,} images. {status}"
     state: dict[str, Any] = {name: getattr(explorer, name) for name in _SHARED}
-    state |= {"status": status, "is_error": False, "progress": -1, "abilities": ["similar", "search"],
-              "lazy": []}  # fmt: skip
+    state |= {"status": status, "is_error": False, "progress": -1, "lazy": [],
+              "abilities": ["similar", "search", "pictures"]}  # fmt: skip
     buffers = {name: _rows_of(getattr(explorer, name), width, rows)
                for name, width in _OF_ROWS.items()}  # fmt: skip
     buffers |= {"coast": explorer.coast, "coast_lengths": explorer.coast_lengths}
     codes = np.frombuffer(explorer.codes, np.uint8).reshape(-1, count)
     buffers["codes"] = np.ascontiguousarray(codes[:, rows]).tobytes()
-    buffers["vectors"] = _small_vectors(explorer._embeddings.subset(rows)).tobytes()
-    state["words"] = describe(explorer._embeddings.scenes.iloc[rows], explorer._label)
+    buffers["vectors"] = _small_vectors(explorer.embeddings.subset(rows)).tobytes()
+    state["words"] = describe(explorer.embeddings.scenes.iloc[rows], explorer.label)
     if explorer._store is not None:
         min_px = _PICTURE_PX if len(rows) <= _MOST_COMPUTED else 1
         pictures = encode_chips(
@@ -73,7 +73,6 @@ def save(explorer: EmbeddingExplorer, path: str | os.PathLike[str], *, title: st
         buffers["pictures"] = b"".join(pictures)
         ends = np.cumsum([0, *map(len, pictures)])
         buffers["picture_ends"] = ends.astype("<u4").tobytes()
-        state["abilities"].append("pictures")
     packed = {name: base64.b64encode(data).decode() for name, data in buffers.items()}
     text = render(
         "explorer.html", title=title, style=Markup(explorer._css),
@@ -92,7 +91,7 @@ def _rows_of(packed: bytes, width: int, rows: np.ndarray) -> bytes:
 
 
 def _small_vectors(embeddings: Embeddings) -> np.ndarray:
-    """Return unit vectors ``(N, D)`` int8 in at most 64 dimensions: cosines to about a hundredth."""
+    """Return unit vectors ``(N, D)`` int8 in at most 64 dimensions."""
     unit = torch.nn.functional.normalize(embeddings.tensor(), dim=1)
     if unit.shape[1] > _DIMS:
         _, _, axes = torch.linalg.svd(unit[:: max(1, len(unit) // 5000)], full_matrices=False)

@@ -24,7 +24,6 @@ class Panel {
     const box = element("div", "", this.root, "geossl-list"), {column, host} = this;
     this.bars = column.entries.map((entry, code) => {
       const row = element("button", "", box, "geossl-entry");
-      row.title = `show only ${entry.text}; choose more to add them`;
       this.swatch = element("i", "", row);
       this.swatch.style.background = entry.color;
       element("span", entry.text, row, entry.rest ? "geossl-faint" : "");
@@ -117,7 +116,8 @@ class Panel {
       this.note.textContent = allowed ? "" : `${column.distinct} value${column.distinct === 1 ? "" : "s"}`;
       const most = Math.max(1, ...this.bars.map(({code}) => this.total[code]));
       for (const {row, number, bar, code} of this.bars) {
-        number.textContent = counts[code] === this.total[code] ? count(this.total[code]) : `${count(counts[code])} of ${count(this.total[code])}`;
+        number.textContent = count(counts[code]);
+        row.title = `${column.entries[code].text}: ${count(counts[code])} of ${count(this.total[code])}. Click to show only these; choose more to add them.`;
         bar.style.width = `${100 * counts[code] / most}%`;
         row.setAttribute("aria-pressed", String(Boolean(allowed && allowed.has(code))));
         row.classList.toggle("geossl-off", Boolean(allowed && !allowed.has(code)));

@@ -30,7 +30,7 @@ def picture_of(explorer: EmbeddingExplorer) -> Any:
 
     from geossl.viz import plots
 
-    count = len(explorer._embeddings)
+    count = len(explorer.embeddings)
     rows = np.random.default_rng(0).permutation(count)[:_MOST_POINTS]
     place = np.frombuffer(explorer.place, "<f4").reshape(-1, 2)[rows]
     points = np.frombuffer(explorer.first, "<f4").reshape(-1, 2)[rows]

@@ -99,7 +99,7 @@ class View {
   }
   radius() {
     const n = this.host.rows;
-    return (n > 200000 ? 0.75 : n > 20000 ? 1 : n > 5000 ? 1.6 : n > 1000 ? 2.2 : 3.5) + Math.min(3, Math.log2(this.zoom) / 2);
+    return (n > 200000 ? 0.75 : n > 20000 ? 1 : n > 5000 ? 1.6 : n > 1000 ? 2.6 : 3.5) + Math.min(3, Math.log2(this.zoom) / 2);
   }
   draw() {
     this.fit();
