@@ -16,6 +16,7 @@ from geossl.datasets.geotiff import geotiff
 from geossl.datasets.image_folder import image_folder
 from geossl.datasets.photos import photos
 from geossl.datasets.raster.footprints import footprints
+from geossl.datasets.raster.previews import scene_previews
 from geossl.datasets.registry import open_scenes, register
 from geossl.datasets.satmae_csv import satmae_csv
 from geossl.datasets.seco import seco
@@ -43,6 +44,7 @@ __all__ = [
     "photos",
     "register",
     "satmae_csv",
+    "scene_previews",
     "seco",
     "spacenet",
     "ssl4eo",

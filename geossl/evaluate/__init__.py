@@ -4,6 +4,7 @@ Everything is measured on locations held out in space, with a 95 % interval over
 """
 
 from geossl.evaluate.baselines import compare, hog, random_features
+from geossl.evaluate.changes import changes
 from geossl.evaluate.cross_validation import cross_validate, label_efficiency, labels_needed
 from geossl.evaluate.knn import knn
 from geossl.evaluate.leakage import Leakage, leakage
@@ -21,6 +22,7 @@ __all__ = [
     "ProbeResult",
     "SGD",
     "Split",
+    "changes",
     "compare",
     "cross_validate",
     "hog",

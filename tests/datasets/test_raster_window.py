@@ -17,7 +17,7 @@ from geossl.datasets.raster.window import pixel_info
         ("B05 B8A B02 B03", [0, 1, 2]),  # no B04
         ("B40 B30 B20", [0, 1, 2]),
         ("B12 B13 B14 B4", [0, 1, 2]),
-        ("VV VH", [0]),
+        ("VV VH", [0, 1, 0]),
         ("swir nir red green", [0, 1, 2]),
     ],
 )

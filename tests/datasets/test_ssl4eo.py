@@ -43,7 +43,7 @@ def test_kinds_of_ssl4eo(tmp_path):
     chips = read(radar, 40)  # -5 and -10 dB between -50 and 10
     wanted = 1 + (np.array([-5, -10]) + 50) / 60 * 65534
     assert chips[0, :, 3, 3] == pytest.approx(wanted, abs=1)
-    assert pixel_info(radar)["rgb"] == [0]
+    assert pixel_info(radar)["rgb"] == [0, 1, 0]
     own = ssl4eo(tmp_path, kind="s1", scale=(-20.0, 0.0))
     assert read(own, 40)[0, 1, 3, 3] == pytest.approx(1 + 65534 / 2, abs=1)
 

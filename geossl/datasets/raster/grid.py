@@ -135,8 +135,7 @@ def group_overlapping(scenes: list[Scene], chip_px: int) -> list[list[Scene]]:
 
     shapes, chips = [], []
     for scene in scenes:
-        outline = outline_points(0.0, 0.0, float(scene.width), float(scene.height), parts=4)
-        lon, lat = _to_degrees(scene, *outline)
+        lon, lat = outline_degrees(scene, parts=4)
         shape = shapely.Polygon()
         if np.isfinite(lon + lat).all():
             shape = shapely.make_valid(shapely.Polygon(np.stack([lon, lat], 1)))
@@ -157,8 +156,10 @@ def group_overlapping(scenes: list[Scene], chip_px: int) -> list[list[Scene]]:
     return list(groups.values())
 
 
-def _to_degrees(scene: Scene, column: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return lon, lat of pixels of a scene, longitudes within 180 of the first, not below -180."""
+def outline_degrees(scene: Scene, *, parts: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return lon, lat all around a scene, longitudes within 180 of the first, not below -180."""
+    width, height = float(scene.width), float(scene.height)
+    column, row = outline_points(0.0, 0.0, width, height, parts=parts)
     try:
         lon, lat = reproject(scene.crs, "EPSG:4326", *pixel_to_crs(scene.transform, column, row))
     except ValueError:  # a local CRS

@@ -96,9 +96,7 @@ def _read_cell(file: Any, row: pd.Series, size_px: int) -> tuple[np.ndarray, np.
     """Return values of one chip ``(C, S, S)`` and which of its pixels hold data ``(S, S)``."""
     from affine import Affine
     from rasterio.crs import CRS
-    from rasterio.dtypes import in_dtype_range
-    from rasterio.enums import ColorInterp, Resampling
-    from rasterio.vrt import WarpedVRT
+    from rasterio.enums import Resampling
     from rasterio.windows import Window
 
     bands = [int(band) for band in row["bands"].split(",")]
@@ -115,8 +113,30 @@ def _read_cell(file: Any, row: pd.Series, size_px: int) -> tuple[np.ndarray, np.
         return read_values(file, bands, window, size, method, row)
     width, height = row["right"] - row["left"], row["top"] - row["bottom"]
     grid = Affine(width / size_px, 0, row["left"], 0, -height / size_px, row["top"])
-    masked = file.nodata is not None or ColorInterp.alpha in file.colorinterp
     method = Resampling.average if size_px < row["chip_px"] else Resampling.bilinear
+    return read_warped(file, bands, crs, grid, size, method, row)
+
+
+def read_warped(
+    file: Any, bands: list[int], crs: Any, grid: Any, size: tuple[int, int], method: Any, row: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read an open raster as pixels of another grid, in the units of the file; see `read_window`.
+
+    Args:
+        file: open.
+        bands: numbers from 1.
+        crs: of the grid.
+        grid: its transform.
+        size: height and width of the result.
+        method: `rasterio.enums.Resampling`; the nearest for a palette.
+        row: ``nodata`` and ``scale_tags`` as in the scene table, where it has them.
+    """
+    from rasterio.dtypes import in_dtype_range
+    from rasterio.enums import ColorInterp, Resampling
+    from rasterio.vrt import WarpedVRT
+    from rasterio.windows import Window
+
+    masked = file.nodata is not None or ColorInterp.alpha in file.colorinterp
     if palette(file) is not None:
         method = Resampling.nearest
     options: dict[str, Any] = {"UNIFIED_SRC_NODATA": "YES"} if file.nodata == 0 else {}
@@ -125,11 +145,12 @@ def _read_cell(file: Any, row: pd.Series, size_px: int) -> tuple[np.ndarray, np.
         options, masked = {"src_nodata": declared, "nodata": declared}, True
         if declared == 0:
             options["UNIFIED_SRC_NODATA"] = "YES"
+    height, width = size
     with WarpedVRT(
-        file, crs=crs, transform=grid, width=size_px, height=size_px, resampling=method,
+        file, crs=crs, transform=grid, width=width, height=height, resampling=method,
         add_alpha=not masked, **options,
     ) as warped:  # fmt: skip
-        return read_values(warped, bands, Window(0, 0, *size), size, method, row)
+        return read_values(warped, bands, Window(0, 0, width, height), size, method, row)
 
 
 def read_window(

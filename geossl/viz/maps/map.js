@@ -98,6 +98,51 @@
     tiles.addTo(map);
   }
 
+  // ------------------------------------------------------------------------------------ imagery
+  const drawImagery = ({scenes}) => {
+    pane("imagery", 180);
+    map.getPane("imagery").style.pointerEvents = "none";
+    const dates = [...new Set(scenes.map((scene) => scene.date).filter(Boolean))].sort();
+    const layers = scenes.map(({image, bounds, name}) => (data.view ? near : [0]).map((turn) => L.imageOverlay(
+      image, bounds.map(([lat, lon]) => [lat, lon + turn]), {pane: "imagery", alt: name, className: "geossl-scene"})));
+    let opacity = 1;
+    const show = (last) => {  // of each place the newest scene up to a date; those without a date always
+      const newest = new Map();
+      scenes.forEach(({place, date}, i) => {
+        const before = newest.get(place);
+        if (date <= last && (before === undefined || date > scenes[before].date)) newest.set(place, i);
+      });
+      const shown = new Set(newest.values());
+      layers.forEach((turns, i) => turns.forEach((layer) => {
+        if (shown.has(i)) layer.setOpacity(opacity).addTo(map); else layer.remove();
+      }));
+    };
+    const control = L.control({position: "topright"});
+    control.onAdd = () => {
+      const box = el("div", undefined, "geossl-imagery"), choice = el("select"), range = el("input");
+      L.DomEvent.disableClickPropagation(box).disableScrollPropagation(box);
+      for (const [value, words] of [["9999", "newest"], ...dates.slice().reverse().map((date) => [date, date])]) {
+        const option = el("option", words);
+        option.value = value;
+        choice.append(option);
+      }
+      choice.setAttribute("aria-label", "date of the imagery");
+      choice.title = "each place as of this date";
+      choice.onchange = () => show(choice.value);
+      Object.assign(range, {type: "range", min: 0, max: 100, value: 100, title: "opacity of the imagery"});
+      range.setAttribute("aria-label", range.title);
+      range.oninput = () => {
+        opacity = range.value / 100;
+        for (const layer of layers.flat()) layer.setOpacity(opacity);
+      };
+      box.append(el("span", "imagery"), ...(dates.length > 1 ? [choice] : dates.map((date) => el("span", date))), range);
+      return box;
+    };
+    control.addTo(map);
+    show("9999");
+  };
+  if (data.imagery) drawImagery(data.imagery);
+
   // ------------------------------------------------------------------------------------- popups
   const chips = (strip) => {
     const box = el("div", undefined, "geossl-chips");
@@ -290,7 +335,8 @@
       bringIntoView([[box.getSouth() - more, box.getWest() - more], [box.getNorth() + more, box.getEast() + more]]);
       return true;
     };
-    const radius = () => points.radius + Math.max(0, Math.min(6, 0.8 * (map.getZoom() - 2)));
+    const share = data.imagery ? 0.55 : 1;  // small, to leave the pictures to be seen
+    const radius = () => share * (points.radius + Math.max(0, Math.min(6, 0.8 * (map.getZoom() - 2))));
     const spot = (i) => L.latLng(lonLat[2 * i + 1], lonLat[2 * i]);
     const open = (i) => L.popup(popup).setLatLng(spot(i)).setContent(cardOf(card(i))).openOn(map);
 

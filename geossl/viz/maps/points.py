@@ -19,6 +19,7 @@ from geossl.evaluate import ProbeResult
 from geossl.utils.colors import PALETTE, Colors, Legend, color_by_column
 from geossl.utils.validate import NonNegativeInt, PositiveInt, validated
 from geossl.viz.frame import MAX_LAT, MERCATOR, Frame
+from geossl.viz.maps.imagery import imagery_layer
 from geossl.viz.maps.leaflet import Tiles, draw_map, overview_url, pack_column, pack_positions
 from geossl.viz.maps.markers import check_table, locations_of, strips
 from geossl.viz.pages import pack_array
@@ -33,6 +34,7 @@ def map_scenes(
     scenes: pd.DataFrame,
     *,
     color: str | None = None,
+    imagery: bool = False,
     store: ChipStore | None = None,
     tiles: Tiles | None = None,
 ) -> folium.Map:
@@ -42,6 +44,10 @@ def map_scenes(
         scenes: scene table; a location counts by its first row.
         color: column that colors the locations: words by the twenty most frequent and the rest in
             gray, dates and numbers by a ramp. None: the label, or one color without labels.
+        imagery: show the files of the table as pictures on the ground: the newest of each place, or
+            as of a date that is chosen on the map, with a slider for their opacity. They are
+            reduced to at most 1,024 pixels a side and 200 scenes, see
+            `geossl.datasets.scene_previews`; the caption says so.
         store: chip store of the table, for the popups.
         tiles: online base layer.
 
@@ -62,7 +68,7 @@ def map_scenes(
         colors, legend = color_by_column(locations[color])
         columns, alt = [color, *columns], f"{alt} colored by {color}"
     return _map_points(locations, colors, legend, columns=columns, omitted=omitted, store=store,
-                       scenes=scenes, tiles=tiles, alt=alt)  # fmt: skip
+                       scenes=scenes, tiles=tiles, alt=alt, imagery=imagery)  # fmt: skip
 
 
 @validated
@@ -236,6 +242,7 @@ def _map_points(
     omitted: dict[str, int] | None = None,
     large: list[int] | None = None,
     lines: list[dict[str, Any]] | None = None,
+    imagery: bool = False,
 ) -> folium.Map:
     """Draw the rows of a table as markers, as a packed layer or as an overview and a sample."""
     layers: dict[str, Any] = {}
@@ -243,6 +250,14 @@ def _map_points(
     captions = [f"{n:,} {reason} are not shown." for reason, n in (omitted or {}).items() if n]
     lon, lat = table["lon"].to_numpy(float), table["lat"].to_numpy(float)
     frame = Frame.around(lon, lat)
+    if imagery and frame.is_polar:
+        captions.append("Imagery is not shown around a pole.")
+    elif imagery and scenes is not None:
+        layer, words, corners = imagery_layer(scenes)
+        captions.append(words)
+        if layer is not None:
+            layers["imagery"] = layer
+            frame = Frame.around(*np.concatenate([np.stack([lon, lat], 1), corners]).T)
     lon = lon if lines else frame.unwrap(lon)  # else map.js does
     polar = 0 if frame.is_polar else int((np.abs(lat) > MAX_LAT).sum())
     if polar:
