@@ -252,21 +252,13 @@ ODD = ("<script>alert(1)</script>", "say \"hi\" & 'bye'", "🌍 emoji", "森林"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("explorer", [ClusterExplorer, EmbeddingExplorer])
-def test_a_thousand_classes_and_odd_words(explorer):
-    found = seen_embeddings(places=1000)
+def test_a_thousand_classes_and_odd_words():
+    scenes = table(1000)
     names = [*ODD, *(f"class {i}" for i in range(995))]
-    found.scenes["label"] = np.array(names, dtype=object)[found.scenes["location"]]
-    seen = explorer(found.scenes if explorer is ClusterExplorer else found)
-    told = "".join(w.value for w in every_html(seen))
+    scenes["label"] = np.array(names, dtype=object)[scenes["location"]]
+    told = "".join(w.value for w in every_html(ClusterExplorer(scenes)))
     assert "<script>alert" not in told
     assert "988 more" in told  # the bars stop after twelve classes
-    if explorer is EmbeddingExplorer:
-        choose(seen, np.flatnonzero(found.scenes["location"] < 5))
-        assert "981 others" in told  # nineteen classes have a color
-        words = "".join(w.value for w in every_html(seen))
-        assert "&lt;script&gt;" in words and "森林" in words and "🌍" in words
-        assert any("森林" in chip["words"] for chip in seen.gallery.chips)
 
 
 def every_html(widget):
@@ -274,187 +266,6 @@ def every_html(widget):
 
     for child in getattr(widget, "children", ()):
         yield from [child] if isinstance(child, ipywidgets.HTML) else every_html(child)
-
-
-def seen_embeddings(places=60, seed=0, **changes):
-    given = table(places, seed=seed).assign(**changes)
-    rng = np.random.default_rng(seed)
-    vectors = rng.normal(size=(len(given), 8)) + 3 * (given["lat"] > 0).to_numpy()[:, None]
-    return Embeddings(vectors.astype(np.float32), given)
-
-
-def choose(explorer, rows):
-    """What the front end does when a box is drawn."""
-    explorer.views.set_state({"selection": memoryview(np.asarray(rows, "<u4").tobytes())})
-
-
-def test_a_selection_reaches_python_gallery_and_counts():
-    found = seen_embeddings()
-    seen = EmbeddingExplorer(found)
-    choose(seen, [3, 4, 50])
-    assert seen.selection.tolist() == [3, 4, 50]
-    assert np.array_equal(seen.selected.vectors, found.vectors[[3, 4, 50]])
-    assert [chip["row"] for chip in seen.gallery.chips] == [3, 4, 50]
-    for name, count in found.scenes["label"].iloc[[3, 4, 50]].value_counts().items():
-        assert f">{name}</td>" in seen._counts.value and f">{count}</td>" in seen._counts.value
-    assert "3 selected" in status(seen)
-    choose(seen, [])
-    assert len(seen.selection) == 0 and len(seen.gallery.chips) == 32
-    assert "nothing selected" in status(seen)
-    seen.selection = [7]
-    assert seen.views.rows().tolist() == [7]
-
-
-@pytest.mark.parametrize("dates", ["any date", "the same date", "other dates"])
-def test_places_like_this_are_the_nearest_at_the_dates_asked_for(dates):
-    found = seen_embeddings()
-    seen = EmbeddingExplorer(found)
-    seen.dates.value = dates
-    seen.gallery.set_state({"chosen": 11, "times": 1})
-    unit = found.vectors / np.linalg.norm(found.vectors, axis=1, keepdims=True)
-    similar = unit @ unit[11]
-    times = found.scenes["time"]
-    allowed = {"any date": times == times, "the same date": times == times[11],
-               "other dates": times != times[11]}[dates].to_numpy(copy=True)  # fmt: skip
-    allowed[11] = False
-    want = [i for i in np.argsort(-similar) if allowed[i]][:31]
-    assert [c["row"] for c in seen.gallery.chips] == [11, *want]
-    assert seen.gallery.chips[1]["caption"] == f"similarity {similar[want[0]]:.2f}"
-
-
-def test_colors_follow_label_cluster_purity_and_probe():
-    found = seen_embeddings(places=90)
-    found.scenes["split"] = np.where(found.scenes["location"] % 2, "train", "test")
-    clusters, result = GeoClusters.fit(found.scenes, k=4), evaluate.knn(found, k=5)
-    seen = EmbeddingExplorer(found, clusters=clusters, probe=result)
-    for name in ("label", "geo cluster", "probe error", "neighbor purity", "time", "split"):
-        seen.color.value = name
-        assert len(seen.views.codes) == len(found) and name in seen._legend.value
-    seen.color.value = "probe error"
-    assert f"not tested ({len(found) - result.n_test})" in seen._legend.value
-    label = found.scenes["label"].to_numpy()
-    rows, _ = neighbors(found, np.arange(len(found)), k=10)
-    want = (label[rows] == label[:, None]).mean(1)
-    np.testing.assert_allclose(seen._neighbor_purity(), want)
-
-
-def test_two_encoders_stand_side_by_side():
-    one, two = seen_embeddings(), seen_embeddings(seed=1)
-    seen = EmbeddingExplorer(one, other=Embeddings(two.vectors, one.scenes), names=("a", "b"))
-    assert seen.views.titles == ["map", "a: PCA", "b: PCA"]
-    flat = np.frombuffer(seen.views.second, "<f4").reshape(-1, 2)
-    np.testing.assert_allclose(flat, project(Embeddings(two.vectors, one.scenes)), rtol=1e-5)
-    seen.projection.value = "tsne"
-    assert seen.views.titles[1] == "a: t-SNE" and "t-SNE of 120 vectors" in status(seen)
-
-
-def test_a_projection_tells_how_far_it_is_and_is_kept(monkeypatch):
-    seen, told = EmbeddingExplorer(seen_embeddings()), []
-    seen.progress.observe(lambda change: told.append(change["new"]), "value")
-    seen.progress.layout.observe(lambda change: told.append(change["new"]), "display")
-    seen.projection.value = "tsne"
-    shares = [t for t in told if not isinstance(t, str)]
-    assert told[0] == "" and told[-2:] == ["none", 0.0]
-    assert len(shares) > 9 and shares[:-1] == sorted(shares[:-1])
-    drawn = seen.views.first
-    seen.projection.value = "pca"
-    assert seen.views.first != drawn
-    told.clear()
-    seen.projection.value = "tsne"  # again, without the work
-    assert seen.views.first == drawn and told == []
-    monkeypatch.setitem(sys.modules, "umap", None)
-    seen.projection.value = "umap"
-    assert "umap-learn" in status(seen) and seen.progress.layout.display == "none"
-
-
-def test_a_projection_in_a_notebook_can_be_cancelled_and_replaced(monkeypatch):
-    ended = []
-
-    def endless(embeddings, *, method, progress, **options):
-        if method == "pca":
-            return project(embeddings)
-        try:
-            for i in range(8_000):  # 40 s, unless it is stopped
-                if method == "umap" and i == 5:
-                    raise ValueError("no such luck")
-                progress(min(i / 100, 0.9))
-                time.sleep(0.005)
-        finally:
-            ended.append(method)
-
-    async def wait_until(condition):
-        until = time.monotonic() + 30
-        while not condition():
-            assert time.monotonic() < until
-            await asyncio.sleep(0.005)
-
-    async def use(seen):
-        drawn = seen.views.first
-        seen.projection.value = "tsne"
-        assert seen.cancel.layout.display == seen.progress.layout.display == ""
-        assert "computing t-SNE of 120 vectors" in status(seen)
-        await wait_until(lambda: seen.progress.value > 0.05)
-        seen.cancel.click()
-        assert seen.cancel.layout.display == seen.progress.layout.display == "none"
-        assert seen.projection.value == "pca" and seen.views.first == drawn
-        assert "stopped; the picture is still PCA" in status(seen) and seen.progress.value == 0
-        await wait_until(lambda: ended == ["tsne"])
-        seen.projection.value = "tsne"
-        await wait_until(lambda: seen.progress.value > 0)
-        seen.projection.value = "umap"  # another choice stops the first, and this one fails
-        await wait_until(lambda: "no such luck" in status(seen))
-        await wait_until(lambda: sorted(ended) == ["tsne", "tsne", "umap"])
-        assert seen.projection.value == "pca" and seen.cancel.layout.display == "none"
-        assert seen.views.first == drawn and seen.views.titles[1] == "encoder: PCA"
-        monkeypatch.setattr(embedding_explorer, "project", project)
-        seen.projection.value = "tsne"
-        await wait_until(lambda: "t-SNE of 120 vectors in" in status(seen))
-
-    monkeypatch.setattr(embedding_explorer, "project", endless)
-    seen = EmbeddingExplorer(seen_embeddings())
-    monkeypatch.setattr(common, "in_notebook", lambda: True)
-    with ThreadPoolExecutor(1) as pool:  # tests of the browser leave a loop in this thread
-        pool.submit(asyncio.run, use(seen)).result()
-    points = project(seen._embeddings, method="tsne").astype("<f4").tobytes()
-    assert seen.views.first == points and seen.cancel.layout.display == "none"
-
-
-def test_what_was_not_fitted_is_said(monkeypatch):
-    monkeypatch.setattr(embedding_explorer, "SAMPLE", 100)
-    seen = EmbeddingExplorer(seen_embeddings())
-    seen.projection.value = "tsne"
-    assert "t-SNE of 120 vectors, fitted to 100 of them, in" in status(seen)
-
-
-def test_rows_that_cannot_be_shown_are_left_out_and_said():
-    found = seen_embeddings()
-    broken = found.vectors.copy()
-    broken[5] = np.nan
-    table_ = found.scenes.copy()
-    table_.loc[8, "lat"] = np.nan
-    table_["label"] = [f"class {i} <script>" for i in range(len(table_))]  # as many as rows
-    seen = EmbeddingExplorer(Embeddings(broken, table_))
-    assert "2 rows without a position or a finite vector are left out" in status(seen)
-    choose(seen, [5])  # the sixth that is shown: row 6 of what was given
-    assert seen.selection.tolist() == [6]
-    assert "<script>" not in seen._counts.value and "<script>" not in seen._legend.value
-    with pytest.raises(ValueError, match="`embeddings` needs rows with finite vectors, got none"):
-        EmbeddingExplorer(Embeddings(np.full_like(broken, np.nan), table_))
-    table_[["lon", "lat"]] = np.nan
-    nowhere = EmbeddingExplorer(Embeddings(found.vectors, table_))
-    assert "left out" not in status(nowhere) and "no row has a position" in nowhere.views.titles[0]
-    assert np.isfinite(nowhere.views.region).all()  # json has no nan: the widget would stay empty
-    with pytest.raises(
-        ValueError, match="`other` must have the same 120 rows as the embeddings, got 118"
-    ):
-        EmbeddingExplorer(found, other=found.subset(np.arange(118)))
-
-
-def test_an_error_in_a_callback_is_shown(monkeypatch):
-    seen = EmbeddingExplorer(seen_embeddings())
-    monkeypatch.setattr(seen, "_show", lambda: 1 / 0)
-    choose(seen, [1])
-    assert 'role="alert"' in status(seen) and "division by zero" in status(seen)
 
 
 def test_pairs_are_those_of_the_policy_with_gap_and_distance(tmp_path):
@@ -505,24 +316,6 @@ def test_a_policy_without_pairs_says_so(tmp_path):
     seen = PairExplorer(store, policies={"same": pairs.same_image(), "tp": pairs.temporal()})
     seen.policy.value = "tp"
     assert 'role="alert"' in status(seen)
-
-
-@pytest.mark.parametrize("name", ["300 m", "400 km over 180", "near the pole", "world"])
-def test_the_linked_map_shows_the_area_of_its_places(name):
-    scenes = scenes_of(name)
-    seen = EmbeddingExplorer(Embeddings(np.eye(50, 4, dtype=np.float32) + 1, scenes))
-    place, rest = (
-        np.frombuffer(text, "<f4").reshape(-1, 2).astype(float)
-        for text in (seen.views.place, seen.views.place_rest)
-    )
-    exact = place + rest
-    turns = (exact[:, 0] - scenes["lon"]) / 360
-    np.testing.assert_allclose(turns, turns.round(), atol=1e-10)
-    np.testing.assert_allclose(exact[:, 1], scenes["lat"], rtol=0, atol=1e-9)
-    left, bottom, right, top = seen.views.region
-    assert ((left < exact[:, 0]) & (exact[:, 0] < right)).all()
-    assert ((bottom < exact[:, 1]) & (exact[:, 1] < top)).all()
-    assert np.ptp(exact, axis=0) @ [1, 0] > (right - left) * (0.8 if name != "world" else 0.5)
 
 
 def test_a_highlighted_cluster_opens_in_view():

@@ -55,6 +55,8 @@ class EmbeddingExplorer(LinkedExplorer):
         label: column of labels.
         encoder: that made the embeddings, to search by a picture that is dropped on the explorer.
         labels: file of labels given earlier, to go on with.
+        imagery: draw the scenes' own files on the map, the newest of each place among the dates
+            that are chosen.
         seed: of t-SNE and UMAP, and of the folds of the probe.
 
     Raises:
@@ -81,6 +83,7 @@ class EmbeddingExplorer(LinkedExplorer):
         label: str = "label",
         encoder: Encoder | None = None,
         labels: str | os.PathLike[str] | None = None,
+        imagery: bool = False,
         seed: Seed = 0,
     ):
         for argument, value in (("store", store), ("other", other)):
@@ -116,6 +119,9 @@ class EmbeddingExplorer(LinkedExplorer):
         )  # fmt: skip
         if labels is not None:
             self._show_labels(f"{self._labels.load(labels):,} labels restored")
+        self._skipped = ""
+        if imagery:
+            self.scenes, self._skipped = page.scenes_of(scenes)
         self.observe(lambda _: self._search_again(), "dates")
         self.on_msg(self._on_message)
         self.say(self.summary())
@@ -134,6 +140,8 @@ class EmbeddingExplorer(LinkedExplorer):
             notes.append(
                 f"{self._omitted:,} rows without a position or a finite vector are left out."
             )
+        if self._skipped:
+            notes.append(self._skipped)
         if self._store is None:
             notes.append("Pass `store` to see the chips.")
         return " ".join(notes)

@@ -7,7 +7,7 @@ function explore({model, el}) {
   const get = (name) => model.get(name);
   const host = {
     mode: "box", world: null, coast: new Path2D(), scenes: [], views: [], panels: [], marks: [], few: [], path: [], query: -1,
-    density: {contours: false, names: false}, pictures: new Map(), ink: "#111", paper: "#fff",
+    density: {contours: false, names: false}, imagery: true, pictures: new Map(), ink: "#111", paper: "#fff",
   };
   const place = bytesOf(get("place"), Float32Array), rest = bytesOf(get("place_rest"), Float32Array);
   const positions = Float64Array.from(place, (x, i) => x + (rest[i] || 0));
@@ -85,6 +85,12 @@ function explore({model, el}) {
     }, toggles);
     node.setAttribute("aria-pressed", "false");
   }
+  const imageryToggle = button("imagery", "the newest scene of each place, among the dates that are chosen", () => {
+    host.imagery = !host.imagery;
+    imageryToggle.setAttribute("aria-pressed", String(host.imagery));
+    redraw();
+  }, toggles);
+  imageryToggle.setAttribute("aria-pressed", "true");
   if (can("changed")) button("changed most", "places whose dates differ most, the season taken out", () => ask("changed"), toggles);
   if (can("search")) {
     const find = element("input", "", bar, "geossl-find");
@@ -202,6 +208,11 @@ function explore({model, el}) {
     return rows.sort((a, b) => days[a] - days[b]).slice(0, 60);
   };
   host.dateText = (row) => (days[row] > -1e9 ? new Date(days[row] * 864e5).toISOString().slice(0, 10) : "no date");
+  host.dateWindow = () => {  // days that the filter of dates lets through
+    const column = host.filters.columns.find((c) => c.kind === "date" && c.allowed), day = (text) => Date.parse(text) / 864e5;
+    if (!column) return [-Infinity, Infinity];
+    return [day(column.edges[Math.min(...column.allowed)]), day(column.edges[Math.max(...column.allowed) + 1])];
+  };
   host.labelOf = (row) => {
     const column = host.filters.columns.find((c) => c.name === "my label");
     const entry = column?.entries[column.codes[row]];
@@ -305,12 +316,13 @@ function explore({model, el}) {
     redraw();
   }
   function updateScenes() {
-    host.scenes = get("scenes").map(({bounds, url}) => {
+    host.scenes = get("scenes").map(({url, ...scene}) => {
       const image = new Image();
       image.onload = redraw;
       image.src = url;
-      return {bounds, image};
+      return {...scene, image};
     });
+    imageryToggle.hidden = !host.scenes.length;
     redraw();
   }
   if (can("label")) labelPanel(host, model, side, ask);

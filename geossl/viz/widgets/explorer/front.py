@@ -50,7 +50,7 @@ class Explorer(anywidget.AnyWidget):
     color = traitlets.Unicode("").tag(sync=True)  # name of a column
     titles = traitlets.List(traitlets.Unicode()).tag(sync=True)
     region = traitlets.List(traitlets.Float()).tag(sync=True)  # left, bottom, right, top
-    scenes = traitlets.List(traitlets.Dict()).tag(sync=True)  # bounds, url of pictures to lie on
+    scenes = traitlets.List(traitlets.Dict()).tag(sync=True)  # bounds, place, day, url
     methods = traitlets.List(traitlets.List(traitlets.Unicode())).tag(
         sync=True
     )  # [name, text] of projections

@@ -18,12 +18,29 @@ function drawWorld(view, pen) {
   }
 }
 
-function drawScenes(view, pen) {  // previews of whole scenes, the oldest below
-  for (const {bounds: [west, south, east, north], image} of view.host.scenes) {
+const mercator = (lat) => Math.asinh(Math.tan(lat * Math.PI / 180)), STRIPS = 24;
+
+function drawScenes(view, pen) {  // of each place the newest scene among the dates that are chosen
+  const {host} = view, [from, to] = host.dateWindow(), newest = new Map();
+  if (!host.imagery) return;
+  for (const scene of host.scenes) {
+    if (!(scene.day >= from && scene.day < to) && from > -Infinity) continue;
+    const old = newest.get(scene.place);
+    if (!old || !(old.day > scene.day)) newest.set(scene.place, scene);
+  }
+  for (const {bounds: [west, south, east, north], image} of newest.values()) {
     if (!image.complete || !image.naturalWidth) continue;
-    const [left, top] = view.toPixels(west, north), [right, bottom] = view.toPixels(east, south);
-    if (right < 0 || left > view.width || bottom < 0 || top > view.height) continue;
-    pen.drawImage(image, left, top, Math.max(1, right - left), Math.max(1, bottom - top));
+    for (const turn of [-360, 0, 360]) {
+      const [left, top] = view.toPixels(west + turn, north), [right, bottom] = view.toPixels(east + turn, south);
+      if (right < 0 || left > view.width || bottom < 0 || top > view.height) continue;
+      const wide = Math.max(2, right - left), strips = north - south > 0.5 ? STRIPS : 1;
+      for (let k = 0; k < strips; k++) {  // the picture is in Web Mercator, the map is not
+        const a = north - (north - south) * k / strips, b = north - (north - south) * (k + 1) / strips;
+        const row = (lat) => (mercator(north) - mercator(lat)) / (mercator(north) - mercator(south)) * image.naturalHeight;
+        const y = view.toPixels(west, a)[1], high = view.toPixels(west, b)[1] - y;
+        pen.drawImage(image, 0, row(a), image.naturalWidth, Math.max(1, row(b) - row(a)), left, y, wide, Math.max(2, high + (strips > 1 ? 0.5 : 0)));
+      }
+    }
   }
 }
 

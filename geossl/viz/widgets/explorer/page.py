@@ -14,9 +14,11 @@ from markupsafe import Markup
 
 from geossl.data.store import ChipStore
 from geossl.embeddings import Embeddings
+from geossl.datasets import footprints, scene_previews
 from geossl.utils.io import atomic_write
 from geossl.utils.validate import check_choice
-from geossl.viz.pages import render, script_json
+from geossl.viz.pages import image_url, render, script_json
+from geossl.viz.widgets.explorer.columns import day_numbers
 from geossl.viz.widgets.explorer.front import read_script
 from geossl.viz.widgets.explorer.pictures import describe, encode_chips
 
@@ -37,12 +39,26 @@ def corners_of(store: ChipStore | None, scenes: pd.DataFrame, place: np.ndarray)
     """Return the corners of chips on the ground less their places, float32; b"" if unknown."""
     if store is None:
         return b""
-    from geossl.datasets import footprints
-
     corners = footprints(scenes)  # (N, 4, 2)
     offset = corners - place[:, None]
     offset[..., 0] -= 360 * np.round(offset[..., 0] / 360)
     return offset.astype("<f4").tobytes() if np.isfinite(offset).any() else b""
+
+
+def scenes_of(scenes: pd.DataFrame) -> tuple[list[dict[str, Any]], str]:
+    """Return previews of the files of a table for the front end, and what could not be shown."""
+    previews = scene_previews(scenes)
+    days = day_numbers(previews["time"])
+    shown = [
+        {"bounds": [row.left, row.bottom, row.right, row.top], "place": int(row.place),
+         "day": int(day), "url": image_url(row.image, "webp")}
+        for row, day in zip(previews.itertuples(), days, strict=True)
+    ]  # fmt: skip
+    skipped = previews.attrs["skipped"]
+    if not skipped:
+        return shown, ""
+    reason = next(iter(skipped.values()))
+    return shown, f"{len(skipped):,} scenes cannot be shown, the first: {reason}"
 
 
 def save(explorer: EmbeddingExplorer, path: str | os.PathLike[str], *, title: str) -> None:
