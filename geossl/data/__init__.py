@@ -2,6 +2,6 @@
 
 from geossl.utils.lazy import submodules
 
-__all__ = ["earth", "scenes", "store", "streaming", "summary"]
+__all__ = ["earth", "gazetteer", "scenes", "store", "streaming", "summary"]
 
 __getattr__ = submodules(__name__, *__all__)

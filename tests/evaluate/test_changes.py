@@ -126,9 +126,9 @@ def test_what_cannot_be_taken_out_is_said():
 
 
 def test_two_tiles_of_one_date_are_no_change():
-    table = pd.DataFrame({"location": ["a"] * 3 + ["b"] * 2, "lon": 0.0, "lat": 0.0,
-                          "time": pd.to_datetime(["2020-01-01", "2020-01-01", "2021-01-01",
-                                                  "2020-01-01", "2020-01-01"], utc=True)})  # fmt: skip
+    days = ["2020-01-01", "2020-01-01", "2021-01-01", "2020-01-01", "2020-01-01"]
+    table = pd.DataFrame({"location": list("aaabb"), "lon": 0.0, "lat": 0.0,
+                          "time": pd.to_datetime(days, utc=True)})  # fmt: skip
     vectors = np.array([[1, 0], [0, 1], [1, 0.1], [1, 0], [0, 1]], np.float32)
     found = changes(Embeddings(vectors, table), season="none")
     assert found["location"].tolist() == ["a"]
