@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from geossl.viz.widgets.linked import Gallery, LinkedViews
 from ipywidgets.embed import embed_data
 from labs import canvas_box, drag, write_notebook
 
 from geossl.cli import demo
-from geossl.viz.widgets.linked import Gallery, LinkedViews
 from tools.tutorials import stills
 
 NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"

@@ -1,11 +1,7 @@
-import asyncio
 import base64
 import io
 import json
 import re
-import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -15,18 +11,13 @@ from PIL import Image
 from sites import scenes_of
 from test_pretrain import TINY, run_of, write_store
 
-from geossl import evaluate, pairs
+from geossl import pairs
 from geossl.clusters import GeoClusters
-from geossl.embeddings import Embeddings, neighbors
 from geossl.transforms import Views
-from geossl.viz.projection import project
 from geossl.viz.widgets import (
     ClusterExplorer,
-    EmbeddingExplorer,
     PairExplorer,
     TrainingMonitor,
-    common,
-    embedding_explorer,
 )
 from geossl.viz.widgets.training_monitor import describe_state
 

@@ -127,7 +127,7 @@ class EmbeddingExplorer(LinkedExplorer):
         self.say(self.summary())
 
     def _abilities(self, scenes: pd.DataFrame) -> list[str]:
-        abilities = ["pictures", "similar", "project", "search", "label"]
+        abilities = ["pictures", "similar", "project", "search", "gazetteer", "label"]
         abilities += ["image"] if self._encoder is not None else []
         if scenes["time"].notna().any() and scenes["location"].duplicated().any():
             abilities.append("changed")

@@ -14,7 +14,7 @@ function explore({model, el}) {
   host.rows = positions.length / 2;
   host.filters = new Filters(host.rows);
   host.corners = bytesOf(get("corners"), Float32Array);
-  const locations = bytesOf(get("locations"), Int32Array), days = bytesOf(get("days"), Int32Array);
+  const locations = host.locations = bytesOf(get("locations"), Int32Array), days = host.days = bytesOf(get("days"), Int32Array);
 
   // --- the page
   const bar = element("div", "", el, "geossl-bar");

@@ -157,7 +157,7 @@ def search(embeddings: Embeddings, text: str, clusters: np.ndarray | None) -> An
     Raises:
         ValueError: nothing is found.
     """
-    from geossl.data.places import find_place
+    from geossl.data.gazetteer import find_place
 
     scenes, wanted = embeddings.scenes, text.strip().casefold()
     rows = np.flatnonzero(scenes["location"].astype(str).str.casefold() == wanted)

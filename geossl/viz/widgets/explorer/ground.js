@@ -47,14 +47,18 @@ function drawScenes(view, pen) {  // of each place the newest scene among the da
 function drawFootprints(view, pen) {  // chips as they lie on the ground, once they are large enough to see
   const {host} = view, {corners} = host, {fails} = host.filters;
   if (!corners.length || view.zoom < 2 && host.rows > 500) return;
-  const [sx] = view.scales(), visible = [];
-  for (let i = 0; i < host.rows && visible.length <= MOST_FOOTPRINTS; i++) {
+  const [sx] = view.scales(), newest = new Map();  // of each place the newest that passes
+  for (let i = 0; i < host.rows && newest.size <= MOST_FOOTPRINTS; i++) {
     const wide = Math.abs(corners[8 * i + 2] - corners[8 * i]) * sx;  // NaN where it is not known
     if (!(wide >= FOOTPRINT_PX) || fails[i]) continue;
     const [x, y] = view.toPixels(view.positions[2 * i], view.positions[2 * i + 1]);
-    if (x > -wide && y > -wide && x < view.width + wide && y < view.height + wide) visible.push(i);
+    if (!(x > -wide && y > -wide && x < view.width + wide && y < view.height + wide)) continue;
+    const place = host.locations[i], old = newest.get(place);
+    if (old === undefined || host.days[old] <= host.days[i]) newest.set(place, i);
   }
-  if (!visible.length || visible.length > MOST_FOOTPRINTS) return;
+  if (!newest.size || newest.size > MOST_FOOTPRINTS) return;
+  const visible = [...newest.values()];
+  if (host.query >= 0 && newest.has(host.locations[host.query])) visible.push(host.query);
   const missing = visible.filter((i) => !host.pictures.has(i));
   if (missing.length) host.fetchPictures(missing).then(() => view.drawSoon());
   const spot = (i, k) => view.toPixels(view.positions[2 * i] + corners[8 * i + 2 * k], view.positions[2 * i + 1] + corners[8 * i + 2 * k + 1]);

@@ -13,8 +13,8 @@ import torch
 from markupsafe import Markup
 
 from geossl.data.store import ChipStore
-from geossl.embeddings import Embeddings
 from geossl.datasets import footprints, scene_previews
+from geossl.embeddings import Embeddings
 from geossl.utils.io import atomic_write
 from geossl.utils.validate import check_choice
 from geossl.viz.pages import image_url, render, script_json
