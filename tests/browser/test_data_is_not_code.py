@@ -134,7 +134,6 @@ def test_widgets_show_the_words_of_their_data(visit, tmp_path):
     store = write_store(tmp_path / "chips", places=6)
     scenes = store.scenes.assign(label=ODD)
     object.__setattr__(store, "scenes", scenes)
-    vectors = np.random.default_rng(0).normal(size=(len(scenes), 6))
     clusters = ClusterExplorer(scenes, store=store, k=2)
     clusters.search.value = "nothing is called " + ODD
     pairs = PairExplorer(store, policies={ODD: evaluate_pairs()})
@@ -146,8 +145,7 @@ def test_widgets_show_the_words_of_their_data(visit, tmp_path):
     })  # fmt: skip
     run = types.SimpleNamespace(logs=logs, step=2, steps=2)
     pages = [
-        *values(clusters), *values(EmbeddingExplorer(Embeddings(vectors, scenes), store=store)),
-        *values(pairs), comparison._page([row], ODD),
+        *values(clusters), *values(pairs), comparison._page([row], ODD),
         training_monitor._page(logs, training_monitor.describe_state(run)),
     ]  # fmt: skip
     head = '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><title>t</title>'
@@ -158,6 +156,24 @@ def test_widgets_show_the_words_of_their_data(visit, tmp_path):
     assert any(ODD in text for text in texts(page, "b ~ div"))  # the legend
     spoken = page.evaluate("[...document.images].map((e) => e.alt)")
     assert sum(ODD in text for text in spoken) > 6
+    assert page.errors == []
+
+
+def test_an_explorer_shows_the_words_of_its_data(visit, tmp_path):
+    store = write_store(tmp_path / "chips", places=6)
+    scenes = store.scenes.assign(label=ODD, **{ODD: range(len(store))})
+    object.__setattr__(store, "scenes", scenes)
+    vectors = np.random.default_rng(0).normal(size=(len(scenes), 6))
+    explorer = EmbeddingExplorer(Embeddings(vectors, scenes), store=store)
+    explorer.save(tmp_path / "p.html", title=ODD)
+    page = visit(tmp_path / "p.html")
+    page.wait_for_selector(".geossl-gallery img")
+    assert page.title() == ODD and ODD in texts(page, ".geossl-entry span")
+    assert ODD in texts(page, ".geossl-panel b")
+    spoken = page.evaluate(
+        "[...document.querySelectorAll('.geossl-gallery button')].map((e) => e.ariaLabel)"
+    )
+    assert all(ODD in text for text in spoken) and len(spoken) == len(scenes)
     assert page.errors == []
 
 

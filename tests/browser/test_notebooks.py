@@ -5,12 +5,14 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from geossl.viz.widgets.linked import Gallery, LinkedViews
 from ipywidgets.embed import embed_data
 from labs import canvas_box, drag, write_notebook
 
+from geossl import Embeddings
 from geossl.cli import demo
+from geossl.viz.widgets import EmbeddingExplorer
 from tools.tutorials import stills
 
 NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
@@ -42,13 +44,13 @@ def keep_picture(page, name, tmp_path_factory):
 
 
 def inside(flat, wide, high, margin):
-    """Rows whose dots are further than a share from the edges of a scatter (which pads 10 px)."""
+    """Rows whose dots are further than a share from the edges of a scatter (which pads 12 px)."""
     columns = list(zip(*flat, strict=True))
     (x0, y0), (x1, y1) = map(min, columns), map(max, columns)
     found = set()
     for row, (x, y) in enumerate(flat):
-        across = wide / 2 + (x - (x0 + x1) / 2) * (wide - 20) / (x1 - x0)
-        down = high / 2 - (y - (y0 + y1) / 2) * (high - 20) / (y1 - y0)
+        across = wide / 2 + (x - (x0 + x1) / 2) * (wide - 24) / (x1 - x0)
+        down = high / 2 - (y - (y0 + y1) / 2) * (high - 24) / (y1 - y0)
         if abs(across / wide - 0.5) < 0.5 - margin and abs(down / high - 0.5) < 0.5 - margin:
             found.add(row)
     return found
@@ -103,12 +105,29 @@ def test_the_embedding_explorer(lab, world, notebook, tmp_path_factory):
     told = page.locator(".geossl-status").first.inner_text().split()[0]
     book.comes_to("print(len(explorer.selection))", told)
     drawn = json.loads(book.ask(
-        "import json, numpy; flat = numpy.frombuffer(explorer.views.first, 'f4').reshape(-1, 2)\n"
+        "import json, numpy; flat = numpy.frombuffer(explorer.first, 'f4').reshape(-1, 2)\n"
         "print(json.dumps([flat.tolist(), explorer.selection.tolist()]))"
     ))  # fmt: skip
     chosen = set(drawn[1])
     assert inside(drawn[0], wide, high, 0.22) <= chosen <= inside(drawn[0], wide, high, 0.18)
     assert 10 < len(chosen) < 790
+    name = page.get_by_label("name of a new label")
+    name.fill("mine")
+    name.press("Enter")
+    book.comes_to("print(explorer.labels['counts'])", f"[{len(chosen)}]")
+    x, y, wide, high = canvas_box(page, 1)
+    page.get_by_role("button", name="box").first.click()
+    drag(page, [(x + 0.02 * wide, y + 0.02 * high), (x + 0.2 * wide, y + 0.98 * high)])
+    page.wait_for_selector("text=/\\d+ of 800 selected/")
+    name.fill("theirs")
+    name.press("Enter")
+    page.wait_for_selector("text=/predicted/")
+    page.locator(".geossl-gallery button").nth(0).click()
+    page.wait_for_selector("text=/images most similar to the first/")
+    page.keyboard.press("1")  # the chosen image, while the focus is in the explorer
+    book.comes_to(f"print(explorer.labels['counts'][0] >= {len(chosen)})", "True")
+    keep_picture(page, "explore_embeddings_labels", tmp_path_factory)
+    page.get_by_role("button", name="undo").click()
     page.locator(".geossl-view canvas").first.focus()
     page.keyboard.press("Escape")
     page.wait_for_selector("text=/800 images, none selected/")
@@ -128,25 +147,25 @@ def test_a_projection_shows_how_far_it_is_and_is_cancelled(lab, notebook, tmp_pa
     book = notebook.open(write(lab, "projection.ipynb", made)).run_all()
     page = book.page
     page.wait_for_selector(".geossl-view canvas")
-    bar, cancel = page.locator(".widget-hprogress"), page.get_by_role("button", name="Cancel")
-    choice = page.locator(".widget-dropdown", has_text="projection").locator("select")
-    picture = "import hashlib; print(hashlib.sha1(explorer.views.first).hexdigest())"
+    bar, cancel = page.locator("progress"), page.get_by_role("button", name="cancel")
+    choice = page.locator("label", has_text="projection").locator("select")
+    picture = "import hashlib; print(hashlib.sha1(explorer.first).hexdigest())"
     drawn = book.ask(picture)
     assert not cancel.is_visible() and not bar.is_visible()
     choice.select_option(label="t-SNE")
     cancel.wait_for()
     shares = set()
     for _ in range(600):  # the kernel answers while it computes
-        shares.add(float(book.ask("print(explorer.progress.value)")))
-        if len(shares - {0.0}) > 1:
+        shares.add(float(book.ask("print(explorer.progress)")))
+        if len(shares - {0.0, -1.0}) > 1:
             break
-    assert len(shares - {0.0}) > 1 and bar.is_visible()
+    assert len(shares - {0.0, -1.0}) > 1 and bar.is_visible()
     for width in (800, 1600):
         page.set_viewport_size({"width": width, "height": 1000})
         keep_picture(page, f"projection_at_{width}", tmp_path_factory)
     cancel.click()
     page.wait_for_selector("text=/stopped; the picture is still PCA/")
-    assert not cancel.is_visible() and choice.input_value() == "PCA"
+    assert not cancel.is_visible() and choice.input_value() == "pca"
     assert book.ask(picture) == drawn
     choice.select_option(label="t-SNE")
     page.wait_for_selector("text=/t-SNE of 4,000 vectors in/", timeout=300_000)
@@ -211,30 +230,44 @@ def test_the_training_monitor_redraws_and_survives_an_interrupt(
     assert book.failures() == [] and book.blocked == [] and book.errors == []
 
 
-def test_drawing_widgets_live_on_without_a_kernel(visit, tmp_path):
+def test_an_explorer_lives_on_in_a_lessons_page_without_a_kernel(visit, tmp_path):
     rng = np.random.default_rng(0)
-    views = LinkedViews(
-        place=rng.uniform(-80, 80, (50, 2)).astype("<f4").tobytes(),
-        first=rng.normal(size=(50, 2)).astype("<f4").tobytes(),
-        codes=bytes(50), palette=["#0072b2"], titles=["map", "scatter"],
-        region=[-180.0, -90.0, 180.0, 90.0],
-    )  # fmt: skip
-    chips = [{"row": 3, "image": "", "words": "a chip", "caption": "3"}]
-    gallery = Gallery(chips=chips, note="one chip")
-    states = embed_data(views=[views, gallery], drop_defaults=False)["manager_state"]["state"]
-    pages = [stills._page(states, widget.model_id) for widget in (views, gallery)]
+    scenes = pd.DataFrame({"location": range(50), "lon": rng.uniform(-80, 80, 50), "lat": 1.0})
+    explorer = EmbeddingExplorer(Embeddings(rng.normal(size=(50, 4)), scenes))
+    states = embed_data(views=[explorer], drop_defaults=False)["manager_state"]["state"]
     head = '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">'
-    (tmp_path / "page.html").write_text(head + "".join(pages), "utf-8")
+    (tmp_path / "page.html").write_text(head + stills._page(states, explorer.model_id), "utf-8")
     page = visit(tmp_path / "page.html")
     page.wait_for_selector("canvas")
-    page.get_by_label("a chip").click()
-    assert page.locator("canvas").count() >= 2 and "one chip" in page.inner_text("body")
-    x, y, wide, high = (page.locator("canvas").first.bounding_box()[k] for k in
-                        ("x", "y", "width", "height"))  # fmt: skip
-    page.mouse.move(x + 0.2 * wide, y + 0.2 * high)
-    page.mouse.down()
-    page.mouse.move(x + 0.8 * wide, y + 0.8 * high, steps=5)
-    page.mouse.up()
+    assert page.get_by_label("name of a new label").count() == 0  # nobody would answer
+    x, y, wide, high = canvas_box(page, 0)
+    drag(page, [(x + 0.2 * wide, y + 0.2 * high), (x + 0.8 * wide, y + 0.8 * high)])
     page.wait_for_selector("text=/\\d+ of 50 selected/")
     assert page.errors == []
     assert [url for url in page.asked if not url.startswith(("file:", "data:"))] == []
+
+
+def test_a_notebook_without_a_kernel_shows_a_still_picture(lab, world, notebook, tmp_path_factory):
+    code = (
+        "import geossl\nembeddings = geossl.Embeddings.load('world/embeddings.parquet')\n"
+        "geossl.viz.widgets.EmbeddingExplorer(embeddings)"
+    )
+    book = notebook.open(write(lab, "still.ipynb", code)).run_all()
+    page = book.page
+    page.wait_for_selector(".geossl-view canvas")
+    still = "[class^=geossl-still]"
+    assert page.locator(still).count() == 1 and not page.locator(still).is_visible()
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    book.close()
+    saved = json.loads((lab[1] / "still.ipynb").read_text("utf-8"))
+    (output,) = (o for o in saved["cells"][0]["outputs"] if "text/html" in o.get("data", {}))
+    assert 'alt="800 images on a map and in a projection' in "".join(output["data"]["text/html"])
+    page.evaluate(
+        """async () => {
+          await window.jupyterapp.commands.execute("docmanager:open",
+            {path: "still.ipynb", kernelPreference: {shouldStart: false, autoStartDefault: false}});
+        }"""
+    )
+    page.wait_for_selector(f"{still} img")
+    assert page.locator(f"{still} img").is_visible()
+    keep_picture(page, "still", tmp_path_factory)

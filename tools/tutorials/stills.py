@@ -26,7 +26,7 @@ const model = {
     state[name] = value; fire("change:" + name); fire("change");
   },
   on: (names, call) => names.split(" ").forEach((name) => (listeners[name] ||= []).push(call)),
-  off: () => {}, save_changes: () => {}, send: () => {},
+  off: () => {}, save_changes: () => {},  // no `send`: nobody would answer
 };
 const code = "data:text/javascript;charset=utf-8;base64," + raw.code;
 import(code).then((module) => {

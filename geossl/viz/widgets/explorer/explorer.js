@@ -63,6 +63,7 @@ function explore({model, el}) {
   };
   const colorSelect = select("color by", [], "", (name) => { model.set("color", name); model.save_changes(); }, "what colors the points");
   const can = (name) => Boolean(model.send) && get("abilities").includes(name);
+  host.hasPictures = can("pictures");
   let methodSelect = null;
   if (can("project")) {
     methodSelect = select("projection", get("methods"), get("projection"), (m) => { model.set("projection", m); model.save_changes(); },

@@ -12,6 +12,7 @@ class GalleryView {
   async show(rows, note, captions) {
     const turn = ++this.turn;
     this.note.textContent = note;
+    if (!this.host.hasPictures) { this.note.textContent = "The images of the selection appear where Python runs."; return; }
     await this.host.fetchPictures(rows);
     if (turn !== this.turn) return;  // another selection came meanwhile
     this.fill(this.list, rows, captions);

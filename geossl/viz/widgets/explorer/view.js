@@ -67,7 +67,7 @@ class View {
     this.pixels = new Uint32Array(this.image.data.buffer);
   }
   scales() {
-    const [x0, y0, x1, y1] = this.span, pad = this.isMap ? 0 : 12;
+    const [x0, y0, x1, y1] = this.span, pad = this.isMap ? 8 : 12;
     let sx = (this.width - 2 * pad) / (x1 - x0), sy = (this.height - 2 * pad) / (y1 - y0);
     if (this.isMap) {  // all of the box is visible; a degree of longitude of a small area is as short as it is there
       const shrink = x1 - x0 < 90 ? Math.max(1e-4, Math.cos((y0 + y1) * Math.PI / 360)) : 1;
