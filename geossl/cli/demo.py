@@ -13,7 +13,7 @@ from typing import Literal
 import pandas as pd
 
 from geossl import datasets, evaluate, pairs
-from geossl.cli.demo_page import Results, few_labels_table, result_table, write_demo_page
+from geossl.cli.demo_page import EXPLORER, Results, few_labels_table, result_table, write_demo_page
 from geossl.cli.output import Output, print_line
 from geossl.clusters import GeoClusters
 from geossl.data.store import ChipStore
@@ -22,6 +22,7 @@ from geossl.models.weights import load_encoder
 from geossl.train.config import PretrainConfig
 from geossl.train.pretrain import Run, pretrain
 from geossl.transforms import Views
+from geossl.viz.widgets import EmbeddingExplorer
 
 __all__ = ["METHODS", "demo", "load_demo", "run_demo"]
 
@@ -138,6 +139,9 @@ def run_demo(
     echo("5/5  drawing the page")
     seconds = time.monotonic() - start
     results = Results(store, clusters, runs, embeddings, curves, tables, seconds)
+    world = embeddings["MoCo-v2+Geo+TP"]
+    explorer = EmbeddingExplorer(world, store=store, clusters=clusters, seed=seed)
+    explorer.save(output_dir / EXPLORER, title="Explore the demo's embeddings")
     write_demo_page(page, results, seed=seed)
     said = {
         "climate (5 classes), by number of labeled places": few_labels_table(curves),

@@ -33,6 +33,9 @@ _SAMPLERS_OF_THE_WORLD = _SAMPLERS | {
 }
 
 
+EXPLORER = "explorer.html"  # beside the page
+
+
 @dataclass(frozen=True)
 class Results:
     """What the demo computed.
@@ -124,6 +127,7 @@ def write_demo_page(page: Path, results: Results, *, seed: int) -> None:
     stages = ["data"]
     if results.runs:
         stages.append("training")
+        drawings["explorer"] = EXPLORER
         _add_training(drawings, values, results, seed)
         if labeled:
             with atomic_write(page.with_name("world.png")) as part:
@@ -192,6 +196,8 @@ def _block(
     long: bool = False,
 ) -> str:
     drawing, alt, caption = drawings[name], alt.format(**values), caption.format(**values)
+    if isinstance(drawing, str):
+        return report.link_block(drawing, alt, caption=caption)
     if isinstance(drawing, pd.DataFrame):
         return report.table_block(drawing, caption=caption, long=long)
     if name.startswith("map "):

@@ -13,7 +13,7 @@ from geossl.utils.io import atomic_write
 from geossl.utils.validate import NonNegativeInt, check_fields, validated
 from geossl.viz import pages
 
-__all__ = ["Section", "figure_block", "map_block", "table_block", "write_page"]
+__all__ = ["Section", "figure_block", "link_block", "map_block", "table_block", "write_page"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Section:
     Attributes:
         title: its heading.
         words: plain text before the figures.
-        blocks: from `figure_block`, `table_block` or `map_block`; any other string is shown as
-            plain text.
+        blocks: from `figure_block`, `table_block`, `map_block` or `link_block`; any other string
+            is shown as plain text.
     """
 
     title: str
@@ -67,6 +67,12 @@ def table_block(
 
 
 @validated
+def link_block(href: str, text: str, *, caption: str = "") -> str:
+    """Render a link to a page that lies beside this one, such as a saved explorer."""
+    return pages.render("report_figure.html", href=href, text=text, caption=caption)
+
+
+@validated
 def write_page(
     path: str | os.PathLike[str],
     *,
@@ -75,7 +81,7 @@ def write_page(
     sections: Sequence[Section],
     foot: str = "",
 ) -> None:
-    """Write a page that needs no network and no other file; atomic."""
+    """Write a page that needs no network, and no other file but those it links to; atomic."""
     page = pages.render("report.html", title=title, lead=lead, sections=sections, foot=foot)
     with atomic_write(path) as part:
         part.write_text(page, "utf-8")

@@ -6,6 +6,7 @@ Put a widget last in a cell to show it; what was chosen in it is an attribute fo
 from geossl.viz.widgets.cluster_explorer import ClusterExplorer
 from geossl.viz.widgets.comparison import watch_comparison
 from geossl.viz.widgets.embedding_explorer import EmbeddingExplorer
+from geossl.viz.widgets.explorer.source import embed_source
 from geossl.viz.widgets.pair_explorer import PairExplorer
 from geossl.viz.widgets.training_monitor import TrainingMonitor
 
@@ -14,5 +15,6 @@ __all__ = [
     "EmbeddingExplorer",
     "PairExplorer",
     "TrainingMonitor",
+    "embed_source",
     "watch_comparison",
 ]

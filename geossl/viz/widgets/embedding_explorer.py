@@ -314,6 +314,11 @@ class EmbeddingExplorer(LinkedExplorer):
         """The embeddings of the selection."""
         return self.embeddings.subset(np.frombuffer(self.selected_rows, "<u4").astype(np.int64))
 
+    def __repr__(self) -> str:
+        """Return a line: that of widgets would hold all packed numbers."""
+        places = self.embeddings.scenes["location"].nunique()
+        return f"EmbeddingExplorer({len(self.embeddings):,} images of {places:,} locations)"
+
     def _ipython_display_(self) -> None:
         """Show a still picture, which the explorer hides while there is a kernel."""
         self.still = f"geossl-still-{self.model_id}"

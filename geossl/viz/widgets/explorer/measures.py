@@ -15,9 +15,10 @@ from geossl.viz.widgets.explorer.columns import months
 
 _K, _MOST_ROWS = 10, 30_000
 _MOST_WORDS, _MOST_COLUMNS = 60, 12  # of columns that nobody asked for
-_KNOWN = set(  # where a chip is, and how it was read
-    "location lon lat time label split path chip row column left top right bottom crs chip_px bands "
-    "band_names dtype scale_low scale_high reader date_rule file_bytes file_time noise gsd".split()
+_KNOWN = frozenset(  # where a chip is, and how it was read
+    """location lon lat time label split path chip row column left top right bottom crs chip_px
+    bands band_names dtype scale_low scale_high reader date_rule file_bytes file_time noise
+    gsd""".split()
 )
 _BOX = ("box_", "window_")
 

@@ -20,7 +20,7 @@ def display_with_picture(explorer: EmbeddingExplorer, bundle: Any) -> None:
     from IPython.display import display
 
     html = render("still.html", picture=picture_of(explorer), key=explorer.model_id)
-    display({"text/html": html, "text/plain": repr(explorer)}, raw=True)
+    display({"text/html": html, "text/plain": "a still picture of the explorer"}, raw=True)
     display(bundle[0] if isinstance(bundle, tuple) else bundle, raw=True)
 
 
