@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 1000
 WORKERS = CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist worksteal
 
-.PHONY: help setup demo check-machine test test-gpu test-fast format check study real downstream maps data bench bench-quick world streams learners notebooks site workshop clean
+.PHONY: help setup demo check-machine test test-gpu test-fast format check study real downstream maps explorers data bench bench-quick world streams learners notebooks site workshop clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -60,6 +60,9 @@ real: .venv/ready-dev  ## benchmarks/real_imagery.md: NAIP and Landsat, three se
 
 downstream: .venv/ready-dev  ## benchmarks/downstream.md: EuroSAT, ships, power plants, three seeds (needs ../shared/data)
 	$(RUN) benchmarks/downstream.py
+
+explorers: .venv/ready-dev  ## benchmarks/explorers.md: the explorer of up to a million images (needs Chromium)
+	$(RUN) benchmarks/explorers.py
 
 maps: .venv/ready-dev  ## benchmarks/maps.md: maps of a thousand to a million locations (needs Chromium)
 	$(RUN) benchmarks/maps.py

@@ -111,7 +111,7 @@ def test_the_embedding_explorer(lab, world, notebook, tmp_path_factory):
     chosen = set(drawn[1])
     assert inside(drawn[0], wide, high, 0.22) <= chosen <= inside(drawn[0], wide, high, 0.18)
     assert 10 < len(chosen) < 790
-    name = page.get_by_label("name of a new label")
+    name = page.get_by_label("name of a new label").first
     name.fill("mine")
     name.press("Enter")
     book.comes_to("print(explorer.labels['counts'])", f"[{len(chosen)}]")
@@ -127,7 +127,7 @@ def test_the_embedding_explorer(lab, world, notebook, tmp_path_factory):
     page.keyboard.press("1")  # the chosen image, while the focus is in the explorer
     book.comes_to(f"print(explorer.labels['counts'][0] >= {len(chosen)})", "True")
     keep_picture(page, "explore_embeddings_labels", tmp_path_factory)
-    page.get_by_role("button", name="undo").click()
+    page.get_by_role("button", name="undo").first.click()
     page.locator(".geossl-view canvas").first.focus()
     page.keyboard.press("Escape")
     page.wait_for_selector("text=/800 images, none selected/")

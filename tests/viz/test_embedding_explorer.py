@@ -15,10 +15,11 @@ from test_pretrain import write_store
 from geossl import evaluate
 from geossl.clusters import GeoClusters
 from geossl.embeddings import Embeddings, embed, neighbors
-from geossl.models.weights import load_encoder
+from geossl.models import load_encoder, with_bands
 from geossl.viz.projection import project
 from geossl.viz.widgets import EmbeddingExplorer
 from geossl.viz.widgets.explorer import background, linked
+from geossl.viz.widgets.explorer.finder import embed_picture
 
 
 def table(places=300, dates=2, seed=0):
@@ -332,13 +333,15 @@ def test_more_like_these_and_less_like_those():
 
 def test_a_dropped_picture_finds_its_chip(tmp_path):
     store = write_store(tmp_path / "chips")
-    encoder = load_encoder("blue_marble")
+    encoder = with_bands(load_encoder("blue_marble"), store.bands, reads=store.bands)
     found = embed(store, encoder)
     seen = EmbeddingExplorer(found, store=store, encoder=encoder)
     file = io.BytesIO()
     Image.fromarray(store.preview([7])[0]).save(file, "PNG")
     ask(seen, "image", [file.getvalue()], name="mine.png")
-    assert seen.answer["rows"][0] == 7 and seen.answer["captions"][0] == "1.00"
+    vector = embed_picture(file.getvalue(), "mine.png", encoder, store)
+    np.testing.assert_allclose(vector, found.vectors[7], atol=1e-4)
+    assert 7 in seen.answer["rows"][:2] and seen.answer["captions"][0] == "1.00"
     assert "most similar to mine.png" in seen.answer["note"]
     ask(seen, "image", [b"no picture"], name="notes.txt")
     assert seen.is_error and "notes.txt is no picture that can be read" in seen.status
