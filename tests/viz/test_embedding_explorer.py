@@ -337,7 +337,7 @@ def test_a_dropped_picture_finds_its_chip(tmp_path):
     found = embed(store, encoder)
     seen = EmbeddingExplorer(found, store=store, encoder=encoder)
     file = io.BytesIO()
-    Image.fromarray(store.preview([7])[0]).save(file, "PNG")
+    Image.fromarray(store.gather([7])[0].numpy().transpose(1, 2, 0)).save(file, "PNG")
     ask(seen, "image", [file.getvalue()], name="mine.png")
     vector = embed_picture(file.getvalue(), "mine.png", encoder, store)
     np.testing.assert_allclose(vector, found.vectors[7], atol=1e-4)
