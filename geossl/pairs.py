@@ -154,10 +154,11 @@ class Temporal(_Named):
         """Return a function that draws an epoch."""
         candidates = _in_groups(scenes.location_codes(table), self._allowed(table))
         if len(candidates.keys) == 0:
-            several = table.groupby("location")["time"].nunique() > 1
+            times = table.groupby("location")["time"]
+            days = (times.max() - times.min()).max().days
             raise ValueError(
-                f"No location has two dates that satisfy {self.name} ({len(several)} locations, "
-                f"{several.sum()} with two dates or more). Relax it or use pairs=same_image()."
+                f"No location has two dates that satisfy {self.name}: those of the {len(times)} "
+                f"locations are at most {days} days apart. Relax it or use pairs=same_image()."
             )
         return candidates.sampler(self.single_date)
 
@@ -218,11 +219,12 @@ class Spatial(_Named):
         rows = scenes.first_rows(codes)
         points = geo.unit_vectors(table["lon"].to_numpy()[rows], table["lat"].to_numpy()[rows])
         chord = 2 * np.sin(min(self.radius_km / geo.EARTH_RADIUS_KM, np.pi) / 2)
-        near = cKDTree(points).query_pairs(chord * (1 + 1e-12), output_type="ndarray")
+        near = (tree := cKDTree(points)).query_pairs(chord * (1 + 1e-12), output_type="ndarray")
         if len(near) == 0:
+            angle = 2.02 * np.arcsin(min(tree.query(points, k=2)[0][:, 1].min() / 2, 1))
             raise ValueError(
-                f"No two of the {len(size)} locations are within radius_km={self.radius_km} of "
-                "each other. Use a larger `radius_km`."
+                f"No two of the {len(size)} locations are within radius_km={self.radius_km}. Use a "
+                f"larger `radius_km`, at least {angle * geo.EARTH_RADIUS_KM:.3g}."
             )
         both = np.concatenate([near, near[:, ::-1]])
         both = both[np.argsort(both[:, 0], kind="stable")]

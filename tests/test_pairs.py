@@ -168,8 +168,15 @@ def test_clear_words_for_wrong_arguments():
     one_date = table(30, 5, missing=0).assign(time=pd.Timestamp("2020-01-01", tz="UTC"))
     with pytest.raises(ValueError, match="No location has two dates"):
         pairs.temporal().prepare(one_date)
-    with pytest.raises(ValueError, match="larger `radius_km`"):
+    with pytest.raises(ValueError, match="larger `radius_km`, at least") as refusal:
         pairs.spatial(radius_km=1).prepare(table())
+    least = float(str(refusal.value).rstrip(".").split()[-1])
+    pairs.spatial(radius_km=least).prepare(table())  # the value that it gives is right
+    with pytest.raises(ValueError, match="larger `radius_km`"):
+        pairs.spatial(radius_km=0.95 * least).prepare(table())
+    days = table().groupby("location")["time"].agg(lambda times: (times.max() - times.min()).days)
+    with pytest.raises(ValueError, match=f"at most {int(days.max())} days apart"):
+        pairs.temporal(min_gap_days=9999).prepare(table())
 
 
 def test_a_number_has_one_name():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
 import struct
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -147,7 +149,7 @@ def _read_tags(path: str) -> tuple[float, float, pd.Timestamp | None, str | None
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _no_notices():
             warnings.simplefilter("ignore")  # of damaged tags
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as file:
@@ -164,6 +166,21 @@ def _read_tags(path: str) -> tuple[float, float, pd.Timestamp | None, str | None
     if abs(lat) > 90 or abs(lon) > 180 or lat == lon == 0:
         raise ValueError(f"has the GPS position {lat}, {lon}, which is not on the globe")
     return lon, lat, *_read_time(taken, gps)
+
+
+@contextmanager
+def _no_notices() -> Iterator[None]:
+    """Keep Pillow from logging that a tif has many bands, for each of them; it is no photo."""
+    logger = logging.getLogger("PIL.TiffImagePlugin")
+
+    def is_new(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("More samples per pixel")
+
+    logger.addFilter(is_new)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_new)
 
 
 def _degrees(gps: dict[int, Any], number: int, ref: int, sides: str) -> float:

@@ -69,9 +69,9 @@ def changes(
             f"`embeddings` has no location with two dates ({len(rows):,} of "
             f"{len(embeddings):,} rows have a time), so nothing can have changed."
         )
-    groups, season = _group(times.iloc[rows], codes, season, min_locations)
+    groups, removed = _group(times.iloc[rows], codes, season, min_locations)
     means = np.zeros((1, embeddings.vectors.shape[1]), np.float32)
-    if season != "none":
+    if removed != "none":
         means = _means(embeddings.vectors, rows, codes, groups)
     change, first, second = np.zeros(len(starts)), starts.copy(), starts.copy()
     for count in np.unique(ends - starts):
@@ -90,7 +90,7 @@ def changes(
         "first_time": times.to_numpy()[first], "second_time": times.to_numpy()[second],
     })  # fmt: skip
     table = table.sort_values("change", ascending=False, kind="stable", ignore_index=True)
-    table.attrs["season"] = season
+    table.attrs["season"] = removed
     return table
 
 

@@ -313,7 +313,8 @@ def _check_items(name: str, value: list | tuple, hints: tuple[Any, ...]) -> list
 
 def _require(name: str, value: Any, hint: Any, ok: bool) -> None:
     if not ok:
-        advice = _ADVICE.get(typing.get_origin(hint) or hint, "")
+        single = _words(hint)[:6] == "a list" and isinstance(value, int | float | str)
+        advice = f" Pass [{_shown(value)}]." if single else _ADVICE.get(hint, "")
         raise TypeError(f"`{name}` must be {_words(hint)}, got {_shown(value)}.{advice}")
 
 
@@ -340,10 +341,9 @@ def _words(hint: Any) -> str:
 
 def _shown(value: Any) -> str:
     """Return a value as a message shows it: small ones whole, others by their type."""
-    plain = value is None or isinstance(value, str | bytes | numbers.Number)
-    if plain or (isinstance(value, tuple | list) and len(repr(value)) <= 80):
-        text = repr(value)
-        return text if len(text) <= 80 else f"{text[:77]}..."
+    short = isinstance(value, tuple | list) and len(repr(value)) <= 80
+    if short or isinstance(value, str | bytes | numbers.Number | None):
+        return text if len(text := repr(value)) <= 80 else f"{text[:77]}..."
     if isinstance(value, type):
         return f"the class {value.__name__}"
     word = type(value).__name__

@@ -1,3 +1,4 @@
+import logging
 import struct
 from pathlib import Path
 
@@ -5,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from rasters import noise, tif
 
+from geossl.datasets import open_scenes
 from geossl.datasets.photos import _degrees, photos
 from geossl.datasets.raster import chips as images
 
@@ -163,3 +166,14 @@ def test_times_of_photos(tmp_path, name):
     found = photos(tmp_path).iloc[0]
     assert found["time"].strftime("%Y-%m-%d %H:%M") == f"2019-06-05 {clock}"
     assert found["date_rule"].startswith(rule)
+
+
+def test_files_of_many_bands_are_no_photos_and_do_not_flood_the_log(tmp_path, caplog):
+    for i in range(3):
+        tif(tmp_path / f"{i}.tif", noise(12), left=10.0 + i, top=5.0)
+    assert len(open_scenes(tmp_path)) >= 3
+    with pytest.raises(ValueError, match="GPS position|can be used|cannot be opened"):
+        photos(tmp_path)
+    assert caplog.text == ""
+    logging.getLogger("PIL.TiffImagePlugin").error("More samples per pixel than can be decoded: 12")
+    assert "More samples" in caplog.text  # others still hear it

@@ -77,6 +77,8 @@ def test_a_sequence_is_a_list_whose_items_are_checked():
     for given in ({"a", "b"}, frozenset("ab"), {"a": 1}, "ab", np.array("a"), 3, None):
         with pytest.raises(TypeError, match="`bands` must be a list of str, got"):
             options(given)
+    with pytest.raises(TypeError, match=r"must be a list of str, got 'B4'. Pass \['B4'\].$"):
+        options("B4")
     for given in (np.array([1, 2]), (x for x in (1, 2)), pd.Series([1])):
         with pytest.raises(TypeError, match=r"`bands\[0\]` must be a string, got 1"):
             options(given)
