@@ -121,7 +121,7 @@ def test_the_embedding_explorer(lab, world, notebook, tmp_path_factory):
     page.wait_for_selector("text=/\\d+ of 800 selected/")
     name.fill("theirs")
     name.press("Enter")
-    page.wait_for_selector("text=/predicted/")
+    page.wait_for_selector("section[aria-label=predicted]")
     page.locator(".geossl-gallery button").nth(0).click()
     page.wait_for_selector("text=/images most similar to the first/")
     page.keyboard.press("1")  # the chosen image, while the focus is in the explorer
