@@ -11,7 +11,7 @@ def embeddings(places=40, dates=2, seed=0):
     rng = np.random.default_rng(seed)
     location = np.repeat(np.arange(places), dates)
     kind = (location % 2)[:, None]
-    vectors = rng.normal(size=(len(location), 6)) + 20 * kind * np.eye(6)[0]
+    vectors = rng.normal(size=(len(location), 6)) + 2.5 * (2 * kind - 1) * np.eye(6)[0]
     scenes = pd.DataFrame({
         "location": location, "lon": 0.5 * location, "lat": 10 + 0.1 * location,
         "time": pd.Timestamp("2020-01-01", tz="utc") + pd.to_timedelta(location, unit="D"),
