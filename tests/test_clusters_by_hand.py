@@ -66,9 +66,12 @@ def test_merging_and_splitting_leave_all_other_clusters_as_they_are(on, tmp_path
     twice = split.split(table, cluster=10).merge([0, 10])
     for clusters in (merged, split, twice):
         check_cells(clusters, probes)
-        assert clusters.sizes.tolist() == np.bincount(
-            clusters.assign(table["lon"], table["lat"]), minlength=clusters.k
-        ).tolist()
+        assert (
+            clusters.sizes.tolist()
+            == np.bincount(
+                clusters.assign(table["lon"], table["lat"]), minlength=clusters.k
+            ).tolist()
+        )
         clusters.save(tmp_path / "c.json")
         back = GeoClusters.load(tmp_path / "c.json")
         for field in dataclasses.fields(clusters):
@@ -131,8 +134,8 @@ def test_clumps_are_found_and_noise_is_with_the_nearest():
     assert clusters.k == 3 and clusters.sizes.sum() == len(table)
     inside = np.flatnonzero(groups >= 0)
     assert len({*zip(own[inside], groups[inside], strict=True)}) == 3
-    away = geo.great_circle_km(table["lon"].to_numpy()[:, None], table["lat"].to_numpy()[:, None],
-                               table["lon"].to_numpy()[inside], table["lat"].to_numpy()[inside])  # fmt: skip
+    lon, lat = table["lon"].to_numpy(), table["lat"].to_numpy()
+    away = geo.great_circle_km(lon[:, None], lat[:, None], lon[inside], lat[inside])
     assert np.array_equal(own, own[inside][away.argmin(1)])
     check_cells(clusters, places(100, seed=3))
     with pytest.raises(ValueError, match="`min_size` = 50 finds no clump among 30 loc.* Lower it"):

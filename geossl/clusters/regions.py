@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from geossl.clusters.space import Metric, nearest, neighbors, points_of, voronoi_cells
-from geossl.utils.validate import check_fields, validated
+from geossl.utils.validate import NonNegativeInt, check_fields, validated
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -145,7 +145,7 @@ class Regions:
 
         Greedy: the most crowded cell first, the least used color that no neighbor has.
         """
-        near = self._neighbors()
+        near = self._near
         colors = np.full(self.k, -1)
         used = np.zeros(8, int)
         for i in sorted(range(self.k), key=lambda i: -len(near[i])):
@@ -155,7 +155,19 @@ class Regions:
             used[colors[i]] += 1
         return colors
 
-    def _neighbors(self) -> list[np.ndarray]:
+    @validated
+    def neighbors(self, cluster: NonNegativeInt) -> np.ndarray:
+        """Return the clusters ``(n,)`` whose cells may touch that of one.
+
+        Raises:
+            ValueError: there is no such cluster.
+        """
+        if cluster >= self.k:
+            raise ValueError(f"`cluster` must be from 0 to {self.k - 1}, got {cluster}.")
+        return np.sort(self._near[cluster])
+
+    @cached_property
+    def _near(self) -> list[np.ndarray]:
         """Return for each cluster those whose cells may touch its own."""
         roots, points = self._children(-1), self._points()
         near = neighbors(points[roots], self.on)
