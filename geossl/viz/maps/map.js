@@ -498,6 +498,7 @@
 
   // --------------------------------------------------------------------------------------- view
   const fit = () => {
+    if (!map.getSize().x) return;  // in a hidden tab
     if (highlighted !== null) bringIntoView(data.cells[highlighted].bounds);
     else if (data.view) bringIntoView(data.view);
     else {  // the whole world, as wide as the map
@@ -510,7 +511,7 @@
     if (labels.length) unclutter();
   };
   fit();
-  if (!map.getSize().x) map.once("resize", fit);  // drawn in a hidden tab
+  if (!map.getSize().x) map.once("resize", fit);
   if (highlighted !== null && shapes.length) highlight(highlighted);
 
   // ------------------------------------------- the page around the map, where it links itself to it

@@ -55,7 +55,7 @@ class Controls:
             tooltip="shows a second map beside the first", **fit,
         )  # fmt: skip
         self.table = widgets.Select(
-            rows=8, layout={"width": "100%"},
+            rows=8, layout={"width": "calc(100% - 6px)"},
             tooltip="clusters, the largest first; choose one here or on the map",
         )  # fmt: skip
         small = {"width": "auto"}
@@ -74,11 +74,13 @@ class Controls:
             description="try many K", tooltip="measure K from 5 to 200", layout=small
         )
         self.save_name = widgets.Text(
-            "clusters.json", description="save as", layout={"width": "100%"},
+            "clusters.json", description="save as", layout={"width": "calc(100% - 6px)"},
             tooltip="a name ending in .json (for pretrain), .csv (the paper's) or .geojson", **fit,
         )  # fmt: skip
         self.save_button = widgets.Button(
-            description="save", layout=small, tooltip="write the clusters"
+            description="save",
+            layout={"width": "auto", "align_self": "flex-start"},
+            tooltip="write the clusters",
         )
         self.map, self.other_map = MapView(), MapView()
         self.chips, self.facts, self.curves, self.compared, self.usage = (
@@ -92,7 +94,8 @@ class Controls:
             [self.method, self.k_slider, self.size_slider, self.compare, self.search]
         )  # fmt: skip
         row.add_class("geossl-controls")
-        maps = widgets.Box([self.map, self.other_map], layout={"flex_flow": "row wrap"})
+        maps = widgets.Box([self.map, self.other_map])
+        maps.add_class("geossl-maps")
         for view in (self.map, self.other_map):
             view.layout = {"flex": "1 1 300px", "min_width": "280px"}
         main = widgets.VBox([maps, self.chips], layout={"flex": "3 1 480px", "min_width": "280px"})

@@ -28,6 +28,7 @@ from geossl.viz.widgets.common import Background, Status, gallery_html
 _MOST_K = 200
 _SWEEP = (5, 10, 20, 40, 80, 120, 200)
 _DRAWN = 10_000  # locations on the map
+_NO_STORE = "Pictures appear here with a chip store, which the command geossl chips makes."
 _NAMES = {"sphere": "the sphere", "degrees": "degrees"}
 
 
@@ -147,7 +148,7 @@ class ClusterExplorer(widgets.VBox):
         on_change(self.method, lambda _: self._fit())
         on_change(self.k_slider, lambda _: self._fit())
         on_change(self.size_slider, lambda _: self._fit())
-        on_change(self.compare, lambda _: self._show_compared())
+        on_change(self.compare, lambda _: self._show_other())
         on_change(self.search, self._find)
         on_change(self.table, self._highlight)
         on_change(self.merge_choice, self._merge)
@@ -202,7 +203,7 @@ class ClusterExplorer(widgets.VBox):
         self.table.options = panes.list_options(clusters, self._purity)
         self.map.draw(drawing, alt=alt, highlight=highlight)
         self._is_choosing = False
-        self._compare()
+        self._draw_other()
         self._highlight(highlight)
 
     def _drawing(self, clusters: GeoClusters, groups: np.ndarray | None = None) -> Any:
@@ -211,11 +212,11 @@ class ClusterExplorer(widgets.VBox):
         groups = None if groups is None else groups[self._drawn]
         return maps.map_clusters(clusters, drawn, label=self._label, groups=groups, popups=False)
 
-    def _show_compared(self) -> None:
-        self._compare()
+    def _show_other(self) -> None:
+        self._draw_other()
         self._say()
 
-    def _compare(self) -> None:
+    def _draw_other(self) -> None:
         """Show beside the map what the clusters are compared with."""
         what, own = self.compare.value, self._controls
         codes = pd.factorize(self._table["location"])[0]
@@ -313,9 +314,10 @@ class ClusterExplorer(widgets.VBox):
             members = np.flatnonzero(self._cluster_of_row == number)
         self.rows = self._store_rows[members]
         sample = np.random.default_rng(0).permutation(self.rows)[:24]
-        self._controls.chips.value = gallery_html(
-            self._store, np.sort(sample) if len(self.rows) > 24 else self.rows
-        )
+        self._controls.chips.value = panes.sentence(_NO_STORE)
+        if self._store is not None:
+            shown = np.sort(sample) if len(self.rows) > 24 else self.rows
+            self._controls.chips.value = gallery_html(self._store, shown)
         rows = self._table.iloc[members]
         self._controls.facts.value = panes.facts_html(
             rows, self._values, self._purity, cluster=self.cluster, label=self._label

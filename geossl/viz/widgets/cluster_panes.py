@@ -33,6 +33,10 @@ def count_by_period(times: pd.Series) -> pd.Series:
     return counts
 
 
+def _km(length: float) -> str:
+    return f"{length:,.0f} km" if length >= 10 else f"{1000 * length:,.0f} m"
+
+
 def list_options(clusters: GeoClusters, purity: pd.DataFrame | None) -> list[tuple[str, int]]:
     """Return the lines of the list of clusters, the largest first."""
     texts = [f"{i:3d}: {int(size):,} locations" for i, size in enumerate(clusters.sizes)]
@@ -51,7 +55,7 @@ def facts_html(
     label: str,
 ) -> str:
     """Render purity, balance, labels and years of the rows of a cluster, or of all."""
-    text = f"balance of sizes {values['balance']:.2f}, {values['mean_km']:,.3g} km to the middle"
+    text = f"balance of sizes {values['balance']:.2f}, {_km(values['mean_km'])} to the middle"
     if cluster is None and purity is not None:
         text = (
             f"mean purity {values['purity']:.0%} (by chance {values['purity_chance']:.0%}), mean "
@@ -80,7 +84,7 @@ def curves_html(table: pd.DataFrame) -> str:
     points = [
         f"{row.on} K={row.k} "
         + (f"{row.purity:.2f} (by chance {row.purity_chance:.2f}) and {row.entropy_bits:.2f} bits"
-           if has_labels else f"balance {row.balance:.2f} and {row.mean_km:.3g} km")
+           if has_labels else f"balance {row.balance:.2f} and {_km(row.mean_km)}")
         for row in table.sort_values(["on", "k"]).itertuples()
     ]  # fmt: skip
     what = "mean purity and mean entropy by K" if has_labels else "balance and distance by K"
@@ -101,7 +105,7 @@ def moves_html(moved: pd.DataFrame, names: tuple[str, str]) -> str:
     by_cluster = by_cluster[by_cluster["sum"] > 0].sort_values("sum", ascending=False)
     text = (
         f"{share:.1%} of {count:,} locations change their cluster from {names[0]} to {names[1]} "
-        "under the best matching of the two: they are orange on the right map, the others blue."
+        "under the best matching of the two: they are orange on the second map, the others blue."
     )
     rows = pd.Series({f"cluster {i}": int(n) for i, n in by_cluster["sum"].items()}, dtype=int)
     bars = bars_html(rows, title="change their cluster")
@@ -114,7 +118,7 @@ def place_html(found: PlaceInformation, k: int) -> str:
         f"Clusters of place and of embedding ({k} each) share an adjusted mutual information of "
         f"{found.ami:.2f}: 0 is chance (embeddings permuted between locations give "
         f"{found.chance:.3f} ± {found.chance_std:.3f}), 1 means that place explains all of it. "
-        "Dots of the right map have the color of their embedding's cluster."
+        "On the second map dots have the color of their embedding's cluster; eight colors repeat."
     )
 
 

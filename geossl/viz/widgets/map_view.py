@@ -38,6 +38,7 @@ class MapView(anywidget.AnyWidget):
         """Show another map, at the zoom and pan of the one before; None shows nothing."""
         traits: dict[str, Any] = {"highlight": highlight, "alt": alt}
         traits["page"] = "" if drawing is None else drawing.get_root().render()
+        self.layout.display = "" if traits["page"] else "none"
         with self.hold_sync():
             for name, value in traits.items():
                 setattr(self, name, value)
