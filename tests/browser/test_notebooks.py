@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,18 @@ from geossl.cli import demo
 from geossl.viz.widgets.linked import Gallery, LinkedViews
 from tools.tutorials import stills
 
+MAP = "const map = Object.values(window).find((v) => v instanceof L.Map);"
+VIEW = f"() => {{ {MAP} const c = map.getCenter(); return [c.lat, c.lng, map.getZoom()]; }}"
+CLICKABLE = f"""() => {{ {MAP}
+  const path = [...document.querySelectorAll("path.leaflet-interactive")].map((p) =>
+    p.getBoundingClientRect()).filter((r) => r.width > 40 && r.left > 90 && r.top > 20);
+  for (const r of path) for (const [a, b] of [[0.5, 0.5], [0.4, 0.4], [0.6, 0.6]]) {{
+    const x = r.left + a * r.width, y = r.top + b * r.height;
+    if (document.elementFromPoint(x, y)?.tagName !== "path") continue;
+    const at = map.containerPointToLatLng([x, y]);
+    return [[x, y], [at.lat, (at.lng + 540) % 360 - 180]];
+  }}
+}}"""
 NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
 
 
@@ -63,17 +76,50 @@ def test_the_cluster_explorer(lab, world, notebook, tmp_path_factory):
     book = notebook.open(bring(lab, "explore_clusters.ipynb", FOLDER=world, K=6)).run_all()
     page = book.page
     page.wait_for_selector("text=/6 clusters: 200 locations/")
-    slider = page.locator(".widget-slider", has_text="highlight").locator(".noUi-handle")
-    slider.scroll_into_view_if_needed()
-    slider.focus()
-    for _ in range(3):
-        page.keyboard.press("ArrowRight")
-    page.wait_for_selector("text=/cluster 2: \\d+ locations/")
-    book.wait_idle()
-    keep_picture(page, "explore_clusters", tmp_path_factory)
-    book.comes_to("print(explorer.cluster)", "2")
+    explorer = page.locator(".geossl-clusters")
+    explorer.scroll_into_view_if_needed()
+    map_page = explorer.locator(".geossl-map iframe").first.content_frame
+    map_page.get_by_role("button", name="zoom to the highlighted").wait_for()  # it is linked
+    view = "print([round(x, 3) for x in explorer.map.view])"
+    map_page.get_by_label("Zoom in").click()
+    until = time.monotonic() + 20
+    while (zoomed := book.ask(view)) == "[]" and time.monotonic() < until:
+        page.wait_for_timeout(100)
+    assert len(json.loads(zoomed)) == 3
+
+    # a click on a cell, wherever it is, reaches Python
+    (x, y), (lat, lon) = map_page.locator("body").evaluate(CLICKABLE)
+    box = explorer.locator(".geossl-map iframe").first.bounding_box()
+    page.mouse.click(box["x"] + x, box["y"] + y)
+    page.wait_for_selector("text=/cluster \\d+: \\d+ locations/")
+    book.comes_to(f"print(explorer.cluster == explorer.clusters.assign({lon}, {lat})[0])", "True")
     rows = int(book.ask("print(len(explorer.rows))"))
     assert page.locator(".jp-OutputArea img[alt^='chip of']").count() == min(24, rows)
+    keep_picture(page, "explore_clusters", tmp_path_factory)
+
+    # other clusters are drawn where the map was left; the slider has a length at 800 px
+    page.set_viewport_size({"width": 800, "height": 900})
+    slider = explorer.locator(".widget-hslider .slider-container").first
+    assert slider.bounding_box()["width"] > 100
+    book.comes_to("print(explorer.map.page == '')", "False")
+    left_at = book.ask(view)
+    handle = slider.locator(".noUi-handle")
+    handle.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("text=/7 clusters: 200 locations/")
+    page.wait_for_function("document.querySelectorAll('.geossl-map iframe').length === 1")
+    frame = explorer.locator(".geossl-map iframe").first
+    frame.content_frame.get_by_role("button", name="zoom to the highlighted").wait_for()
+    book.wait_idle()
+    assert json.loads(book.ask(view)) == pytest.approx(json.loads(left_at), abs=0.01)
+    at = frame.content_frame.locator("body").evaluate(VIEW)
+    assert at == pytest.approx(json.loads(left_at), abs=0.01)
+
+    # a message of another page than the map's own is not heard
+    page.evaluate("window.postMessage({geossl: {chosen: 3}}, '*')")
+    page.wait_for_timeout(200)
+    assert book.ask("print(explorer.cluster)") == "None"
+    page.set_viewport_size({"width": 1400, "height": 1500})
     assert book.failures() == [] and book.blocked == [] and book.errors == []
 
 
