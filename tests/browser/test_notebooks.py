@@ -14,14 +14,12 @@ from geossl.cli import demo
 from geossl.viz.widgets.linked import Gallery, LinkedViews
 from tools.tutorials import stills
 
-MAP = "const map = Object.values(window).find((v) => v instanceof L.Map);"
+# a page in a sandbox has no storage to look through
+MAP = "const map = window[Object.keys(window).find((name) => /^map_[0-9a-f]+$/.test(name))];"
 VIEW = f"() => {{ {MAP} const c = map.getCenter(); return [c.lat, c.lng, map.getZoom()]; }}"
-CLICKABLE = f"""() => {{ {MAP}
-  const path = [...document.querySelectorAll("path.leaflet-interactive")].map((p) =>
-    p.getBoundingClientRect()).filter((r) => r.width > 40 && r.left > 90 && r.top > 20);
-  for (const r of path) for (const [a, b] of [[0.5, 0.5], [0.4, 0.4], [0.6, 0.6]]) {{
-    const x = r.left + a * r.width, y = r.top + b * r.height;
-    if (document.elementFromPoint(x, y)?.tagName !== "path") continue;
+CELL = f"""() => {{ {MAP} const {{x: wide, y: high}} = map.getSize();
+  for (let x = 120; x < wide - 60; x += 20) for (let y = 40; y < high - 60; y += 20) {{
+    if (!document.elementFromPoint(x, y)?.matches("path.leaflet-interactive")) continue;
     const at = map.containerPointToLatLng([x, y]);
     return [[x, y], [at.lat, (at.lng + 540) % 360 - 180]];
   }}
@@ -88,7 +86,7 @@ def test_the_cluster_explorer(lab, world, notebook, tmp_path_factory):
     assert len(json.loads(zoomed)) == 3
 
     # a click on a cell, wherever it is, reaches Python
-    (x, y), (lat, lon) = map_page.locator("body").evaluate(CLICKABLE)
+    (x, y), (lat, lon) = map_page.locator("body").evaluate(CELL)
     box = explorer.locator(".geossl-map iframe").first.bounding_box()
     page.mouse.click(box["x"] + x, box["y"] + y)
     page.wait_for_selector("text=/cluster \\d+: \\d+ locations/")
@@ -111,9 +109,9 @@ def test_the_cluster_explorer(lab, world, notebook, tmp_path_factory):
     frame = explorer.locator(".geossl-map iframe").first
     frame.content_frame.get_by_role("button", name="zoom to the highlighted").wait_for()
     book.wait_idle()
-    assert json.loads(book.ask(view)) == pytest.approx(json.loads(left_at), abs=0.01)
+    assert book.ask(view) == left_at
     at = frame.content_frame.locator("body").evaluate(VIEW)
-    assert at == pytest.approx(json.loads(left_at), abs=0.01)
+    assert at == pytest.approx(json.loads(left_at), abs=0.3)  # a pixel
 
     # a message of another page than the map's own is not heard
     page.evaluate("window.postMessage({geossl: {chosen: 3}}, '*')")

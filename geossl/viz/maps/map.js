@@ -517,7 +517,8 @@
   // ------------------------------------------- the page around the map, where it links itself to it
   if (window.parent !== window) {
     const post = (words) => window.parent.postMessage({geossl: words}, "*");
-    const tellView = () => { const {lat, lng} = map.getCenter(); post({view: [lat, lng, map.getZoom()]}); };
+    let isTold = false;  // what is told is rounded to pixels here: told back, the map would drift
+    const tellView = () => { if (isTold) return; const {lat, lng} = map.getCenter(); post({view: [lat, lng, map.getZoom()]}); };
     const link = () => {
       linked = post;
       map.scrollWheelZoom.disable();  // else the page could not be scrolled past the map
@@ -546,7 +547,11 @@
         highlight(which);
         if (which !== null && !map.getBounds().intersects(data.cells[which].bounds)) fit();
       }
-      if (seen) map.setView([seen[0], seen[1]], seen[2], {animate: false});
+      if (seen) {
+        isTold = true;
+        map.setView([seen[0], seen[1]], seen[2], {animate: false});
+        isTold = false;
+      }
       post({settled: true});
     });
     post({ready: true});

@@ -42,7 +42,13 @@ class Controls:
             "those of every smaller K; clumps need no K", **fit,
         )  # fmt: skip
         self.k_slider = slider(k, 2, most, "K", "number of geo clusters")
-        self.size_slider = slider(least, 2, largest, "least size", "locations in a clump")
+        self.size_slider = slider(
+            least,
+            2,
+            largest,
+            "least size",
+            "locations in a clump; those between clumps join the nearest",
+        )
         self.size_slider.layout.display = "none"
         self.search = widgets.Text(
             placeholder="a label or a location", description="find", continuous_update=False,

@@ -23,6 +23,7 @@ from geossl.viz import maps
 from geossl.viz.maps.markers import check_table
 from geossl.viz.widgets import cluster_panes as panes
 from geossl.viz.widgets.cluster_controls import Controls
+from geossl.viz.widgets.cluster_fits import Fits
 from geossl.viz.widgets.common import Background, Status, gallery_html
 
 _MOST_K = 200
@@ -93,7 +94,7 @@ class ClusterExplorer(widgets.VBox):
             drawn = drawn.sample(_DRAWN, random_state=0)
         self._drawn = np.flatnonzero(self._table["location"].isin(drawn))
         self._measured: dict[tuple[int, str], dict[str, float]] = {}
-        self._fits: dict[tuple[str, int], GeoClusters] = {}
+        self._fits = Fits(self._table, most=min(_MOST_K, locations), seed=seed)
         self._history: list[GeoClusters] = []
         self._is_choosing = False  # map and list are being brought into agreement
         self.cluster: int | None = None
@@ -167,24 +168,7 @@ class ClusterExplorer(widgets.VBox):
         number = self.size_slider.value if by_size else self.k_slider.value
         self._status.show(f"clustering {self._table['location'].nunique():,} locations …")
         self._history.clear()
-        self._show(self._fitted(method, number))
-
-    def _fitted(self, method: str, number: int) -> GeoClusters:
-        """Return the clusters of a method at its K or least size; those made before are kept."""
-        if (method, number) not in self._fits:
-            if method == "nested":
-                levels = range(2, self.k_slider.max + 1)
-                nested = GeoClusters.hierarchy(self._table, k=tuple(levels), seed=self._seed)
-                self._fits |= {("nested", level.k): level for level in nested}
-            elif method == "density":
-                self._fits[method, number] = GeoClusters.fit_density(
-                    self._table, min_size=number, seed=self._seed
-                )
-            else:
-                on: Metric = "degrees" if method == "degrees" else "sphere"
-                fitted = GeoClusters.fit(self._table, k=number, seed=self._seed, on=on)
-                self._fits[method, number] = fitted
-        return self._fits[method, number]
+        self._show(self._fits.get(method, number))
 
     def _show(self, clusters: GeoClusters, highlight: int = -1) -> None:
         """Show other clusters; the map keeps zoom and pan."""
@@ -231,7 +215,7 @@ class ClusterExplorer(widgets.VBox):
         if what == "metric":
             on = "sphere" if self.clusters.on == "degrees" else "degrees"
             k = min(self.clusters.k, self.k_slider.max)
-            other = self._fitted(on, k)
+            other = self._fits.get(on, k)
             moved = match_clusters(self.clusters, other, self._table)
             groups = moved["changed"].to_numpy(int)[codes]
             own.compared.value = panes.moves_html(moved, (_NAMES[self.clusters.on], _NAMES[on]))
@@ -278,7 +262,7 @@ class ClusterExplorer(widgets.VBox):
             found = {}
             for i, k in enumerate(wanted):
                 report(i / len(wanted))
-                clusters = self._fitted(method, k)
+                clusters = self._fits.get(method, k)
                 found[k, method] = measure(
                     clusters, self._table, label=self._label, seed=self._seed
                 )
