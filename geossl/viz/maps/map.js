@@ -517,8 +517,10 @@
   // ------------------------------------------- the page around the map, where it links itself to it
   if (window.parent !== window) {
     const post = (words) => window.parent.postMessage({geossl: words}, "*");
-    let isTold = false;  // what is told is rounded to pixels here: told back, the map would drift
-    const tellView = () => { if (isTold) return; const {lat, lng} = map.getCenter(); post({view: [lat, lng, map.getZoom()]}); };
+    let told = null;  // a view, which Leaflet rounds to pixels: told back, the map would drift
+    const isTold = (center, zoom) => told && Math.abs(told[2] - zoom) < 1e-6
+      && map.project(center, zoom).distanceTo(map.project([told[0], told[1]], zoom)) < 2;
+    const tellView = () => { if (isTold(map.getCenter(), map.getZoom())) return; const {lat, lng} = map.getCenter(); post({view: [lat, lng, map.getZoom()]}); };
     const link = () => {
       linked = post;
       map.scrollWheelZoom.disable();  // else the page could not be scrolled past the map
@@ -548,9 +550,9 @@
         if (which !== null && !map.getBounds().intersects(data.cells[which].bounds)) fit();
       }
       if (seen) {
-        isTold = true;
+        told = seen;
+        map.off("resize", fit);
         map.setView([seen[0], seen[1]], seen[2], {animate: false});
-        isTold = false;
       }
       post({settled: true});
     });
