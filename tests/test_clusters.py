@@ -165,7 +165,7 @@ def test_files_survive(tmp_path):
         ({"sizes": None}, "`sizes` must be a list"),
         ({"on": "plane"}, "`on` must be one of"),
         ({"on": []}, "`on` must be one of"),
-        ({"format": 2}, "its format 2 is of a newer geossl"),
+        ({"format": 3}, "its format 3 is of a newer geossl"),
         ({"format": "1"}, "`format` must be an integer"),
     ],
 )

@@ -10,6 +10,7 @@ from geossl.evaluate.knn import knn
 from geossl.evaluate.leakage import Leakage, leakage
 from geossl.evaluate.linear import L2, linear
 from geossl.evaluate.multilabel import multi_label
+from geossl.evaluate.place import PlaceInformation, place_information
 from geossl.evaluate.results import ProbeResult
 from geossl.evaluate.retrieval import same_location
 from geossl.evaluate.solvers import SGD
@@ -19,6 +20,7 @@ from geossl.evaluate.temporal import temporal
 __all__ = [
     "L2",
     "Leakage",
+    "PlaceInformation",
     "ProbeResult",
     "SGD",
     "Split",
@@ -32,6 +34,7 @@ __all__ = [
     "leakage",
     "linear",
     "multi_label",
+    "place_information",
     "random_features",
     "same_location",
     "temporal",

@@ -15,6 +15,7 @@ from geossl.clusters import GeoClusters
 from geossl.embeddings import Embeddings
 from geossl.tasks.compare import Row
 from geossl.viz import maps, plots, report
+from geossl.viz.pages import render
 from geossl.viz.widgets import (
     ClusterExplorer,
     EmbeddingExplorer,
@@ -22,6 +23,7 @@ from geossl.viz.widgets import (
     comparison,
     training_monitor,
 )
+from geossl.viz.widgets.map_view import MapView
 
 ODD = (
     '{{ 6*7 }} {% raw %} {# #} {#1 ${x} <script>alert(1)</script> </script> ]]> <!-- --> \u2028 " '
@@ -125,7 +127,10 @@ def test_a_report_shows_the_words_of_its_data(visit, tmp_path):
 
 def values(widget):
     for child in getattr(widget, "children", ()):
-        yield from [child.value] if isinstance(child, ipywidgets.HTML) else values(child)
+        if isinstance(child, MapView):
+            yield render("map_frame.html", page=child.page, alt=child.alt, height_px=200)
+        else:
+            yield from [child.value] if isinstance(child, ipywidgets.HTML) else values(child)
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")  # the font of the plots has no such characters

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,16 @@ from geossl.cli import demo
 from geossl.viz.widgets import EmbeddingExplorer
 from tools.tutorials import stills
 
+# a page in a sandbox has no storage to look through
+MAP = "const map = window[Object.keys(window).find((name) => /^map_[0-9a-f]+$/.test(name))];"
+VIEW = f"() => {{ {MAP} const c = map.getCenter(); return [c.lat, c.lng, map.getZoom()]; }}"
+CELL = f"""() => {{ {MAP} const {{x: wide, y: high}} = map.getSize();
+  for (let x = 120; x < wide - 60; x += 20) for (let y = 40; y < high - 60; y += 20) {{
+    if (!document.elementFromPoint(x, y)?.matches("path.leaflet-interactive")) continue;
+    const at = map.containerPointToLatLng([x, y]);
+    return [[x, y], [at.lat, (at.lng + 540) % 360 - 180]];
+  }}
+}}"""
 NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
 
 
@@ -65,17 +76,50 @@ def test_the_cluster_explorer(lab, world, notebook, tmp_path_factory):
     book = notebook.open(bring(lab, "explore_clusters.ipynb", FOLDER=world, K=6)).run_all()
     page = book.page
     page.wait_for_selector("text=/6 clusters: 200 locations/")
-    slider = page.locator(".widget-slider", has_text="highlight").locator(".noUi-handle")
-    slider.scroll_into_view_if_needed()
-    slider.focus()
-    for _ in range(3):
-        page.keyboard.press("ArrowRight")
-    page.wait_for_selector("text=/cluster 2: \\d+ locations/")
-    book.wait_idle()
-    keep_picture(page, "explore_clusters", tmp_path_factory)
-    book.comes_to("print(explorer.cluster)", "2")
+    explorer = page.locator(".geossl-clusters")
+    explorer.scroll_into_view_if_needed()
+    map_page = explorer.locator(".geossl-map iframe").first.content_frame
+    map_page.get_by_role("button", name="zoom to the highlighted").wait_for()  # it is linked
+    view = "print([round(x, 3) for x in explorer.map.view])"
+    map_page.get_by_label("Zoom in").click()
+    until = time.monotonic() + 20
+    while (zoomed := book.ask(view)) == "[]" and time.monotonic() < until:
+        page.wait_for_timeout(100)
+    assert len(json.loads(zoomed)) == 3
+
+    # a click on a cell, wherever it is, reaches Python
+    (x, y), (lat, lon) = map_page.locator("body").evaluate(CELL)
+    box = explorer.locator(".geossl-map iframe").first.bounding_box()
+    page.mouse.click(box["x"] + x, box["y"] + y)
+    page.wait_for_selector("text=/cluster \\d+: \\d+ locations/")
+    book.comes_to(f"print(explorer.cluster == explorer.clusters.assign({lon}, {lat})[0])", "True")
     rows = int(book.ask("print(len(explorer.rows))"))
     assert page.locator(".jp-OutputArea img[alt^='chip of']").count() == min(24, rows)
+    keep_picture(page, "explore_clusters", tmp_path_factory)
+
+    # other clusters are drawn where the map was left; the slider has a length at 800 px
+    page.set_viewport_size({"width": 800, "height": 900})
+    slider = explorer.locator(".widget-hslider .slider-container").first
+    assert slider.bounding_box()["width"] > 100
+    book.comes_to("print(explorer.map.page == '')", "False")
+    left_at = book.ask(view)
+    handle = slider.locator(".noUi-handle")
+    handle.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("text=/7 clusters: 200 locations/")
+    page.wait_for_function("document.querySelectorAll('.geossl-map iframe').length === 1")
+    frame = explorer.locator(".geossl-map iframe").first
+    frame.content_frame.get_by_role("button", name="zoom to the highlighted").wait_for()
+    book.wait_idle()
+    assert book.ask(view) == left_at
+    at = frame.content_frame.locator("body").evaluate(VIEW)
+    assert at == pytest.approx(json.loads(left_at), abs=0.3)  # a pixel
+
+    # a message of another page than the map's own is not heard
+    page.evaluate("window.postMessage({geossl: {chosen: 3}}, '*')")
+    page.wait_for_timeout(200)
+    assert book.ask("print(explorer.cluster)") == "None"
+    page.set_viewport_size({"width": 1400, "height": 1500})
     assert book.failures() == [] and book.blocked == [] and book.errors == []
 
 

@@ -137,7 +137,7 @@ def test_places_without_labels_are_clustered(run, tmp_path):
     rng = np.random.default_rng(0)
     places = {"location": range(30), "lon": rng.uniform(5, 6, 30), "lat": rng.uniform(45, 46, 30)}
     pd.DataFrame(places).to_csv(tmp_path / "places.csv", index=False)
-    shown = run("explore_clusters.ipynb", tmp_path, TABLE=str(tmp_path / "places.csv"), K=5)
+    shown = run("explore_clusters.ipynb", tmp_path, SOURCE=str(tmp_path / "places.csv"), K=5)
     assert "30 images of 30 locations" in shown and "ClusterExplorer(" in shown
 
 

@@ -72,6 +72,9 @@ class GeoClassification(Classification):
             "space": clusters.on,
             "centers": digest(clusters.centers.tobytes()),
         }
+        if not clusters.is_plain:
+            tree = (clusters.cluster_of, clusters.parent)
+            self.settings["regions"] = digest(b"".join(rows.tobytes() for rows in tree))
 
     def prepare(self, table: pd.DataFrame) -> Tensor:
         """Return the cluster ``(M,)`` of each row."""

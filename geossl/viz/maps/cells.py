@@ -50,10 +50,11 @@ def draw_cells(
     from shapely.geometry import mapping
 
     own, places = clusters.assign(lon, lat), np.column_stack([frame.unwrap(lon), lat])
-    centers = np.column_stack([frame.unwrap(clusters.centers[:, 0]), clusters.centers[:, 1]])
+    middles = clusters.middles()
+    centers = np.column_stack([frame.unwrap(middles[:, 0]), middles[:, 1]])
     decimals = min(9, max(6, frame.decimals + 2))
     land = _land(_around(frame)) if to_coast else None
-    cells = []
+    cells: list[dict[str, Any]] = []
     for cell, center, members in zip(
         clusters.cells(), centers, (places[own == i] for i in range(clusters.k)), strict=True
     ):
@@ -75,6 +76,8 @@ def draw_cells(
             shape = set_precision(shape, 10.0**-decimals)
         if shape.geom_type == "GeometryCollection":  # an edge along the pole is no cell
             shape = union_all([part for part in get_parts(shape) if part.area])
+        if np.count_nonzero(clusters.cluster_of == len(cells)) > 1 and len(members):
+            center = members[((members - members.mean(0)) ** 2).sum(1).argmin()]
         cells.append({
             "shape": mapping(transform(shape, lambda xy: np.round(xy, decimals))),
             "center": center[::-1].tolist(),

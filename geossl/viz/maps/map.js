@@ -185,8 +185,9 @@
   const styleOf = (i) => {
     const on = highlighted === null || highlighted === i, strong = on && highlighted !== null;
     return {color: strong ? "#111" : "#fff", weight: strong ? 2 : 1, opacity: 0.85,
-            fillColor: on ? data.cells[i].color : data.gray, fillOpacity: on ? 0.5 : 0.28};
+            fillColor: on && !data.dots?.palette ? data.cells[i].color : data.gray, fillOpacity: on ? 0.5 : 0.28};
   };
+  let linked = null;  // to the page around the map: says to it what is chosen here
   const highlight = (which) => {
     highlighted = which;
     shapes.forEach((shape, i) => shape.setStyle(styleOf(i)));
@@ -208,11 +209,17 @@
     });
   };
   const makeRoom = (shape) => { shape.getPopup().options.autoPanPaddingBottomRight = room()[0] > 12 ? room() : null; };
+  const chooseCell = (i) => {
+    highlight(highlighted === i ? null : i);
+    if (linked) linked({chosen: highlighted});
+  };
   (data.cells || []).forEach((cell, i) => {
     const shape = L.geoJSON(cell.shape, {style: () => styleOf(i), smoothFactor: 0.5}).addTo(map);
-    shape.bindPopup(() => (makeRoom(shape), cardOf(cell.card)), popup);
-    shape.on("popupopen", () => highlight(i));
-    shape.on("popupclose", () => highlight(initial));
+    if (cell.card) {
+      shape.bindPopup(() => (makeRoom(shape), cardOf(cell.card)), popup);
+      shape.on("popupopen", () => highlight(i));
+      shape.on("popupclose", () => highlight(initial));
+    } else shape.on("click", (event) => { L.DomEvent.stopPropagation(event); chooseCell(i); });
     shapes.push(shape);
     const icon = L.divIcon({className: "geossl-number", html: "", iconSize: [26, 14]});
     const mark = L.marker(cell.center, {icon, interactive: false, keyboard: false}).addTo(map);
@@ -232,11 +239,18 @@
   const radians = Math.PI / 180;
   const vector = (lat, lon) => data.on === "degrees" ? [lon, lat, 0]
     : [Math.cos(lat * radians) * Math.cos(lon * radians), Math.cos(lat * radians) * Math.sin(lon * radians), Math.sin(lat * radians)];
-  if (shapes.length) map.on("click", ({latlng}) => {  // off the coast: the cell whose center is nearest
-    const point = vector(latlng.lat, (latlng.lng + 540) % 360 - 180);
-    const away = data.cells.map(({center}) => vector(center[0], (center[1] + 540) % 360 - 180))
-      .map((v) => v.reduce((sum, x, j) => sum + (x - point[j]) ** 2, 0));
-    shapes[away.indexOf(Math.min(...away))].openPopup(latlng);
+  const clusterAt = ({lat, lng}) => {  // of the nearest center, then of those that divide its region
+    const point = vector(lat, (lng + 540) % 360 - 180), {centers, cluster_of, parent} = data.regions;
+    const away = centers.map(([x, y]) => vector(y, x).reduce((sum, v, j) => sum + (v - point[j]) ** 2, 0));
+    for (let at = -1; ;) {
+      const parts = centers.map((_, i) => i).filter((i) => parent[i] === at);
+      if (!parts.length) return cluster_of[at];
+      at = parts.reduce((best, i) => away[i] < away[best] ? i : best);
+    }
+  };
+  if (shapes.length) map.on("click", ({latlng}) => {  // off the coast
+    const i = clusterAt(latlng);
+    if (data.cells[i].card) shapes[i].openPopup(latlng); else chooseCell(i);
   });
   // Edges are straight between the corners that Python gave them, right to 1/10,000 of a cell. What
   // is in view gets more corners, on the great circle (or straight in degrees) to half a pixel.
@@ -296,11 +310,13 @@
     const flat = positions(data.dots), turns = data.view ? [0] : [-360, 0, 360], dots = [];
     const renderer = L.canvas({pane: pane("dots", 420)});
     map.getPane("dots").style.pointerEvents = "none";
-    const size = () => (flat.length > 4000 ? 0.7 : 1.3) + Math.max(0, Math.min(1.7, 0.4 * (map.getZoom() - 3)));
+    const codes = data.dots.palette && numbers(data.dots.color, Uint8Array);
+    const size = () => (codes ? 1.2 : 0) + (flat.length > 4000 ? 0.7 : 1.3) + Math.max(0, Math.min(1.7, 0.4 * (map.getZoom() - 3)));
     for (let i = 0; i < flat.length; i += 2) for (const turn of turns) {
       if (turn && Math.abs(flat[i] + turn) > 215) continue;
       dots.push(L.circleMarker([flat[i + 1], flat[i] + turn], {
-        renderer, radius: size(), stroke: false, fillColor: "#222", fillOpacity: 0.7, interactive: false,
+        renderer, radius: size(), stroke: false, interactive: false,
+        fillColor: codes ? data.dots.palette[codes[i / 2]] : "#222", fillOpacity: codes ? 0.9 : 0.7,
       }).addTo(map));
     }
     map.on("zoomend", () => { for (const dot of dots) dot.setRadius(size()); });
@@ -529,6 +545,7 @@
 
   // --------------------------------------------------------------------------------------- view
   const fit = () => {
+    if (!map.getSize().x) return;  // in a hidden tab
     if (highlighted !== null) bringIntoView(data.cells[highlighted].bounds);
     else if (data.view) bringIntoView(data.view);
     else {  // the whole world, as wide as the map
@@ -541,6 +558,51 @@
     if (labels.length) unclutter();
   };
   fit();
-  if (!map.getSize().x) map.once("resize", fit);  // drawn in a hidden tab
+  if (!map.getSize().x) map.once("resize", fit);
   if (highlighted !== null && shapes.length) highlight(highlighted);
+
+  // ------------------------------------------- the page around the map, where it links itself to it
+  if (window.parent !== window) {
+    const post = (words) => window.parent.postMessage({geossl: words}, "*");
+    let told = null;  // a view, which Leaflet rounds to pixels: told back, the map would drift
+    const isTold = (center, zoom) => told && Math.abs(told[2] - zoom) < 1e-6
+      && map.project(center, zoom).distanceTo(map.project([told[0], told[1]], zoom)) < 2;
+    const tellView = () => { if (isTold(map.getCenter(), map.getZoom())) return; const {lat, lng} = map.getCenter(); post({view: [lat, lng, map.getZoom()]}); };
+    const link = () => {
+      linked = post;
+      map.scrollWheelZoom.disable();  // else the page could not be scrolled past the map
+      map.on("focus click", () => map.scrollWheelZoom.enable());
+      map.on("blur mouseout", () => map.scrollWheelZoom.disable());
+      map.on("moveend", tellView);
+      const button = L.control({position: "topleft"});
+      button.onAdd = () => {
+        const box = el("div", undefined, "leaflet-bar"), part = el("a", "⤢");
+        part.href = "#";
+        part.title = "zoom to the highlighted cluster, or to all";
+        part.setAttribute("role", "button");
+        part.setAttribute("aria-label", part.title);
+        L.DomEvent.disableClickPropagation(box).on(part, "click", (event) => { L.DomEvent.preventDefault(event); fit(); });
+        box.append(part);
+        return box;
+      };
+      button.addTo(map);
+    };
+    window.addEventListener("message", ({source, data: said}) => {
+      if (source !== window.parent || !said || !said.geossl) return;
+      const {view: seen, highlight: which, dark} = said.geossl;
+      if (!linked) link();
+      if (dark !== undefined) document.documentElement.classList.toggle("dark", dark);
+      if (which !== undefined && which !== highlighted && shapes.length) {
+        highlight(which);
+        if (which !== null && !map.getBounds().intersects(data.cells[which].bounds)) fit();
+      }
+      if (seen) {
+        told = seen;
+        map.off("resize", fit);
+        map.setView([seen[0], seen[1]], seen[2], {animate: false});
+      }
+      post({settled: true});
+    });
+    post({ready: true});
+  }
 })

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from geossl.viz.plots.base import figure_html, figure_png
+from geossl.viz.plots.base import figure_html, figure_png, figure_svg
 from geossl.viz.plots.chips import plot_chips, plot_pairs, plot_retrievals
 from geossl.viz.plots.evaluation import (
     plot_calibration,
@@ -18,6 +18,7 @@ from geossl.viz.plots.world import plot_purity_by_k, plot_world
 __all__ = [
     "figure_html",
     "figure_png",
+    "figure_svg",
     "plot_calibration",
     "plot_chips",
     "plot_comparison",

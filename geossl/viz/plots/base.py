@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
@@ -58,6 +60,27 @@ def figure_html(figure: Figure | Axes, *, alt: str, width: str | None = None) ->
         "image.html", url=pages.image_url(figure_png(figure, dpi=100)), alt=alt,
         width=width or f"{inches:.1f}in",
     )  # fmt: skip
+
+
+@validated
+def figure_svg(figure: Figure | Axes, *, alt: str) -> Markup:
+    """Render a figure as SVG within a page, whose words and axes take the color of its text.
+
+    Args:
+        figure: what a ``plot_x`` returned.
+        alt: what it shows, for those who cannot see it.
+    """
+    file = io.StringIO()
+    with matplotlib.rc_context({"savefig.bbox": None, "svg.fonttype": "none"}):
+        root_figure(figure).savefig(
+            file, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        )
+    drawing = file.getvalue()
+    inside = drawing[drawing.index(">", drawing.index("<svg")) + 1 : drawing.rindex("</svg>")]
+    inside = re.sub(r"(?s)<(metadata|style)\b.*?</\1>", "", inside)  # a style is of the whole page
+    inside = inside.replace("#000000", "currentColor")
+    box = " ".join(f"{72 * side:g}" for side in root_figure(figure).get_size_inches())
+    return pages.render("figure_svg.html", inside=Markup(inside), box=box, alt=alt)
 
 
 @validated

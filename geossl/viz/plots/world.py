@@ -63,20 +63,49 @@ def plot_world(embeddings: Embeddings, *, ax: Axes | None = None) -> Axes:
 
 @validated
 def plot_purity_by_k(table: pd.DataFrame) -> Figure:
-    """Plot mean purity and entropy of geo clusters by their number K.
+    """Plot what geo clusters are worth by their number K, beside chance.
 
     Args:
-        table: columns ``k, on`` ("sphere" or "degrees"), ``purity`` and ``entropy_bits``.
+        table: of `geossl.clusters.measure_k`: columns ``k, on`` and at least one of ``purity,
+            entropy_bits, balance, mean_km``. Columns that are all missing are left out; dashed
+            lines are ``purity_chance`` and ``entropy_bits_chance``: labels permuted between
+            locations.
+
+    Raises:
+        ValueError: no such column has a value.
     """
-    figure, axes = new_figure(4.6, 2.1, ncols=2)
-    panels = (("purity", "mean purity"), ("entropy_bits", "mean entropy (bits)"))
-    for ax, (column, title) in zip(axes, panels, strict=True):
+    known = {
+        name: title for name, title in _BY_K.items() if name in table and table[name].notna().any()
+    }
+    if not known:
+        raise ValueError(f"`table` must have one of the columns {list(_BY_K)}, got {list(table)}.")
+    rows = (len(known) + 1) // 2
+    figure, axes = new_figure(4.6, 2.0 * rows, nrows=rows, ncols=2, squeeze=False)
+    for ax in axes.flat[len(known) :]:
+        ax.set_axis_off()
+    for ax, (column, title) in zip(axes.flat, known.items(), strict=False):
         style_axes(ax)
-        for (on, group), color in zip(table.groupby("on"), (PALETTE[5], PALETTE[0]), strict=False):
+        for on, group in table.groupby("on", sort=False):
             group = group.sort_values("k")
-            ax.plot(group["k"], group[column], "o-", color=color, label=str(on), linewidth=1.6)
-        ax.set_xlabel("K")
+            color = _COLORS_BY_K.get(str(on), PALETTE[2])
+            ax.plot(
+                group["k"], group[column], "o-", color=color, label=str(on), linewidth=1.6, ms=4
+            )
+            chance = group.get(f"{column}_chance")
+            if chance is not None and chance.notna().any():
+                ax.plot(
+                    group["k"], chance, "--", color=color, label=f"{on}, by chance", linewidth=1.2
+                )
+        ax.set_xlabel("K", fontsize=8)
         ax.set_title(title, fontsize=9)
-        ax.set_ylim(0, 1.02 if column == "purity" else None)
-    axes[0].legend(frameon=False, fontsize=8)
+        ax.tick_params(labelsize=8)
+        ax.set_ylim(0, 1.02 if column in ("purity", "balance") else None)
+    axes[0, 0].legend(frameon=False, fontsize=7)
     return figure
+
+
+_BY_K = {
+    "purity": "purity", "entropy_bits": "entropy (bits)", "balance": "balance of sizes",
+    "mean_km": "distance to the middle (km)",
+}  # fmt: skip
+_COLORS_BY_K = {"sphere": PALETTE[0], "degrees": PALETTE[5]}

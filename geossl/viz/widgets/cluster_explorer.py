@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,32 @@ import ipywidgets as widgets
 import numpy as np
 import pandas as pd
 
-from geossl.clusters import GeoClusters, Metric
+from geossl.clusters import GeoClusters, Metric, match_clusters, measure
 from geossl.data.store import ChipStore
-from geossl.utils.io import atomic_write
+from geossl.data.streaming import open_store
+from geossl.data.streaming.writer import INFO
+from geossl.datasets import open_scenes
+from geossl.embeddings import Embeddings
+from geossl.evaluate import place_information
 from geossl.utils.validate import PositiveInt, Seed, validated
-from geossl.viz import maps, plots
+from geossl.viz import maps
 from geossl.viz.maps.markers import check_table
-from geossl.viz.pages import render
-from geossl.viz.widgets.common import Status, bars_html, count_by_year, gallery_html, map_html
+from geossl.viz.widgets import cluster_panes as panes
+from geossl.viz.widgets.cluster_controls import Controls
+from geossl.viz.widgets.cluster_fits import Fits
+from geossl.viz.widgets.common import Background, Status, gallery_html
 
 _MOST_K = 200
 _SWEEP = (5, 10, 20, 40, 80, 120, 200)
+_DRAWN = 10_000  # locations on the map
+_NO_STORE = "Pictures appear here with a chip store, which the command geossl chips makes."
+_NAMES = {"sphere": "the sphere", "degrees": "degrees"}
 
 
 class ClusterExplorer(widgets.VBox):
-    """Explore geo clusters of a scene table: slide K, highlight a cluster, see what is in it.
+    """Explore geo clusters of a scene table: choose K, a cluster, and what to compare it with.
+
+    A cluster is chosen in the list or by a click on the map, and split or merged by hand.
 
     Attributes:
         clusters: the `geossl.GeoClusters` on the map.
@@ -35,13 +46,15 @@ class ClusterExplorer(widgets.VBox):
     Args:
         scenes: scene table; rows without a position are left out, and the status line says so.
         store: chip store whose row i is row i of the table, for the pictures.
-        label: column of labels.
+        embeddings: vectors whose row i is row i of the table, to compare place with.
+        label: column of labels; a table without a column "label" has none.
         k: clusters to begin with; at most one for each location.
         on: "sphere" or "degrees", for comparison.
         seed: of k-means.
 
     Raises:
-        ValueError: fewer than two locations with a position, or a store of another length.
+        ValueError: fewer than two locations with a position, or a store or embeddings of another
+            length.
     """
 
     @validated
@@ -50,144 +63,256 @@ class ClusterExplorer(widgets.VBox):
         scenes: pd.DataFrame,
         *,
         store: ChipStore | None = None,
+        embeddings: Embeddings | None = None,
         label: str = "label",
         k: PositiveInt = 20,
         on: Metric = "sphere",
         seed: Seed = 0,
     ):
         check_table(scenes, store, label=label)
+        if embeddings is not None and len(embeddings) != len(scenes):
+            raise ValueError(
+                f"`embeddings` must have one vector for each of the {len(scenes)} rows, got "
+                f"{len(embeddings)}. Pass the scenes that they were made from."
+            )
         placed = np.isfinite(scenes[["lon", "lat"]].to_numpy(float)).all(1)
         self._store_rows = np.flatnonzero(placed)
         self._table = scenes.iloc[self._store_rows].reset_index(drop=True)
-        locations = self._table["location"].nunique()
+        spots = len(self._table[["lon", "lat"]].drop_duplicates())
+        locations = min(self._table["location"].nunique(), spots)
         if locations < 2:
             raise ValueError(
-                f"`scenes` needs at least two locations with a position, got {locations}."
+                f"`scenes` needs at least two locations with a position, got {locations}. Fill lon "
+                "and lat, in degrees."
             )
         self._store, self._label, self._seed = store, label, seed
+        self._embeddings = None if embeddings is None else embeddings.subset(self._store_rows)
         self._has_labels = label in self._table and self._table[label].notna().any()
         self._omitted = int((~placed).sum())
-        self._measured: dict[tuple[int, str], tuple[float, float]] = {}  # purity and entropy
+        drawn = self._table["location"].drop_duplicates()
+        if len(drawn) > _DRAWN:
+            drawn = drawn.sample(_DRAWN, random_state=0)
+        self._drawn = np.flatnonzero(self._table["location"].isin(drawn))
+        self._measured: dict[tuple[int, str], dict[str, float]] = {}
+        self._fits = Fits(self._table, most=min(_MOST_K, locations), seed=seed)
+        self._history: list[GeoClusters] = []
+        self._is_choosing = False  # map and list are being brought into agreement
         self.cluster: int | None = None
         self._status = Status()
-        self._make_controls(min(_MOST_K, locations), max(2, min(k, locations)), on)
-        super().__init__([self._controls, self._body, self._status.widget])
+        self._background = Background(lambda: self._status.show("stopped"))
+        total = self._table["location"].nunique()
+        self._controls = Controls(
+            most=min(_MOST_K, locations), k=max(2, min(k, locations)), on=on,
+            least=int(np.clip(total // 100, 2, 500)), largest=max(3, min(1000, total // 3)),
+            embeddings=embeddings is not None,
+        )  # fmt: skip
+        for name in ("method", "k_slider", "size_slider", "search", "compare", "table", "map",
+                     "other_map", "split_button", "merge_choice", "undo_button", "sweep_button",
+                     "save_name", "save_button"):  # fmt: skip
+            setattr(self, name, getattr(self._controls, name))
+        super().__init__(self._controls.lay_out(self._background, self._status))
+        self.add_class("geossl-clusters")
+        self._connect()
         self._fit()
 
-    def _make_controls(self, most: int, k: int, on: Metric) -> None:
-        wide = {"width": "330px"}
-        self.k_slider = widgets.IntSlider(
-            k, 2, most, description="clusters (K)", continuous_update=False, layout=wide,
-            tooltip="number of geo clusters",
-        )  # fmt: skip
-        self.on_buttons = widgets.ToggleButtons(
-            options=["sphere", "degrees"], value=on, description="k-means on",
-            tooltips=["distances on the ground",
-                      "raw longitude and latitude: wrong at the antimeridian and the poles"],
-        )  # fmt: skip
-        self.highlight = widgets.IntSlider(
-            -1, -1, k - 1, description="highlight", continuous_update=False, layout=wide,
-            tooltip="number of the cluster to highlight; -1 shows all alike",
-        )  # fmt: skip
-        self.search = widgets.Text(
-            placeholder="a label or a location", description="find", continuous_update=False,
-            tooltip="highlights the cluster that has most of it",
-        )  # fmt: skip
-        self.table = widgets.Select(
-            description="by size", rows=9, layout=wide,
-            tooltip="clusters, the largest first; choose one to highlight it",
-        )  # fmt: skip
-        self.save_name = widgets.Text(
-            "clusters.csv", description="save as", tooltip="a name ending in .csv or .geojson"
-        )
-        self.save_button = widgets.Button(description="save", tooltip="write the clusters")
-        self.sweep_button = widgets.Button(
-            description="try many K", tooltip="purity and entropy from K = 5 to 200",
-            layout={"display": "" if self._has_labels else "none"},
-        )  # fmt: skip
-        self._map, self._chips, self._facts, self._curves = (widgets.HTML() for _ in range(4))
+    @classmethod
+    @validated
+    def open_source(cls, source: str | os.PathLike[str], **options: Any) -> ClusterExplorer:
+        """Explore what is at a path: a chip store, or anything that `open_scenes` opens.
+
+        Args:
+            source: a chip store, whose chips are shown; a table (csv, parquet, GeoJSON), a folder
+                of images, or another data set.
+            options: of the explorer.
+
+        Raises:
+            FileNotFoundError: there is nothing at the path.
+            ValueError: nothing that `open_scenes` knows, or what the explorer refuses.
+        """
+        inside = (Path(source) / name for name in ("store.json", INFO))
+        if "://" in os.fspath(source) or any(path.exists() for path in inside):
+            store = open_store(source)
+            return cls(store.scenes, store=store, **options)
+        return cls(open_scenes(source), **options)
+
+    @property
+    def scenes(self) -> pd.DataFrame:
+        """The rows of the scene table that have a position."""
+        return self._table
+
+    def _connect(self) -> None:
+        def on_change(widget: widgets.Widget, action: Callable[[Any], None]) -> None:
+            guarded = self._status.guard(lambda change: action(change["new"]))
+            widget.observe(guarded, "value")
+
         guard = self._status.guard
-        self.k_slider.observe(guard(lambda _: self._fit()), "value")
-        self.on_buttons.observe(guard(lambda _: self._fit()), "value")
-        self.highlight.observe(guard(lambda change: self._highlight(change["new"])), "value")
-        self.table.observe(guard(self._choose), "value")
-        self.search.observe(guard(lambda change: self._find(change["new"])), "value")
+        on_change(self.method, lambda _: self._fit())
+        on_change(self.k_slider, lambda _: self._fit())
+        on_change(self.size_slider, lambda _: self._fit())
+        on_change(self.compare, lambda _: self._show_other())
+        on_change(self.search, self._find)
+        on_change(self.table, self._highlight)
+        on_change(self.merge_choice, self._merge)
+        self.map.observe(guard(lambda change: self._highlight(change["new"])), "highlight")
+        self.split_button.on_click(guard(lambda _: self._split()))
+        self.undo_button.on_click(guard(lambda _: self._undo()))
         self.sweep_button.on_click(guard(lambda _: self.sweep()))
         self.save_button.on_click(guard(lambda _: self.save(self.save_name.value)))
-        self._controls = widgets.HBox([self.k_slider, self.on_buttons, self.search])
-        side = widgets.VBox(
-            [self.highlight, self.table, self._facts, self._curves, self.sweep_button,
-             widgets.HBox([self.save_name, self.save_button])],
-            layout={"width": "360px"},
-        )  # fmt: skip
-        main = widgets.VBox([self._map, self._chips], layout={"flex": "1 1 480px"})
-        self._body = widgets.HBox([main, side], layout={"flex_flow": "row wrap"})
 
     def _fit(self) -> None:
-        """Cluster anew, and fill the list of clusters."""
-        k, on = self.k_slider.value, self.on_buttons.value
-        self.clusters = GeoClusters.fit(self._table, k=k, seed=self._seed, on=on)
-        self._cluster_of_row = self.clusters.assign(self._table["lon"], self._table["lat"])
-        self._purity = self._measure(self.clusters, on) if self._has_labels else None
-        texts = [f"{i:3d}: {int(size):,} locations" for i, size in enumerate(self.clusters.sizes)]
-        if self._purity is not None:
-            for row in self._purity[self._purity["size"] > 0].itertuples():
-                texts[row.cluster] += f"  {row.purity:.0%} {row.label}"
-        order = np.argsort(-self.clusters.sizes, kind="stable")
-        with self.hold_trait_notifications():
-            self.table.options = [("all clusters", -1), *((texts[i][:60], int(i)) for i in order)]
-            self.highlight.max = k - 1
+        """Cluster anew, and show it."""
+        method = self.method.value
+        by_size = method == "density"
+        self.k_slider.layout.display = "none" if by_size else ""
+        self.size_slider.layout.display = "" if by_size else "none"
+        number = self.size_slider.value if by_size else self.k_slider.value
+        self._status.show(f"clustering {self._table['location'].nunique():,} locations …")
+        self._history.clear()
+        self._show(self._fits.get(method, number))
+
+    def _show(self, clusters: GeoClusters, highlight: int = -1) -> None:
+        """Show other clusters; the map keeps zoom and pan."""
+        self.clusters = clusters
+        self._cluster_of_row = clusters.assign(self._table["lon"], self._table["lat"])
+        self._purity = None
         if self._has_labels:
-            self._curves.value = self._curves_html()
-        self._highlight(-1)
+            self._purity = clusters.purity(self._table, label=self._label)
+        self._values = measure(clusters, self._table, label=self._label, seed=self._seed)
+        if not self._history and self.method.value != "density":
+            self._measured[clusters.k, self.method.value] = self._values
+        self.undo_button.disabled = not self._history
+        self._controls.curves.value = self._curves_html()
+        drawing, alt = self._drawing(clusters), f"map of {clusters.k} geo clusters"
+        self._is_choosing = True
+        self.table.options = panes.list_options(clusters, self._purity)
+        self.map.draw(drawing, alt=alt, highlight=highlight)
+        self._is_choosing = False
+        self._draw_other()
+        self._highlight(highlight)
+
+    def _drawing(self, clusters: GeoClusters, groups: np.ndarray | None = None) -> Any:
+        """Return a map of clusters, dots by ``groups`` of the rows."""
+        drawn = self._table.iloc[self._drawn]
+        groups = None if groups is None else groups[self._drawn]
+        return maps.map_clusters(clusters, drawn, label=self._label, groups=groups, popups=False)
+
+    def _show_other(self) -> None:
+        self._draw_other()
+        self._say()
+
+    def _draw_other(self) -> None:
+        """Show beside the map what the clusters are compared with."""
+        what, own = self.compare.value, self._controls
+        codes = pd.factorize(self._table["location"])[0]
+        if not what:
+            own.compared.value = panes.sentence(
+                "Choose what to compare with above: k-means on degrees instead of the sphere, or "
+                + ("the clusters of the embeddings." if self._embeddings else
+                   "clusters of embeddings, where `embeddings` are passed.")
+            )  # fmt: skip
+            self.other_map.draw(None)
+            return
+        if what == "metric":
+            on = "sphere" if self.clusters.on == "degrees" else "degrees"
+            k = min(self.clusters.k, self.k_slider.max)
+            other = self._fits.get(on, k)
+            moved = match_clusters(self.clusters, other, self._table)
+            groups = moved["changed"].to_numpy(int)[codes]
+            own.compared.value = panes.moves_html(moved, (_NAMES[self.clusters.on], _NAMES[on]))
+            alt = f"map of {k} geo clusters on {on}; orange dots change their cluster"
+        else:
+            assert self._embeddings is not None
+            self._status.show("clustering the embeddings …")
+            found = place_information(self._embeddings, self.clusters, seed=self._seed)
+            other, groups = self.clusters, found.groups[codes]
+            own.compared.value = panes.place_html(found, self.clusters.k)
+            alt = "map of the locations, colored by the cluster of their embedding"
+        self.other_map.draw(self._drawing(other, groups), alt=alt)
+        own.tabs.selected_index = 2
+
+    def _split(self) -> None:
+        assert self.cluster is not None
+        cluster = self.cluster
+        new = self.clusters.split(self._table, cluster=cluster, k=2, seed=self._seed)
+        self._change(new, f"split cluster {cluster}: its parts are {cluster} and {new.k - 1}")
+
+    def _merge(self, other: int) -> None:
+        if other is None or other < 0 or self.cluster is None:
+            return  # the options are being replaced
+        pair = sorted((self.cluster, other))
+        self._change(self.clusters.merge(pair), f"merged clusters {pair[0]} and {pair[1]}", pair[0])
+
+    def _change(self, clusters: GeoClusters, said: str, highlight: int | None = None) -> None:
+        self._history.append(self.clusters)
+        kept = self.cluster if highlight is None else highlight
+        self._show(clusters, -1 if kept is None else kept)
+        self._status.show(f"{said}; {clusters.k} clusters")
+
+    def _undo(self) -> None:
+        if self._history:
+            self._show(self._history.pop())
+            self._status.show(f"taken back; {self.clusters.k} clusters")
 
     def sweep(self) -> None:
-        """Measure purity and entropy at many K and plot them; the map stays as it is."""
-        on = self.on_buttons.value
-        for k in _SWEEP:
-            if k <= self.k_slider.max and (k, on) not in self._measured:
-                self._status.show(f"clustering with K = {k}")
-                self._measure(GeoClusters.fit(self._table, k=k, seed=self._seed, on=on), on)
-        self._curves.value = self._curves_html()
-        self._status.show(f"purity and entropy at {len(self._measured)} values of K")
+        """Measure purity, entropy, balance and width at many K; the map stays as it is."""
+        method = "sphere" if self.method.value == "density" else self.method.value
+        wanted = [k for k in _SWEEP if k <= self.k_slider.max and (k, method) not in self._measured]
 
-    def _measure(self, clusters: GeoClusters, on: Metric) -> pd.DataFrame:
-        """Return the purity of each cluster, and keep the means over locations for the curves."""
-        purity = clusters.purity(self._table, label=self._label)
-        known = purity.dropna(subset="purity")
-        means = [np.average(known[c], weights=known["size"]) for c in ("purity", "entropy_bits")]
-        self._measured[clusters.k, on] = (float(means[0]), float(means[1]))
-        return purity
+        def work(report: Callable[[float], None]) -> dict[tuple[int, str], dict[str, float]]:
+            found = {}
+            for i, k in enumerate(wanted):
+                report(i / len(wanted))
+                clusters = self._fits.get(method, k)
+                found[k, method] = measure(
+                    clusters, self._table, label=self._label, seed=self._seed
+                )
+            return found
 
-    def _choose(self, change: dict[str, Any]) -> None:
-        if change["new"] is not None:  # the options are being replaced
-            self.highlight.value = change["new"]
+        def finish(found: Any) -> None:
+            if isinstance(found, BaseException):
+                self._status.show_error(found)
+                return
+            self._measured |= found
+            self._controls.curves.value = self._curves_html()
+            self._status.show(f"measured {len(self._measured)} values of K")
+
+        self._status.show("clustering with many K …")
+        self._background.run(work, finish)
+
+    def _curves_html(self) -> str:
+        rows = [{"k": k, "on": on, **values} for (k, on), values in sorted(self._measured.items())]
+        columns = ["k", "on", "purity"]
+        return panes.curves_html(pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns))
 
     def _highlight(self, number: int) -> None:
-        self.cluster = None if number < 0 else number
-        if self.highlight.value != number:
-            self.highlight.value = number
-            return  # the slider's callback calls this again
-        if self.table.value != number:
-            self.table.value = number
+        if self._is_choosing:
+            return
+        self.cluster, self._is_choosing = None if number < 0 else number, True
+        self.map.highlight = self.table.value = number
+        self._is_choosing = False
+        others = [] if number < 0 else self.clusters.neighbors(number).tolist()
+        self.merge_choice.options = [("merge with …", -1), *((str(i), i) for i in others)]
+        self.merge_choice.disabled = self.split_button.disabled = number < 0
         members = np.arange(len(self._cluster_of_row))
         if number >= 0:
             members = np.flatnonzero(self._cluster_of_row == number)
         self.rows = self._store_rows[members]
-        drawing = maps.map_clusters(
-            self.clusters, self._table, highlight=self.cluster, label=self._label
-        )
-        name = f"{self.clusters.k} clusters" if number < 0 else f"cluster {number}"
-        alt = f"map of {self.clusters.k} geo clusters"
-        self._map.value = map_html(drawing, alt=alt if number < 0 else f"{alt}, {name} highlighted")
         sample = np.random.default_rng(0).permutation(self.rows)[:24]
-        self._chips.value = gallery_html(
-            self._store, np.sort(sample) if len(self.rows) > 24 else self.rows
+        self._controls.chips.value = panes.sentence(_NO_STORE)
+        if self._store is not None:
+            shown = np.sort(sample) if len(self.rows) > 24 else self.rows
+            self._controls.chips.value = gallery_html(self._store, shown)
+        rows = self._table.iloc[members]
+        self._controls.facts.value = panes.facts_html(
+            rows, self._values, self._purity, cluster=self.cluster, label=self._label
         )
-        self._facts.value = self._facts_html(members)
-        locations = self._table["location"].iloc[members].nunique()
+        self._say()
+
+    def _say(self) -> None:
+        name = f"{self.clusters.k} clusters" if self.cluster is None else f"cluster {self.cluster}"
         left = f"; {self._omitted:,} rows without a position are left out" if self._omitted else ""
-        self._status.show(f"{name}: {locations:,} locations, {len(members):,} rows{left}")
+        locations = self._table["location"][np.isin(self._store_rows, self.rows)].nunique()
+        self._status.show(f"{name}: {locations:,} locations, {len(self.rows):,} rows{left}")
 
     def _find(self, text: str) -> None:
         """Highlight the cluster of a location, or the one with most rows of a label."""
@@ -202,59 +327,21 @@ class ClusterExplorer(widgets.VBox):
             return
         self._highlight(int(np.bincount(self._cluster_of_row[matches.to_numpy(bool)]).argmax()))
 
-    def _facts_html(self, members: np.ndarray) -> str:
-        """Render purity, labels and years of some rows."""
-        table = self._table.iloc[members]
-        blocks: list[str] = []
-        if self._purity is not None:
-            if self.cluster is None:
-                share, bits = self._measured[self.clusters.k, self.clusters.on]
-                text = f"mean purity {share:.0%}, mean entropy {bits:.2f} bits"
-            else:
-                row = self._purity.set_index("cluster").loc[self.cluster]
-                text = f"purity {row['purity']:.0%}, entropy {row['entropy_bits']:.2f} bits"
-                text = text if pd.notna(row["purity"]) else "no labels"
-            blocks.append(render("paragraph.html", text=text))
-            blocks.append(bars_html(table[self._label].value_counts(), title=self._label))
-        if "time" in table and table["time"].notna().any():
-            blocks.append(bars_html(count_by_year(table["time"]), title="year", most=20))
-        return "".join(blocks)
-
-    def _curves_html(self) -> str:
-        """Render purity and entropy at all K measured so far."""
-        if len(self._measured) < 2:
-            text = "Slide K, or try many, to see how purity and entropy change with it."
-            return render("paragraph.html", text=text)
-        rows = [(k, on, *means) for (k, on), means in sorted(self._measured.items())]
-        table = pd.DataFrame(rows, columns=["k", "on", "purity", "entropy_bits"])
-        points = ", ".join(
-            f"{row.on} K={row.k} {row.purity:.2f} and {row.entropy_bits:.2f} bits"
-            for row in table.itertuples()
-        )
-        alt = f"mean purity and mean entropy by K: {points}"
-        return plots.figure_html(plots.plot_purity_by_k(table), alt=alt, width="100%")
-
     @validated
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the clusters: .csv in the paper's format (cluster, path), .geojson the cells.
+        """Write the clusters: .json for `pretrain`, .csv as the paper has it, .geojson the cells.
 
         Raises:
             ValueError: another suffix.
         """
         path = Path(path)
-        if path.suffix == ".csv":
+        if path.suffix == ".json":
+            self.clusters.save(path)
+        elif path.suffix == ".csv":
             self.clusters.to_csv(path, self._table)
         elif path.suffix == ".geojson":
-            from shapely.geometry import mapping
-
-            features = [
-                {"type": "Feature", "geometry": mapping(cell),
-                 "properties": {"cluster": i, "places": int(self.clusters.sizes[i])}}
-                for i, cell in enumerate(self.clusters.cells())
-            ]  # fmt: skip
-            text = json.dumps({"type": "FeatureCollection", "features": features})
-            with atomic_write(path) as part:
-                part.write_text(text, "utf-8")
+            self.clusters.to_geojson(path)
         else:
-            raise ValueError(f"`path` must end in .csv or .geojson, got {path.name!r}.")
+            raise ValueError(f"`path` must end in .json, .csv or .geojson, got {path.name!r}.")
+        self._controls.usage.value = panes.usage_html(path)
         self._status.show(f"wrote {path}")
