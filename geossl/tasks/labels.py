@@ -196,7 +196,9 @@ class Labels:
         path, table = Path(path), self.table()
         if path.suffix == ".geojson":
             with atomic_write(path) as part:
-                part.write_text(table_files.to_geo(table).to_json(drop_id=True, default=str), "utf-8")
+                part.write_text(
+                    table_files.to_geo(table).to_json(drop_id=True, default=str), "utf-8"
+                )
         else:
             table_files.write(table, path)
 

@@ -17,8 +17,8 @@ from geossl.clusters import GeoClusters
 from geossl.embeddings import Embeddings, embed, neighbors
 from geossl.models import load_encoder, with_bands
 from geossl.viz.projection import project
-from geossl.viz.widgets import EmbeddingExplorer
-from geossl.viz.widgets.explorer import background, linked
+from geossl.viz.widgets import EmbeddingExplorer, background
+from geossl.viz.widgets.explorer import linked
 from geossl.viz.widgets.explorer.finder import embed_picture
 
 

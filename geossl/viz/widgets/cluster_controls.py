@@ -7,7 +7,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from geossl.clusters import Metric
-from geossl.viz.widgets.common import Background, Status
+from geossl.viz.widgets.common import Progress, Status
 from geossl.viz.widgets.map_view import MapView
 
 METHODS = [
@@ -94,7 +94,7 @@ class Controls:
         )
         widgets.jslink((self.map, "view"), (self.other_map, "view"))
 
-    def lay_out(self, background: Background, status: Status) -> list[widgets.Widget]:
+    def lay_out(self, background: Progress, status: Status) -> list[widgets.Widget]:
         """Return the rows of the explorer."""
         row = widgets.Box(
             [self.method, self.k_slider, self.size_slider, self.compare, self.search]
@@ -107,7 +107,7 @@ class Controls:
         main = widgets.VBox([maps, self.chips], layout={"flex": "3 1 480px", "min_width": "280px"})
         by_hand = widgets.Box([self.split_button, self.merge_choice, self.undo_button])
         by_hand.add_class("geossl-controls")
-        sweeping = widgets.Box([self.sweep_button, background.progress, background.cancel])
+        sweeping = widgets.Box([self.sweep_button, background.progress, background.button])
         sweeping.add_class("geossl-controls")
         self.tabs = widgets.Tab(
             [

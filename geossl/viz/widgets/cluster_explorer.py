@@ -24,7 +24,7 @@ from geossl.viz.maps.markers import check_table
 from geossl.viz.widgets import cluster_panes as panes
 from geossl.viz.widgets.cluster_controls import Controls
 from geossl.viz.widgets.cluster_fits import Fits
-from geossl.viz.widgets.common import Background, Status, gallery_html
+from geossl.viz.widgets.common import Progress, Status, gallery_html
 
 _MOST_K = 200
 _SWEEP = (5, 10, 20, 40, 80, 120, 200)
@@ -99,7 +99,7 @@ class ClusterExplorer(widgets.VBox):
         self._is_choosing = False  # map and list are being brought into agreement
         self.cluster: int | None = None
         self._status = Status()
-        self._background = Background(lambda: self._status.show("stopped"))
+        self._background = Progress(lambda: self._status.show("stopped"))
         total = self._table["location"].nunique()
         self._controls = Controls(
             most=min(_MOST_K, locations), k=max(2, min(k, locations)), on=on,

@@ -15,6 +15,7 @@ import pandas as pd
 from geossl.data.store import ChipStore
 from geossl.utils.progress import in_notebook
 from geossl.viz.pages import SHOWN_PX, date_text, jpeg_url, render
+from geossl.viz.widgets.background import Background
 
 
 class Status:
@@ -92,6 +93,30 @@ def count_by_year(times: pd.Series) -> pd.Series:
     """Count dates by year, in order of time."""
     years = pd.to_datetime(times, utc=True).dt.year.dropna().astype(int)
     return years.value_counts().sort_index()
+
+
+class Progress(Background):
+    """Work in the background with a bar and a button, both hidden while nothing runs.
+
+    Args:
+        on_cancel: called after the button stopped the work.
+    """
+
+    def __init__(self, on_cancel: Callable[[], None]) -> None:
+        hidden = {"display": "none"}
+        self.progress = widgets.FloatProgress(
+            0.0, max=1.0, tooltip="how much is done", layout={"width": "160px", **hidden}
+        )
+        self.button = widgets.Button(
+            description="Cancel", icon="times", tooltip="stop, and keep the picture that is shown",
+            layout={"width": "90px", **hidden},
+        )  # fmt: skip
+        super().__init__(self._show_share, on_cancel)
+        self.button.on_click(lambda _: self.cancel())
+
+    def _show_share(self, share: float) -> None:
+        self.progress.value = max(0.0, share)
+        self.progress.layout.display = self.button.layout.display = "none" if share < 0 else ""
 
 
 class LiveOutput:

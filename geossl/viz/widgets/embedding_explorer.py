@@ -289,7 +289,9 @@ class EmbeddingExplorer(LinkedExplorer):
         Raises:
             ValueError: another suffix.
         """
-        page.save(self, path, title=title)
+        page.save(
+            self, path, title=title, store=self._store, store_rows=self._rows, note=self.summary()
+        )
         self.say(f"wrote {path}")
 
     @property

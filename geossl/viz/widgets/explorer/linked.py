@@ -12,7 +12,7 @@ import pandas as pd
 from geossl.embeddings import Embeddings
 from geossl.utils.validate import check_choice
 from geossl.viz.projection import SAMPLE, Method, project
-from geossl.viz.widgets.explorer.background import Background
+from geossl.viz.widgets.background import Background
 from geossl.viz.widgets.explorer.columns import encode
 from geossl.viz.widgets.explorer.front import Explorer
 from geossl.viz.widgets.explorer.measures import MEASURES

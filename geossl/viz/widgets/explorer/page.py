@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,10 +20,8 @@ from geossl.utils.validate import check_choice
 from geossl.viz.pages import image_url, render, script_json
 from geossl.viz.widgets.explorer.columns import day_numbers
 from geossl.viz.widgets.explorer.front import read_script
+from geossl.viz.widgets.explorer.linked import LinkedExplorer
 from geossl.viz.widgets.explorer.pictures import describe, encode_chips
-
-if TYPE_CHECKING:
-    from geossl.viz.widgets.embedding_explorer import EmbeddingExplorer
 
 MOST_CHIPS = 20_000
 _DIMS = 64  # of the vectors that a page searches
@@ -61,16 +59,33 @@ def scenes_of(scenes: pd.DataFrame) -> tuple[list[dict[str, Any]], str]:
     return shown, f"{len(skipped):,} scenes cannot be shown, the first: {reason}"
 
 
-def save(explorer: EmbeddingExplorer, path: str | os.PathLike[str], *, title: str) -> None:
-    """Write an explorer as a page, see `EmbeddingExplorer.save`."""
+def save(
+    explorer: LinkedExplorer,
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+    store: ChipStore | None,
+    store_rows: np.ndarray,
+    note: str,
+) -> None:
+    """Write an explorer as a page, see `EmbeddingExplorer.save`.
+
+    Args:
+        explorer: what is shown.
+        path: of the page.
+        title: of the page.
+        store: of the chips.
+        store_rows: ``(N,)`` rows of the store that are shown.
+        note: what is not shown.
+    """
     path = Path(path)
     check_choice("suffix of path", path.suffix, (".html",))
     count = len(explorer.embeddings)
     rows = np.arange(count)
-    status = explorer.summary()
+    status = note
     if count > MOST_CHIPS:
         rows = np.sort(np.random.default_rng(0).permutation(count)[:MOST_CHIPS])
-        status = f"A random sample of {MOST_CHIPS:,} of {count:,} images. {status}"
+        status = f"A random sample of {MOST_CHIPS:,} of {count:,} images. {note}"
     state: dict[str, Any] = {name: getattr(explorer, name) for name in _SHARED}
     state |= {"status": status, "is_error": False, "progress": -1, "lazy": [],
               "abilities": ["similar", "search", "pictures"]}  # fmt: skip
@@ -81,10 +96,10 @@ def save(explorer: EmbeddingExplorer, path: str | os.PathLike[str], *, title: st
     buffers["codes"] = np.ascontiguousarray(codes[:, rows]).tobytes()
     buffers["vectors"] = _small_vectors(explorer.embeddings.subset(rows)).tobytes()
     state["words"] = describe(explorer.embeddings.scenes.iloc[rows], explorer.label)
-    if explorer._store is not None:
+    if store is not None:
         min_px = _PICTURE_PX if len(rows) <= _MOST_COMPUTED else 1
         pictures = encode_chips(
-            explorer._store, explorer._rows[rows], min_px=min_px, size_px=_PICTURE_PX, quality=70
+            store, store_rows[rows], min_px=min_px, size_px=_PICTURE_PX, quality=70
         )
         buffers["pictures"] = b"".join(pictures)
         ends = np.cumsum([0, *map(len, pictures)])

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from geossl.utils.colors import GRAY
 from geossl.viz.pages import render
-
-if TYPE_CHECKING:
-    from geossl.viz.widgets.embedding_explorer import EmbeddingExplorer
+from geossl.viz.widgets.explorer.linked import LinkedExplorer
 
 _MOST_POINTS = 10_000
 
 
-def display_with_picture(explorer: EmbeddingExplorer, bundle: Any) -> None:
+def display_with_picture(explorer: LinkedExplorer, bundle: Any) -> None:
     """Display a picture and the widget; the widget's script hides the picture while it is alive."""
     from IPython.display import display
 
@@ -24,7 +22,7 @@ def display_with_picture(explorer: EmbeddingExplorer, bundle: Any) -> None:
     display(bundle[0] if isinstance(bundle, tuple) else bundle, raw=True)
 
 
-def picture_of(explorer: EmbeddingExplorer) -> Any:
+def picture_of(explorer: LinkedExplorer) -> Any:
     """Return a figure of the map and the projection as HTML."""
     from matplotlib.figure import Figure
 
@@ -54,7 +52,7 @@ def picture_of(explorer: EmbeddingExplorer) -> Any:
     return plots.figure_html(figure, alt=alt)
 
 
-def _colors(explorer: EmbeddingExplorer, rows: np.ndarray) -> tuple[Any, list[dict[str, Any]]]:
+def _colors(explorer: LinkedExplorer, rows: np.ndarray) -> tuple[Any, list[dict[str, Any]]]:
     names = [column["name"] for column in explorer.columns]
     if explorer.color not in names:
         return "#0072b2", []
