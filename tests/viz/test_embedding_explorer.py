@@ -138,6 +138,17 @@ def test_colors_follow_label_cluster_purity_and_probe():
     )
 
 
+def test_traits_that_belong_together_arrive_together():
+    seen, sent = EmbeddingExplorer(seen_embeddings()), []
+    seen._send = lambda message, buffers=None: sent.append(message)
+    seen.color = "neighbor purity"
+    seen.projection = "tsne"
+    states = [{*m["state"], *(path[0] for path in m["buffer_paths"])} for m in sent]
+    assert any({"columns", "codes"} <= state for state in states)
+    for pair in ({"columns", "codes"}, {"first", "titles"}):
+        assert all(pair <= state or not pair & state for state in states)
+
+
 def test_two_encoders_stand_side_by_side():
     one, two = seen_embeddings(), seen_embeddings(seed=1)
     seen = EmbeddingExplorer(one, other=Embeddings(two.vectors, one.scenes), names=("a", "b"))

@@ -87,7 +87,7 @@ class LinkedExplorer(Explorer):
         """Send the columns to the browser."""
         encoded = [encode(values, name) for name, values in self.values.items()]
         lazy = [n for n, m in MEASURES.items() if n not in self.values and m.is_possible(self)]
-        with self.hold_trait_notifications():
+        with self.hold_sync():
             self.columns = [column for column, _ in encoded]
             self.codes = b"".join(codes.tobytes() for _, codes in encoded)
             self.lazy = lazy
@@ -131,7 +131,7 @@ class LinkedExplorer(Explorer):
 
     def _draw(self, method: Method, start: float) -> None:
         name, self._method = PROJECTIONS[method], method
-        with self.hold_trait_notifications():
+        with self.hold_sync():
             self.first, self.second = self._projections[method]
             self.titles = [self._map_title, *(f"{n}: {name}" for n in self._names)]
         self.say(f"{self._describe(method)} in {time.monotonic() - start:.1f} s")
@@ -167,7 +167,7 @@ class LinkedExplorer(Explorer):
 
     def say(self, text: str, *, is_error: bool = False) -> None:
         """Show a sentence in the status line."""
-        with self.hold_trait_notifications():
+        with self.hold_sync():
             self.status, self.is_error = text, is_error
 
     def say_error(self, error: BaseException) -> None:
