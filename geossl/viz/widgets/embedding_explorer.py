@@ -279,8 +279,8 @@ class EmbeddingExplorer(LinkedExplorer):
         """Write one file that opens without a kernel or a network, also on a phone.
 
         It has the map, the projections computed so far, brushing, timeline, gallery and search by
-        similarity. A chip takes some 0.7 kB with its picture, so that 20,000 make some 20 MB;
-        of more, a random sample of 20,000 is saved, and the page says so.
+        similarity. Without chips it has 0.7 MB; a chip adds some 0.5 kB, so that 20,000 make 11 MB.
+        Of more, a random sample of 20,000 is saved, and the page says so.
 
         Args:
             path: of the page, ending in .html.

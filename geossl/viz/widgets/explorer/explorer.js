@@ -1,6 +1,7 @@
 // The explorer: one state (filters, a chosen chip, colors) that map, scatters, panels and gallery
 // show. Python, or the saved page, answers through the model: pictures, similar places, labels.
 const PICTURES = 4000;  // kept for later
+const BRUSHING_MS = 90;  // a span is still being dragged
 
 function explore({model, el}) {
   el.classList.add("geossl-explorer");
@@ -151,7 +152,7 @@ function explore({model, el}) {
     host.panels.forEach((panel) => panel.update(counts[panel.column.bit]));
     redraw();
     clearTimeout(host.settling);
-    host.settling = setTimeout(settle, 90);
+    host.settling = setTimeout(settle, host.delay);
     say();
   }
   function say() {
@@ -162,14 +163,14 @@ function explore({model, el}) {
   function settle() {  // after the last change: tell Python, and show chips
     const {filters} = host, rows = filters.any ? filters.selected() : new Uint32Array(0);
     host.few = rows.length <= 12 ? [...rows] : [];
+    redraw();
+    if (host.query < 0 && !host.marks.length) sample(rows);  // the question first, it takes longest
     const key = filters.any ? `${rows.length}:${rows.slice(0, 50)}:${rows.slice(-50)}` : "";
     if (key !== sent || filters.any) {
       sent = key;
       model.set("selected_rows", new DataView(rows.buffer));
       model.save_changes();
     }
-    redraw();
-    if (host.query < 0 && !host.marks.length) sample(rows);
   }
   function sample(rows) {
     const all = host.filters.any ? rows : Uint32Array.from({length: host.rows}, (_, i) => i);
@@ -187,8 +188,8 @@ function explore({model, el}) {
       : `${what}${all.length > SHOWN ? `, ${SHOWN} shown` : ""}. Click one to see its dates${can("similar") ? " and similar places" : ""}.`);
   }
   host.forget = () => { host.marks = []; host.query = -1; gallery.showPlace(-1); };
-  host.choose = (rows) => { host.forget(); host.filters.setRegion(rows); later(); };
-  host.allow = (column, codes) => { host.forget(); host.filters.allow(column, codes); later(); };
+  host.choose = (rows) => { host.forget(); host.filters.setRegion(rows); host.delay = 0; later(); };
+  host.allow = (column, codes) => { host.forget(); host.delay = BRUSHING_MS; host.filters.allow(column, codes); later(); };
   host.clear = () => { host.forget(); host.filters.clear(); later(); };
   host.pick = (row) => {  // one chip: its place through time, and what is similar
     if (row < 0) { host.choose(null); return; }

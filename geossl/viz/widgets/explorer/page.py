@@ -99,7 +99,7 @@ def save(
     if store is not None:
         min_px = _PICTURE_PX if len(rows) <= _MOST_COMPUTED else 1
         pictures = encode_chips(
-            store, store_rows[rows], min_px=min_px, size_px=_PICTURE_PX, quality=70
+            store, store_rows[rows], min_px=min_px, size_px=_PICTURE_PX, quality=70, effort=3
         )
         buffers["pictures"] = b"".join(pictures)
         ends = np.cumsum([0, *map(len, pictures)])

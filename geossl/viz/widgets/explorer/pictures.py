@@ -19,6 +19,7 @@ def encode_chips(
     min_px: int = SHOWN_PX,
     size_px: int | None = None,
     quality: int = 85,
+    effort: int = 0,
 ) -> list[bytes]:
     """Encode chips as WebP, whose small files have hardly a header.
 
@@ -28,6 +29,7 @@ def encode_chips(
         min_px: of chips that can be computed in any size, see `ChipStore.preview`.
         size_px: largest width and height; as `ChipStore.preview` gives them when None.
         quality: 1 to 100.
+        effort: 0 to 6; more makes files smaller.
     """
     encoded = []
     for start in range(0, len(rows), 256):
@@ -35,7 +37,7 @@ def encode_chips(
             picture, file = Image.fromarray(chip), io.BytesIO()
             if size_px is not None:
                 picture.thumbnail((size_px, size_px), Image.Resampling.BOX)
-            picture.save(file, "WEBP", quality=quality, method=2)
+            picture.save(file, "WEBP", quality=quality, method=effort)
             encoded.append(file.getvalue())
     return encoded
 
