@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from geossl.models import backbones, pretrained, state_dicts
@@ -76,11 +75,12 @@ def load_library_weights(
     """
     outer = None if prefix is None else prefix.split(".")[0]
     tensors, others, inner = state_dicts.read_state_dict(path, outer=outer)
-    with torch.device("meta"):
-        plain, _ = backbones.build_backbone(architecture, 3, "standard")
+    plain = backbones.build_outline(architecture, 3, "standard")
     keys = plain.state_dict()
-    first = next(key for key, value in keys.items() if value.ndim == 4)
+    first = next(key for key, value in keys.items() if value.ndim == 4 and value.shape[1] == 3)
     starts = [key.removesuffix(first) for key in tensors if f".{key}".endswith(f".{first}")]
+    counts = {start: sum(f"{start}{key}" in tensors for key in keys) for start in starts}
+    starts = [s for s in starts if 2 * counts[s] >= max(counts.values())]  # not of its blocks
     if not starts:
         raise state_dicts.CheckpointError(
             f"{path} must have the keys of {architecture!r} ({first}, behind any prefix), got "

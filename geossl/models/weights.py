@@ -114,8 +114,7 @@ def describe_encoder(
         if name == "std" and not (value > 0).all():
             raise ValueError(f"`std` must be > 0, got {value.tolist()}")
     if backbones.is_library_name(about.name):  # they come in all sizes
-        with torch.device("meta"):
-            plain, _ = backbones.build_backbone(about.name, about.bands, about.stem)
+        plain = backbones.build_outline(about.name, about.bands, about.stem)
         sizes = {
             f"{prefix}backbone.{key}": value.shape for key, value in plain.state_dict().items()
         }
