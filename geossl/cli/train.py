@@ -111,16 +111,23 @@ def pretrain(
             "`--architecture`, `--input`, `--full-scale`, `--bands` and `--adapt` are about the "
             "weights to start from. Pass `--start` too, or leave them out."
         )
-    run = geossl.pretrain(
-        opened,
-        pairs=sampler,
-        geo=None if geo is None else geossl.GeoClusters.load(geo),
-        label=label,
-        encoder=encoder,
-        config=config,
-        output_dir=output_dir,
-        seed=seed,
-    ).finish()
+    clusters = None if geo is None else geossl.GeoClusters.load(geo)
+    try:
+        run = geossl.pretrain(
+            opened,
+            pairs=sampler,
+            geo=clusters,
+            label=label,
+            encoder=encoder,
+            config=config,
+            output_dir=output_dir,
+            seed=seed,
+        )
+    except ValueError as error:
+        if start is None:
+            raise
+        raise ValueError(str(error).replace("`encoder`", "`--start`")) from error
+    run.finish()
     if dist.rank() == 0:
         print_line(f"{output_dir}: {run.summary()}")
 

@@ -40,8 +40,8 @@ class PretrainConfig:
         projection_dim: length D of a projection.
         queue_size: number K of negatives in the queue.
         momentum: of the key encoder.
-        temperature: of the InfoNCE that ``pairs`` brings; a `Contrastive` among ``objectives`` has
-            its own, and its own mask and weight.
+        temperature: of the InfoNCE that ``pairs`` adds; a `Contrastive` among ``objectives`` has
+            a temperature, mask and weight of its own.
         mask_same_location: queue entries of the query's own location are no negatives; False is
             the paper's form.
         bn_splits: parts of the batch that BatchNorm normalizes apart, with the keys shuffled among

@@ -176,7 +176,7 @@ def test_two_methods_are_compared(run, tmp_path):
     assert "MoCo-v2+Geo+TP minus +TP, GeoRank" in told and "EmbeddingExplorer(" in told
     assert told.count(", finished</div>") == 2
     assert "ahead" in told or "Too close to call" in told
-    assert told.count('title="locations colored by') == 2 and "How many of 10 neighbors in" in told
+    assert told.count('title="locations colored by') == 2 and "Neighbors in common, of 10" in told
     assert told.count('alt="a location and its neighbors by') == 4 and "\n5 pictures" in told
     kept = tmp_path / "runs" / "methods" / "_tp__georank-1-0"
     assert geossl.models.weights.load(kept).bands == 3
@@ -195,7 +195,7 @@ def test_two_methods_are_compared_on_photos_of_one_date(run, tmp_path):
     assert "No few labels: `label` must be one of the columns" in told
     assert "No same place: `embeddings` needs at least two locations with two dates" in told
     assert "Nothing was measured" in told and "no labels, no curve" in told
-    assert "How many of 10 neighbors in common" in told
+    assert "Neighbors in common, of 10" in told
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,14 @@ def test_weights_that_do_not_fit_the_store_are_told(store, tmp_path):
         pretrain(store, pairs=pairs.temporal(), encoder="runs/x", config=TINY)
 
 
+def test_the_command_names_the_option_whose_weights_do_not_fit(store, tmp_path, capsys):
+    models.save_encoder(encoder_of(3), tmp_path / "three.safetensors")
+    words = ["--start", str(tmp_path / "three.safetensors"), "--output-dir", str(tmp_path / "run")]
+    with pytest.raises(SystemExit):
+        main(["pretrain", str(store.path), *words, "--batch-size", "8"])
+    assert "`--start` must take the store's 4 bands" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["timm/test_vit", "timm/test_convnext"])
 def test_a_network_of_timm_trains_resumes_and_comes_back(store, tmp_path, name):
     config = dataclasses.replace(TINY, encoder=name)

@@ -70,7 +70,7 @@ def test_training_shows_whatever_metrics_a_log_has():
         for ax in (loss, accuracy, others, *collapse)
     }
     assert lines == {
-        "loss (nats)": {"contrastive": [3.0, 2.0], "mine": [1.0, 0.5]},
+        "loss": {"contrastive (nats)": [3.0, 2.0], "mine": [1.0, 0.5]},
         "accuracy": {"geo": [0.1, 0.2], "kNN": [0.4]},
         "mine variance": {"mine variance": [0.3, 0.2]},
         "feature std (1 even, 0 collapse)": {"feature std": [0.9, 0.9]},
@@ -78,12 +78,30 @@ def test_training_shows_whatever_metrics_a_log_has():
     }
     ax = plots.plot_losses({"a": logs, "b": logs[["step", "contrastive_loss"]]})
     assert [line.get_label() for line in ax.lines] == [
-        "a: contrastive loss", "a: mine loss", "b: contrastive loss",
+        "a: contrastive loss (nats)", "a: mine loss", "b: contrastive loss (nats)",
     ]  # fmt: skip
     styles = [(line.get_color(), line.get_linestyle()) for line in ax.lines]
-    assert (
-        len(set(styles)) == 3 and styles[0][1] == styles[2][1] and ax.get_ylabel() == "loss (nats)"
-    )
+    assert len(set(styles)) == 3 and styles[0][1] == styles[2][1] and ax.get_ylabel() == "loss"
+
+
+@pytest.mark.parametrize(
+    ("names", "axis", "title"),
+    [
+        (["contrastive"], "contrastive loss (nats)", "loss (nats)"),
+        (["seco"], "seco loss (nats)", "loss (nats)"),
+        (["geo", "label", "satclip"], "loss (nats)", "loss (nats)"),
+        (["georank"], "georank loss", "loss"),
+        (["triplet"], "triplet loss", "loss"),
+        (["contrastive", "position"], "loss", "loss"),
+        ([], "loss", "loss"),
+    ],
+)
+def test_only_cross_entropies_are_in_nats(names, axis, title):
+    own = {f"{name}_loss": [2.0, 1.0] for name in names}
+    known = {"loss": 1.0, "feature_std": 0.9, "effective_rank": 3.0, "knn": np.nan}
+    logs = pd.DataFrame({"step": [1, 2]} | known | own)
+    assert plots.plot_losses({"a": logs}).get_ylabel() == axis
+    assert plots.plot_training(logs).axes[0].get_title() == title
 
 
 def test_results_show_value_interval_and_chance():

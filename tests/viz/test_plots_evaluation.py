@@ -1,5 +1,8 @@
+import itertools
+
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from vectors import embeddings
@@ -63,3 +66,21 @@ def test_few_labels_show_means_dots_and_chance():
     assert ax.get_xlabel() == "training locations with a label" and "top-1" in ax.get_ylabel()
     by_number = evaluate.label_efficiency(found, per_class=(1, 5), seeds=(0,), measure=evaluate.knn)
     assert len(evaluation.plot_label_efficiency({"a": by_number}).lines) == 2
+
+
+def test_numbers_of_labels_that_lie_close_together_do_not_overlap():
+    counts = [25, 100, 1_000, 1_150, 1_197]
+    table = pd.DataFrame({
+        "locations": counts, "seed": 0, "value": 0.5, "low": 0.4, "high": 0.6, "chance": 0.2,
+        "metric": "top-1",
+    })  # fmt: skip
+    table.insert(0, "share", np.divide(counts, 1_197))
+    ax = evaluation.plot_label_efficiency({"ours": table})
+    ax.figure.draw_without_rendering()
+    assert ax.get_xticks().tolist() == counts
+    labels = [label for label in ax.get_xticklabels() if label.get_text()]
+    assert [label.get_text() for label in labels] == ["25", "100", "1,197"]
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
+    apart = evaluation.plot_label_efficiency({"ours": table.iloc[[0, 1, 2]]})
+    assert [label.get_text() for label in apart.get_xticklabels()] == ["25", "100", "1,000"]

@@ -13,7 +13,7 @@ from geossl.tasks import compare
 from geossl.tasks.compare import Row
 from geossl.utils.colors import GRAY, PALETTE
 from geossl.utils.validate import PositiveInt, validated
-from geossl.viz.plots.base import get_axes, style_axes
+from geossl.viz.plots.base import get_axes, root_figure, style_axes
 
 _MOST_NUMBERED = 12  # classes up to which every share is written into its cell
 
@@ -113,7 +113,8 @@ def plot_label_efficiency(tables: Mapping[str, pd.DataFrame], *, ax: Axes | None
     """Plot how good each method is with few labels: the mean over seeds, and each seed as a dot.
 
     The band goes from the lowest to the highest end of the seeds' 95 % intervals. A method whose
-    name begins with "random" or "untrained" is gray.
+    name begins with "random" or "untrained" is gray. Every number of labels has a tick, and a name
+    where there is room for it.
 
     Args:
         tables: method -> result of `geossl.evaluate.label_efficiency`.
@@ -140,7 +141,20 @@ def plot_label_efficiency(tables: Mapping[str, pd.DataFrame], *, ax: Axes | None
     ax.set_xlabel("training locations with a label")
     ax.set_ylabel(f"share right ({first['metric'].iloc[0]})")
     ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    _thin_tick_labels(ax)
     return ax
+
+
+def _thin_tick_labels(ax: Axes, gap_px: float = 4) -> None:
+    """Leave out labels of the x axis that run into the next one to the right; the last stays."""
+    root_figure(ax).draw_without_rendering()  # only then it is known where they are
+    names, free = [], float("inf")
+    for label in reversed(ax.get_xticklabels()):
+        box = label.get_window_extent()
+        fits = box.x1 + gap_px <= free
+        names.append(label.get_text() if fits else "")
+        free = box.x0 if fits else free
+    ax.set_xticks(ax.get_xticks(), names[::-1])
 
 
 @validated
