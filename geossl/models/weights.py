@@ -198,10 +198,10 @@ def load(
         names = ", ".join(sorted(hub.WEIGHTS))
         raise FileNotFoundError(f"{error} Names that are downloaded: {names}.") from None
     if layout == "geossl" or layout is None and _is_ours(path):
-        if (input, full_scale, prefix) != (None, None, None):
+        if (architecture, input, full_scale, prefix) != (None,) * 4:
             raise ValueError(
-                f"{path} has its own normalization and keys. Leave out `input`, `full_scale` and "
-                "`prefix`."
+                f"{path} has its own network, normalization and keys. Leave out `architecture`, "
+                "`input`, `full_scale` and `prefix`."
             )
         encoder = load_encoder(path)
     else:
