@@ -243,17 +243,15 @@ def embed(
         ``(M, grid * grid * E)`` float32 vectors with their rows of the scene table.
 
     Raises:
-        ValueError: bands, rows or a size that do not fit, also not into the memory, or a side that
-            ``grid`` cannot divide.
+        ValueError: bands, rows or a size that do not fit, or a side that ``grid`` cannot divide.
     """
     size_px = check_cells(size_px or store.size_px, grid, encoder.stem)
     encoder = fit_bands(encoder, store.bands, mean=store.mean, std=store.std)
     rows = np.arange(len(store)) if index is None else _row_numbers("index", index, len(store))
-    home = encoder.mean.device
-    device = select_device(device) if isinstance(device, str) else device or home
-    pixels = min(batch_size, len(rows)) * encoder.bands * size_px**2
-    check_memory({"`batch_size` or `size_px`": 2 * 4 * pixels}, torch.device(device))
-    if device != home:
+    device = select_device(device) if isinstance(device, str) else device or encoder.mean.device
+    chips_bytes = min(batch_size, len(rows)) * encoder.bands * size_px**2 * 4
+    check_memory({"`batch_size` or `size_px`": 2 * chips_bytes}, device)
+    if device != encoder.mean.device:
         encoder = copy.deepcopy(encoder).to(device)
     dist.init_process_group(device)
     own = rows[dist.local_slice(len(rows))]

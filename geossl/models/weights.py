@@ -198,10 +198,12 @@ def load(
         names = ", ".join(sorted(hub.WEIGHTS))
         raise FileNotFoundError(f"{error} Names that are downloaded: {names}.") from None
     if layout == "geossl" or layout is None and _is_ours(path):
-        if (architecture, input, full_scale, prefix) != (None,) * 4:
+        options = dict(architecture=architecture, input=input, full_scale=full_scale, prefix=prefix)
+        needless = [f"`{name}`" for name, value in options.items() if value is not None]
+        if needless:
             raise ValueError(
-                f"{path} has its own network, normalization and keys. Leave out `architecture`, "
-                "`input`, `full_scale` and `prefix`."
+                f"{path} has its own network, normalization and keys. Leave out "
+                f"{', '.join(needless)}."
             )
         encoder = load_encoder(path)
     else:

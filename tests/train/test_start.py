@@ -150,8 +150,8 @@ def test_the_commands_refuse_options_that_would_not_count(store, tmp_path, capsy
     output = ["--output", str(tmp_path / "e.parquet")]
     vit = ["--architecture", "timm/test_vit"]
     for words, says in (
-        (["pretrain", data, "--start", run, *vit, *new], "Leave out `--architecture`, `--input`"),
-        (["embed", data, "--encoder", run, *vit, *output], "Leave out `--architecture`, `--input`"),
+        (["pretrain", data, "--start", run, *vit, *new], "Leave out `--architecture`.\n"),
+        (["embed", data, "--encoder", run, *vit, *output], "Leave out `--architecture`.\n"),
         (
             ["pretrain", data, "--start", run, "--paper", "--encoder", "resnet18", *new],
             "`--encoder` must be that of the weights to start from, small, got resnet18",
