@@ -26,7 +26,7 @@ from geossl.models.bands import fit_bands
 from geossl.models.encoder import Encoder
 from geossl.models.layers import check_cells, cut_cells, resize
 from geossl.utils import dist
-from geossl.utils.device import select_device
+from geossl.utils.device import check_memory, select_device
 from geossl.utils.io import atomic_write
 from geossl.utils.progress import progress_bar
 from geossl.utils.validate import PositiveInt, advise, check, validated
@@ -248,9 +248,10 @@ def embed(
     size_px = check_cells(size_px or store.size_px, grid, encoder.stem)
     encoder = fit_bands(encoder, store.bands, mean=store.mean, std=store.std)
     rows = np.arange(len(store)) if index is None else _row_numbers("index", index, len(store))
-    home = encoder.mean.device
-    device = select_device(device) if isinstance(device, str) else device or home
-    if device != home:
+    device = select_device(device) if isinstance(device, str) else device or encoder.mean.device
+    chips_bytes = min(batch_size, len(rows)) * encoder.bands * size_px**2 * 4
+    check_memory({"`batch_size` or `size_px`": 2 * chips_bytes}, device)
+    if device != encoder.mean.device:
         encoder = copy.deepcopy(encoder).to(device)
     dist.init_process_group(device)
     own = rows[dist.local_slice(len(rows))]

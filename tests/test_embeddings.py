@@ -192,6 +192,8 @@ def test_wrong_asks_are_told():
         embed(store, encoder, device="gpu")
     with pytest.raises(ValueError, match="`batch_size` must be > 0, got 0"):
         embed(store, encoder, batch_size=0)
+    with pytest.raises(ValueError, match="GiB are available. Lower `batch_size` or `size_px`"):
+        embed(store, encoder, size_px=100_000)
     with pytest.raises(
         ValueError, match=r"`vectors` must be \(M, E\), .* 4 `scenes`, got shape \(3, 2\)"
     ):

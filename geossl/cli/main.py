@@ -55,6 +55,9 @@ _FUNCTIONS = {  # in messages -> the command that does the same
 }
 # of an option, as Python has it
 _VALUE = r"r?\"[^\"]*\"|r?'[^']*'|\([^)]*\)|\[[^]]*\]|[\w+-]+(?:\.\w+)*(?:\(\))?"
+_READS = re.compile(
+    r"models\.with_bands\([^)]*\), or --bands on the command line|`reads`(, (or )?--bands)?"
+)
 _OLD_COMMANDS = {"check": "doctor", "transfer": "compare"}
 _OLD_OPTIONS = {
     "--accumulate": "--accumulation-steps",
@@ -107,6 +110,10 @@ def _use_flags(message: str, command: Callable[..., None]) -> str:
         for call in re.finditer(rf"`?(?<![\w/.]){name}=({_VALUE})`?", message):
             message = message.replace(call[0], _flag(flag, call[1]))
         message = message.replace(f"`{name}`", f"`{flag}`")
+    if "batch_size" not in names:  # nor to lower it
+        message = message.replace("`batch_size` or ", "")
+    if "bands" in names:  # which are those that an encoder reads
+        message = _READS.sub("`--bands`", message)
     if "option" in inspect.signature(command).parameters:  # NAME=VALUE of a data set
         from geossl.datasets.registry import option_names
 

@@ -100,8 +100,11 @@ def pretrain(
         print_line(f"pairs: {report['n_pairs']:,}, {report['degenerate_share']:.1%} self-pairs")
     encoder = None
     if start is not None:
-        encoder = _load_encoder(start, opened, architecture, input, full_scale, bands, adapt)
-        if not paper and config.encoder not in (PretrainConfig.encoder, encoder.name):
+        encoder = _load_encoder(
+            "--start", start, opened, architecture, input, full_scale, bands, adapt
+        )
+        preset = paper_config().encoder if paper else PretrainConfig.encoder
+        if config.encoder not in (preset, encoder.name):
             raise ValueError(
                 f"`encoder` must be that of the weights to start from, {encoder.name}, got "
                 f"{config.encoder}. Leave it out."
@@ -134,7 +137,8 @@ def pretrain(
 
 def with_preset(options: Sequence[str]) -> Callable[..., None]:
     """Return `pretrain` with the defaults of the presets among the words of a command."""
-    if "--paper" not in options:
+    flags = [option for option in options if option.replace("_", "-") in ("--paper", "--no-paper")]
+    if flags[-1:] != ["--paper"]:  # the last one counts
         return pretrain
     words = dict(pairwise(word for option in options for word in option.split("=", 1)))
     config = paper_config(temporal=words.get("--pairs", "temporal") == "temporal")
@@ -180,9 +184,11 @@ def embed(
 
     if output.suffix not in (".parquet", ".geoparquet"):  # before the work
         raise ValueError(f"`output` must end in .parquet or .geoparquet, got {output.name!r}.")
-    if encoder in ("random", "hog") and (size_px, bands) != (None, None):
+    about_weights = (architecture, input, full_scale, bands, size_px, adapt)
+    if encoder in ("random", "hog") and about_weights != (*(None,) * 5, "name"):
         raise ValueError(
-            f"`--size-px` and `--bands` need weights, and `--encoder {encoder}` has none."
+            "`--architecture`, `--input`, `--full-scale`, `--bands`, `--adapt` and `--size-px` "
+            f"need weights, and `--encoder {encoder}` has none. Leave them out."
         )
     opened = streaming.open_store(store)
     if encoder == "random":
@@ -190,7 +196,9 @@ def embed(
     elif encoder == "hog":
         embeddings = geossl.evaluate.hog(opened)
     else:
-        loaded = _load_encoder(encoder, opened, architecture, input, full_scale, bands, adapt)
+        loaded = _load_encoder(
+            "--encoder", encoder, opened, architecture, input, full_scale, bands, adapt
+        )
         embeddings = geossl.embed(
             opened, loaded, size_px=size_px, device=select_device("auto"), progress=True
         )
@@ -201,6 +209,7 @@ def embed(
 
 
 def _load_encoder(
+    option: str,
     path: str,
     store: ChipStore,
     architecture: str | None,
@@ -211,8 +220,10 @@ def _load_encoder(
 ) -> Encoder:
     """Load an encoder for the bands of a store, which finds them by name unless told otherwise."""
     from geossl.models import weights
+    from geossl.utils.errors import rename_argument
 
-    encoder = weights.load(path, architecture=architecture, input=input, full_scale=full_scale)
+    with rename_argument("path", option):
+        encoder = weights.load(path, architecture=architecture, input=input, full_scale=full_scale)
     if bands is None and adapt == "name":
         return encoder
     return weights.with_bands(encoder, store.bands, reads=bands, adapt=adapt)

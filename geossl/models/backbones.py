@@ -62,6 +62,20 @@ def build_backbone(name: str, bands: int, stem: str) -> tuple[nn.Module, int]:
     return backbone, width
 
 
+def build_outline(name: str, bands: int, stem: str) -> nn.Module:
+    """Build a backbone for the names and shapes of its weights, which have no values.
+
+    Raises:
+        ValueError: as in `build_backbone`.
+    """
+    try:
+        with torch.device("meta"):
+            return build_backbone(name, bands, stem)[0]
+    except NotImplementedError:  # torchvision's RegNet reads values of tensors while it is built
+        with torch.random.fork_rng(devices=[]):
+            return build_backbone(name, bands, stem)[0]
+
+
 def use_small_stem(net: Any, bands: int) -> None:
     """Give a ResNet a first convolution of 3x3 with stride 1, and no pooling after it."""
     net.conv1 = nn.Conv2d(bands, net.conv1.out_channels, 3, padding=1, bias=False)

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from geossl.models import backbones, pretrained, state_dicts
 from geossl.models.encoder import Encoder, build_encoder
 from geossl.models.pretrained import Found, InputName, MeanStd
+from geossl.utils.errors import rename_argument
 from geossl.utils.io import parse_json
 
 _PUBLISHED = re.compile(r"(timm/[A-Za-z0-9_]+)(\.[A-Za-z0-9_]+)?")
@@ -34,7 +34,8 @@ def download_timm(name: str) -> Encoder:
     match = _PUBLISHED.fullmatch(name)
     assert match is not None
     architecture = match[1]
-    backbones.check_library_name(architecture)
+    with rename_argument("name", "path"):
+        backbones.check_library_name(architecture)
     import timm
 
     try:
@@ -76,11 +77,13 @@ def load_library_weights(
     """
     outer = None if prefix is None else prefix.split(".")[0]
     tensors, others, inner = state_dicts.read_state_dict(path, outer=outer)
-    with torch.device("meta"):
-        plain, _ = backbones.build_backbone(architecture, 3, "standard")
+    with rename_argument("name", "architecture"):
+        plain = backbones.build_outline(architecture, 3, "standard")
     keys = plain.state_dict()
-    first = next(key for key, value in keys.items() if value.ndim == 4)
+    first = next(key for key, value in keys.items() if value.ndim == 4 and value.shape[1] == 3)
     starts = [key.removesuffix(first) for key in tensors if f".{key}".endswith(f".{first}")]
+    counts = {start: sum(f"{start}{key}" in tensors for key in keys) for start in starts}
+    starts = [s for s in starts if 2 * counts[s] >= max(counts.values())]  # not of its blocks
     if not starts:
         raise state_dicts.CheckpointError(
             f"{path} must have the keys of {architecture!r} ({first}, behind any prefix), got "
@@ -113,13 +116,26 @@ def load_library_weights(
 
 
 def described_architecture(path: Path) -> str | None:
-    """Return the architecture that `geossl.models.weights.export_torchvision` wrote, if it did."""
+    """Return the architecture that `geossl.models.weights.export_torchvision` wrote, if it did.
+
+    Raises:
+        CheckpointError: it is one that the installed library lacks.
+    """
+    beside = path.with_name(f"{path.name}.json")
     try:
-        about = parse_json(path.with_name(f"{path.name}.json").read_text("utf-8"))
-        name = about["model"]
+        name = parse_json(beside.read_text("utf-8"))["model"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return name if isinstance(name, str) and backbones.is_library_name(name) else None
+    if not isinstance(name, str) or not backbones.is_library_name(name):
+        return None
+    try:
+        backbones.check_library_name(name)
+    except ValueError:
+        raise state_dicts.CheckpointError(
+            f"{beside} names a network that is not installed, {name!r}. Install the version of the "
+            "library that has it, or move the description away."
+        ) from None
+    return name
 
 
 def _divide(

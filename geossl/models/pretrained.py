@@ -253,8 +253,9 @@ def read_description(
         names = note.get("bands")
         fits = len(mean) == len(std) == bands
         fits = fits and (names is None or isinstance(names, list) and len(names) == bands)
-        numbers = all(isinstance(x, int | float) for x in (*mean, *std)) and min(std) > 0
-        fits = fits and numbers and all(isinstance(name, str) for name in names or [])
+        numbers = all(type(x) in (int, float) and abs(x) < 1e38 for x in (*mean, *std))  # no bool
+        fits = fits and numbers and min(std) > 1e-38  # float32 holds them
+        fits = fits and all(isinstance(name, str) for name in names or [])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

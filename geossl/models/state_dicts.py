@@ -5,14 +5,8 @@ A file is read as tensors and plain values only; nothing in it is ever run.
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import pickle
-import re
-import struct
-import warnings
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from geossl.models.pickles import READ_ERRORS, CheckpointError, read_pickle
 from geossl.utils.io import atomic_write, check_file, digest, parse_json
 
 _AGAIN = "Get it again; in the directory of a run the same training call writes it again."
@@ -33,22 +28,6 @@ _NESTED = (
     "student",
 )  # fmt: skip
 _FEW = 8  # tensors; fewer are settings, such as the decay of a moving average
-# Nothing of these names is imported or called: a plain dict or an empty object takes its place.
-_DICTS = ("pytorch_lightning.", "lightning.", "lightning_fabric.")
-_METADATA = (
-    "argparse.Namespace", "types.SimpleNamespace", "numpy.", "pathlib.", "omegaconf.", "datetime.",
-    "typing.Any", "builtins.set", "builtins.frozenset", "builtins.complex", "builtins.slice",
-)  # fmt: skip
-# All that reading hostile or damaged files raised in tests.
-_READ_ERRORS = (
-    RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError, AttributeError,
-    AssertionError, ArithmeticError, MemoryError, pickle.UnpicklingError, struct.error,
-    zipfile.BadZipFile,
-)  # fmt: skip
-
-
-class CheckpointError(ValueError):
-    """A file of weights that is damaged, of another kind, or of a newer geossl."""
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -180,18 +159,11 @@ def report_damage(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except _READ_ERRORS:
+    except READ_ERRORS:
         raise CheckpointError(
             f"The checkpoint {path} is damaged. Delete it and make the same call again, to train "
             "from the start."
         ) from None
-
-
-def load_checkpoint(file: Path | io.BytesIO) -> Any:
-    """Return the object that ``torch.save`` wrote, of tensors and plain values, on the CPU."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of pickle protocols and old storages: nothing to do
-        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -222,7 +194,7 @@ def read_state_dict(
     Raises:
         CheckpointError: the file is damaged, asks to run code, or holds no state dict.
     """
-    content = read_safetensors(path)[1] if path.suffix == ".safetensors" else _unpickle(path)
+    content = read_safetensors(path)[1] if path.suffix == ".safetensors" else read_pickle(path)
     others: list[str] = []
     name = ""
     if isinstance(content, dict):
@@ -259,43 +231,6 @@ def _is_state_dict(content: Any) -> bool:
     return isinstance(content, dict) and any(isinstance(v, Tensor) for v in content.values())
 
 
-class _Inert:
-    """What stands where a file has an object that is no weight: it takes anything, and is empty."""
-
-    def __init__(self, *_: Any):
-        pass
-
-    def __setstate__(self, _: Any) -> None:
-        pass
-
-
-def _unpickle(path: Path) -> Any:
-    try:
-        try:
-            return load_checkpoint(path)
-        except pickle.UnpicklingError:
-            # Other tools pickle their settings with the weights: something empty takes the place.
-            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-            if not names or not all(name.startswith((*_DICTS, *_METADATA)) for name in names):
-                raise
-            stand_ins: list[Any] = [
-                (dict if name.startswith(_DICTS) else _Inert, name) for name in names
-            ]
-            with torch.serialization.safe_globals(stand_ins):
-                return load_checkpoint(path)
-    except _READ_ERRORS as error:
-        code = re.search(r"GLOBAL ([\w.]+)", f"{error} {error.__context__}")
-        if code:
-            raise CheckpointError(
-                f"{path} asks to run {code[1]}, which is refused. If you trust its source, write "
-                "its state dict alone where that is installed: "
-                "torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)."
-            ) from None
-    raise CheckpointError(
-        f"{path} is damaged or not a file of weights (torch.save or .safetensors). Get it again."
-    )
-
-
 @torch.no_grad()
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Copy tensors into all of a module's state, in place.
@@ -321,7 +256,16 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> N
             raise CheckpointError(f"{key} in {path} must be {state[key].dtype}, got {value.dtype}.")
         if not value.isfinite().all():
             raise CheckpointError(f"{key} in {path} must be finite, got nan or infinity.")
+        if key.endswith("running_var") and (value < 0).any():
+            raise CheckpointError(
+                f"{key} in {path} is a variance and must be >= 0, got {value.min():.4g}. {_AGAIN}"
+            )
         state[key].copy_(value)
+        if not state[key].isfinite().all():
+            raise CheckpointError(
+                f"{key} in {path} must fit into {state[key].dtype}, got {value.abs().max():.4g} in "
+                f"{value.dtype}."
+            )
 
 
 def format_keys(keys: Iterable[str]) -> str:

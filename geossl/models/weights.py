@@ -114,8 +114,7 @@ def describe_encoder(
         if name == "std" and not (value > 0).all():
             raise ValueError(f"`std` must be > 0, got {value.tolist()}")
     if backbones.is_library_name(about.name):  # they come in all sizes
-        with torch.device("meta"):
-            plain, _ = backbones.build_backbone(about.name, about.bands, about.stem)
+        plain = backbones.build_outline(about.name, about.bands, about.stem)
         sizes = {
             f"{prefix}backbone.{key}": value.shape for key, value in plain.state_dict().items()
         }
@@ -199,10 +198,12 @@ def load(
         names = ", ".join(sorted(hub.WEIGHTS))
         raise FileNotFoundError(f"{error} Names that are downloaded: {names}.") from None
     if layout == "geossl" or layout is None and _is_ours(path):
-        if (input, full_scale, prefix) != (None, None, None):
+        options = dict(architecture=architecture, input=input, full_scale=full_scale, prefix=prefix)
+        needless = [f"`{name}`" for name, value in options.items() if value is not None]
+        if needless:
             raise ValueError(
-                f"{path} has its own normalization and keys. Leave out `input`, `full_scale` and "
-                "`prefix`."
+                f"{path} has its own network, normalization and keys. Leave out "
+                f"{', '.join(needless)}."
             )
         encoder = load_encoder(path)
     else:

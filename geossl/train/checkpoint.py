@@ -19,7 +19,7 @@ import torch
 
 from geossl.data.scenes import location_codes
 from geossl.data.store import ChipStore
-from geossl.models import state_dicts, weights
+from geossl.models import pickles, state_dicts, weights
 from geossl.models.encoder import Encoder
 from geossl.models.state_dicts import CheckpointError
 from geossl.utils import dist
@@ -94,7 +94,7 @@ class RunDirectory:
         with state_dicts.report_damage(path):
             if dist.world_size() > 1 and dist.run_on_rank_zero(lambda: state is not None):
                 content = io.BytesIO(dist.run_on_rank_zero(path.read_bytes))
-                state = state or state_dicts.load_checkpoint(content)
+                state = state or pickles.load_checkpoint(content)
             yield state
 
     def write_log(self, records: list[dict[str, Any]]) -> None:
@@ -266,7 +266,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: it is damaged.
     """
     with state_dicts.report_damage(path):
-        state = state_dicts.load_checkpoint(path)
+        state = pickles.load_checkpoint(path)
         if state["format"] == 2:
             sound = zipfile.ZipFile(path).testzip() is None
         else:

@@ -22,6 +22,7 @@ from geossl.train.objectives import (
 )
 from geossl.utils import dist
 from geossl.utils.device import check_memory, select_precision
+from geossl.utils.errors import rename_argument
 from geossl.utils.seeds import derive_seed
 
 
@@ -41,10 +42,11 @@ def build_model(
     """
     mean, std = store.mean.tolist(), store.std.tolist()
     if start is None:
-        encoder = models.build_encoder(
-            config.encoder, bands=len(store.bands), stem=config.stem, mean=mean, std=std,
-            seed=derive_seed(seed, "encoder"),
-        )  # fmt: skip
+        with rename_argument("name", "encoder"):
+            encoder = models.build_encoder(
+                config.encoder, bands=len(store.bands), stem=config.stem, mean=mean, std=std,
+                seed=derive_seed(seed, "encoder"),
+            )  # fmt: skip
     else:
         encoder = fit_bands(start, store.bands, mean=mean, std=std)
         encoder = models.trainable_copy(encoder).cpu()

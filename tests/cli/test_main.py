@@ -325,6 +325,15 @@ def test_messages_name_the_flags_of_the_command():
         ("Correct it, or leave such boxes out with skip_bad=True.", "Correct it."),
     ):
         assert _use_flags(said, _load("compare")) == without
+    for said, flag in (
+        ("Say which: models.with_bands(e, s.bands, reads=[...]), or --bands on the command line.",
+         "Say which: `--bands`."),
+        ("To say which: `reads`, or --bands.", "To say which: `--bands`."),
+        ("say which (`reads`, --bands), or", "say which (`--bands`), or"),
+        ("Lower `batch_size` or `size_px`.", "Lower `--size-px`."),
+    ):  # fmt: skip
+        assert _use_flags(said, _load("embed")) == flag
+    assert "`--batch-size` or" in _use_flags("Lower `batch_size` or less.", _load("pretrain"))
     said = "Write it with GeoClusters.save()."
     assert _use_flags(said, _load("pretrain")) == "Write it with `geossl clusters`."
 
@@ -385,7 +394,7 @@ def test_training_starts_from_weights_on_the_bands_that_one_names(folder, tmp_pa
     save_encoder(made, tmp_path / "two.safetensors")
     start = ("--start", tmp_path / "two.safetensors")
     train = ("pretrain", tmp_path / "chips", "-o", tmp_path / "run", *SMALL)
-    assert "reads=[...]), or --bands" in refused(capsys, *train, *start)
+    assert refused(capsys, *train, *start).endswith("Say which of them it reads: `--bands`.")
     assert "`--bands` and `--adapt` are about" in refused(capsys, *train, "--bands", "red", "blue")
     assert "got 'nir'" in refused(capsys, *train, *start, "--bands", "red", "nir")
     run(*train, *start, "--bands", "red", "blue")
@@ -476,6 +485,13 @@ def test_the_papers_settings_are_one_word_that_further_words_change(
     wanted = paper_config(epochs=3, transform=moco_v2(224, crop=(crop, 1.0), antialias=True))
     assert given == [wanted] and wanted.transform.crop == (crop, 1.0)
     assert (wanted.encoder, wanted.temperature, wanted.queue_size) == ("resnet50", 0.02, 65_536)
+    for undone in (("--paper", "--no-paper"), ("--no_paper",)):
+        with pytest.raises((SystemExit, AttributeError)):
+            run(*train, *undone, "--epochs", "3", *words)
+        assert given[-1] == PretrainConfig(epochs=3)
+    with pytest.raises((SystemExit, AttributeError)):
+        run(*train, "--no-paper", "--paper", "--epochs", "3", *words)
+    assert given[-1] == wanted
     several = ("--paper", "--pairs", "spatial", "--season", "other")
     assert "need `--pairs temporal`, got spatial" in refused(capsys, *train, *several)
 

@@ -307,3 +307,22 @@ def test_weights_of_timm_are_downloaded_once(tmp_path):
     assert lines[0].startswith("ConnectionError The weights 'timm/test_vit.r160_in1k' could not")
     assert "timm has no weights 'timm/test_convnext.no_such'" in lines[1]
     assert lines[2].startswith("ValueError `name` must be one that timm has")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "torchvision/resnet18",  # its blocks have a conv1 too
+        "torchvision/regnet_y_400mf",  # cannot be built on the meta device
+        "timm/volo_d1_224",  # its first weights of four axes are no convolution
+    ],
+)
+def test_every_network_comes_back_from_both_kinds_of_files(name, tmp_path):
+    encoder = models.build_encoder(name, bands=4, stem="standard", mean=[9.0] * 4, std=[3.0] * 4)
+    models.weights.export_torchvision(encoder, tmp_path / "weights.pth")
+    models.weights.save_encoder(encoder, tmp_path / "ours")
+    before = torch.get_rng_state()
+    for path in (tmp_path / "weights.pth", tmp_path / "ours"):
+        state = models.load(path).state_dict()
+        assert all(torch.equal(value, state[key]) for key, value in encoder.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), before)

@@ -7,7 +7,9 @@ import pickle
 import sys
 import types
 from argparse import Namespace
+from collections import defaultdict
 from contextlib import nullcontext
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
@@ -276,6 +278,8 @@ def test_old_files_are_read(tmp_path, r18):
         (lambda s: s.update({"mask_token": torch.ones(1)}), "layout 'resnet' .* 'mask_token'"),
         (lambda s: s.update({"bn1.bias": torch.ones(63)}), r"bn1.bias .* \(64,\), got \(63,\)"),
         (lambda s: s.update({"bn1.bias": torch.full((64,), torch.nan)}), "bn1.bias .* be finite"),
+        (lambda s: s.update({"bn1.bias": -1e300 * torch.ones(64).double()}), r"32, got 1e\+300"),
+        (lambda s: s.update({"bn1.running_var": -torch.ones(64)}), "running_var .* >= 0, got -1"),
         (lambda s: s.update({"conv1.weight": torch.ones(64, 3, 3, 3)}), "bands, 7, 7"),
         (lambda s: s.update({"bn1.bias": 3}), "int at 'bn1.bias'"),
         (lambda s: s.update({"bn1.bias": torch.ones(64).to_sparse()}), "Tensor at 'bn1.bias'"),
@@ -364,12 +368,12 @@ def test_lightnings_own_classes_are_read_as_plain_dicts_and_never_imported(tmp_p
         content["hyper_parameters"] = kind(base_encoder="resnet18", emb_dim=128)
         content["callbacks"] = {kind: {"best_model_score": torch.ones(1)}}
         path = saved(content, tmp_path / "seco_resnet18_1m.ckpt")
-    allowed = list(torch.serialization.get_safe_globals())
+    allowed = set(torch.serialization.get_safe_globals())
     assert "pytorch_lightning" not in sys.modules
     x = chips(top=3_000)
     found = weights.load(path)
     close(outputs(found, x), wanted(r18, as_seco(x)))
-    assert torch.serialization.get_safe_globals() == allowed
+    assert set(torch.serialization.get_safe_globals()) == allowed
     other = {"state_dict": {}, "hyper_parameters": Recipe()}
     with pytest.raises(ValueError, match=r"test_weights.Recipe.*\['state_dict'\]"):
         weights.load(saved(other, path))
@@ -379,7 +383,8 @@ class Recipe:
     """Of a user: neither a weight nor what every tool pickles."""
 
 
-def test_settings_beside_the_weights_are_not_in_the_way_and_never_run(tmp_path, r18):
+@pytest.mark.parametrize("legacy", [False, True])
+def test_settings_beside_the_weights_are_not_in_the_way_and_never_run(tmp_path, r18, legacy):
     omegaconf = types.ModuleType("omegaconf")
     omegaconf.DictConfig = type("DictConfig", (), {"__module__": "omegaconf"})
     config = omegaconf.DictConfig()
@@ -388,17 +393,42 @@ def test_settings_beside_the_weights_are_not_in_the_way_and_never_run(tmp_path, 
         "args": Namespace(lr=0.1, arch="resnet18", out=Path("runs")),
         "best": np.float64(0.5), "scores": np.arange(3.0), "when": datetime.datetime(2026, 1, 1),
         "more": types.SimpleNamespace(a=1, tags={"x"}), "config": config,
+        "counts": defaultdict(list, a=[1]), "torch": torch.__version__, "loss": Decimal("0.5"),
         "optimizer": {"state": {0: {"exp_avg": torch.rand(2)}}, "param_groups": [{"lr": 0.1}]},
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "omegaconf", omegaconf)
-        path = saved({"model": plain(r18), **settings}, tmp_path / "w.pth")
+        how = {"_use_new_zipfile_serialization": not legacy}
+        path = saved({"model": plain(r18), **settings}, tmp_path / "w.pth", **how)
     allowed, before = set(torch.serialization.get_safe_globals()), sys.modules.get("omegaconf")
     encoder = weights.load(path, input="imagenet")
     close(outputs(encoder, chips()), wanted(r18, as_imagenet(chips())))
     assert encoder.metadata["left_out"] == list(settings)
     assert set(torch.serialization.get_safe_globals()) == allowed
     assert sys.modules.get("omegaconf") is before
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_of_settings_and_code_the_code_is_blamed(tmp_path, r18, legacy):
+    how = {"_use_new_zipfile_serialization": not legacy}
+    content = {"args": Namespace(lr=0.1), "model": light(plain(r18))}
+    path, target = tmp_path / "w.pth", tmp_path / "made.txt"
+    for code, name in ((Evil(target), "io.open"), (setattr, "builtins.setattr")):
+        with pytest.raises(ValueError, match=f"asks to run {name}, which is refused"):
+            weights.load(saved(content | {"extra": code}, path, **how), input="imagenet")
+    assert not target.exists()
+    for odd, says in (
+        (Namespace(lr=0.1), "by name.*, got Namespace"),
+        ({"bn1.bias": torch.ones(1), "args": Namespace()}, "got Namespace at 'args'"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            weights.load(saved(odd, path, **how))
+
+
+def test_a_defaultdict_may_hold_the_weights(tmp_path, r18):
+    path = saved(defaultdict(list, model=defaultdict(int, plain(r18))), tmp_path / "w.pth")
+    found = weights.load(path, input="imagenet")
+    close(outputs(found, chips()), wanted(r18, as_imagenet(chips())))
 
 
 @pytest.mark.parametrize(
@@ -635,8 +665,11 @@ def test_our_own_encoders_are_loaded_by_the_same_line_and_keep_their_note(tmp_pa
     assert weights.load(tmp_path / "again.safetensors", layout="geossl").metadata == note
     turned = weights.load(tmp_path / "run", bands=["nir", "red", "green"])
     close(outputs(turned, chips()[:, [2, 0, 1]]), outputs(net, chips()))
-    with pytest.raises(ValueError, match="its own normalization"):
-        weights.load(tmp_path / "run", input="imagenet")
+    for option in (
+        {"architecture": "timm/test_vit"}, {"input": "imagenet"}, {"full_scale": 2}, {"prefix": ""}
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"its own network, .* Leave out `{[*option][0]}`.$"):
+            weights.load(tmp_path / "run", **option)
 
 
 @pytest.mark.parametrize(
@@ -697,7 +730,10 @@ def test_torchvision_and_timm_take_the_export(tmp_path, thirteen):
     with pytest.raises(ValueError, match="`full_scale` needs a named `input`: the description"):
         weights.load(path, full_scale=255)
     described = path.with_name("resnet18.pth.json")
-    for text in ("[]", "{", json.dumps(about | {"std": [0] * 13}), json.dumps({"mean": [1] * 13})):
+    wrong = ({"std": [0] * 13}, {"std": [True] * 13}, {"mean": [1e300] * 13}, {"mean": "1" * 13})
+    wrong += ({"note": []}, {"note": {"bands": [1] * 13}}, {"std": [1e-300] * 13})
+    texts = [json.dumps(about | values) for values in wrong]
+    for text in ("[]", "{", json.dumps({"mean": [1] * 13}), *texts):
         described.write_text(text)
         with pytest.raises(ValueError, match="must be the description that export_torchvision"):
             weights.load(path)
@@ -730,6 +766,18 @@ def test_onnxruntime_gives_the_same_embeddings_of_raw_chips(tmp_path, name, stem
         x = chips(4, 1_500, n=n, px=px)
         made = session.run(["embedding"], {"chips": x.numpy().astype(np.float32)})[0]
         np.testing.assert_allclose(made, outputs(net, x), rtol=1e-3, atol=1e-4)
+
+
+def test_a_description_beside_a_file_names_a_network_that_is_there(tmp_path, r18):
+    path = saved(plain(r18), tmp_path / "w.pth")
+    for library in ("timm", "torchvision"):
+        (tmp_path / "w.pth.json").write_text(json.dumps({"model": f"{library}/of_nobody"}))
+        with pytest.raises(ValueError, match=r"w.pth.json names a network .* '\w+/of_nobody'"):
+            weights.load(path)
+    with pytest.raises(ValueError, match="`architecture` must be one that timm has, got 'timm/of_"):
+        weights.load(path, architecture="timm/of_nobody", input="imagenet")
+    with pytest.raises(ValueError, match="`path` must be one that timm has, got 'timm/of_nobody'"):
+        weights.load("timm/of_nobody")
 
 
 def test_without_onnx_the_export_says_what_to_install(tmp_path, monkeypatch):

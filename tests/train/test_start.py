@@ -141,3 +141,55 @@ def test_the_commands_take_networks_of_timm_and_their_files(store, tmp_path, cap
         main(["pretrain", data, "--start", run, "--encoder", "resnet18", "--output-dir", run + "3"])
     err = capsys.readouterr().err
     assert "`--encoder` must be that of the weights to start from, timm/test_vit, got" in err
+
+
+def test_the_commands_refuse_options_that_would_not_count(store, tmp_path, capsys):
+    run, data = str(tmp_path / "run"), str(store.path)
+    models.save_encoder(encoder_of(4), run)
+    new = ["--output-dir", str(tmp_path / "new"), "--batch-size", "8"]
+    output = ["--output", str(tmp_path / "e.parquet")]
+    vit = ["--architecture", "timm/test_vit"]
+    for words, says in (
+        (["pretrain", data, "--start", run, *vit, *new], "Leave out `--architecture`.\n"),
+        (["embed", data, "--encoder", run, *vit, *output], "Leave out `--architecture`.\n"),
+        (
+            ["pretrain", data, "--start", run, "--paper", "--encoder", "resnet18", *new],
+            "`--encoder` must be that of the weights to start from, small, got resnet18",
+        ),
+        (
+            ["pretrain", data, "--encoder", "timm/of_nobody", *new],
+            "`--encoder` must be one that timm has, got 'timm/of_nobody'",
+        ),
+        (
+            ["pretrain", data, "--start", "timm/of_nobody", *new],
+            "`--start` must be one that timm has, got 'timm/of_nobody'",
+        ),
+        (
+            ["embed", data, "--encoder", "timm/of_nobody", *output],
+            "`--encoder` must be one that timm has, got 'timm/of_nobody'",
+        ),
+        (
+            ["embed", data, "--encoder", run, "--bands", "b0", "nir", *output],
+            "geossl: `--bands` must be among ['b0', 'b1', 'b2', 'b3'], or numbers",
+        ),
+        (
+            ["embed", data, "--encoder", run, "--size-px", "100000", *output],
+            "are available. Lower `--size-px`.",
+        ),
+    ):
+        with pytest.raises(SystemExit):
+            main(words)
+        assert says in capsys.readouterr().err, words
+    torch.save(models.build_encoder("resnet18").backbone.state_dict(), tmp_path / "net.pth")
+    words = ["--encoder", str(tmp_path / "net.pth"), "--architecture", "timm/of_nobody"]
+    with pytest.raises(SystemExit):
+        main(["embed", data, *words, *output])
+    assert "`--architecture` must be one that timm has" in capsys.readouterr().err
+    options = ["--adapt mean", "--input unit", "--full-scale 255", "--size-px 8", "--bands 1"]
+    for option in ["--architecture timm/test_vit", *options]:
+        for encoder in ("random", "hog"):
+            with pytest.raises(SystemExit):
+                main(["embed", data, "--encoder", encoder, *option.split(), *output])
+            err = capsys.readouterr().err
+            assert f"need weights, and `--encoder {encoder}` has none" in err
+            assert f"`{option.split()[0]}`" in err
