@@ -21,6 +21,7 @@ from geossl.viz.frame import Frame
 from geossl.viz.maps.markers import check_table
 from geossl.viz.widgets.explorer import finder, page, still
 from geossl.viz.widgets.explorer.columns import day_numbers
+from geossl.viz.widgets.explorer.front import HOW_TO_LABEL
 from geossl.viz.widgets.explorer.linked import PROJECTIONS, LinkedExplorer, guarded
 from geossl.viz.widgets.explorer.measures import own_columns
 from geossl.viz.widgets.explorer.pictures import describe, encode_chips
@@ -237,7 +238,7 @@ class EmbeddingExplorer(LinkedExplorer):
             self.values["predicted"] = pd.Series(prediction.names)
             self.values["confidence"] = pd.Series(prediction.confidence)
         measured = self._labels.accuracy()
-        note = "choose an image, or draw a box; then type a name or press its key, 1 to 9"
+        note = HOW_TO_LABEL
         if measured is not None:
             share, low, high, places = measured
             note = (

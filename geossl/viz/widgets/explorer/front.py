@@ -16,6 +16,7 @@ from geossl.viz.pages import jpeg_url
 _FOLDER = files("geossl.viz.widgets.explorer")
 _SCRIPTS = ("filters", "view", "ground", "density", "panels", "gallery", "labels", "explorer")
 _SEA = (214, 228, 236)
+HOW_TO_LABEL = "choose an image, or draw a box; then type a name or press its key, 1 to 9"
 CREDIT = "Base layer: NASA Blue Marble; coasts: GSHHG"
 
 
@@ -66,9 +67,9 @@ class Explorer(anywidget.AnyWidget):
     answer: traitlets.Dict[str, Any] = traitlets.Dict({"serial": 0}).tag(
         sync=True
     )  # rows, captions, note, query to show
-    labels: traitlets.Dict[str, Any] = traitlets.Dict({"names": [], "counts": [], "note": ""}).tag(
-        sync=True
-    )
+    labels: traitlets.Dict[str, Any] = traitlets.Dict(
+        {"names": [], "counts": [], "note": HOW_TO_LABEL}
+    ).tag(sync=True)
     label_path = traitlets.Unicode("labels.csv").tag(sync=True)
     still = traitlets.Unicode("").tag(sync=True)  # class of a picture to hide
     status = traitlets.Unicode("").tag(sync=True)

@@ -5,7 +5,7 @@ function labelPanel(host, model, parent, ask) {
   element("b", "my labels", head);
   const note = element("span", "", head, "geossl-faint"), names = element("div", "", box, "geossl-names");
   const name = element("input", "", names);
-  name.placeholder = "a new name, e.g. harbor";
+  name.placeholder = "a new name";
   name.setAttribute("aria-label", "name of a new label");
   const target = () => {  // the chosen chip, else the selection
     if (host.query >= 0) return [host.query];
