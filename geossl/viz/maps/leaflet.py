@@ -21,6 +21,7 @@ from branca.element import Element, Figure
 from geossl.data.earth import coastlines, world_image
 from geossl.utils.colors import GRAY
 from geossl.viz import pages
+from geossl.viz.base_layer import CREDIT, pale
 from geossl.viz.frame import MAX_LAT, MERCATOR, PLATE_CARREE, Frame, project_lat
 from geossl.viz.pages import pack_array
 
@@ -43,7 +44,6 @@ _DOT_PX = 2  # how far a lonely point of an overview spreads
 _BASE_PX = 1024  # width of the base layer
 _MOST_EXACT = 20_000  # positions
 _DETAIL_DEG = (0.2, 60.0)  # extents that the base layer shows in all its detail
-_ATTRIBUTION = "Base layer: NASA Blue Marble; coasts: GSHHG"
 
 
 class _Text(Element):
@@ -104,7 +104,7 @@ def draw_map(
     polar = frame.is_polar
     data: dict[str, Any] = {
         "bounds": frame.corners(), "view": frame.view(), "alt": alt, "max_lat": MAX_LAT,
-        "gray": GRAY, "decimals": frame.decimals, "attribution": _ATTRIBUTION,
+        "gray": GRAY, "decimals": frame.decimals, "attribution": CREDIT,
         "base": _world_layer(polar),
     }  # fmt: skip
     if polar:
@@ -255,8 +255,8 @@ def _base_layer(frame: Frame, *, polar: bool) -> str:
     row = np.clip(((90 - lat) / 180 * rows).astype(int), 0, rows - 1)
     column = ((lon + 180) / 360 % 1 * columns).astype(int)
     image = Image.fromarray(world[row[:, None], column])
-    pale = np.asarray(image.resize((width, height), Image.Resampling.BOX), np.float32)
-    return pages.jpeg_url((255 - (255 - pale) * 0.55).astype(np.uint8), quality=72)
+    small = np.asarray(image.resize((width, height), Image.Resampling.BOX))
+    return pages.jpeg_url(pale(small), quality=72)
 
 
 @cache

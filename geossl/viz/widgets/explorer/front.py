@@ -11,13 +11,12 @@ import numpy as np
 import traitlets
 
 from geossl.data.earth import coastlines, world_image
+from geossl.viz.base_layer import CREDIT, pale
 from geossl.viz.pages import jpeg_url
 
 _FOLDER = files("geossl.viz.widgets.explorer")
 _SCRIPTS = ("filters", "view", "ground", "density", "panels", "gallery", "labels", "explorer")
-_SEA = (214, 228, 236)
 HOW_TO_LABEL = "choose an image, or draw a box; then type a name or press its key, 1 to 9"
-CREDIT = "Base layer: NASA Blue Marble; coasts: GSHHG"
 
 
 def read_script(*names: str) -> str:
@@ -87,13 +86,8 @@ class Explorer(anywidget.AnyWidget):
 @cache
 def _background() -> tuple[str, bytes, bytes]:
     """Return the world in plate carree, with a sea on which points stand out, and its coasts."""
-    world = world_image()[::4, ::4].astype(np.float32)
-    bright = world.mean(2, keepdims=True)
-    water = np.clip((world[..., 2:] - world[..., :1]) / 20, 0, 1) * np.clip(
-        (120 - bright) / 50, 0, 1
-    )
-    picture = (255 - (255 - world) * 0.8) * (1 - water) + np.array(_SEA) * water
+    picture = pale(world_image()[::4, ::4])
     lines = [line for line in coastlines(min_area_km2=2500) if len(line) > 3]
     points = np.concatenate(lines).astype("<f4")
     lengths = np.array([len(x) for x in lines], "<u2").tobytes()
-    return jpeg_url(picture.astype(np.uint8), quality=72), points.tobytes(), lengths
+    return jpeg_url(picture, quality=72), points.tobytes(), lengths
