@@ -43,7 +43,8 @@ def opened(visit, path, width=1600):
 
 
 def settled(page):
-    page.wait_for_timeout(250)
+    page.wait_for_function(f"{HOST}.isSettled")
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def selected(page):
@@ -220,7 +221,7 @@ def test_chips_lie_where_they_are_on_the_ground_when_near(visit, tmp_path):
     EmbeddingExplorer(Embeddings(vectors, scenes), store=store).save(tmp_path / "e.html")
     page = opened(visit, tmp_path / "e.html")
     page.wait_for_function(f"{HOST}.pictures.size >= 6")
-    page.wait_for_timeout(300)
+    settled(page)
     wide, high = page.evaluate(
         """() => {
           const host = HOST, view = host.views[0], at = (x, y) => view.toPixels(x, y);

@@ -144,6 +144,7 @@ function explore({model, el}) {
   const redraw = () => { for (const view of host.views) view.drawSoon(); };
   let pending = 0;
   const later = () => {  // once a frame while something is dragged
+    host.isSettled = false;
     if (pending) return;
     pending = requestAnimationFrame(() => { pending = 0; update(); });
   };
@@ -151,6 +152,7 @@ function explore({model, el}) {
     const counts = host.filters.counts();
     host.panels.forEach((panel) => panel.update(counts[panel.column.bit]));
     redraw();
+    host.isSettled = false;
     clearTimeout(host.settling);
     host.settling = setTimeout(settle, host.delay);
     say();
@@ -171,6 +173,7 @@ function explore({model, el}) {
       model.set("selected_rows", new DataView(rows.buffer));
       model.save_changes();
     }
+    host.isSettled = true;
   }
   function sample(rows) {
     const all = host.filters.any ? rows : Uint32Array.from({length: host.rows}, (_, i) => i);
