@@ -81,6 +81,39 @@ def test_a_selection_reaches_python_and_is_set_from_it():
     assert seen.chosen_by_python["rows"] == [7] and seen.selection.tolist() == [7]
 
 
+def test_a_selection_may_be_a_mask_and_must_be_of_its_rows():
+    seen = EmbeddingExplorer(seen_embeddings())
+    seen.selection = np.arange(120) % 40 == 3
+    assert seen.selection.tolist() == [3, 43, 83]  # not the rows 0 and 1, False and True
+    for wrong in ([120], [-1], ["a"], [1.5], np.ones(3, bool), [[1]]):
+        with pytest.raises(ValueError, match="`selection` must be row numbers from 0 to 119"):
+            seen.selection = wrong
+    assert seen.selection.tolist() == [3, 43, 83]
+    for packed in (b"123", np.array([120], "<u4").tobytes()):
+        seen.set_state({"selected_rows": memoryview(packed)})
+        with pytest.raises(ValueError, match="not among these 120. Run the cell again"):
+            _ = seen.selected
+
+
+@pytest.mark.parametrize("kind", ["pictures", "similar", "label", "like"])
+def test_a_page_that_asks_for_rows_that_are_not_there_gets_a_sentence(kind):
+    seen = EmbeddingExplorer(seen_embeddings())
+    for wrong in (120, -1, 10**30, 1.5, True, "a", None, [1]):
+        answer, _ = ask(seen, kind, rows=[wrong], row=wrong, name="a", like=True)
+        assert answer["rows"] == [] and seen.is_error
+        assert re.search("The page asked for .+ Run the cell again, and close", seen.status)
+    assert seen.labels["names"] == [] and seen._liked == ([], [])
+
+
+def test_a_question_that_is_not_known_gets_a_sentence():
+    seen = EmbeddingExplorer(seen_embeddings())
+    for fields in ({"kind": "dance"}, {"kind": "search"}, {"kind": "label", "rows": [1]}):
+        ask(seen, **fields)
+        assert seen.is_error and "The page asked for" in seen.status
+    ask(seen, "image", [b"1"], name="a.png")
+    assert "A picture needs `encoder` and `store`" in seen.status
+
+
 def test_pictures_come_with_their_words(tmp_path):
     store = write_store(tmp_path / "chips")
     vectors = np.random.default_rng(0).normal(size=(len(store), 4)).astype(np.float32)
