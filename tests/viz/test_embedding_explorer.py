@@ -407,6 +407,58 @@ def test_a_search_finds_locations_clusters_and_coordinates():
     assert seen.answer["rows"][0] == 20 and seen.answer["captions"][0] == "0.0 km"
 
 
+def test_a_search_for_what_is_not_there_says_so():
+    found = seen_embeddings()
+    bare, seen = (
+        EmbeddingExplorer(found),
+        EmbeddingExplorer(found, clusters=GeoClusters.fit(found.scenes, k=4)),
+    )
+    for explorer, text, wanted in [
+        (bare, "cluster 1", "There are no geo clusters"), (seen, "cluster 99", "they are 0 to 3"),
+        (seen, "cluster \u00b2", "must name a place"), (seen, "", "must name a place"),
+        (EmbeddingExplorer(seen_embeddings(lon=np.nan, lat=np.nan)), "1, 1", "No image has"),
+    ]:  # fmt: skip
+        ask(explorer, "search", text=text)
+        assert explorer.is_error and wanted in explorer.status and not explorer.answer.get("rows")
+
+
+def test_a_date_is_a_day_and_images_without_one_have_none():
+    hours = pd.to_datetime(["2020-05-01 09:00", "2020-05-01 11:00", "2021-05-01 09:00", None] * 5)
+    scenes = table(10).assign(time=hours.tz_localize("UTC"))
+    seen = EmbeddingExplorer(Embeddings(np.eye(20, 4, dtype=np.float32) + 1, scenes))
+    for dates, row, kinds in [("the same date", 0, {0, 1}), ("other dates", 0, {0, 2}),
+                              ("the same date", 3, {3}), ("other dates", 3, {3})]:  # fmt: skip
+        seen.dates = dates
+        ask(seen, "similar", row=row)
+        assert {r % 4 for r in seen.answer["rows"]} == kinds and not seen.is_error
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        (pd.to_timedelta([1, 2, 3, None], unit="D"), ["1 days", "2 days", "3 days", "no value"]),
+        ([b"a", b"b", b"a", None], ["b'a'", "b'b'", "no value"]),
+        ([1 + 1j, 2, 2, 1 + 1j], ["(1+1j)", "(2+0j)"]),
+        (["", " ", "b", None], ["(empty)", "b", "no value"]),
+        ([True, 1.5, "x", None], ["1.5", "True", "x", "no value"]),
+    ],
+)
+def test_categories_of_odd_types_keep_their_words(values, texts):
+    found = seen_embeddings(odd=pd.Series(list(values) * 30, dtype=None))
+    shown = [e["text"] for e in column(EmbeddingExplorer(found), "odd")[1]["entries"]]
+    assert [text.removesuffix(" 00:00:00") for text in shown] == texts
+
+
+def test_numbers_as_large_as_floats_go_have_bins():
+    found = seen_embeddings(
+        odd=np.resize([-1.7e308, 0.0, 1.7e308], 120), one=np.resize([1e30], 120)
+    )
+    codes, meaning = column(EmbeddingExplorer(found, label="odd"), "odd")
+    assert codes[:3].tolist() == [0, 32, 63] and "nan" not in meaning["edges"]
+    codes, meaning = column(EmbeddingExplorer(found, label="one"), "one")
+    assert set(codes) == {0} and meaning["edges"][0] == "1e+30"
+
+
 def test_places_that_changed_most_are_shown_by_their_two_dates():
     found = seen_embeddings()
     vectors = found.vectors.copy()
