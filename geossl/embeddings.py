@@ -89,7 +89,7 @@ class Embeddings:
     @validated
     def subset(self, rows: ArrayLike) -> Embeddings:
         """Select the rows of a boolean mask ``(M,)`` or of row numbers."""
-        rows = _row_numbers("rows", rows, len(self))
+        rows = row_numbers("rows", rows, len(self))
         return Embeddings(self.vectors[rows], self.scenes.iloc[rows].reset_index(drop=True))
 
     @validated
@@ -247,7 +247,7 @@ def embed(
     """
     size_px = check_cells(size_px or store.size_px, grid, encoder.stem)
     encoder = fit_bands(encoder, store.bands, mean=store.mean, std=store.std)
-    rows = np.arange(len(store)) if index is None else _row_numbers("index", index, len(store))
+    rows = np.arange(len(store)) if index is None else row_numbers("index", index, len(store))
     device = select_device(device) if isinstance(device, str) else device or encoder.mean.device
     chips_bytes = min(batch_size, len(rows)) * encoder.bands * size_px**2 * 4
     check_memory({"`batch_size` or `size_px`": 2 * chips_bytes}, device)
@@ -296,7 +296,7 @@ def neighbors(
     Raises:
         ValueError: a row that is not there, or one without any other to choose from.
     """
-    index = _row_numbers("index", np.atleast_1d(np.asarray(index)), len(embeddings))
+    index = row_numbers("index", np.atleast_1d(np.asarray(index)), len(embeddings))
     codes = np.arange(len(embeddings))
     if exclude_location:
         codes = scenes.location_codes(embeddings.scenes)
@@ -332,7 +332,7 @@ def _vectors_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.{_COLUMN}.npy")
 
 
-def _row_numbers(name: str, index: ArrayLike, count: int) -> np.ndarray:
+def row_numbers(name: str, index: ArrayLike, count: int) -> np.ndarray:
     """Convert row numbers or a boolean mask of ``count`` rows to checked row numbers."""
     rows = np.asarray(index)
     if rows.dtype == bool and rows.shape == (count,):

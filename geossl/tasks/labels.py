@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from geossl.data import table_files
-from geossl.data.files import DatasetError
+from geossl.data.files import DatasetError, read_csv
 from geossl.data.scenes import location_codes
 from geossl.embeddings import Embeddings
 from geossl.utils.io import atomic_write, check_file
@@ -59,6 +59,7 @@ class Labels:
         self._embeddings, self._seed = embeddings, seed
         self.names = np.full(len(embeddings), None, object)
         self._history: list[tuple[np.ndarray, np.ndarray]] = []
+        self._order: dict[str, None] = {}  # names in the order in which they were first given
         self._vectors: np.ndarray | None = None
 
     def give(self, rows: np.ndarray | list[int], name: str) -> None:
@@ -74,6 +75,7 @@ class Labels:
             raise ValueError(f"`rows` must be from 0 to {len(self.names) - 1}, got {rows[-1]}.")
         self._history.append((rows, self.names[rows]))
         self.names[rows] = name.strip() or None
+        self._order.setdefault(name.strip())
 
     def undo(self) -> int:
         """Take the last naming back, and return how many chips it had named; 0 if none is left."""
@@ -85,9 +87,10 @@ class Labels:
 
     def counts(self) -> dict[str, int]:
         """Return the names in the order in which they were first given, with their chips."""
-        order = [self.names[rows[0]] for rows, _ in self._history]
         found = pd.Series(self.names).value_counts()
-        known = [name for name in dict.fromkeys([*order, *sorted(found.index)]) if name in found]
+        known = [
+            name for name in dict.fromkeys([*self._order, *sorted(found.index)]) if name in found
+        ]
         return {name: int(found[name]) for name in known}
 
     def predict(self) -> Prediction | None:
@@ -215,25 +218,27 @@ class Labels:
 
             check_file(path, "table of labels", error=DatasetError)
             table = table_files.from_geo(geopandas.read_file(path))
+        elif path.suffix == ".csv":
+            table = read_csv(path)  # "007" and "NA" are names
+            for name in table.columns.intersection(["lon", "lat"]):
+                table[name] = pd.to_numeric(table[name], errors="coerce")
         else:
             table = table_files.read_table(path)
         if COLUMN not in table:
             raise DatasetError(
                 f"{path} has no column {COLUMN!r}. Choose a file that was saved here."
             )
-        same = len(table) == len(self.names) and np.allclose(
-            table[["lon", "lat"]].to_numpy(float),
-            self._embeddings.scenes[["lon", "lat"]].to_numpy(float), atol=1e-6, equal_nan=True,
-        )  # fmt: skip
+        same = len(table) == len(self.names) and _is_same(table, self._embeddings.scenes)
         if not same:
             raise DatasetError(
                 f"{path} is of other images: {len(table):,} rows, and these are "
                 f"{len(self.names):,}. Choose the file of this table."
             )
         names = table[COLUMN].astype("string").to_numpy(object, na_value=None)
-        rows = np.arange(len(names))
-        self._history.append((rows, self.names.copy()))
-        self.names[:] = [name or None for name in names]
+        names[names == ""] = None
+        rows = np.flatnonzero(pd.Series(names).fillna("") != pd.Series(self.names).fillna(""))
+        self._history.append((rows, self.names[rows]))
+        self.names[:] = names
         return int(pd.notna(self.names).sum())
 
     def _standardized(self) -> np.ndarray:
@@ -249,6 +254,22 @@ class Labels:
         # the penalty of few examples in many dimensions
         probe = LogisticRegression(C=1 / vectors.shape[1] ** 0.5, max_iter=300)
         return probe.fit(vectors, self.names[rows].astype(str))
+
+
+def _is_same(table: pd.DataFrame, scenes: pd.DataFrame) -> bool:
+    """Return whether a table of `Labels.save` is of the same places and dates, row by row."""
+    if not {"location", "lon", "lat"} <= set(table):
+        return False
+    ours, theirs = (each[["lon", "lat"]].to_numpy(float) for each in (scenes, table))
+    places = table["location"].astype(str).to_numpy() == scenes["location"].astype(str).to_numpy()
+    same = places.all() and np.allclose(ours, theirs, atol=1e-6, equal_nan=True)
+    if not same or "time" not in table:
+        return bool(same)
+    days = [
+        pd.to_datetime(each["time"], utc=True, format="mixed").dt.strftime("%Y-%m-%d").fillna("")
+        for each in (scenes, table)
+    ]
+    return bool((days[0].to_numpy() == days[1].to_numpy()).all())
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

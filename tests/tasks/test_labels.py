@@ -119,3 +119,44 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match="suffix"):
         labels.save(tmp_path / "labels.xlsx")
     assert not (tmp_path / "labels.xlsx").exists()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "geoparquet", "geojson"])
+def test_names_that_look_like_numbers_or_nothing_are_restored(tmp_path, suffix):
+    labels = Labels(embeddings())
+    odd = ["007", "1e3", "NA", "None", "True", "a,b", "  x ", "<b>"]
+    for row, name in enumerate(odd):
+        labels.give([row], name)
+    labels.save(tmp_path / f"labels.{suffix}")
+    again = Labels(embeddings())
+    assert again.load(tmp_path / f"labels.{suffix}") == 8
+    assert again.names[:8].tolist() == [name.strip() for name in odd]
+    assert again.undo() == 8 and again.undo() == 0  # not all 80 rows
+
+
+def test_a_file_of_other_dates_or_places_is_refused(tmp_path):
+    nowhere, found = embeddings(), embeddings()
+    nowhere.scenes[["lon", "lat"]] = np.nan
+    for one in (nowhere, found):
+        labels = Labels(one)
+        labels.give([0], "a")
+        labels.save(tmp_path / "labels.csv")
+        table = labels.table()
+        for name, changed in [
+            ("places", table.assign(location=table["location"] + 1)),
+            ("dates", table.assign(time=table["time"] + pd.Timedelta(days=1))),
+            ("bare", table[["my_label"]]),
+        ]:
+            changed.to_csv(tmp_path / f"{name}.csv", index=False)
+            with pytest.raises(DatasetError, match="is of other images"):
+                labels.load(tmp_path / f"{name}.csv")
+        assert labels.load(tmp_path / "labels.csv") == 1
+
+
+def test_a_name_keeps_its_key_when_another_takes_its_first_chip():
+    labels = Labels(embeddings())
+    labels.give([5], "a")
+    labels.give([6], "b")
+    labels.give([7], "a")
+    labels.give([5], "b")
+    assert list(labels.counts()) == ["a", "b"]

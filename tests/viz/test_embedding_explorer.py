@@ -81,6 +81,39 @@ def test_a_selection_reaches_python_and_is_set_from_it():
     assert seen.chosen_by_python["rows"] == [7] and seen.selection.tolist() == [7]
 
 
+def test_a_selection_may_be_a_mask_and_must_be_of_its_rows():
+    seen = EmbeddingExplorer(seen_embeddings())
+    seen.selection = np.arange(120) % 40 == 3
+    assert seen.selection.tolist() == [3, 43, 83]  # not the rows 0 and 1, False and True
+    for wrong in ([120], [-1], ["a"], [1.5], np.ones(3, bool), [[1]]):
+        with pytest.raises(ValueError, match="`selection` must be row numbers from 0 to 119"):
+            seen.selection = wrong
+    assert seen.selection.tolist() == [3, 43, 83]
+    for packed in (b"123", np.array([120], "<u4").tobytes()):
+        seen.set_state({"selected_rows": memoryview(packed)})
+        with pytest.raises(ValueError, match="not among these 120. Run the cell again"):
+            _ = seen.selected
+
+
+@pytest.mark.parametrize("kind", ["pictures", "similar", "label", "like"])
+def test_a_page_that_asks_for_rows_that_are_not_there_gets_a_sentence(kind):
+    seen = EmbeddingExplorer(seen_embeddings())
+    for wrong in (120, -1, 10**30, 1.5, True, "a", None, [1]):
+        answer, _ = ask(seen, kind, rows=[wrong], row=wrong, name="a", like=True)
+        assert answer["rows"] == [] and seen.is_error
+        assert re.search("The page asked for .+ Run the cell again, and close", seen.status)
+    assert seen.labels["names"] == [] and seen._liked == ([], [])
+
+
+def test_a_question_that_is_not_known_gets_a_sentence():
+    seen = EmbeddingExplorer(seen_embeddings())
+    for fields in ({"kind": "dance"}, {"kind": "search"}, {"kind": "label", "rows": [1]}):
+        ask(seen, **fields)
+        assert seen.is_error and "The page asked for" in seen.status
+    ask(seen, "image", [b"1"], name="a.png")
+    assert "A picture needs `encoder` and `store`" in seen.status
+
+
 def test_pictures_come_with_their_words(tmp_path):
     store = write_store(tmp_path / "chips")
     vectors = np.random.default_rng(0).normal(size=(len(store), 4)).astype(np.float32)
@@ -372,6 +405,58 @@ def test_a_search_finds_locations_clusters_and_coordinates():
     place = found.scenes.iloc[20]
     ask(seen, "search", text=f"{place['lat']:.4f}, {place['lon']:.4f}")
     assert seen.answer["rows"][0] == 20 and seen.answer["captions"][0] == "0.0 km"
+
+
+def test_a_search_for_what_is_not_there_says_so():
+    found = seen_embeddings()
+    bare, seen = (
+        EmbeddingExplorer(found),
+        EmbeddingExplorer(found, clusters=GeoClusters.fit(found.scenes, k=4)),
+    )
+    for explorer, text, wanted in [
+        (bare, "cluster 1", "There are no geo clusters"), (seen, "cluster 99", "they are 0 to 3"),
+        (seen, "cluster \u00b2", "must name a place"), (seen, "", "must name a place"),
+        (EmbeddingExplorer(seen_embeddings(lon=np.nan, lat=np.nan)), "1, 1", "No image has"),
+    ]:  # fmt: skip
+        ask(explorer, "search", text=text)
+        assert explorer.is_error and wanted in explorer.status and not explorer.answer.get("rows")
+
+
+def test_a_date_is_a_day_and_images_without_one_have_none():
+    hours = pd.to_datetime(["2020-05-01 09:00", "2020-05-01 11:00", "2021-05-01 09:00", None] * 5)
+    scenes = table(10).assign(time=hours.tz_localize("UTC"))
+    seen = EmbeddingExplorer(Embeddings(np.eye(20, 4, dtype=np.float32) + 1, scenes))
+    for dates, row, kinds in [("the same date", 0, {0, 1}), ("other dates", 0, {0, 2}),
+                              ("the same date", 3, {3}), ("other dates", 3, {3})]:  # fmt: skip
+        seen.dates = dates
+        ask(seen, "similar", row=row)
+        assert {r % 4 for r in seen.answer["rows"]} == kinds and not seen.is_error
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        (pd.to_timedelta([1, 2, 3, None], unit="D"), ["1 days", "2 days", "3 days", "no value"]),
+        ([b"a", b"b", b"a", None], ["b'a'", "b'b'", "no value"]),
+        ([1 + 1j, 2, 2, 1 + 1j], ["(1+1j)", "(2+0j)"]),
+        (["", " ", "b", None], ["(empty)", "b", "no value"]),
+        ([True, 1.5, "x", None], ["1.5", "True", "x", "no value"]),
+    ],
+)
+def test_categories_of_odd_types_keep_their_words(values, texts):
+    found = seen_embeddings(odd=pd.Series(list(values) * 30, dtype=None))
+    shown = [e["text"] for e in column(EmbeddingExplorer(found), "odd")[1]["entries"]]
+    assert [text.removesuffix(" 00:00:00") for text in shown] == texts
+
+
+def test_numbers_as_large_as_floats_go_have_bins():
+    found = seen_embeddings(
+        odd=np.resize([-1.7e308, 0.0, 1.7e308], 120), one=np.resize([1e30], 120)
+    )
+    codes, meaning = column(EmbeddingExplorer(found, label="odd"), "odd")
+    assert codes[:3].tolist() == [0, 32, 63] and "nan" not in meaning["edges"]
+    codes, meaning = column(EmbeddingExplorer(found, label="one"), "one")
+    assert set(codes) == {0} and meaning["edges"][0] == "1e+30"
 
 
 def test_places_that_changed_most_are_shown_by_their_two_dates():

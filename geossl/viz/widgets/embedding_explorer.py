@@ -10,20 +10,18 @@ import numpy as np
 import pandas as pd
 
 from geossl.clusters import GeoClusters
-from geossl.data.scenes import location_codes
 from geossl.data.store import ChipStore
-from geossl.embeddings import Embeddings
+from geossl.embeddings import Embeddings, row_numbers
 from geossl.evaluate import ProbeResult
 from geossl.models.encoder import Encoder
 from geossl.tasks.labels import Labels
 from geossl.utils.validate import Seed, validated
-from geossl.viz.frame import Frame
 from geossl.viz.maps.markers import check_table
 from geossl.viz.widgets.explorer import finder, page, still
-from geossl.viz.widgets.explorer.columns import day_numbers
 from geossl.viz.widgets.explorer.front import HOW_TO_LABEL
-from geossl.viz.widgets.explorer.linked import PROJECTIONS, LinkedExplorer, guarded
+from geossl.viz.widgets.explorer.linked import LinkedExplorer, guarded
 from geossl.viz.widgets.explorer.measures import own_columns
+from geossl.viz.widgets.explorer.messages import check_message, unpack_rows
 from geossl.viz.widgets.explorer.pictures import describe, encode_chips
 
 _MOST_PICTURES = 512  # in one answer
@@ -38,7 +36,7 @@ class EmbeddingExplorer(LinkedExplorer):
     notebook t-SNE and UMAP are computed in a thread, so that the page answers meanwhile.
 
     Attributes:
-        selection: rows ``(n,)`` that are selected, of the embeddings; can be set.
+        selection: rows ``(n,)`` that are selected, of the embeddings; can be set, also to a mask.
         selected: the `geossl.Embeddings` of the selection.
         labeled: table of the rows that are shown, with the names given in ``my_label``.
         color: column that colors the points; can be set.
@@ -116,7 +114,7 @@ class EmbeddingExplorer(LinkedExplorer):
             shown, other and other.subset(self._rows), names=names, label=label, seed=seed,
             columns=own_columns(scenes, self._rows, label, self._clusters, probe),
             map_title="map" if positions.any() else "map: no row has a position",
-            abilities=self._abilities(scenes), **_pack(scenes, store),
+            abilities=self._abilities(scenes), **page.pack(scenes, store),
         )  # fmt: skip
         if labels is not None:
             self._show_labels(f"{self._labels.load(labels):,} labels restored")
@@ -167,6 +165,7 @@ class EmbeddingExplorer(LinkedExplorer):
         }
         reply, pictures = None, []
         try:
+            check_message(content, buffers, len(self.embeddings))
             reply = handlers[content["type"]](content, buffers)
         except Exception as error:  # any error must reach the person at the screen
             self.say_error(error)
@@ -211,7 +210,8 @@ class EmbeddingExplorer(LinkedExplorer):
         self._show(answer)
 
     def _show_like_picture(self, content: dict[str, Any], buffers: Sequence[Any]) -> None:
-        assert self._encoder is not None and self._store is not None
+        if self._encoder is None or self._store is None:
+            raise ValueError("A picture needs `encoder` and `store`. Pass both to the explorer.")
         name = str(content["name"])
         vector = finder.embed_picture(bytes(buffers[0]), name, self._encoder, self._store)
         self._show(finder.similar_to_vector(self.embeddings, vector, name))
@@ -303,11 +303,12 @@ class EmbeddingExplorer(LinkedExplorer):
     @property
     def selection(self) -> np.ndarray:
         """Rows ``(n,)`` of the embeddings that are selected."""
-        return self._rows[np.frombuffer(self.selected_rows, "<u4").astype(np.int64)]
+        return self._rows[unpack_rows(self.selected_rows, len(self._rows))]
 
     @selection.setter
     def selection(self, rows: Any) -> None:
-        shown = np.flatnonzero(np.isin(self._rows, np.asarray(rows)))
+        rows = row_numbers("selection", np.atleast_1d(rows), len(self._rows) + self._omitted)
+        shown = np.flatnonzero(np.isin(self._rows, rows))
         self._serial += 1
         self.selected_rows = shown.astype("<u4").tobytes()
         self.chosen_by_python = {"serial": self._serial, "rows": shown.tolist()}
@@ -315,7 +316,7 @@ class EmbeddingExplorer(LinkedExplorer):
     @property
     def selected(self) -> Embeddings:
         """The embeddings of the selection."""
-        return self.embeddings.subset(np.frombuffer(self.selected_rows, "<u4").astype(np.int64))
+        return self.embeddings.subset(unpack_rows(self.selected_rows, len(self._rows)))
 
     def __repr__(self) -> str:
         """Return a line: that of widgets would hold all packed numbers."""
@@ -326,23 +327,3 @@ class EmbeddingExplorer(LinkedExplorer):
         """Show a still picture, which the explorer hides while there is a kernel."""
         self.still = f"geossl-still-{self.model_id}"
         still.display_with_picture(self, super()._repr_mimebundle_())
-
-
-def _pack(scenes: pd.DataFrame, store: ChipStore | None) -> dict[str, Any]:
-    """Return where and when the rows are, as traits of the front end."""
-    lon, lat = scenes[["lon", "lat"]].to_numpy(float).T
-    frame = Frame.around(lon, lat)
-    place = np.stack([frame.unwrap(lon), lat], 1)
-    box = frame.padded(0.05)
-    if frame.is_world:
-        box = Frame(-180.0, min(-60.0, box.bottom), 180.0, max(85.0, box.top))
-    return {
-        "place": place.astype("<f4").tobytes(),
-        "place_rest": (place - place.astype("<f4")).astype("<f4").tobytes(),
-        "region": [box.left, box.bottom, box.right, box.top],
-        "locations": location_codes(scenes).astype("<i4").tobytes(),
-        "days": day_numbers(scenes["time"]).astype("<i4").tobytes(),
-        "corners": page.corners_of(store, scenes, place),
-        "methods": [[method, name] for method, name in PROJECTIONS.items()],
-        "all_dates": list(finder.DATES), "dates": finder.DATES[0],
-    }  # fmt: skip

@@ -35,9 +35,11 @@ def encode(values: pd.Series, name: str) -> tuple[Column, np.ndarray]:
         texts = [str(np.datetime64(int(day), "D")) for day in edges]
     else:
         bins = _MOST_BINS if high > low else 1
-        edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+        high = high if high > low else np.nextafter(low + 1, np.inf)
+        at = np.linspace(0, 1, bins + 1)
+        edges = low * (1 - at) + high * at  # high - low may be no float
         texts = [f"{edge:.4g}" for edge in edges]
-    share = (numbers - edges[0]) / (edges[-1] - edges[0])
+    share = (numbers / 2 - edges[0] / 2) / (edges[-1] / 2 - edges[0] / 2)
     codes = np.clip(np.nan_to_num(share) * bins, 0, bins - 1).astype(np.uint8)
     codes[~known] = _MISSING
     ramp = [*color_by_column(pd.Series(np.linspace(0, 1, _MOST_BINS)))[0].palette][:_MOST_BINS]
@@ -66,12 +68,18 @@ def _days(times: pd.Series) -> np.ndarray:
     return np.asarray(days)
 
 
+def is_real(values: pd.Series) -> bool:
+    """Return whether a column has real numbers."""
+    is_number = pd.api.types.is_numeric_dtype(values)
+    return bool(is_number and not pd.api.types.is_complex_dtype(values))
+
+
 def _is_measure(values: pd.Series) -> bool:
     if not values.notna().any():
         return False
     if pd.api.types.is_datetime64_any_dtype(values):
         return True
-    if pd.api.types.is_bool_dtype(values) or not pd.api.types.is_numeric_dtype(values):
+    if pd.api.types.is_bool_dtype(values) or not is_real(values):
         return False
     if pd.api.types.is_integer_dtype(values):
         return values.nunique() > len(CATEGORIES)
@@ -80,10 +88,10 @@ def _is_measure(values: pd.Series) -> bool:
 
 def _encode_category(values: pd.Series, name: str) -> tuple[Column, np.ndarray]:
     if isinstance(values.dtype, pd.CategoricalDtype):
-        order = [str(word) for word in values.cat.categories]
+        order = [_word(word) for word in values.cat.categories]
     else:
-        order = [str(word) for word in _sorted(values.dropna().unique())]
-    words = values.astype("string")
+        order = [_word(word) for word in _sorted(values.dropna().unique())]
+    words = values.map(_word, na_action="ignore").astype("string")
     counts = words.value_counts()
     common = set(counts.index[: len(CATEGORIES) - (len(counts) > len(CATEGORIES))])
     shown = [word for word in dict.fromkeys(order) if word in common]
@@ -102,6 +110,10 @@ def _encode_category(values: pd.Series, name: str) -> tuple[Column, np.ndarray]:
         entries.append({"text": "no value", "color": GRAY, "rest": True})
     column = {"name": name, "kind": "category", "entries": entries, "distinct": len(counts)}
     return column, codes.to_numpy(np.uint8)
+
+
+def _word(value: Any) -> str:
+    return str(value) if str(value).strip() else "(empty)"
 
 
 def _sorted(words: Any) -> list[Any]:

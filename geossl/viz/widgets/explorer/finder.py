@@ -52,8 +52,8 @@ def similar(embeddings: Embeddings, row: int, dates: Dates) -> Answer:
     own = times.iloc[row]
     allowed = {
         "any date": pd.Series(True, times.index),
-        "the same date": times == own,
-        "other dates": times != own,
+        "the same date": times.dt.floor("D") == own.floor("D"),
+        "other dates": times.notna() & pd.notna(own) & (times.dt.floor("D") != own.floor("D")),
         "the same month, other years": (times.dt.month == own.month) & (times.dt.year != own.year),
     }[dates].to_numpy(bool)
     gallery = np.union1d(np.flatnonzero(allowed), [row])
@@ -147,6 +147,8 @@ def near(embeddings: Embeddings, lon: float, lat: float, name: str) -> Answer:
     order = np.argsort(km, kind="stable")[: 50 * MOST]
     first = np.sort(np.unique(scenes["location"].iloc[order], return_index=True)[1])
     rows = [int(order[i]) for i in first if np.isfinite(km[order[i]])][:MOST]
+    if not rows:
+        raise ValueError("No image has a position, so that none is near. Search for a location.")
     captions = [f"{km[row]:,.0f} km" if km[row] >= 10 else f"{km[row]:.1f} km" for row in rows]
     return Answer(rows, captions, f"The locations nearest to {name}.", is_view=True)
 
@@ -166,13 +168,21 @@ def search(embeddings: Embeddings, text: str, clusters: np.ndarray | None) -> An
         return Answer(
             rows[:MOST].tolist(), captions[:MOST], f"Location {text.strip()}.", is_view=True
         )
-    if wanted.startswith("cluster ") and wanted[8:].strip().isdigit() and clusters is not None:
-        rows = np.flatnonzero(clusters == int(wanted[8:]))
-        if len(rows):
-            note = f"{len(rows):,} images of geo {wanted}."
-            return Answer(rows[:MOST].tolist(), [""] * min(MOST, len(rows)), note, is_view=True)
+    if wanted.startswith("cluster ") and wanted[8:].strip().isdecimal():
+        return _of_cluster(int(wanted[8:]), clusters)
     place = find_place(text)
     return near(embeddings, place.lon, place.lat, place.name)
+
+
+def _of_cluster(number: int, clusters: np.ndarray | None) -> Answer:
+    if clusters is None:
+        raise ValueError("There are no geo clusters. Pass `clusters` to the explorer.")
+    rows = np.flatnonzero(clusters == number)
+    if not len(rows):
+        raise ValueError(f"No image is of geo cluster {number}, they are 0 to {clusters.max()}.")
+    shown = rows[:MOST].tolist()
+    note = f"{len(rows):,} images of geo cluster {number}."
+    return Answer(shown, [""] * len(shown), note, is_view=True)
 
 
 def changed_most(embeddings: Embeddings) -> tuple[Answer, np.ndarray]:

@@ -18,6 +18,7 @@ from geossl.viz.widgets.explorer.front import Explorer
 from geossl.viz.widgets.explorer.measures import MEASURES
 
 PROJECTIONS: dict[Method, str] = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
+_MOST_WORDS = 600  # characters of a message
 
 
 def guarded(action: Callable[..., None]) -> Callable[..., None]:
@@ -172,4 +173,6 @@ class LinkedExplorer(Explorer):
 
     def say_error(self, error: BaseException) -> None:
         """Show what went wrong."""
-        self.say(f"{type(error).__name__}: {error}", is_error=True)
+        is_sentence = isinstance(error, (ImportError, OSError, ValueError))
+        text = str(error) if is_sentence else f"{type(error).__name__}: {error}"
+        self.say(text[:_MOST_WORDS], is_error=True)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from geossl.embeddings import Embeddings, neighbors
 from geossl.evaluate import ProbeResult
-from geossl.viz.widgets.explorer.columns import months
+from geossl.viz.widgets.explorer.columns import is_real, months
 
 _K, _MOST_ROWS = 10, 30_000
 _MOST_WORDS, _MOST_COLUMNS = 60, 12  # of columns that nobody asked for
@@ -68,9 +68,7 @@ def _is_telling(scenes: pd.DataFrame, name: Any) -> bool:
         distinct = values.nunique()
     except TypeError:  # lists, for instance
         return False
-    is_number = pd.api.types.is_numeric_dtype(values) or pd.api.types.is_datetime64_any_dtype(
-        values
-    )
+    is_number = is_real(values) or pd.api.types.is_datetime64_any_dtype(values)
     return 1 < distinct and (is_number or distinct <= _MOST_WORDS)
 
 

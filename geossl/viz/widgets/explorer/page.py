@@ -12,15 +12,18 @@ import pandas as pd
 import torch
 from markupsafe import Markup
 
+from geossl.data.scenes import location_codes
 from geossl.data.store import ChipStore
 from geossl.datasets import footprints, scene_previews
 from geossl.embeddings import Embeddings
 from geossl.utils.io import atomic_write
 from geossl.utils.validate import check_choice
+from geossl.viz.frame import Frame
 from geossl.viz.pages import image_url, render, script_json
+from geossl.viz.widgets.explorer import finder
 from geossl.viz.widgets.explorer.columns import day_numbers
 from geossl.viz.widgets.explorer.front import read_script
-from geossl.viz.widgets.explorer.linked import LinkedExplorer
+from geossl.viz.widgets.explorer.linked import PROJECTIONS, LinkedExplorer
 from geossl.viz.widgets.explorer.pictures import describe, encode_chips
 
 MOST_CHIPS = 20_000
@@ -31,6 +34,26 @@ _OF_ROWS = {"place": 2, "place_rest": 2, "corners": 8, "locations": 1, "days": 1
             "second": 2}  # numbers of four bytes a row  # fmt: skip
 _SHARED = ("columns", "color", "titles", "region", "scenes", "all_dates", "dates", "credit",
            "world", "projection")  # fmt: skip
+
+
+def pack(scenes: pd.DataFrame, store: ChipStore | None) -> dict[str, Any]:
+    """Return where and when the rows are, as traits of the front end."""
+    lon, lat = scenes[["lon", "lat"]].to_numpy(float).T
+    frame = Frame.around(lon, lat)
+    place = np.stack([frame.unwrap(lon), lat], 1)
+    box = frame.padded(0.05)
+    if frame.is_world:
+        box = Frame(-180.0, min(-60.0, box.bottom), 180.0, max(85.0, box.top))
+    return {
+        "place": place.astype("<f4").tobytes(),
+        "place_rest": (place - place.astype("<f4")).astype("<f4").tobytes(),
+        "region": [box.left, box.bottom, box.right, box.top],
+        "locations": location_codes(scenes).astype("<i4").tobytes(),
+        "days": day_numbers(scenes["time"]).astype("<i4").tobytes(),
+        "corners": corners_of(store, scenes, place),
+        "methods": [[method, name] for method, name in PROJECTIONS.items()],
+        "all_dates": list(finder.DATES), "dates": finder.DATES[0],
+    }  # fmt: skip
 
 
 def corners_of(store: ChipStore | None, scenes: pd.DataFrame, place: np.ndarray) -> bytes:
