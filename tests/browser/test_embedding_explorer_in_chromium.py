@@ -8,7 +8,7 @@ import pytest
 from labs import canvas_box, drag
 from test_pretrain import write_store
 
-from geossl import Embeddings
+from geossl import Embeddings, geo
 from geossl.viz.widgets import EmbeddingExplorer
 
 HOST = "document.querySelector('.geossl-explorer').geossl"
@@ -192,6 +192,17 @@ def test_a_page_plays_its_dates_and_is_searched(visit, saved):
     page.wait_for_selector("text=/The images nearest to/")
     shown = page.locator(".geossl-explorer").get_attribute("data-shown").split()
     assert {"30", "31", "32"} <= set(shown[:3])
+    far = geo.great_circle_km(scenes["lon"], scenes["lat"], 170.0, 80.5)
+    find.fill("80.5 170")
+    find.press("Enter")
+    page.wait_for_selector("text=/The images nearest to 80.5 170/")
+    shown = [int(r) for r in page.locator(".geossl-explorer").get_attribute("data-shown").split()]
+    np.testing.assert_allclose(far[shown], np.sort(far)[:32], atol=0.1)
+    captions = page.locator(".geossl-gallery").last.locator("small").all_inner_texts()
+    assert abs(float(captions[0].split()[0]) - far.min()) < 1
+    find.fill("91, 5")
+    find.press("Enter")
+    page.wait_for_selector("text=/91, 5 is not on the globe/")
     find.fill("no such place")
     find.press("Enter")
     page.wait_for_selector("text=/Nothing here is called/")

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent.parent
 NAIP = ROOT.parent / "shared" / "data" / "naip_north_dakota"
+EUROSAT = ROOT.parent / "shared" / "data" / "eurosat_100"
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,14 @@ def test_a_data_set_is_built_from_a_folder_of_scenes(run, tmp_path):
     assert "300 chips of 4 x 32 x 32" in told and "2009-08-18 to 2020-08-31" in told
     assert "look at this" not in told
     assert "\n1 pictures" in told  # none of the chips that lack the most data: all are whole
+
+
+@pytest.mark.skipif(not EUROSAT.is_dir(), reason="needs the real images in ../shared/data")
+def test_a_folder_of_images_is_embedded_and_explored(run, tmp_path):
+    shown = run("explore_embeddings.ipynb", tmp_path, SOURCE=str(EUROSAT))
+    assert shown.count("EmbeddingExplorer(100 images of 100 locations)") == 2
+    page = (tmp_path / "runs" / "explore" / "explorer.html").read_text("utf-8")
+    assert page.count("data:image/webp") >= 100  # the scenes on the map
 
 
 def test_vectors_of_another_tool_are_explored_without_labels_or_chips(run, tmp_path):

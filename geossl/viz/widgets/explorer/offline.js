@@ -1,4 +1,9 @@
 // A saved page: the model that a kernel would be. It answers from what the file holds.
+function kilometers(lon1, lat1, lon2, lat2) {  // haversine, on a sphere of 6,371 km
+  const rad = Math.PI / 180, [a, b] = [lat1 * rad, lat2 * rad], [dy, dx] = [(b - a) / 2, (lon2 - lon1) * rad / 2];
+  return 12742.018 * Math.asin(Math.min(1, Math.sqrt(Math.sin(dy) ** 2 + Math.cos(a) * Math.cos(b) * Math.sin(dx) ** 2)));
+}
+
 function savedModel({state, buffers}) {
   const unpack = (text) => {
     const raw = atob(text), bytes = new Uint8Array(raw.length);
@@ -20,8 +25,8 @@ function savedModel({state, buffers}) {
     similar: ({row}) => {
       const when = model.get("dates"), own = new Date(days[row] * 864e5), scores = [];
       for (let i = 0; i < words.length; i++) {
-        const date = new Date(days[i] * 864e5);
-        if (i === row || when === "the same date" && days[i] !== days[row] || when === "other dates" && days[i] === days[row]) continue;
+        const date = new Date(days[i] * 864e5), unknown = Math.min(days[i], days[row]) < -1e9;
+        if (i === row || unknown && when !== "any date" || when === "the same date" && days[i] !== days[row] || when === "other dates" && days[i] === days[row]) continue;
         if (when.startsWith("the same month") &&
           (date.getUTCMonth() !== own.getUTCMonth() || date.getUTCFullYear() === own.getUTCFullYear())) continue;
         let dot = 0, long = 0, other = 0;
@@ -36,15 +41,14 @@ function savedModel({state, buffers}) {
         note: found.length ? `The ${found.length} images most similar to the first, at ${when}; cosine similarity.` : `There is no other image at ${when}.`});
     },
     search: ({text}) => {
-      const [lat, lon] = (text.match(/-?\d+(\.\d+)?/g) || []).map(Number), wanted = text.toLowerCase();
-      if (/^[-\d.]+[,\s]+[-\d.]+$/.test(text) && Math.abs(lat) <= 90) {
-        const scores = words.map((_, i) => {
-          const east = ((place[2 * i] - lon + 540) % 360 - 180) * Math.cos(lat * Math.PI / 180);
-          return [i, -Math.hypot(east, place[2 * i + 1] - lat)];
-        });
+      const wanted = text.toLowerCase(), position = text.match(/^\s*(-?\d*\.?\d+)(?:\s*,\s*|\s+)(-?\d*\.?\d+)\s*$/);
+      if (position) {
+        const [lat, lon] = position.slice(1).map(Number);
+        if (Math.abs(lat) > 90 || Math.abs(lon) > 360) { show({note: `${text} is not on the globe: latitude first, then longitude.`}); return; }
+        const scores = words.map((_, i) => [i, -kilometers(lon, lat, place[2 * i], place[2 * i + 1])]);
         const found = best(scores.filter(([, s]) => Number.isFinite(s)), 32);
         show({rows: found.map(([i]) => i), view: found.map(([i]) => i), note: `The images nearest to ${text}.`,
-          captions: found.map(([, s]) => `${(-s * 111.195).toFixed(s > -0.1 ? 1 : 0)} km`)});
+          captions: found.map(([, s]) => `${(-s).toFixed(s > -10 ? 1 : 0)} km`)});
         return;
       }
       const rows = words.flatMap((word, i) => (word.toLowerCase().includes(wanted) ? [i] : [])).slice(0, 32);
