@@ -24,7 +24,7 @@ def test_the_page_has_every_part_and_stands_alone(made):
     for title in (
         "The locations", "Geo clusters", "Positive pairs", "Training",
         "How many labels does it save?", "With all labels", "The world as the encoder sees it",
-        "Same place, other date",
+        "Same place, other date", "Explore them yourself",
     ):  # fmt: skip
         assert f"<h2>{title}</h2>" in text
     assert text.count("<iframe") == 4 and text.count("<img") >= 7
@@ -105,7 +105,7 @@ def test_real_photographs_by_one_knob(tmp_path, monkeypatch):
     text = (tmp_path / "runs" / "demo_naip" / "index.html").read_text("utf-8")
     assert re.findall("<h2>(.*)</h2>", text) == [
         "The locations", "Geo clusters", "Positive pairs", "Training", "Is a place found again?",
-        "The area as the encoder sees it", "Same place, other date",
+        "The area as the encoder sees it", "Same place, other date", "Explore them yourself",
     ]  # fmt: skip
     assert "25 overlapping squares of 64 pixels, each on up to 3 dates from 2009 to 2020" in text
     for word in ("Koeppen", "climate", "simulated:", "Blue Marble Next Generation"):

@@ -84,4 +84,4 @@ def test_seco(tmp_path):
     chips = read(table, 40)
     assert chips.dtype == np.uint8 and chips[0, :, 5, 5].tolist() == list(range(1, 13))
     store = ChipStore.build(tmp_path / "s", table, size_px=40, progress=False)
-    assert store.preview([0])[0, 0, 0].tolist() == [4, 3, 2]
+    assert [store.gather([0])[0, i, 5, 5].item() for i in store.rgb] == [4, 3, 2]

@@ -306,7 +306,7 @@ def test_weights_of_timm_are_downloaded_once(tmp_path):
     lines = ran.stdout.splitlines()
     assert lines[0].startswith("ConnectionError The weights 'timm/test_vit.r160_in1k' could not")
     assert "timm has no weights 'timm/test_convnext.no_such'" in lines[1]
-    assert lines[2].startswith("ValueError `name` must be one that timm has")
+    assert lines[2].startswith("ValueError `path` must be one that timm has")
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def test_two_methods_are_compared(run, tmp_path):
     assert told.count(", finished</div>") == 2
     assert "ahead" in told or "Too close to call" in told
     assert told.count('title="locations colored by') == 2 and "Neighbors in common, of 10" in told
-    assert told.count('alt="a location and its neighbors by') == 4 and "\n5 pictures" in told
+    assert told.count('alt="a location and its neighbors by') == 4 and "\n6 pictures" in told
     kept = tmp_path / "runs" / "methods" / "_tp__georank-1-0"
     assert geossl.models.weights.load(kept).bands == 3
     written = (kept / "log.jsonl").read_text("utf-8")

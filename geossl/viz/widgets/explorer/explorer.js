@@ -372,7 +372,8 @@ function explore({model, el}) {
   updateTheme();
   answer();
   const still = get("still");
-  if (still) for (const node of document.getElementsByClassName(still)) node.hidden = true;
+  const hide = () => { for (const node of document.getElementsByClassName(still)) node.hidden = true; };
+  if (still) for (const wait of [0, 300, 2000, 8000]) setTimeout(hide, wait);  // it comes after the explorer
   el.geossl = host;  // for tests that read what is drawn
   return () => {
     size.disconnect();

@@ -18,8 +18,8 @@ def display_with_picture(explorer: LinkedExplorer, bundle: Any) -> None:
     from IPython.display import display
 
     html = render("still.html", picture=picture_of(explorer), key=explorer.model_id)
-    display({"text/html": html, "text/plain": "a still picture of the explorer"}, raw=True)
     display(bundle[0] if isinstance(bundle, tuple) else bundle, raw=True)
+    display({"text/html": html, "text/plain": "a still picture of the explorer"}, raw=True)
 
 
 def picture_of(explorer: LinkedExplorer) -> Any:
