@@ -102,7 +102,10 @@ def test_the_cluster_explorer(lab, world, notebook, tmp_path_factory):
     slider = explorer.locator(".widget-hslider .slider-container").first
     assert slider.bounding_box()["width"] > 100
     book.comes_to("print(explorer.map.page == '')", "False")
-    left_at = book.ask(view)
+    left_at = None
+    while left_at != (now := book.ask(view)):  # the map settles in its new size
+        left_at = now
+        page.wait_for_timeout(700)
     handle = slider.locator(".noUi-handle")
     handle.focus()
     page.keyboard.press("ArrowRight")
@@ -123,6 +126,11 @@ def test_the_cluster_explorer(lab, world, notebook, tmp_path_factory):
     assert book.failures() == [] and book.blocked == [] and book.errors == []
 
 
+def settled(page):
+    host = "document.querySelector('.geossl-explorer').geossl"
+    page.wait_for_function(f"() => {host}.isSettled")
+
+
 def test_the_embedding_explorer(lab, world, notebook, tmp_path_factory):
     book = notebook.open(bring(lab, "explore_embeddings.ipynb", FOLDER=world)).run_all()
     page = book.page
@@ -132,6 +140,7 @@ def test_the_embedding_explorer(lab, world, notebook, tmp_path_factory):
     for view, name in enumerate(("map", "scatter")):
         x, y, wide, high = canvas_box(page, view)
         drag(page, [(x + 0.3 * wide, y + 0.25 * high), (x + 0.6 * wide, y + 0.6 * high)])
+        settled(page)
         page.wait_for_selector("text=/\\d+ of 800 selected/")
         book.wait_idle()
         told = int(page.locator(".geossl-status").first.inner_text().split()[0])
@@ -145,6 +154,7 @@ def test_the_embedding_explorer(lab, world, notebook, tmp_path_factory):
     x, y, wide, high = canvas_box(page, 1)
     corners = [(0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.2, 0.8), (0.2, 0.2)]
     drag(page, [(x + across * wide, y + down * high) for across, down in corners])
+    settled(page)
     page.wait_for_selector("text=/\\d+ of 800 selected/")
     told = page.locator(".geossl-status").first.inner_text().split()[0]
     book.comes_to("print(len(explorer.selection))", told)
@@ -162,6 +172,7 @@ def test_the_embedding_explorer(lab, world, notebook, tmp_path_factory):
     x, y, wide, high = canvas_box(page, 1)
     page.get_by_role("button", name="box").first.click()
     drag(page, [(x + 0.02 * wide, y + 0.02 * high), (x + 0.2 * wide, y + 0.98 * high)])
+    settled(page)
     page.wait_for_selector("text=/\\d+ of 800 selected/")
     name.fill("theirs")
     name.press("Enter")
